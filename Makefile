@@ -1,0 +1,69 @@
+# Every target does the set-up it needs; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?=
+QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
+RUN := $(QUIET) PATH="$(CURDIR)/$(BIN):$$PATH"
+STUDY := $(RUN) $(BIN)/python -m study
+TIER_OPTION := $(if $(TIER),--tier $(TIER))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro retry force status ui dashboard test check format bench lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## make the virtual environment and install the locked dependencies
+
+$(VENV)/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: Python must be 3.11, 3.12 or 3.13, got $$($(PYTHON) --version); name one with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+repro: setup ## train, evaluate and report (TIER=shapes|smoke|camvid|voc_subset)
+	@$(STUDY) choose $(TIER_OPTION)
+	@$(RUN) dvc repro
+	@$(STUDY) where
+
+retry: setup ## run the failed trainings of a tier again, then report (TIER=...)
+	@$(STUDY) choose $(TIER_OPTION)
+	@$(RUN) dvc repro --force --single-item ablate
+	@$(RUN) dvc repro
+	@$(STUDY) where
+
+force: setup ## run one cell's trainings again (CELL=T1/score/15, TIER=...)
+	@$(STUDY) choose $(TIER_OPTION)
+	@$(STUDY) forget $(CELL)
+	@$(RUN) dvc repro --force --single-item ablate
+	@$(RUN) dvc repro
+	@$(STUDY) where
+
+status: setup ## what a running ablation has done, is doing and has left
+	@$(STUDY) status $(TIER_OPTION)
+
+ui: setup ## open the MLflow UI on this machine (PORT=5000)
+	@$(STUDY) ui $(TIER_OPTION) $(if $(PORT),--port $(PORT))
+
+dashboard: setup ## open the Optuna dashboard on this machine (PORT=8080)
+	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
+
+test: setup ## run the tests
+	@$(RUN) $(BIN)/python -m pytest
+
+check: setup ## check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: setup ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## measure the overheads of the pipeline, as ratios
+	@$(RUN) $(BIN)/python -m benchmarks.overhead
+
+lock: setup ## resolve requirements.in anew into requirements.lock
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url requirements.in -o requirements.lock

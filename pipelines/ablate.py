@@ -1,0 +1,140 @@
+"""Stage ablate: train what the plan names and the store does not have; collect every training's small results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from study import plan, results, schedule, stage, tier
+from study.ablation import Ablation
+from study.code import ROOT
+from study.data import prepare
+from study.progress import Display
+from study.store import Store, StoreError, write_json
+from study.tracking import Tracker
+
+WAIT_S = 0.5
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")
+
+
+def main() -> None:
+    params = tier.read()
+    chosen, execution, store = tier.load(params), tier.execution(params), Store()
+    folder = stage.folder(chosen.name)
+    manifest = stage.read_json(folder / "plan.json")
+    planned = plan.build(chosen, manifest["data"], execution.device)
+    if set(planned.trainings) != set(manifest["trainings"]):
+        raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `dvc repro`")
+    began = time.monotonic()
+    todo = [key for key in planned.trainings if not store.run(key).done()]
+    if todo:
+        _train(planned, manifest, execution, store, todo)
+    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
+    _collect(manifest, store, folder / "results", tracker)
+    frame = results.frame(manifest, folder / "results")
+    tracker.cells(manifest, frame, results.summary(frame))
+    write_json(folder / "results" / "ablate.json", _facts(execution, time.monotonic() - began, len(todo)))
+
+
+def _train(
+    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, todo: list[str]
+) -> None:
+    from study.worker import Job, train  # torch, only where something is trained
+
+    chosen = planned.tier
+    for name, data in chosen.data_sets.items():
+        tick = stage.ticker(f"reading {data.name} ({name})")
+        found = prepare(data, chosen.root, store.cache, chosen.band_px, tick)
+        if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
+            raise tier.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+        if chosen.network.frozen:
+            from study.source import cache_features
+
+            cache_features(chosen.network, found, store.cache, chosen.recipe.flip, tick)
+
+    def job(key: str) -> Job:
+        training, facts = planned.trainings[key], manifest["data"][planned.data_of[key]]
+        labels = manifest["trainings"][key]
+        return Job(key, training, labels, facts, store.root, execution.device, execution.checkpoint_s, chosen.samples)
+
+    done = {}
+    for key in planned.trainings.keys() - set(todo):
+        run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
+        done[key] = (results.scores(run.folder, frequent)["miou"], run.read("curve.json")["score"])
+    ablation = Ablation(store.study_log(chosen.name), chosen.name, manifest["trainings"])
+    ablation.start(done, todo)
+    if execution.engine == "ray":
+        share, retries = execution.gpus_per_training, execution.retries
+        engine: schedule.Engine = schedule.Ray(train, execution.workers, execution.address, share, retries, str(ROOT))
+    else:
+        engine = schedule.Inline(train)
+    jobs = schedule.Schedule(engine, 1 if execution.engine == "inline" else execution.workers)
+    try:
+        with Display(store, manifest, set(done), execution.workers) as display:
+            while True:
+                while jobs.free and (key := ablation.ask()):
+                    jobs.submit(key, job(key))
+                    display.begin(key)
+                if not jobs.busy:
+                    break
+                for event in jobs.wait(WAIT_S):
+                    _settle(event, store, ablation, display)
+                display.refresh()
+    finally:
+        engine.close()
+
+
+def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Display) -> None:
+    run = store.run(event.key)
+    if event.kind == "StoreError":
+        raise StoreError(event.reason)
+    if event.failed:
+        run.fail(event.kind, event.reason)
+        ablation.fail(event.key, event.reason)
+        display.end(event.key, None, event.reason)
+    else:
+        ablation.tell(event.key, event.result["miou"], (run.read("curve.json") or {"score": []})["score"])
+        display.end(event.key, event.result["miou"])
+
+
+def _collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker) -> None:
+    """Copy each planned training's small results (or its failure) to the stage's output, and log it."""
+    tracker.sweep()
+    for key, labels in manifest["trainings"].items():
+        run, scores = store.run(key), {}
+        if run.path("DONE").is_file():
+            run.copy_products(target / key, COLLECTED)
+            scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
+        else:
+            retry = f"make retry TIER={manifest['tier']}"
+            failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
+            write_json(target / key / "failed.json", failure | {"retry": retry})
+        tracker.training(key, labels, target / key, scores)
+
+
+def _facts(execution: tier.Execution, wall_s: float, trained: int) -> dict[str, Any]:
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "engine": execution.engine,
+        "workers": execution.workers,
+        "device": execution.device,
+        "wall_s": wall_s,
+        "trained": trained,
+        "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)},
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

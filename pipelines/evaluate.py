@@ -1,0 +1,95 @@
+"""Stage evaluate: counts -> scores.csv, a CSV per table, metrics and plots for DVC, and the provenance."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study import results, stage, tier
+from study.store import file_digest, write_json
+
+VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
+
+
+def main() -> None:
+    chosen = tier.load(tier.read())
+    folder = stage.folder(chosen.name)
+    plan, collected = stage.read_json(folder / "plan.json"), folder / "results"
+    frame = results.frame(plan, collected)
+    frame.to_csv(folder / "scores.csv", index=False)
+    summary = results.summary(frame)
+    for name, rows in summary.groupby("table", sort=False):
+        (folder / "tables").mkdir(exist_ok=True)
+        rows.drop(columns="table").to_csv(folder / "tables" / f"{name}.csv", index=False)
+    write_json(folder / "metrics.json", _metrics(summary))
+    (folder / "plots").mkdir(exist_ok=True)
+    _kernel_sizes(plan, summary).to_csv(folder / "plots" / "kernel_size.csv", index=False)
+    curves = results.curves(plan, collected)
+    points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
+    points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
+    points.to_csv(folder / "plots" / "learning_curves.csv", index=False)
+    write_json(folder / "provenance.json", _provenance(plan, collected))
+
+
+def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
+    """{address: {metric: mean}} of what was trained, for `dvc metrics`."""
+    found: dict[str, Any] = {}
+    for row in summary.itertuples():
+        if row.metric != "parameters" and row.seeds:
+            found.setdefault(row.address, {})[row.metric] = row.mean
+    return found
+
+
+def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
+    """Mean mIoU by head and kernel size on the main data set, for `dvc plots`."""
+    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "data", "label"]]
+    rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
+    rows = rows[(rows["data"] == "main") & ~rows["refine"]].drop_duplicates("label")
+    return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
+
+
+def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
+    runs, seconds = {}, {"train": 0.0, "evaluate": 0.0}
+    for key in plan["trainings"]:
+        runs[key] = {"status": results.status(collected / key)}
+        if runs[key]["status"] == results.DONE:
+            took = stage.read_json(collected / key / "result.json")["seconds"]
+            runs[key] |= {"seconds": took, "sha256": file_digest(collected / key / "counts.npz")}
+            seconds = {name: seconds[name] + took[name] for name in seconds}
+    ablate = stage.read_json(collected / "ablate.json")
+    states = [run["status"] for run in runs.values()]
+    return {
+        "tier": plan["tier"],
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "hardware": ablate["hardware"] | {"device": ablate["device"]},
+        "seconds": seconds | {"wall": ablate["wall_s"]},
+        "workers": ablate["workers"],
+        "engine": ablate["engine"],
+        "trainings": {
+            "planned": len(states),
+            "executed": ablate["trained"],
+            "done": states.count(results.DONE),
+            "failed": len(states) - states.count(results.DONE),
+        },
+        "data": {name: facts["fingerprint"] for name, facts in plan["data"].items()},
+        "runs": runs,
+    }
+
+
+def _git(*words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

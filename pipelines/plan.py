@@ -1,0 +1,22 @@
+"""Stage plan: bind the paper's cells to trainings and write the manifest plan.json."""
+
+from __future__ import annotations
+
+import sys
+
+from study import plan, stage, tier
+from study.store import write_json
+
+
+def main() -> None:
+    params = tier.read()
+    chosen = tier.load(params)
+    folder = stage.folder(chosen.name)
+    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), tier.execution(params).device).manifest()
+    write_json(folder / "plan.json", manifest)
+    cells, trainings = manifest["cells"], manifest["trainings"]
+    print(f"{chosen.name}: {len(cells)} cells, {len(trainings)} trainings ({len(chosen.seeds)} seeds)")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

@@ -1,0 +1,27 @@
+"""A reproducibility and ablation-study harness for one paper, Peng et al., "Large Kernel Matters" (CVPR 2017).
+
+Two pillars meet only in ``pipelines/`` and on disk: the *paper* pillar (spec, paper, tier, plan, results, report) has no
+torch, the *science* pillar (models, data, engine, source, evaluate, worker) has no paper, pandas, mlflow or optuna.
+
+Each module imports from lower layers only, and each heavy third-party package has one importer (a test keeps both).
+"""
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("spec", "metrics", "seeds", "schedule", "code", "regions", "allocator"),
+    ("store", "models.backbones", "models.heads"),
+    ("paper", "models.fcn", "data", "progress"),
+    ("models", "data.pairs", "data.shapes", "stage", "tier", "tracking", "ablation"),
+    ("data.camvid", "data.voc", "engine", "plan"),
+    ("source", "results", "figures"),
+    ("evaluate", "report"),
+    ("worker", "__main__"),
+)
+SCIENCE = ("models", "data", "engine", "source", "evaluate", "worker")
+SOLE_IMPORTERS = {
+    "mlflow": "tracking",
+    "optuna": "ablation",
+    "ray": "schedule",
+    "seaborn": "figures",
+    "typst": "report",
+    "yaml": "tier",
+}

@@ -1,0 +1,99 @@
+"""Thin commands behind make: ``python -m study COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from study import progress, stage, tier
+from study.store import Store
+
+PARAMS = Path("params.yaml")
+
+
+def status(arguments: argparse.Namespace) -> None:
+    params = tier.read(PARAMS)
+    name = tier.load(params, arguments.tier).name
+    plan = stage.read_json(stage.folder(name) / "plan.json")
+    print(progress.status(Store(), plan, tier.execution(params).workers))
+
+
+def choose(arguments: argparse.Namespace) -> None:
+    """Set the one key ``tier:`` of params.yaml, leaving the rest of the file as it is."""
+    params = tier.read(PARAMS)
+    name = tier.load(params, arguments.tier).name
+    if name != params["tier"]:
+        text = PARAMS.read_text(encoding="utf-8")
+        PARAMS.write_text(re.sub(r"(?m)^tier:.*$", f"tier: {name}", text, count=1), encoding="utf-8")
+
+
+def where(arguments: argparse.Namespace) -> None:
+    """Print the path of the tier's report."""
+    print(stage.folder(tier.load(tier.read(PARAMS), arguments.tier).name) / "report.pdf")
+
+
+def forget(arguments: argparse.Namespace) -> None:
+    """Forget the trainings of a cell (or one training), so that the next ablation runs them again."""
+    name = tier.load(tier.read(PARAMS), arguments.tier).name
+    plan = stage.read_json(stage.folder(name) / "plan.json")
+    what = arguments.what
+    keys = {key for cell in plan["cells"] if cell["address"] == what for key in cell["runs"].values()}
+    keys |= {key for key in plan["trainings"] if len(what) >= 8 and key.startswith(what)}
+    if not keys:
+        raise tier.InputError(
+            f"a cell must be an address such as T1/score/15 with trainings, or a run's key, got {what!r}; "
+            f"scores.csv of the tier {name} lists both"
+        )
+    for key in sorted(keys):
+        Store().run(key).clear()
+        print(f"forgotten: {plan['trainings'][key]['label']}, seed {plan['trainings'][key]['seed']}")
+
+
+def ui(arguments: argparse.Namespace) -> None:
+    """Serve the MLflow UI on the project's database, on this machine only."""
+    from study.tracking import Tracker, serve
+
+    store = Store()
+    name = tier.load(tier.read(PARAMS), arguments.tier).name
+    base = f"http://127.0.0.1:{arguments.port}"
+    tracker = Tracker(store.tracking_database, store.tracking_artifacts, name)
+    print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
+    serve(store.tracking_database, store.tracking_artifacts, arguments.port)
+
+
+def dashboard(arguments: argparse.Namespace) -> None:
+    """Serve the Optuna dashboard on the tier's study, on this machine only."""
+    log = Store().study_log(tier.load(tier.read(PARAMS), arguments.tier).name)
+    if not log.is_file():
+        raise tier.InputError(f"a study must have run before it can be shown, got no {log}; run `make repro`")
+    command = Path(sys.executable).with_name("optuna-dashboard")
+    os.execv(command, [str(command), str(log), "--host", "127.0.0.1", "--port", str(arguments.port)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m study", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function, text: str, **options) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, help=text, description=text)
+        added.add_argument("--tier", default=None, help="a tier of params.yaml (default: its `tier:`)")
+        added.set_defaults(function=function)
+        return added
+
+    command(status, "what an ablation has done, is doing and has left")
+    command(choose, "set the tier in params.yaml")
+    command(where, "the path of the tier's report")
+    command(forget, "forget the trainings of one cell, so that they run again").add_argument(
+        "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
+    )
+    for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
+        command(function, f"{text} on 127.0.0.1").add_argument("--port", type=int, default=port)
+    arguments = parser.parse_args()
+    sys.exit(stage.run(lambda: arguments.function(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The ablation as an Optuna study, asked and told from one process; the only import of optuna.
+
+Planned trainings are enqueued as trials and asked back one by one. The study is a view: the run store decides what is
+done, and a study that was lost or left behind by a killed driver is brought in line with it when the next one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState, create_trial
+
+KEY = "run"  # the user attribute that holds a trial's key in the run store
+CHOICES = "choices"  # the study's own attribute that holds its categorical choices
+Curve = list[tuple[int, float]]
+
+
+class Ablation:
+    """Ask which training is next, tell how it went. ``planned``: key -> labels, in the order in which to start."""
+
+    def __init__(self, log: Path, name: str, planned: dict[str, dict[str, Any]]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.parameters = {key: _parameters(labels) for key, labels in planned.items()}
+        self.space: dict[str, BaseDistribution] = {
+            "data": CategoricalDistribution(_values(planned, "data")),
+            "head": CategoricalDistribution(_values(planned, "head")),
+            "kernel_size": IntDistribution(1, max(_values(planned, "kernel_size")), step=2),
+            "width": FloatDistribution(0, max(p["width"] for p in self.parameters.values()) or 1),
+            "BR": CategoricalDistribution((False, True)),
+            "seed": IntDistribution(0, max(_values(planned, "seed"))),
+        }
+        self.study = self._study(JournalStorage(JournalFileBackend(str(log))), name)
+        self.open: dict[str, Trial] = {}
+        self.queue: set[str] = set()
+
+    def _study(self, storage: JournalStorage, name: str) -> optuna.Study:
+        """The study of that name. One with other choices is begun anew: Optuna keeps a study's choices fixed."""
+        choices = {n: list(d.choices) for n, d in self.space.items() if isinstance(d, CategoricalDistribution)}
+        for study in optuna.get_all_study_summaries(storage):
+            if study.study_name == name and study.user_attrs.get(CHOICES) != choices:
+                optuna.delete_study(study_name=name, storage=storage)
+        # Every planned trial is fixed: a sampler is asked for nothing.
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        study = optuna.create_study(
+            study_name=name, storage=storage, sampler=sampler, direction="maximize", load_if_exists=True
+        )
+        if study.user_attrs.get(CHOICES) != choices:
+            study.set_user_attr(CHOICES, choices)
+        return study
+
+    def start(self, done: dict[str, tuple[float, Curve]], todo: Iterable[str]) -> None:
+        """Bring the study in line with the store: ``done`` key -> mIoU and curve; enqueue ``todo`` in its order."""
+        known = set()
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING:  # its driver was killed
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif trial.state == TrialState.COMPLETE:
+                known.add(trial.user_attrs.get(KEY))
+        while any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
+            self.study.tell(self.study.ask(), state=TrialState.FAIL)  # enqueued by a driver that was killed
+        for key, (value, curve) in done.items():
+            if key not in known:
+                trial = create_trial(
+                    value=value,
+                    params=self.parameters[key],
+                    distributions=self.space,
+                    intermediate_values=dict(curve),
+                    user_attrs={KEY: key},
+                )
+                self.study.add_trial(trial)
+        for key in todo:
+            self.study.enqueue_trial(self.parameters[key], user_attrs={KEY: key})
+            self.queue.add(key)
+
+    def ask(self) -> str | None:
+        """The key of the training that Optuna wants next, None when the planned ones are through."""
+        if not self.queue:
+            return None
+        trial = self.study.ask(self.space)
+        key = trial.user_attrs[KEY]
+        self.queue.discard(key)
+        self.open[key] = trial
+        return key
+
+    def tell(self, key: str, value: float, curve: Curve) -> None:
+        """A training's mIoU and the scores on its way."""
+        trial = self.open.pop(key)
+        for step, score in curve:
+            trial.report(score, step)
+        self.study.tell(trial, value)
+
+    def fail(self, key: str, reason: str) -> None:
+        trial = self.open.pop(key)
+        trial.set_user_attr("reason", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+
+def _parameters(labels: dict[str, Any]) -> dict[str, Any]:
+    named = {name: labels[name] for name in ("data", "head", "kernel_size", "seed")}
+    return named | {"width": labels["width"] or 0.0, "BR": labels["refine"]}
+
+
+def _values(planned: dict[str, dict[str, Any]], name: str) -> tuple[Any, ...]:
+    return tuple(sorted({labels[name] for labels in planned.values()}))

@@ -1,0 +1,165 @@
+"""Data sets: ``study.data.<name>`` is the registration of ``<name>``; ``prepare`` reads one once, checks and caches it.
+
+A data set has ``classes``, ``splits`` (name -> number of images), ``size`` (height, width) to which every image is
+padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 = void), ``name(split, i)`` and
+``files()``. Its splits are ``train``, ``tune`` (never trained on: curves and choices) and ``val`` (measured once).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from study import code
+from study.regions import boundary_band
+from study.spec import VOID, Data, InputError, digest
+from study.store import file_digest, write_json
+
+PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtraction (D13)
+
+
+class DataSet(Protocol):
+    """What a module ``study.data.<name>`` gives by ``open(options, root)``."""
+
+    classes: tuple[str, ...]
+    splits: dict[str, int]
+    size: tuple[int, int]
+
+    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def name(self, split: str, index: int) -> str: ...
+
+    def files(self) -> list[Path]: ...
+
+
+def open_data(data: Data, root: Path | None) -> DataSet:
+    """The data set, its listing checked. Raises InputError for a missing or empty folder and missing files."""
+    return importlib.import_module(f"study.data.{data.name}").open(dict(data.options), root)
+
+
+def folder_of(cache: Path, fingerprint: str) -> Path:
+    return cache / fingerprint[:16]
+
+
+def intact(folder: Path) -> bool:
+    """True if every cached file has the digest that meta.json names."""
+    try:
+        files = json.loads((folder / "meta.json").read_text())["files"]
+        return all(file_digest(folder / name) == known for name, known in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def band_name(split: str, band_px: int) -> str:
+    """File name of a split's boundary band; it changes with the code that draws the band."""
+    return f"{split}-band{band_px}-{code.code_digest(('study.regions', ''))[:8]}.npy"
+
+
+def prepare(
+    data: Data, root: Path | None, cache: Path, band_px: int, tick: Callable[[int, int], None] = lambda done, all_: None
+) -> dict[str, Any]:
+    """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
+
+    Facts: name, classes, splits, fingerprint (sha256 of all pixels and names), size, images_with and pixels (per class,
+    of the training split). Unchanged sources that were read before are not read again. ``tick(done, all)`` is called
+    after each image. Raises InputError for an unreadable image, sizes that differ, or a label that is no class.
+    """
+    source = open_data(data, root)
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
+    reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"), ("study.regions", ""))
+    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px])[:16]}.json"
+    try:
+        facts = json.loads(stamp.read_text())
+        if intact(folder_of(cache, facts["fingerprint"])):
+            return facts
+    except (OSError, ValueError):
+        pass
+    temporary = cache / f"reading-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        facts = {"name": data.name} | _read_all(source, temporary, band_px, tick)
+        folder = folder_of(cache, facts["fingerprint"])
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    files = {path.name: file_digest(path) for path in sorted(folder.glob("*.npy"))}
+    write_json(folder / "meta.json", {"facts": facts, "files": files})
+    write_json(stamp, facts)
+    return facts
+
+
+def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, int], None]) -> dict[str, Any]:
+    import hashlib
+
+    classes, seen = len(source.classes), hashlib.sha256()
+    images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
+    done, every = 0, sum(source.splits.values())
+    for split, number in source.splits.items():
+        if not number:
+            raise InputError(f"split {split} must have at least one image, got none; name more images or a smaller tune")
+        shape = (number, *source.size)
+        images = np.lib.format.open_memmap(folder / f"{split}-images.npy", "w+", np.uint8, (*shape, 3))
+        labels = np.lib.format.open_memmap(folder / f"{split}-labels.npy", "w+", np.uint8, shape)
+        band = np.lib.format.open_memmap(folder / band_name(split, band_px), "w+", bool, shape) if split == "val" else None
+        images[:], labels[:] = PAD_COLOUR, VOID
+        names = []
+        for i in range(number):
+            image, mask = source.read(split, i)
+            names.append(source.name(split, i))
+            _check(image, mask, names[-1], source)
+            seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + image.tobytes() + mask.tobytes())
+            height, width = mask.shape
+            images[i, :height, :width], labels[i, :height, :width] = image, mask
+            if band is not None:
+                band[i, :height, :width] = boundary_band(mask, band_px)
+            if split == "train":
+                found = np.bincount(mask.ravel(), minlength=256)[:classes]
+                pixels += found
+                images_with += found > 0
+            done += 1
+            tick(done, every)
+        np.save(folder / f"{split}-names.npy", np.array(names))
+    seen.update(repr((source.classes, source.size)).encode())
+    return {
+        "classes": list(source.classes),
+        "splits": dict(source.splits),
+        "size": list(source.size),
+        "fingerprint": seen.hexdigest(),
+        "images_with": images_with.tolist(),
+        "pixels": pixels.tolist(),
+    }
+
+
+def _check(image: np.ndarray, labels: np.ndarray, name: str, source: DataSet) -> None:
+    if image.shape[:2] != labels.shape:
+        raise InputError(
+            f"an image and its mask must have the same size, got {image.shape[:2]} and {labels.shape} for {name} "
+            "(height, width); replace one of them"
+        )
+    if any(side > limit for side, limit in zip(labels.shape, source.size, strict=True)):
+        raise InputError(f"{name} must fit into {source.size}, got {labels.shape}; enlarge `pad` in params.yaml")
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    wrong = [int(v) for v in values if v >= len(source.classes) and v != VOID]
+    if wrong:
+        raise InputError(
+            f"a mask must hold class labels 0 to {len(source.classes) - 1} or void only, got {wrong[0]} in {name}; "
+            "correct the mask or the class list"
+        )
+
+
+def frequent_classes(facts: dict[str, Any], rule: tuple[int, float] | None) -> list[int] | None:
+    """Classes that stand in at least rule[0] training images and on at least rule[1] of their labelled pixels."""
+    if rule is None:
+        return None
+    everything = sum(facts["pixels"])
+    pairs = enumerate(zip(facts["images_with"], facts["pixels"], strict=True))
+    return [c for c, (images, pixels) in pairs if images >= rule[0] and pixels >= rule[1] * everything]

@@ -1,0 +1,29 @@
+"""CamVid in the SegNet tutorial's layout: ``train/ trainannot/ val/ valannot/ train.txt val.txt``, 11 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from study.data.pairs import Pair, Pairs, folder, lines
+from study.spec import InputError
+
+CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+VOID_LABEL = 11
+
+
+def open(options: dict[str, Any], root: Path | None) -> Pairs:
+    """options: tune (images kept apart), pad (height, width). The lists' paths end in folder/file below the root."""
+    base = folder(root, "camvid's data.root")
+
+    def listed(split: str) -> list[Pair]:
+        pairs = []
+        for line in lines(base / f"{split}.txt"):
+            parts = [Path(part) for part in line.split()]
+            if len(parts) != 2:
+                raise InputError(f"a line of {split}.txt must name an image and a mask, got {line!r}; correct the list")
+            image, mask = (base / part.parent.name / part.name for part in parts)
+            pairs.append((image.stem, image, mask))
+        return pairs
+
+    return Pairs(CLASSES, listed("train"), listed("val"), options["tune"], VOID_LABEL, tuple(options["pad"]))

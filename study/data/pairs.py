@@ -1,0 +1,86 @@
+"""Folders of photographs with masks: what CamVid, VOC and a user's own folder have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from study.seeds import number
+from study.spec import VOID, InputError
+
+Pair = tuple[str, Path, Path]  # name, image, mask
+
+
+def folder(root: Path | None, what: str) -> Path:
+    """The user's data folder. Raises InputError where none is named, or it is missing or empty."""
+    if root is None:
+        raise InputError(
+            f"{what} must have a folder, got none; set data.root of the tier in params.yaml or STUDY_DATA_<TIER>"
+        )
+    if not root.is_dir() or not any(root.iterdir()):
+        state = "an empty folder" if root.is_dir() else "no folder"
+        raise InputError(f"{what} must be a folder with the data set, got {root} ({state}); name the right one")
+    return root
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a list file that are not empty. Raises InputError where there is none."""
+    if not path.is_file():
+        raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+class Pairs:
+    """Image files with mask files. ``tune`` training pairs, chosen by the digest of their names, are kept apart."""
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        train: list[Pair],
+        val: list[Pair],
+        tune: int,
+        void: int,
+        size: tuple[int, int],
+    ) -> None:
+        for name, *paths in train + val:
+            for path in paths:
+                if not path.is_file():
+                    raise InputError(f"a list must name files that exist, got {name} without {path}; fetch or unlist it")
+        if not 0 < tune < len(train):
+            raise InputError(f"tune must be from 1 to one less than the {len(train)} training images, got {tune}")
+        apart = {name for name, *_ in sorted(train, key=lambda pair: number("tune", pair[0]))[:tune]}
+        self.pairs = {
+            "train": [pair for pair in train if pair[0] not in apart],
+            "tune": [pair for pair in train if pair[0] in apart],
+            "val": val,
+        }
+        self.classes, self.void, self.size = classes, void, size
+        self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
+
+    def name(self, split: str, index: int) -> str:
+        return self.pairs[split][index][0]
+
+    def files(self) -> list[Path]:
+        return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths]
+
+    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a damaged file."""
+        _, image_path, mask_path = self.pairs[split][index]
+        image, mask = _decode(image_path, ("RGB",)), _decode(mask_path, ("P", "L"))
+        if self.void != VOID:
+            mask = np.where(mask == self.void, np.uint8(VOID), mask)
+        return image, mask
+
+
+def _decode(path: Path, modes: tuple[str, ...]) -> np.ndarray:
+    try:
+        with Image.open(path) as file:
+            if modes == ("RGB",):
+                return np.asarray(file.convert("RGB"))
+            if file.mode not in modes:
+                raise InputError(f"a mask must be a palette or grey image, got mode {file.mode} in {path}; convert it")
+            return np.asarray(file)
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"an image must be whole, got {path} ({error}); fetch it again") from error

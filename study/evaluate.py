@@ -1,0 +1,45 @@
+"""Model x split -> integer counts per image, region and class."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study import metrics
+from study.models import Inputs
+from study.source import Source
+from study.spec import VOID
+
+
+def predict(model: nn.Module, inputs: Inputs, size: tuple[int, int]) -> np.ndarray:
+    """Classes uint8 (N, H, W) at full size; scores of a coarser output are enlarged bilinearly first (D15)."""
+    with torch.inference_mode():
+        scores = model(inputs)
+        if scores.shape[-2:] != size:
+            scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+        return scores.argmax(1).to(torch.uint8).cpu().numpy()
+
+
+def count(model: nn.Module, source: Source, split: str, limit: int | None = None) -> np.ndarray:
+    """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void left out.
+
+    The model is in evaluation mode meanwhile.
+    """
+    was_training = model.training
+    model.eval()
+    found = []
+    for inputs, labels, band in source.examples(split, limit):
+        predictions = predict(model, inputs, labels.shape[-2:])
+        for label, prediction, near in zip(labels, predictions, band, strict=True):
+            found.append(image_counts(label, prediction, near, source.classes))
+    model.train(was_training)
+    return np.stack(found)
+
+
+def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:
+    """labels, predictions, band (H, W) -> counts int64 (2, K, 3) of one image."""
+    scored = labels != VOID
+    regions = (scored & band, scored & ~band)
+    return np.stack([metrics.counts(metrics.confusion(labels, predictions, classes, keep)) for keep in regions])

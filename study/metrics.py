@@ -1,0 +1,76 @@
+"""Counts -> scores. Counts are summed over images first and divided once (dataset-level scores).
+
+``counts`` are integers of shape (..., 2, K, 3): region (0 boundary band, 1 internal), class, (true positives, false
+positives, false negatives). Scores are fractions. Standard library and numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+BOUNDARY, INTERNAL = 0, 1
+TP, FP, FN = 0, 1, 2
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int, keep: np.ndarray) -> np.ndarray:
+    """(classes, classes) pixel counts [label, prediction] over the pixels where ``keep`` is true."""
+    pairs = labels[keep].astype(np.int64) * classes + predictions[keep]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def counts(matrix: np.ndarray) -> np.ndarray:
+    """(K, 3) true positives, false positives, false negatives of a confusion matrix [label, prediction]."""
+    hit = np.diagonal(matrix)
+    return np.stack([hit, matrix.sum(0) - hit, matrix.sum(1) - hit], axis=-1)
+
+
+def total(counts: np.ndarray) -> np.ndarray:
+    """(2, K, 3) sums over every leading axis (images, seeds ...)."""
+    return counts.reshape(-1, *counts.shape[-3:]).sum(0)
+
+
+def class_iou(counts: np.ndarray) -> list[float]:
+    """IoU of each class, nan for a class that is neither present nor predicted."""
+    summed = total(counts).sum(0)
+    return [int(tp) / int(tp + fp + fn) if tp + fp + fn else float("nan") for tp, fp, fn in summed]
+
+
+def miou(counts: np.ndarray, classes: Iterable[int] | None = None) -> float:
+    """Mean IoU over the classes that are present or predicted (over ``classes`` of these, where given).
+
+    Adds in class order, as the Cityscapes scorer does: the two then agree to the last digit.
+    """
+    scores = class_iou(counts)
+    kept = [scores[c] for c in (range(len(scores)) if classes is None else classes)]
+    kept = [score for score in kept if score == score]
+    return sum(kept) / len(kept) if kept else float("nan")
+
+
+def _accuracy(summed: np.ndarray) -> float:
+    pixels = int(summed[:, TP].sum() + summed[:, FN].sum())
+    return int(summed[:, TP].sum()) / pixels if pixels else float("nan")
+
+
+def pixel_accuracy(counts: np.ndarray) -> float:
+    """Share of all labelled pixels that are right."""
+    return _accuracy(total(counts).sum(0))
+
+
+def boundary_accuracy(counts: np.ndarray) -> float:
+    """Share of the boundary band's pixels that are right (Table 5, Sec. 4.1.2)."""
+    return _accuracy(total(counts)[BOUNDARY])
+
+
+def internal_accuracy(counts: np.ndarray) -> float:
+    """Share of the other pixels that are right (Table 5, Sec. 4.1.2)."""
+    return _accuracy(total(counts)[INTERNAL])
+
+
+METRICS: dict[str, Callable[[np.ndarray], float]] = {
+    "miou": miou,
+    "pixel_accuracy": pixel_accuracy,
+    "boundary_accuracy": boundary_accuracy,
+    "internal_accuracy": internal_accuracy,
+}

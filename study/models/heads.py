@@ -1,0 +1,39 @@
+"""One module runs every head of Fig. 4: a sum of chains of linear convolutions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from study.spec import Head
+
+
+class LinearHead(nn.Module):
+    """features (N, C, H, W) -> scores (N, K, H, W). No nonlinearity, no bias (Sec. 3.1, Tables 2 and 4; D05, D06).
+
+    Zero padding keeps the size of the map, so a kernel may be larger than the map.
+    """
+
+    def __init__(self, head: Head, in_channels: int, classes: int) -> None:
+        super().__init__()
+        shapes = iter(head.shapes(in_channels, classes))
+        self.chains = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    nn.Conv2d(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
+                    for i, o, kernel in (next(shapes) for _ in chain)
+                )
+            )
+            for chain in head.chains
+        )
+        for chain in self.chains:
+            for conv in chain:
+                # Linear chains: this keeps the variance of the scores the same for every head and kernel size (D07).
+                fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+                nn.init.normal_(conv.weight, std=1 / math.sqrt(fan_in * len(self.chains) ** (1 / len(chain))))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        first, *others = (chain(features) for chain in self.chains)
+        return sum(others, first)

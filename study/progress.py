@@ -1,0 +1,143 @@
+"""What a running ablation has done, is doing and has left: a live display, plain lines in a log, and ``make status``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from study.store import Store
+
+STALE_S = 60.0  # a running training tells its step every second
+
+
+def duration(seconds: float) -> str:
+    """Such as ``45 s``, ``3 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def remaining(plan: dict[str, Any], finished: dict[str, float], running: dict[str, float], workers: int) -> float | None:
+    """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far.
+
+    A training is expected to take as long as those with its label did, else the mean of all, scaled by nothing.
+    """
+    if not finished:
+        return None
+    known: dict[str, list[float]] = {}
+    for key, seconds in finished.items():
+        known.setdefault(plan["trainings"][key]["label"], []).append(seconds)
+    mean = sum(finished.values()) / len(finished)
+
+    def expected(key: str) -> float:
+        same = known.get(plan["trainings"][key]["label"])
+        return sum(same) / len(same) if same else mean
+
+    left = [max(0.0, expected(key) - running.get(key, 0.0)) for key in plan["trainings"] if key not in finished]
+    return max(sum(left) / max(1, workers), max(left, default=0.0))
+
+
+class Display:
+    """Follows one ablation. On a terminal it redraws a table, elsewhere it prints a line per training."""
+
+    def __init__(self, store: Store, plan: dict[str, Any], done: set[str], workers: int) -> None:
+        self.store, self.plan, self.workers = store, plan, workers
+        self.done, self.failed = set(done), set()
+        self.finished: dict[str, float] = {}
+        self.running: dict[str, float] = {}
+        self.console = Console(soft_wrap=True)
+        self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
+
+    def begin(self, key: str) -> None:
+        self.running[key] = time.monotonic()
+
+    def end(self, key: str, score: float | None, reason: str = "") -> None:
+        took = time.monotonic() - self.running.pop(key)
+        training = self.plan["trainings"][key]
+        name = f"{training['label']}, seed {training['seed']}" + (f", {training['data']}" if training["data"] != "main" else "")
+        if score is None:
+            self.failed.add(key)
+            self.say(f"{self._counts()}  {name} FAILED after {duration(took)}: {reason}")
+        else:
+            self.done.add(key)
+            self.finished[key] = took
+            self.say(f"{self._counts()}  {name}: mIoU {100 * score:.1f} % in {duration(took)}{self._left()}")
+
+    def _counts(self) -> str:
+        all_ = len(self.plan["trainings"])
+        return f"[{len(self.done) + len(self.failed)}/{all_}]"
+
+    def _left(self) -> str:
+        now = time.monotonic()
+        running = {key: now - begun for key, begun in self.running.items()}
+        waiting = len(self.plan["trainings"]) - len(self.done) - len(self.failed) - len(self.running)
+        known = self.finished | dict.fromkeys((self.done | self.failed) - self.finished.keys(), 0.0)
+        seconds = remaining(self.plan, known, running, self.workers) if self.finished else None
+        text = f"; {len(self.running)} running, {waiting} left"
+        return text if seconds is None else f"{text}, about {duration(seconds)}"
+
+    def refresh(self) -> None:
+        """Redraw the table of what is running."""
+        if not self.live:
+            return
+        table = Table(title=f"{self._counts()} trainings done{self._left()}", title_justify="left")
+        for column in ("training", "seed", "step", "loss", "mIoU % (tune)"):
+            table.add_column(column)
+        for key in self.running:
+            training, said = self.plan["trainings"][key], self.store.run(key).progress() or {}
+            table.add_row(training["label"], str(training["seed"]), *_row(said))
+        self.live.update(table, refresh=True)
+
+
+def _row(said: dict[str, Any]) -> tuple[str, str, str]:
+    loss, score = said.get("loss"), said.get("score")
+    return (
+        f"{said['step']}/{said['steps']}" if said else "starting",
+        "" if loss is None else f"{loss:.3f}",
+        "" if score is None else f"{100 * score:.1f}",
+    )
+
+
+def status(store: Store, plan: dict[str, Any], workers: int) -> str:
+    """What the store says of a plan, from any terminal: done, running, failed, left, and the time left."""
+    finished, running, failed, lines = {}, {}, {}, []
+    for key, training in plan["trainings"].items():
+        run = store.run(key)
+        name = f"{training['label']}, seed {training['seed']}, {training['data']}"
+        said = run.progress()
+        if run.path("DONE").is_file():
+            seconds = (run.read("result.json") or {"seconds": {}})["seconds"]
+            finished[key] = sum(seconds.values())
+        elif failure := run.failure():
+            failed[key] = f"  failed   {name}: {failure['reason']}"
+        elif said and time.time() - said["time"] < STALE_S:
+            running[key] = said["seconds"]
+            step, loss, score = _row(said)
+            lines.append(f"  running  {name}: step {step}, loss {loss}, mIoU {score or '-'} %, on {said['host']}")
+    left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
+    seconds = remaining(plan, finished | dict.fromkeys(failed, 0.0), running, workers) if finished else None
+    head = (
+        f"{plan['tier']}: {len(finished)} of {len(plan['trainings'])} trainings done, {len(running)} running, "
+        f"{len(failed)} failed, {left} left"
+    )
+    if seconds is not None and left + len(running):
+        head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once it runs (make repro)"
+    return "\n".join([head, *lines, *failed.values()])

@@ -1,0 +1,94 @@
+"""Plan + counts -> tidy frames: one row per cell, metric and seed; means and intervals over seeds; curves.
+
+Pure functions of a plan (the content of plan.json) and a folder of collected results (``results/<key>/``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from study import metrics
+
+COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
+DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
+
+
+def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
+    """Every metric of one training, from its counts; ``frequent`` are the classes of miou_frequent."""
+    with np.load(folder / "counts.npz") as archive:
+        counts = archive["counts"]
+    found = {name: score(counts) for name, score in metrics.METRICS.items()}
+    if frequent is not None:
+        found["miou_frequent"] = metrics.miou(counts, frequent)
+    return found
+
+
+def status(folder: Path) -> str:
+    """Whether a training's collected results are there, a marked failure, or missing."""
+    if (folder / "counts.npz").is_file():
+        return DONE
+    return FAILED if (folder / "failed.json").is_file() else MISSING
+
+
+def frame(plan: dict[str, Any], results: Path) -> pd.DataFrame:
+    """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed."""
+    known: dict[str, dict[str, float]] = {}
+    rows = []
+    for cell in plan["cells"]:
+        fixed = {name: cell[name] for name in ("address", "table", "row", "column")}
+        if not cell["runs"]:
+            values = {"metric": cell["metric"], "seed": None, "value": cell["parameters"], "paper": cell["paper"]}
+            rows.append(fixed | values | {"run": "", "status": COUNTED})
+        for seed, key in cell["runs"].items():
+            state = status(results / key)
+            if state == DONE and key not in known:
+                known[key] = scores(results / key, plan["data"][cell["data"]]["frequent"])
+            also = [name for name in plan["metrics"] if name != "miou"] if cell["metric"] == "miou" else []
+            for metric in [cell["metric"], *also]:
+                value = known[key][metric] if state == DONE else math.nan
+                paper = cell["paper"] if metric == cell["metric"] else None
+                values = {"metric": metric, "seed": int(seed), "value": value, "paper": paper}
+                rows.append(fixed | values | {"run": key, "status": state})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"seed": "Int64", "value": float, "paper": float})
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per cell and metric: mean, sd, number of seeds, 95 % t interval over seeds (nan with one seed), the paper's
+    value and the number of seeds that have none."""
+    rows = []
+    for (address, metric), group in frame.groupby(["address", "metric"], sort=False):
+        values = group["value"].dropna().to_numpy()
+        n = len(values)
+        mean = float(values.mean()) if n else math.nan
+        sd = float(values.std(ddof=1)) if n > 1 else math.nan
+        half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
+        first = group.iloc[0]
+        rows.append(
+            {"address": address, "metric": metric}
+            | {name: first[name] for name in ("table", "row", "column")}
+            | {"mean": mean, "sd": sd, "seeds": n, "low": mean - half, "high": mean + half}
+            | {"paper": first["paper"], "failed": int(group["value"].isna().sum())}
+        )
+    return pd.DataFrame(rows)
+
+
+def curves(plan: dict[str, Any], results: Path) -> pd.DataFrame:
+    """Training loss and tune-split mIoU of every training, one row per point."""
+    rows = []
+    for key, training in plan["trainings"].items():
+        path = results / key / "curve.json"
+        if not path.is_file():
+            continue
+        labels = {name: training[name] for name in ("label", "head", "kernel_size", "refine", "data", "seed")}
+        for kind, points in json.loads(path.read_text()).items():
+            rows += [{"run": key} | labels | {"kind": kind, "step": step, "value": value} for step, value in points]
+    names = ["run", "label", "head", "kernel_size", "refine", "data", "seed", "kind", "step", "value"]
+    return pd.DataFrame(rows, columns=names)

@@ -1,0 +1,130 @@
+"""What a training reads: batches of images, or of a frozen backbone's cached features, with labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from study.allocator import keep_freed_memory
+from study.code import code_digest, entry
+from study.data import band_name, folder_of, intact
+from study.engine import Batch
+from study.models import Inputs, build_backbone
+from study.seeds import batch_indices, generator
+from study.spec import Network, Training, digest
+from study.store import file_digest, write_json
+
+EVALUATION_BATCH = 16
+FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
+
+
+class Source:
+    """The data of one training. Draws are functions of (seed, step), the same for every variant of a seed."""
+
+    def __init__(self, training: Training, facts: dict[str, Any], cache: Path, device: torch.device) -> None:
+        self.training, self.device = training, device
+        self.classes = len(facts["classes"])
+        self.folder = folder_of(cache, facts["fingerprint"])
+        self.features = features_folder(training.network, facts, cache) if training.network.frozen else None
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, folder: Path | None = None) -> np.ndarray:
+        """A cached array, mapped into memory once."""
+        if name not in self._arrays:
+            self._arrays[name] = np.load((folder or self.folder) / name, mmap_mode="r")
+        return self._arrays[name]
+
+    def _inputs(self, split: str, indices: list[int], flips: np.ndarray) -> Inputs:
+        if self.features is None:
+            images = self.array(f"{split}-images.npy")[indices]
+            images[flips] = images[flips, :, ::-1]
+            tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, torch.float32)
+            return tensor.contiguous(memory_format=torch.channels_last)
+        found = {}
+        for level in self.training.network.levels:
+            maps = self.array(f"{split}-{level}.npy", self.features)[indices]
+            if flips.any():
+                maps[flips] = self.array(f"{split}-{level}-flipped.npy", self.features)[np.array(indices)[flips]]
+            found[level] = torch.from_numpy(maps).to(self.device, torch.float32)
+        return found
+
+    def training_batch(self, step: int) -> Batch:
+        """Inputs and labels (N, H / s, W / s) of a training step; s is the network's output stride."""
+        recipe, seed = self.training.recipe, self.training.seed
+        indices = batch_indices(len(self.array("train-labels.npy")), recipe.batch, seed, step)
+        flips = (generator(seed, "flip", step).random(recipe.batch) < 0.5) & recipe.flip
+        labels = self.array("train-labels.npy")[indices]
+        labels[flips] = labels[flips, :, ::-1]
+        stride = self.training.network.output_stride
+        labels = np.ascontiguousarray(labels[:, stride // 2 :: stride, stride // 2 :: stride])
+        return self._inputs("train", indices, flips), torch.from_numpy(labels).to(self.device)
+
+    def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
+        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``."""
+        labels = self.array(f"{split}-labels.npy")
+        band = self.array(band_name(split, self.training.band_px)) if split == "val" else None
+        number = len(labels) if limit is None else min(limit, len(labels))
+        for start in range(0, number, EVALUATION_BATCH):
+            indices = list(range(start, min(start + EVALUATION_BATCH, number)))
+            near = np.zeros(labels[indices].shape, bool) if band is None else band[indices]
+            yield self._inputs(split, indices, np.zeros(len(indices), bool)), labels[indices], near
+
+    def sample(self, index: int) -> tuple[Inputs, np.ndarray, np.ndarray, str]:
+        """Inputs of one val image, the image (H, W, 3), its labels (H, W) and its name."""
+        inputs = self._inputs("val", [index], np.zeros(1, bool))
+        fixed = (self.array(f"val-{what}.npy")[index] for what in ("images", "labels", "names"))
+        image, labels, name = fixed
+        return inputs, image, labels, str(name)
+
+
+def features_folder(network: Network, facts: dict[str, Any], cache: Path) -> Path:
+    """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
+    backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
+    reached = code_digest(backbone, ("study.source", "cache_features"))
+    identity = [network.backbone, network.options, network.levels, reached, torch.__version__, facts["fingerprint"]]
+    return cache / f"features-{digest(identity)[:16]}"
+
+
+def cache_features(
+    network: Network,
+    facts: dict[str, Any],
+    cache: Path,
+    flip: bool,
+    tick: Callable[[int, int], None] = lambda done, all_: None,
+) -> None:
+    """Run a frozen backbone once over every image (and its mirror image) and keep the maps as float16 (D31)."""
+    folder, images_folder = features_folder(network, facts, cache), folder_of(cache, facts["fingerprint"])
+    if intact(folder):
+        return
+    keep_freed_memory()
+    backbone = build_backbone(network).eval().to(memory_format=torch.channels_last)
+    temporary = cache / f"features-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    passes = [(split, False) for split in facts["splits"]] + [("train", True)] * flip
+    done, every = 0, sum(facts["splits"][split] for split, _ in passes)
+    for split, mirrored in passes:
+        images = np.load(images_folder / f"{split}-images.npy", mmap_mode="r")
+        files: dict[str, np.ndarray] = {}
+        for start in range(0, len(images), FEATURE_BATCH):
+            batch = images[start : start + FEATURE_BATCH]
+            batch = np.array(batch[:, :, ::-1] if mirrored else batch)
+            with torch.inference_mode():
+                maps = backbone(torch.from_numpy(batch).permute(0, 3, 1, 2).float())
+            for level in network.levels:
+                if level not in files:
+                    path = temporary / f"{split}-{level}{'-flipped' if mirrored else ''}.npy"
+                    shape = (len(images), *maps[level].shape[1:])
+                    files[level] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+                files[level][start : start + len(batch)] = maps[level].numpy()
+            done += len(batch)
+            tick(done, every)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    write_json(folder / "meta.json", {"files": {p.name: file_digest(p) for p in sorted(folder.glob("*.npy"))}})

@@ -1,0 +1,236 @@
+"""Vocabulary: frozen values for heads, variants, trainings and the cells of the paper's tables.
+
+Every head of Fig. 4 is *a sum of chains of linear convolutions*: 1x1 and kxk are one chain of one convolution, the
+stack is one chain of n, GCN is two chains of two. So heads are data, parameter counts are arithmetic, and
+``stack(3) == dense(3)`` holds by plain equality (the paper prints 69.8 for both). Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+
+VOID = 255  # the label of pixels that are neither trained on nor scored
+
+
+class InputError(ValueError):
+    """Something the user gave breaks a rule. The message says the rule, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution without bias: ``kernel`` is (height, width) in cells of its map.
+
+    ``width`` is the number of output channels as a share of the head's input channels; None stands for the number of
+    classes. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or maps lose their alignment).
+    """
+
+    kernel: tuple[int, int]
+    width: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        for side in self.kernel:
+            if not isinstance(side, int) or isinstance(side, bool) or side < 1 or side % 2 == 0:
+                raise InputError(
+                    "a kernel size must be a positive odd whole number (Sec. 3.1: an even kernel shifts the map), "
+                    f"got {side!r}; take one of 1, 3, 5, 7 ..."
+                )
+        if self.width is not None and not 0 < self.width:
+            raise InputError(f"the width of a stack must be positive, got {self.width}; take a share such as 1/2")
+
+    def channels(self, in_channels: int, classes: int) -> int:
+        """Output channels on a level with ``in_channels``; at least 1."""
+        return classes if self.width is None else max(1, round(self.width * in_channels))
+
+
+@dataclass(frozen=True)
+class Head:
+    """A sum of chains of linear convolutions (Fig. 4). ``family`` and ``kernel_size`` are labels, not identity."""
+
+    chains: tuple[tuple[Conv, ...], ...]
+    family: str = field(compare=False)
+    kernel_size: int = field(compare=False)
+
+    def parameters(self, in_channels: int, classes: int) -> int:
+        """Number of weights, as Tables 2 and 4 count them (2048 input channels, 21 classes there)."""
+        return sum(i * o * kh * kw for i, o, (kh, kw) in self.shapes(in_channels, classes))
+
+    def shapes(self, in_channels: int, classes: int) -> list[tuple[int, int, tuple[int, int]]]:
+        """(input channels, output channels, kernel) of every convolution, chain by chain."""
+        found = []
+        for chain in self.chains:
+            inputs = in_channels
+            for conv in chain:
+                outputs = conv.channels(in_channels, classes)
+                found.append((inputs, outputs, conv.kernel))
+                inputs = outputs
+        return found
+
+    @property
+    def width(self) -> Fraction | None:
+        """Width of a stack's inner maps as a share of its input channels; None where there is no inner map of it."""
+        return next((conv.width for chain in self.chains for conv in chain if conv.width is not None), None)
+
+
+def dense(k: int) -> Head:
+    """One kxk convolution (Fig. 4C); ``dense(1)`` is the paper's baseline (Fig. 4B)."""
+    return Head(((Conv((k, k)),),), "1x1" if k == 1 else "kxk", k)
+
+
+def stack(k: int, width: Fraction = Fraction(1)) -> Head:
+    """(k - 1) / 2 stacked 3x3 convolutions with the equivalent kernel size k (Fig. 4D, Tables 3 and 4)."""
+    if not isinstance(k, int) or k < 3 or k % 2 == 0:
+        raise InputError(f"the kernel size of a stack must be an odd whole number from 3 up, got {k!r}; take 3, 5 ...")
+    inner = (Conv((3, 3), width),) * ((k - 1) // 2 - 1)
+    return Head((inner + (Conv((3, 3)),),), "stack", k)
+
+
+def gcn(k: int) -> Head:
+    """The Global Convolutional Network block: kx1 then 1xk, plus 1xk then kx1 (Fig. 2B, Sec. 3.1)."""
+    return Head(((Conv((k, 1)), Conv((1, k))), (Conv((1, k)), Conv((k, 1)))), "GCN", k)
+
+
+HEADS = {"dense": dense, "stack": stack, "gcn": gcn}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the ablations vary: the head, boundary refinement on or off, and heads that differ at named levels."""
+
+    head: Head
+    refine: bool = False
+    at: tuple[tuple[str, Head], ...] = ()
+
+    def head_at(self, level: str) -> Head:
+        return dict(self.at).get(level, self.head)
+
+    @property
+    def label(self) -> str:
+        """Name for tables and plots, such as ``GCN k=15 + BR``."""
+        head = self.head
+        text = head.family if head.family == "1x1" else f"{head.family} k={head.kernel_size}"
+        if head.width not in (None, 1):
+            text += f" m={head.width}"
+        text += "".join(f" ({level} {other.family} k={other.kernel_size})" for level, other in self.at)
+        return text + (" + BR" if self.refine else "")
+
+
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: the module ``study.data.<name>`` and its options, as sorted pairs."""
+
+    name: str
+    options: Options = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """The backbone and the levels at which heads stand (Fig. 2A); ``output_stride`` is where deconvolution ends."""
+
+    backbone: str
+    levels: tuple[str, ...]
+    options: Options = ()
+    frozen: bool = False
+    output_stride: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open)."""
+
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    steps: int
+    batch: int
+    flip: bool
+    precision: str
+    validations: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, the unit of work and of sharing. Equal trainings are one run."""
+
+    variant: Variant
+    data: Data
+    network: Network
+    recipe: Recipe
+    seed: int
+    band_px: int
+    init: Training | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One printed number: ``paper`` is a fraction (scores) or a count (parameters), None where the paper has none."""
+
+    table: str
+    row: str
+    column: str
+    variant: Variant
+    metric: str
+    paper: float | None
+
+    @property
+    def address(self) -> str:
+        return f"{self.table}/{self.row}/{self.column}"
+
+    @property
+    def trained(self) -> bool:
+        """False for parameter counts, which are arithmetic."""
+        return self.metric != "parameters"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the paper prints it: rows and columns in the paper's order. ``data`` names another data set of the
+    tier than its own (the negative control)."""
+
+    id: str
+    title: str
+    page: int | None
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    note: str = ""
+    data: str = ""
+
+
+def canonical(value: Any) -> Any:
+    """The identity of a frozen value as plain JSON types: labels (``compare=False``) are left out."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    return value
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of a value, in hexadecimal."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def freeze(options: dict[str, Any]) -> Options:
+    """A mapping from params.yaml as sorted pairs of hashable values."""
+
+    def frozen(value: Any) -> Any:
+        if isinstance(value, dict):
+            return freeze(value)
+        return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+    return tuple((name, frozen(options[name])) for name in sorted(options))

@@ -1,0 +1,61 @@
+"""What every pipeline stage shares: where a tier's files lie, how a stage ends, how it shows a long loop."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study.progress import duration
+from study.spec import InputError
+from study.store import StoreError
+
+TICK_S = 5.0
+
+
+def folder(tier: str) -> Path:
+    """``reports/<tier>``, made if it is not there."""
+    path = Path("reports") / tier
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """A file that an earlier stage wrote. Raises InputError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must be there and whole ({error}); run `dvc repro`, which makes it") from error
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Exit status of a stage: the user's mistakes and a store that cannot be written end in one clear line."""
+    try:
+        return main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("stopped; what is done is kept, and the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def ticker(what: str) -> Callable[[int, int], None]:
+    """A callback ``tick(done, all)`` that prints a line with the time left every few seconds."""
+    began = told = time.monotonic()
+
+    def tick(done: int, every: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= TICK_S:
+            told = now
+            left = (now - began) / done * (every - done)
+            print(f"{what}: {done} of {every}, about {duration(left)} left", flush=True)
+
+    return tick

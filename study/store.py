@@ -1,0 +1,168 @@
+"""The run store ``runs/<key>/``: the truth about what was trained, and the only place that knows its paths.
+
+Files are written beside their place and renamed; DONE comes last and holds the digest of every file, so a run that is
+half written or was damaged later is told from a whole one and is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+
+from study.spec import InputError
+
+PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+
+
+class StoreError(RuntimeError):
+    """The store cannot be written; the message says what was saved and what to do."""
+
+
+def default_root() -> Path:
+    """``STUDY_STORE``, or ``runs/`` of the main checkout: DVC's temporary workspaces find the same store."""
+    if named := os.environ.get("STUDY_STORE"):
+        return Path(named).absolute()
+    here = Path.cwd().absolute()
+    for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
+        if pair == (".dvc", "tmp"):
+            return Path(*here.parts[:depth]) / "runs"
+    try:
+        text = subprocess.run(
+            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return here / "runs"
+    return Path(text.strip()).parent / "runs"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file by temporary file, fsync and rename. Raises StoreError where the disk refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) or "file write failed" in str(error) or "iostream" in str(error):
+            raise StoreError(
+                f"the run store must be writable, but {path} could not be written ({error}); what was written before "
+                "is kept: free some space or the permission there and run the same command again"
+            ) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    write(path, lambda file: file.write(text.encode()))
+
+
+class Run:
+    """The folder of one training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = folder.name
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run's lock, waiting for another writer; the kernel frees it when its holder is killed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path("lock")):
+            yield
+
+    def finish(self) -> None:
+        """Mark the run as whole: DONE names every product with its digest; what only resuming needs goes."""
+        write_json(self.path("DONE"), {name: file_digest(self.path(name)) for name in PRODUCTS})
+        for name in ("checkpoint.pt", "failed.json"):
+            self.path(name).unlink(missing_ok=True)
+
+    def done(self) -> bool:
+        """True if DONE is there and every product has the digest that DONE names."""
+        try:
+            digests = json.loads(self.path("DONE").read_text())
+            return set(digests) == set(PRODUCTS) and all(
+                file_digest(self.path(name)) == digest for name, digest in digests.items()
+            )
+        except (OSError, ValueError):
+            return False
+
+    def fail(self, kind: str, reason: str) -> None:
+        write_json(self.path("failed.json"), {"kind": kind, "reason": reason})
+
+    def failure(self) -> dict[str, str] | None:
+        return self.read("failed.json")
+
+    def progress(self) -> dict[str, Any] | None:
+        """What the worker last wrote: step, steps, loss, score, time, pid."""
+        return self.read("progress.json")
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run, None where there is none or it is damaged."""
+        try:
+            return json.loads(self.path(name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def clear(self) -> None:
+        """Forget all of this run but its lock."""
+        for path in self.folder.glob("*") if self.folder.is_dir() else ():
+            if path.name != "lock":
+                path.unlink()
+
+    def copy_products(self, target: Path, names: tuple[str, ...]) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(self.path(name), target / name)
+
+
+class Store:
+    """All runs under one folder, and what they share: the cache of prepared data, the study, the tracker's database."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"STUDY_STORE must be a folder that can be written, got {self.root} ({error}); name another"
+            ) from error
+
+    def run(self, key: str) -> Run:
+        return Run(self.root / key)
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def study_log(self, tier: str) -> Path:
+        return self.root / "optuna" / f"{tier}.log"
+
+    @property
+    def tracking_database(self) -> Path:
+        return self.root / "mlflow" / "mlflow.db"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        return self.root / "mlflow" / "artifacts"

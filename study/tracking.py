@@ -1,0 +1,284 @@
+"""runs/ -> MLflow: a view of the run store for people to browse; the only importer of mlflow.
+
+One process (the driver) writes it, nothing ever reads from it, and replaying the store rebuilds it. There is a run for
+each training (tag ``study.kind`` = training) and, as the UI takes no interval over seeds, one for each cell (= cell).
+Cells are not parents of trainings: one training serves cells of several tables. Kernel size and BR are params in
+numbers, and what a cell logs stands at step = kernel size: the UI's own line charts then draw a score against kernel
+size, a line for each ``series``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from pandas import DataFrame
+
+# mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+LAYOUT = 1  # version of what a run holds: raise it, and the next replay writes every run anew
+BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
+FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
+SHOWN = 4  # samples in a run's picture
+VOID = 255  # in labels
+HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
+OTHER_COLOUR = "#cc78bc"  # a user's own families
+
+
+class _Content(NamedTuple):
+    """What a run shows. Metrics are (name, value, milliseconds since 1970, step), the most telling first: the UI's
+    comparison of runs preselects the first metric, and the first three params by name that differ."""
+
+    name: str
+    status: str
+    params: dict[str, Any]
+    metrics: list[tuple[str, float, float, int]]
+    tags: dict[str, str]
+    start: float
+    end: float
+    picture: Image.Image | None = None
+
+
+class Tracker:
+    """The MLflow experiment ``experiment`` in the sqlite file ``database``, its pictures under ``artifacts``.
+
+    Both are made where missing. One writer at a time: processes that first touch one sqlite file together corrupt it.
+    """
+
+    def __init__(self, database: Path, artifacts: Path, experiment: str) -> None:
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
+        from mlflow.tracking import MlflowClient
+
+        for folder in (database.parent, artifacts):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(f"sqlite:///{database.resolve()}")
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            made = self._client.create_experiment(experiment, artifacts.resolve().as_uri())
+            found = self._client.get_experiment(made)
+        elif found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        self._experiment = found.experiment_id
+        for tag, value in _experiment_tags(found.creation_time).items():
+            if found.tags.get(tag) != value:
+                self._client.set_experiment_tag(self._experiment, tag, value)
+        self._runs: dict[tuple[str, str], list[Run]] = {}  # (kind, key or address) -> one run, more after a kill
+        for run in self._search("tags.`study.kind` != ''"):  # not what people made in the UI
+            self._runs.setdefault((run.data.tags["study.kind"], run.data.tags["study.key"]), []).append(run)
+
+    def sweep(self) -> int:
+        """Sets what a killed driver left RUNNING to KILLED and returns how many there were; for the driver's start."""
+        left = self._search("attributes.status = 'RUNNING'")
+        for run in left:
+            self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
+        return len(left)
+
+    def training(self, key: str, labels: dict[str, Any], folder: Path, scores: Mapping[str, float]) -> None:
+        """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val.
+
+        Does nothing where nothing changed since the last call; else (a retry) the new run replaces the old one.
+        """
+        files = {path.name: path.read_bytes() for path in (folder / name for name in FILES) if path.exists()}
+        digest = _digest(labels, dict(scores), {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        if self._current("training", key, digest):
+            return
+        name = f"{labels['label']}, seed {labels['seed']}"
+        params, tags = _labels(labels)
+        params |= {"seed": labels["seed"], "steps": labels["steps"]}
+        if "failed.json" in files:
+            failed = json.loads(files["failed.json"])
+            end = 1000 * (folder / "failed.json").stat().st_mtime
+            tags["study.failed"] = f"{failed['kind']}: {failed['reason']}"
+            tags["mlflow.note.content"] = f"**{failed['kind']}**: {failed['reason']}\n\n    {failed['retry']}"
+            content = _Content(name, "FAILED", params, [], tags, end, end)
+        else:
+            result, curve = json.loads(files["result.json"]), json.loads(files["curve.json"])
+            end = 1000 * (folder / "result.json").stat().st_mtime
+            train, evaluate = (1000 * result["seconds"][part] for part in ("train", "evaluate"))
+            start, step_ms = end - evaluate - train, train / max(1, result["steps"])
+            params["parameters"] = result["parameters"]
+            final = {f"val/{metric}": value for metric, value in scores.items()}
+            final |= {f"cost/{count}": result[count] for count in ("parameters", "head_parameters")}
+            metrics = [(metric, value, end, 0) for metric, value in (final | {"cost/train_s": train / 1000}).items()]
+            for metric, points in (("tune/miou", curve["score"]), ("train/loss", curve["loss"])):
+                # The curve has no clock: even steps are near enough for the UI's axis of relative time.
+                metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
+            picture = _picture(folder / "samples.npz") if "samples.npz" in files else None
+            content = _Content(name, "FINISHED", params, metrics, tags, start, end, picture)
+        self._write("training", key, digest, content)
+
+    def cells(self, plan: dict[str, Any], frame: DataFrame, summary: DataFrame) -> None:
+        """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan.
+
+        A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
+        printed value and our difference to it. A cell with no result at all is FAILED.
+        """
+        rows = {address: group.to_dict("records") for address, group in summary.groupby("address")}
+        seeds = {address: group.to_dict("records") for address, group in frame.groupby("address")}
+        for place, cell in enumerate(plan["cells"]):
+            address, values, status = cell["address"], {}, "FAILED"
+            for row in rows.get(address, []):
+                metric, mean = row["metric"], row["mean"]
+                values["val/" + metric if cell["runs"] else "cost/" + metric] = mean
+                values |= {f"paper/{metric}": row["paper"], f"paper/{metric}_difference": mean - row["paper"]}
+                if cell["runs"]:
+                    values |= {f"spread/{metric}_{part}": row[part] for part in ("sd", "low", "high")}
+                if metric == cell["metric"] and math.isfinite(mean):
+                    status = "FINISHED"
+            values = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+            params, tags = _labels(cell)
+            tags |= {f"study.{part}": cell[part] for part in ("table", "row", "column", "metric")}
+            tags["study.place"] = f"{place:04}"  # the UI sorts tags as text
+            tags["mlflow.note.content"] = self._note(seeds.get(address, []), cell["metric"])
+            digest = _digest(values, params, tags, status)
+            if not self._current("cell", address, digest):
+                now = round(1000 * time.time())
+                metrics = [(name, value, now, cell["kernel_size"]) for name, value in values.items()]
+                self._write("cell", address, digest, _Content(address, status, params, metrics, tags, now, now))
+        planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in plan["cells"]}
+        for named in self._runs.keys() - planned:
+            self._delete(self._runs.pop(named))
+
+    def url(self, base: str, view: str = "cells", mode: str = "CHART") -> str:
+        """The page to open on an MLflow server at ``base``: ``view`` is a key of VIEWS, ``mode`` CHART or TABLE."""
+        shown = f"viewStateShareKey={view}&compareRunsMode={mode}&workflowType=machine_learning"
+        return f"{base.rstrip('/')}/#/experiments/{self._experiment}/runs?{shown}"
+
+    def _search(self, condition: str) -> list[Run]:
+        return list(self._client.search_runs([self._experiment], condition, max_results=50_000))  # one page, its limit
+
+    def _current(self, kind: str, key: str, digest: str) -> bool:
+        """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
+        runs = self._runs.get((kind, key), [])
+        kept = [run for run in runs if run.data.tags.get("study.digest") == digest][:1]
+        if kept:
+            self._delete(run for run in runs if run not in kept)
+            self._runs[kind, key] = kept
+        return bool(kept)
+
+    def _delete(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            self._client.delete_run(run.info.run_id)
+
+    def _write(self, kind: str, key: str, digest: str, content: _Content) -> None:
+        """Writes a run, its digest last, then deletes those it replaces: a kill in between loses nothing."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = content.tags | {"study.kind": kind, "study.key": key}
+        run = self._client.create_run(self._experiment, round(content.start), tags, content.name).info.run_id
+        if content.picture is not None:
+            self._client.log_image(run, content.picture, key="samples", step=0, timestamp=round(content.end))
+        points = [Metric(name, v, round(at), step) for name, v, at, step in content.metrics if math.isfinite(v)]
+        for first in range(0, len(points) - BATCH, BATCH):
+            self._client.log_batch(run, points[first : first + BATCH])
+        params = [Param(name, str(value)) for name, value in content.params.items() if value is not None]
+        rest = points[(len(points) - 1) // BATCH * BATCH :]
+        self._client.log_batch(run, rest, params, [RunTag("study.digest", digest)])
+        self._client.set_terminated(run, content.status, round(content.end))
+        self._delete(self._runs.get((kind, key), []))
+        self._runs[kind, key] = [self._client.get_run(run)]
+
+    def _note(self, rows: list[dict[str, Any]], metric: str) -> str:
+        """The seeds of a cell as a Markdown table, each with a link to its training."""
+        lines = ["| seed | value | status |", "|---|---|---|"]
+        for row in rows:
+            if row["metric"] == metric and row["status"] != "counted":
+                run = self._runs.get(("training", row["run"]))
+                link = f"(#/experiments/{self._experiment}/runs/{run[0].info.run_id})" if run else ""
+                lines.append(f"| [{int(row['seed'])}]{link} | {row['value']:.4f} | {row['status']} |")
+        return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def serve(database: Path, artifacts: Path, port: int) -> None:
+    """Becomes the MLflow server of ``database`` on this machine's ``port``; does not return."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database.resolve()}", "--no-serve-artifacts"]
+    os.execv(sys.executable, [*command, "--default-artifact-root", artifacts.resolve().as_uri()])
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps([LAYOUT, *values], sort_keys=True).encode()).hexdigest()
+
+
+def _labels(labels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Params and tags that trainings and cells have in common. ``series`` is the label without the kernel size."""
+    series = labels["label"].replace(f" k={labels['kernel_size']}", "", 1)
+    series += "" if labels["data"] == "main" else f" ({labels['data']})"
+    params = {name: labels[name] for name in ("head", "kernel_size", "width")}
+    tags = {"study.label": labels["label"], "study.data": labels["data"]}
+    tags["mlflow.runColor"] = HEAD_COLOURS.get(labels["head"], OTHER_COLOUR)
+    return params | {"BR": int(labels["refine"]), "series": series}, tags
+
+
+def _picture(path: Path) -> Image.Image:
+    """A row for each sample: image, prediction, truth; classes in colours, void white."""
+    with np.load(path) as samples:
+        parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]
+    values = np.arange(256)  # VOC's colours: bits 0, 3 and 6 of a class are the high bits of its red, and so on
+    palette = np.stack([sum((values >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for c in range(3)], axis=1)
+    palette[VOID] = 255
+    parts = [part if part.ndim == 4 else palette.astype(np.uint8)[part] for part in parts]
+    framed = [np.pad(part, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]  # 4 px gaps
+    return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in zip(*framed, strict=True)]))
+
+
+_SCATTER = dict(type="SCATTER", xaxis=dict(key="kernel_size", type="PARAM"), yaxis=dict(key="val/miou", type="METRIC"))
+_PARALLEL = {"type": "PARALLEL", "selectedParams": ["head", "kernel_size", "BR"], "selectedMetrics": ["val/miou"]}
+_SCORES, _PAPER, _TUNE, _LOSS = (
+    {"type": "LINE", "metricKey": name} for name in ("val/miou", "paper/miou", "tune/miou", "train/loss")
+)
+_SAMPLES = {"type": "IMAGE", "imageKeys": ["samples"], "step": 0, "showRunParams": False}
+SECTIONS = ("Study", "val", "paper", "spread", "cost")  # of charts; all but the first are folded
+_COLUMNS = {
+    "cell": "head kernel_size BR val/miou spread/miou_low spread/miou_high paper/miou paper/miou_difference",
+    "training": "head kernel_size BR seed val/miou val/pixel_accuracy parameters",
+}
+# key: (name, kind of run, charts, params that group runs into means)
+VIEWS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
+    "cells": ("Cells beside the paper", "cell", [_SCATTER, _PARALLEL, _PAPER], []),
+    "lines": ("mIoU against kernel size", "cell", [_SCORES, _PAPER], ["series"]),
+    "trainings": ("Trainings, every seed", "training", [_SCATTER, _PARALLEL, _TUNE, _LOSS, _SAMPLES], []),
+    "curves": ("Curves, mean over seeds", "training", [_TUNE, _LOSS], ["series", "kernel_size"]),
+}
+
+
+def _experiment_tags(created: int) -> dict[str, str]:
+    """VIEWS as the tags that the UI's own "Save as new view" writes (MLflow 3.15 on), for its menu "Views".
+
+    ``created`` is in milliseconds since 1970: the menu puts the newest first.
+    """
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on traces
+    for place, (key, (name, kind, charts, by)) in enumerate(VIEWS.items()):
+        columns = [f"metrics.`{c}`" if "/" in c else f"params.`{c}`" for c in _COLUMNS[kind].split()]
+        groups = [{"mode": "param", "groupByData": param} for param in by]
+        shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
+        state = {
+            "searchFilter": f"tags.`study.kind` = '{kind}'",
+            "orderByKey": "tags.`study.place`" if kind == "cell" else "metrics.`val/miou`",
+            "orderByAsc": kind == "cell",
+            "selectedColumns": columns,
+            "columnOrder": columns,
+            "runsHiddenMode": "SHOW_ALL",
+            "isAccordionReordered": True,  # keeps the order of SECTIONS
+            "compareRunSections": [{"uuid": s, "name": s, "display": s == "Study", "columns": 2} for s in SECTIONS],
+            "compareRunCharts": [shared | {"uuid": str(n)} | chart for n, chart in enumerate(charts)],
+            "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
+            "useGroupedValuesInCharts": bool(groups),
+        }
+        saved = {"name": name, "createdAt": created - place, "updatedAt": created, "state": json.dumps(state)}
+        tags[f"mlflow.sharedViewState.{key}"] = json.dumps(saved)
+    return tags

@@ -1,0 +1,190 @@
+"""One training from its start or its last checkpoint to DONE, in the process and on the device it is given."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import resource
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from study import metrics
+from study.allocator import keep_freed_memory
+from study.engine import State, TrainingFailed, fit, start
+from study.evaluate import count, predict
+from study.models import Segmenter, build
+from study.source import Source
+from study.spec import Training, canonical
+from study.store import Run, Store, write, write_json
+
+PROGRESS_S = 1.0
+LOSS_POINTS = 50
+SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know of one training."""
+
+    key: str
+    training: Training
+    labels: dict[str, Any]
+    facts: dict[str, Any]
+    store: Path
+    device: str
+    checkpoint_s: float
+    samples: int
+
+
+class _Curve:
+    """Loss (mean of the steps since the last point) and tune-split score by step."""
+
+    def __init__(self, steps: int, validations: int) -> None:
+        self.loss: list[tuple[int, float]] = []
+        self.score: list[tuple[int, float]] = []
+        self.losses: list[float] = []
+        self.loss_steps = {math.ceil(steps * (i + 1) / LOSS_POINTS) for i in range(LOSS_POINTS)}
+        self.score_steps = {math.ceil(steps * (i + 1) / validations) for i in range(validations)}
+
+    def dump(self) -> dict[str, Any]:
+        return {"loss": self.loss, "score": self.score, "losses": self.losses}
+
+    def restore(self, dumped: dict[str, Any]) -> None:
+        self.loss, self.score, self.losses = dumped["loss"], dumped["score"], dumped["losses"]
+
+
+def train(job: Job) -> dict[str, float]:
+    """Do one training, or nothing if it is done; returns its scores. Raises TrainingFailed where it cannot go on."""
+    run = Store(job.store).run(job.key)
+    with run.writing():
+        if not run.done():
+            _settle(job.device)
+            run.path("DONE").unlink(missing_ok=True)
+            _train(job, run)
+    with np.load(run.path("counts.npz")) as archive:
+        return {name: score(archive["counts"]) for name, score in metrics.METRICS.items()}
+
+
+def _settle(device: str) -> None:
+    """One thread a training: two 1-thread trainings beat one of two threads, and sums do not depend on the machine."""
+    keep_freed_memory()
+    if device == "cpu":
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _train(job: Job, run: Run) -> None:
+    training, recipe = job.training, job.training.recipe
+    device = torch.device(job.device)
+    source = Source(training, job.facts, Store(job.store).cache, device)
+    model = build(training.variant, training.network, source.classes, training.seed)
+    model = model.to(device, memory_format=torch.channels_last)
+    state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
+    spent, resumed = _restore(run, state, curve)
+    write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
+    began = told = saved = time.monotonic()
+    for step, loss in fit(state, source.training_batch, recipe):
+        value = float(loss)
+        if not math.isfinite(value):
+            raise TrainingFailed(f"the loss must be finite, got {value} at step {step} of {recipe.steps}; lower the rate")
+        curve.losses.append(value)
+        if step in curve.loss_steps:
+            curve.loss.append((step, sum(curve.losses) / len(curve.losses)))
+            curve.losses = []
+        if step in curve.score_steps:
+            curve.score.append((step, metrics.miou(count(model, source, "tune", SCORED_IMAGES))))
+        now = time.monotonic()
+        if now - told >= PROGRESS_S or step == recipe.steps:
+            told = now
+            _tell(run, job, state, curve, spent + now - began)
+        if now - saved >= job.checkpoint_s:
+            saved = now
+            _save(run, state, curve, spent + now - began)
+    trained = spent + time.monotonic() - began
+    _save(run, state, curve, trained)
+    began = time.monotonic()
+    counts = count(model, source, "val")
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
+    _write_samples(run, model, source, job.samples)
+    write_json(run.path("curve.json"), {"loss": curve.loss, "score": curve.score})
+    seconds = {"train": trained, "evaluate": time.monotonic() - began}
+    write_json(run.path("result.json"), _result(model, job, seconds, resumed))
+    run.finish()
+
+
+def _result(model: Segmenter, job: Job, seconds: dict[str, float], resumed: list[int]) -> dict[str, Any]:
+    def size(module: torch.nn.Module | None) -> int:
+        return sum(p.numel() for p in module.parameters()) if module is not None else 0
+
+    return {
+        "parameters": size(model),
+        "head_parameters": size(model.decoder.heads),
+        "seconds": seconds,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "device": job.device,
+        "host": socket.gethostname(),
+        "threads": torch.get_num_threads(),
+        "steps": job.training.recipe.steps,
+        "resumed": resumed,
+    }
+
+
+def _write_samples(run: Run, model: Segmenter, source: Source, number: int) -> None:
+    """Predictions on val images spread evenly over the list: none is picked by hand (D16)."""
+    model.eval()
+    every = len(source.array("val-labels.npy"))
+    chosen = sorted({round(i) for i in np.linspace(0, every - 1, min(number, every))})
+    rows = [source.sample(i) for i in chosen]
+    found = {
+        "images": np.stack([image for _, image, _, _ in rows]),
+        "predictions": np.concatenate([predict(model, inputs, labels.shape) for inputs, _, labels, _ in rows]),
+        "labels": np.stack([labels for _, _, labels, _ in rows]),
+        "names": np.array([name for *_, name in rows]),
+    }
+    write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **found))
+
+
+def _tell(run: Run, job: Job, state: State, curve: _Curve, seconds: float) -> None:
+    said = {
+        "step": state.step,
+        "steps": job.training.recipe.steps,
+        "seconds": seconds,
+        "loss": curve.loss[-1][1] if curve.loss else None,
+        "score": curve.score[-1][1] if curve.score else None,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "time": time.time(),
+    }
+    write_json(run.path("progress.json"), said)
+
+
+def _save(run: Run, state: State, curve: _Curve, seconds: float) -> None:
+    """A checkpoint: its digest, then its bytes, in one file that is replaced as a whole."""
+    buffer = io.BytesIO()
+    torch.save({"state": state.dump(), "curve": curve.dump(), "seconds": seconds}, buffer)
+    payload = buffer.getvalue()
+    write(run.path("checkpoint.pt"), lambda file: file.write(hashlib.sha256(payload).digest() + payload))
+
+
+def _restore(run: Run, state: State, curve: _Curve) -> tuple[float, list[int]]:
+    """Go on from the checkpoint, if a whole one is there; returns the seconds spent before and the step resumed at."""
+    try:
+        content = run.path("checkpoint.pt").read_bytes()
+    except OSError:
+        return 0.0, []
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        return 0.0, []
+    dumped = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    state.restore(dumped["state"])
+    curve.restore(dumped["curve"])
+    return dumped["seconds"], [state.step]

@@ -1,0 +1,226 @@
+"""The report of a small but complete fake tier: equal bytes, holes with reasons, one seed, foreign heads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typst
+
+from study import figures, paper, report, results
+from study.spec import Cell, Conv, Head, Table, Variant, dense, gcn
+
+TIER = {
+    "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
+    "notes": ["heads at #strong[two] levels only", "steps: 120 of an unknown number"], "band_px": 2,
+    "network": {"backbone": "tiny_resnet", "levels": ["res4", "res5"], "frozen": False, "output_stride": 1},
+    "recipe": {"optimizer": "adamw", "lr": 0.004, "schedule": "cosine", "steps": 120, "batch": 16},
+    "data": {"name": "fake", "root": "/home/someone/data", "size": 64}, "frequent": None,
+}  # fmt: skip
+STEPS = 120
+
+
+def _key(label: str, data: str, seed: int) -> str:
+    return hashlib.sha256(f"{label}/{data}/{seed}".encode()).hexdigest()
+
+
+def _listing(name: str, data: str, variants: list[Variant]) -> Table:
+    cells = tuple(Cell(name, "score", v.label, v, "miou", None) for v in variants)
+    return Table(name, f"Listing {name}", None, ("score",), tuple(v.label for v in variants), cells, "", data)
+
+
+def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[int] | None = None) -> dict[str, Any]:
+    """A plan.json as study.plan writes it, for ``tables``."""
+    cells, trainings = [], {}
+    names = [f"class {index}" for index in range(classes)]
+    facts = {"name": "fake", "classes": names, "splits": {"train": 2000, "tune": 200, "val": 500},
+             "fingerprint": "f" * 64, "frequent": frequent}  # fmt: skip
+    for table in tables:
+        data = table.data or "main"
+        for cell in table.cells:
+            head = cell.variant.head
+            labels = {
+                "label": cell.variant.label, "head": head.family, "kernel_size": head.kernel_size,
+                "refine": cell.variant.refine, "width": None if head.width is None else float(head.width),
+            }  # fmt: skip
+            runs = {str(s): _key(cell.variant.label, data, s) for s in range(seeds) if cell.trained}
+            for seed, key in runs.items():
+                trainings[key] = labels | {"seed": int(seed), "data": data, "steps": STEPS, "cost": 1}
+            cells.append(
+                {"address": cell.address, "table": cell.table, "row": cell.row, "column": cell.column}
+                | {"metric": cell.metric, "paper": cell.paper, "data": data, "runs": runs}
+                | {"parameters": None if cell.trained else head.parameters(2048, 21)} | labels
+            )  # fmt: skip
+    metrics = {"miou": "mean IoU, all present classes", "pixel_accuracy": "pixel accuracy"}
+    metrics |= {} if frequent is None else {"miou_frequent": "mean IoU, frequent classes"}
+    return {
+        "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
+        "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
+                    "note": t.note, "data": t.data or "main"} for t in tables],
+        "cells": cells, "trainings": trainings, "metrics": metrics,
+        "data": {"main": facts} | {t.data: facts | {"name": f"fake {t.data}"} for t in tables if t.data},
+    }  # fmt: skip
+
+
+def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int = 2) -> None:
+    """What one training leaves in results/<key>/; its scores rise with k."""
+    draw = np.random.default_rng(training["seed"] * 100 + training["kernel_size"])
+    share = 0.5 + 0.02 * training["kernel_size"] + 0.05 * training["refine"] + draw.normal(0, 0.01)
+    hits = (draw.uniform(0.9, 1.1, (8, 2, classes)) * 100 * min(share, 0.9)).astype(np.int64)
+    counts = np.stack([hits, 110 - hits, 110 - hits], axis=-1)
+    labels = np.full((samples, 24, 32), 255, np.uint8)
+    labels[:, 2:-2, 2:-2] = np.arange(28) * classes // 28
+    folder.mkdir(parents=True)
+    np.savez(folder / "counts.npz", counts=counts)
+    images = draw.integers(0, 255, (samples, 24, 32, 3), dtype=np.uint8)
+    predictions = (labels % classes).astype(np.uint8)
+    np.savez(folder / "samples.npz", images=images, predictions=predictions, labels=labels, names=np.array(["a", "b"]))
+    steps = range(10, STEPS + 1, 10)
+    rise = 30 if training["head"] == "1x1" else 8
+    score = [[step, share * (1 - 0.6 * np.exp(-step / rise))] for step in steps]
+    curve = {"loss": [[step, 2.0 * np.exp(-step / 40)] for step in steps], "score": score}
+    (folder / "curve.json").write_text(json.dumps(curve))
+    weights = 1000 * training["kernel_size"] * (3 if training["head"] == "stack" else 1)
+    (folder / "result.json").write_text(json.dumps({"parameters": weights + 10**6, "head_parameters": weights}))
+
+
+def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | None = None) -> Path:
+    """A complete reports/<tier>/ without the report; ``failed`` maps keys to the reason of their failure."""
+    folder.mkdir(parents=True)
+    failed = failed or {}
+    for key, training in plan["trainings"].items():
+        if key in failed:
+            (folder / "results" / key).mkdir(parents=True)
+            told = {"kind": "TrainingFailed", "reason": failed[key], "retry": "make retry TIER=fake"}
+            (folder / "results" / key / "failed.json").write_text(json.dumps(told))
+        else:
+            fake_run(folder / "results" / key, training, len(plan["data"]["main"]["classes"]))
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    results.frame(plan, folder / "results").to_csv(folder / "scores.csv", index=False)
+    runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
+    for key in set(runs) - set(failed):
+        runs[key]["seconds"] = {"train": 31.4, "evaluate": 2.5}
+    planned = len(plan["trainings"])
+    provenance = {
+        "tier": plan["tier"], "commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.9"},
+        "hardware": {"cpu": "Fake CPU", "cores": 2, "memory_gb": 7.7, "device": "cpu"}, "workers": 2, "engine": "ray",
+        "seconds": {"train": 3000.0, "evaluate": 120.0, "wall": 1800.0}, "data": {}, "runs": runs,
+        "trainings": {"planned": planned, "executed": 3, "done": planned - len(failed), "failed": len(failed)},
+    }  # fmt: skip
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    return folder
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def _table(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(table for table in content["tables"] if table["heading"].startswith(f"Table {name}."))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """T1, T2 and T5 over three seeds with a control set; GCN k=11 failed on every seed, k=13 on one."""
+    tables = [paper.TABLES[name] for name in ("T1", "T2", "T5")]
+    tables.append(_listing("C1", "texture", [Variant(dense(1)), Variant(gcn(15))]))
+    reason = "loss became nan; *not markup* #panic() $x$ <tag>"
+    failed = {_key("GCN k=11", "main", seed): reason for seed in range(3)}
+    failed[_key("GCN k=13", "main", 1)] = "out of memory"
+    folder = fake_folder(tmp_path_factory.mktemp("report") / "full", fake_plan(tables, 3, 6), failed)
+    report.build(folder, TIER)
+    return folder
+
+
+def test_equal_inputs_give_equal_bytes(full: Path) -> None:
+    names = ["report.pdf", "report.json", *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir())]
+    before = {name: (full / name).read_bytes() for name in names}
+    report.build(full, TIER)
+    assert [name for name in names if (full / name).read_bytes() != before[name]] == []
+    assert before["report.pdf"].startswith(b"%PDF-") and b"/Outlines" in before["report.pdf"]
+
+
+def test_every_figure_is_there_and_is_vector(full: Path) -> None:
+    found = {path.stem for path in (full / "figures").glob("*.svg")}
+    drawn = {"kernel_size", "parameters", "boundary", "control", "qualitative"}
+    assert found == drawn | {"curves_main", "curves_texture"}
+    # Only the samples are bitmaps; text is outlines, so that no reader needs our fonts.
+    for path in (full / "figures").glob("*.svg"):
+        text = path.read_text(encoding="utf-8")
+        assert "<text" not in text
+        assert ("<image" in text) == (path.stem == "qualitative")
+
+
+def test_a_hole_is_marked_with_its_reason_and_its_retry(full: Path) -> None:
+    table = _table(_content(full), "1")
+    by_column = dict(zip(table["columns"], table["rows"][0]["lines"][0]["cells"], strict=True))
+    assert by_column["11"]["kind"] == "hole"
+    assert by_column["13"]["partial"] and not by_column["15"]["partial"]
+    first, second = table["holes"]
+    assert first["what"] == "GCN k=11, seeds 0, 1, 2"
+    assert "loss became nan; *not markup* #panic() $x$ <tag>" in first["reason"]
+    assert first["retry"] == "make retry TIER=fake"
+    assert second["what"] == "GCN k=13, seed 1"
+    assert _content(full)["holes"] == table["holes"]
+
+
+def test_cells_show_ours_above_and_the_papers_below(full: Path) -> None:
+    content = _content(full)
+    ours, printed = _table(content, "1")["rows"][0]["lines"]
+    assert (ours["source"], printed["source"]) == ("ours", "paper")
+    assert [cell["main"] for cell in printed["cells"]][:2] == ["69.0", "70.1"]
+    summary = results.summary(results.frame(json.loads((full / "plan.json").read_text()), full / "results"))
+    row = summary[(summary["address"] == "T1/score/15") & (summary["metric"] == "miou")].iloc[0]
+    assert ours["cells"][-1]["main"] == f"{row['mean'] * 100:.1f}"
+    assert ours["cells"][-1]["side"] == f"± {(row['high'] - row['mean']) * 100:.1f}"
+    counts = _table(content, "2")["rows"][2]["lines"][0]["cells"][0]
+    assert (counts["main"], counts["side"]) == ("260,694", "260K")
+    assert [line["source"] for line in _table(content, "C1")["rows"][0]["lines"]] == ["ours"]
+
+
+def test_last_slopes_find_who_still_improves(full: Path) -> None:
+    """The scores rise as 1 - 0.6 exp(-step / 30) for 1x1 and with 8 instead of 30 for the rest."""
+    curves = results.curves(json.loads((full / "plan.json").read_text()), full / "results")
+    slopes = figures.last_slopes(curves).set_index(["data", "label"])
+    one = slopes.loc[("main", "1x1")]
+    rise = 0.6 * (np.exp(-110 / 30) - np.exp(-120 / 30))
+    assert one["slope"] == pytest.approx(one["last"] / (1 - 0.6 * np.exp(-120 / 30)) * rise * 1000)
+    assert one["threshold"] == pytest.approx(0.5 / 12 * 100)
+    assert one["loss_change"] == pytest.approx(np.exp(-12 / 40) - 1, abs=0.1)
+    assert slopes.loc[("main", "GCN k=15"), "slope"] < 0.01
+    steeper = curves.assign(value=curves["value"].where(curves["kind"] == "loss", curves["step"] / 200))
+    assert figures.last_slopes(steeper)["improving"].all()
+    single = curves[(curves["kind"] == "loss") | (curves["step"] == STEPS)]
+    assert figures.last_slopes(single)["slope"].isna().all() and not figures.last_slopes(single)["improving"].any()
+
+
+def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
+    """Also: 21 classes, two mean IoUs, meaningless, and a data set with neither controls nor Table 5."""
+    odd = Variant(Head(((Conv((5, 5)),),), "wavelet", 5))
+    plan = fake_plan([paper.TABLES["T1"], _listing("X", "", [odd])], 1, 21, [0, 1, 2]) | {"meaningless": True}
+    folder = fake_folder(tmp_path / "one", plan)
+    report.build(folder, TIER)
+    often, overall, printed = _table(_content(folder), "1")["rows"][0]["lines"]
+    assert (often["source"], overall["source"], printed["source"]) == ("ours, frequent", "ours, all", "paper")
+    assert {cell["side"] for cell in overall["cells"]} == {""}
+    assert "control" not in _content(folder)["figures"] and "boundary" not in _content(folder)["figures"]
+    assert len(set(figures.styles(plan).values())) == 5
+
+
+def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
+    """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
+    plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True}
+    folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
+    report.build(folder, TIER)
+    pages = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
+    plain = json.loads((folder / "plan.json").read_text()) | {"meaningless": False}
+    (folder / "plan.json").write_text(json.dumps(plain))
+    calm = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
+    alarm = b"#b3261e"
+    assert len(pages) > 1 and all(alarm in page for page in pages)
+    assert alarm not in calm[0] and pages[0].count(alarm) > 1
