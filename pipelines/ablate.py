@@ -76,9 +76,9 @@ def _train(
     try:
         with Display(store, manifest, set(done), execution.workers) as display:
             while True:
-                while jobs.free and (key := ablation.ask()):
-                    jobs.submit(key, job(key))
-                    display.begin(key)
+                while jobs.free and (next_ := ablation.ask()):
+                    jobs.submit(next_, job(next_))
+                    display.begin(next_)
                 if not jobs.busy:
                     break
                 for event in jobs.wait(WAIT_S):

@@ -8,14 +8,15 @@ from study import stage, tier
 from study.data import frequent_classes, prepare
 from study.models import build
 from study.source import cache_features
+from study.spec import Variant, dense
 from study.store import Store, write_json
-from study.tier import MAIN
 
 
 def main() -> None:
     chosen = tier.load(tier.read())
     # A level that the backbone lacks or weights that misfit are told before anything is read.
-    build(chosen.extra[0] if chosen.extra else tier.variant({"head": "dense", "k": 1}, ""), chosen.network, 2, seed=0)
+    named = {level for variant in chosen.extra for level, _ in variant.at}
+    build(Variant(dense(1), at=tuple((level, dense(1)) for level in sorted(named))), chosen.network, 2, seed=0)
     cache, facts = Store().cache, {}
     for name, data in chosen.data_sets.items():
         found = prepare(data, chosen.root, cache, chosen.band_px, stage.ticker(f"reading {data.name} ({name})"))

@@ -1,13 +1,13 @@
 """A reproducibility and ablation-study harness for one paper, Peng et al., "Large Kernel Matters" (CVPR 2017).
 
-Two pillars meet only in ``pipelines/`` and on disk: the *paper* pillar (spec, paper, tier, plan, results, report) has no
-torch, the *science* pillar (models, data, engine, source, evaluate, worker) has no paper, pandas, mlflow or optuna.
+Two pillars meet only in ``pipelines/`` and on disk: the *paper* pillar (spec, paper, tier, plan, results, report) has
+no torch, the *science* pillar (models, data, engine, source, evaluate, worker) no paper, pandas, mlflow or optuna.
 
 Each module imports from lower layers only, and each heavy third-party package has one importer (a test keeps both).
 """
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("spec", "metrics", "seeds", "schedule", "code", "regions", "allocator"),
+    ("spec", "metrics", "seeds", "schedule", "code", "regions", "allocator", "views"),
     ("store", "models.backbones", "models.heads"),
     ("paper", "models.fcn", "data", "progress"),
     ("models", "data.pairs", "data.shapes", "stage", "tier", "tracking", "ablation"),

@@ -43,8 +43,8 @@ class Ablation:
     def _study(self, storage: JournalStorage, name: str) -> optuna.Study:
         """The study of that name. One with other choices is begun anew: Optuna keeps a study's choices fixed."""
         choices = {n: list(d.choices) for n, d in self.space.items() if isinstance(d, CategoricalDistribution)}
-        for study in optuna.get_all_study_summaries(storage):
-            if study.study_name == name and study.user_attrs.get(CHOICES) != choices:
+        for known in optuna.get_all_study_summaries(storage):
+            if known.study_name == name and known.user_attrs.get(CHOICES) != choices:
                 optuna.delete_study(study_name=name, storage=storage)
         # Every planned trial is fixed: a sampler is asked for nothing.
         sampler = optuna.samplers.RandomSampler(seed=0)

@@ -37,16 +37,14 @@ class _Module:
                 self.definitions[node.name] = node
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                for target in targets:
-                    for part in ast.walk(target):
-                        if isinstance(part, ast.Name):
-                            self.definitions[part.id] = node
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "study":
-                for alias in node.names:
-                    sub = f"{node.module}.{alias.name}"
-                    target = (sub, "") if _path(sub) else (node.module, alias.name)
-                    self.imports[alias.asname or alias.name] = target
+                names = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+                self.definitions |= dict.fromkeys(names, node)
+        for part in ast.walk(tree):
+            if isinstance(part, ast.ImportFrom) and part.module and part.module.split(".")[0] == "study":
+                for alias in part.names:
+                    sub = f"{part.module}.{alias.name}"
+                    symbol = (sub, "") if _path(sub) else (part.module, alias.name)
+                    self.imports[alias.asname or alias.name] = symbol
 
 
 _module = functools.lru_cache(maxsize=None)(_Module)
@@ -54,15 +52,19 @@ _module = functools.lru_cache(maxsize=None)(_Module)
 
 def _bare(node: ast.AST) -> str:
     """The node's syntax tree as text, without docstrings and positions."""
-    node = ast.parse(ast.unparse(node))
-    for part in ast.walk(node):
+    tree = ast.parse(ast.unparse(node))
+    for part in ast.walk(tree):
         if isinstance(part, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             first = part.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 part.body = part.body[1:] or [ast.Pass()]
         elif isinstance(part, ast.Raise) and isinstance(part.exc, ast.Call):
             part.exc.args = []  # the words of an error are prose too
-    return ast.dump(node)
+    return ast.dump(tree)
 
 
 def _mentions(module: str, node: ast.AST) -> set[Symbol]:
@@ -83,7 +85,11 @@ def _mentions(module: str, node: ast.AST) -> set[Symbol]:
 
 def reached(*roots: Symbol) -> dict[Symbol, str]:
     """Every definition that the roots reach, with its bare syntax tree. A root (module, "") is a whole module."""
-    todo = [s for module, name in roots for s in ([(module, n) for n in _module(module).definitions] if not name else [(module, name)])]
+    todo = [
+        s
+        for module, name in roots
+        for s in ([(module, n) for n in _module(module).definitions] if not name else [(module, name)])
+    ]
     found: dict[Symbol, str] = {}
     while todo:
         module, name = symbol = todo.pop()
@@ -100,7 +106,7 @@ def reached(*roots: Symbol) -> dict[Symbol, str]:
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def code_digest(*roots: Symbol) -> str:
     """sha256 over the definitions that the roots reach, in hexadecimal."""
     lines = [f"{module}.{name}:{tree}" for (module, name), tree in sorted(reached(*roots).items())]

@@ -40,6 +40,7 @@ class State:
 
 def start(model: nn.Module, recipe: Recipe) -> State:
     """A state at step 0. Raises InputError for an unknown optimizer."""
+    optimizer: torch.optim.Optimizer
     weights = [p for p in model.parameters() if p.requires_grad]
     if recipe.optimizer == "sgd":
         optimizer = torch.optim.SGD(weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)

@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
@@ -23,7 +24,6 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 WIDTH_IN = 6.5
 DODGE = {"kxk": 0.25, "stack": -0.25}
 # A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
-IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
 
 _BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()
@@ -67,8 +67,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 def _figure(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure with axes (rows, columns); call inside ``rc_context(_RC)``."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(wspace=0.06))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     sns.despine(fig=figure)
     return figure, axes
@@ -78,7 +77,13 @@ def _bars(ax: Axes, points: pd.DataFrame, x: str, style: Style, line: str = "-",
     """Means with their 95 % intervals (none where only one seed is left), all in per cent, joined in x's order."""
     points = points.sort_values(x)
     half = ((points["high"] - points["mean"]) * 100).fillna(0)
-    look = {"color": style.colour, "marker": style.marker, "linestyle": line, "capsize": 2, "elinewidth": 0.8}
+    look: dict[str, Any] = {
+        "color": style.colour,
+        "marker": style.marker,
+        "linestyle": line,
+        "capsize": 2,
+        "elinewidth": 0.8,
+    }
     ax.errorbar(points[x], points["mean"] * 100, yerr=half, **(look | options))
 
 
@@ -106,7 +111,7 @@ def _against_k(ax: Axes, means: pd.DataFrame, seeds: pd.DataFrame | None, look: 
             ax.axhline(float(points["mean"].iloc[0]) * 100, color=look[family].colour, lw=0.7, ls=":", zorder=1)
         if seeds is not None:
             dots = seeds[seeds["head"] == family]
-            options = {"s": 9, "color": look[family].colour, "alpha": 0.35, "linewidths": 0}
+            options: dict[str, Any] = {"s": 9, "color": look[family].colour, "alpha": 0.35, "linewidths": 0}
             ax.scatter(dots["kernel_size"] + aside, dots["value"] * 100, **options)
     ax.set_xticks(sizes if len(sizes) < 14 else sizes[::2])
     ax.set_xlabel("kernel size k")
@@ -205,33 +210,10 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
         # Long labels would make the layout narrow one column of axes; room for the legends is kept below instead.
         legend.set_in_layout(False)
     below = (0.13 * longest + 0.15) / height
-    figure.get_layout_engine().set(rect=(0, below, 1, 1 - below))
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))
     axes[0, 0].set(ylabel="training loss")
     axes[1, 0].set(ylabel="tune mIoU (%)")
     return figure
-
-
-def last_slopes(curves: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set and variant, with means over seeds: ``steps``; ``last`` tune score (a fraction); ``slope``
-    between the last two score points in points of mean IoU per 100 steps (nan without two), its ``least`` and
-    ``greatest`` seed; ``threshold`` in the same unit; ``improving``; and ``loss_change``, the mean loss of the last
-    tenth of the steps against the tenth before (a fraction)."""
-    runs = curves.drop_duplicates("run").set_index("run")[["data", "label", "head", "kernel_size", "refine"]]
-    runs["steps"] = curves.groupby("run")["step"].max()
-    score = curves[curves["kind"] == "score"].sort_values("step").groupby("run")[["run", "step", "value"]]
-    last, before = (score.nth(place).set_index("run") for place in (-1, -2))
-    runs["last"] = last["value"]
-    runs["slope"] = (last["value"] - before["value"]) / (last["step"] - before["step"]) * 100 * 100
-    loss = curves[curves["kind"] == "loss"]
-    tenth = np.ceil(loss["step"] * 10 / loss["run"].map(runs["steps"]))
-    late, early = (loss[tenth == place].groupby("run")["value"].mean() for place in (10, 9))
-    runs["loss_change"] = late / early - 1
-    found = runs.groupby(["data", "label", "head", "kernel_size", "refine"], sort=False, as_index=False).agg(
-        steps=("steps", "max"), last=("last", "mean"), slope=("slope", "mean"), least=("slope", "min"),
-        greatest=("slope", "max"), loss_change=("loss_change", "mean"),
-    )  # fmt: skip
-    threshold = IMPROVING_POINTS / (IMPROVING_SHARE * found["steps"]) * 100
-    return found.assign(threshold=threshold, improving=found["slope"] > threshold)
 
 
 def _colours(classes: int) -> np.ndarray:
@@ -270,7 +252,7 @@ def qualitative(
     handles = [Patch(color=table[index], label=classes[index]) for index in shown]
     handles += [Patch(color=_VOID, label="void")] if (labels == 255).any() else []
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), handlelength=1)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0))
     return figure
 
 

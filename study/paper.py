@@ -70,7 +70,7 @@ TABLES: dict[str, Table] = {
             + _scores("T2", "conv", _T2_CONV, (69.8, 70.4, 69.6, 68.8))
             + _parameters("T2", "GCN params", _T2_GCN, (260, 434, 608, 782))
             + _parameters("T2", "conv params", _T2_CONV, (387, 1075, 2107, 3484)),
-            "Parameters of the head on res-5 (2048 channels, 21 classes), without biases. The paper's 260K is truncated.",
+            "Weights of the head on res-5 (2048 channels, 21 classes). The paper's 260K is truncated.",
         ),
         Table(
             "T3",

@@ -1,4 +1,4 @@
-"""What a running ablation has done, is doing and has left: a live display, plain lines in a log, and ``make status``."""
+"""What an ablation has done, is doing and has left: a live display, plain lines in a log, and ``make status``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def remaining(plan: dict[str, Any], finished: dict[str, float], running: dict[str, float], workers: int) -> float | None:
+def remaining(
+    plan: dict[str, Any], finished: dict[str, float], running: dict[str, float], workers: int
+) -> float | None:
     """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far.
 
     A training is expected to take as long as those with its label did, else the mean of all, scaled by nothing.
@@ -48,7 +50,8 @@ class Display:
 
     def __init__(self, store: Store, plan: dict[str, Any], done: set[str], workers: int) -> None:
         self.store, self.plan, self.workers = store, plan, workers
-        self.done, self.failed = set(done), set()
+        self.done: set[str] = set(done)
+        self.failed: set[str] = set()
         self.finished: dict[str, float] = {}
         self.running: dict[str, float] = {}
         self.console = Console(soft_wrap=True)
@@ -72,7 +75,9 @@ class Display:
     def end(self, key: str, score: float | None, reason: str = "") -> None:
         took = time.monotonic() - self.running.pop(key)
         training = self.plan["trainings"][key]
-        name = f"{training['label']}, seed {training['seed']}" + (f", {training['data']}" if training["data"] != "main" else "")
+        name = f"{training['label']}, seed {training['seed']}" + (
+            f", {training['data']}" if training["data"] != "main" else ""
+        )
         if score is None:
             self.failed.add(key)
             self.say(f"{self._counts()}  {name} FAILED after {duration(took)}: {reason}")

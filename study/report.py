@@ -108,11 +108,11 @@ def _lines(cells: list[dict[str, Any] | None], found: dict[Any, Any], frequent: 
             lines = [{"source": "ours, frequent", "cells": often}, {"source": "ours, all", "cells": own}]
     papers = [c["paper"] if c else None for c in cells]
     if any(paper is not None for paper in papers):
-        texts = [
+        printed: list[dict[str, Any]] = [
             {"kind": "none"} if p is None else {"kind": "paper", "main": f"{p * 100:.1f}", "side": "", "partial": False}
             for p in papers
         ]  # fmt: skip
-        lines.append({"source": "paper", "cells": texts})
+        lines.append({"source": "paper", "cells": printed})
     return lines
 
 
@@ -210,7 +210,7 @@ def _learning(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
     curves, look, pages = results.curves(plan, folder / "results"), figures.styles(plan), []
     if curves.empty:
         return []
-    for name, table in figures.last_slopes(curves).groupby("data", sort=False):
+    for name, table in results.last_slopes(curves).groupby("data", sort=False):
         drawn = figures.learning_curves(curves[curves["data"] == name], look)
         figures.save(drawn, folder / "figures" / f"curves_{name}.svg")
         rows = [
@@ -224,11 +224,11 @@ def _learning(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
         pages.append({
             "data": name, "rows": rows, "unknown": int(table["slope"].isna().sum()),
             "limits": sorted({f"{value:.2g}" for value in table["threshold"]}),
-            "points": str(figures.IMPROVING_POINTS), "share": f"{figures.IMPROVING_SHARE:.0%}",
+            "points": str(results.IMPROVING_POINTS), "share": f"{results.IMPROVING_SHARE:.0%}",
         })  # fmt: skip
     return pages
 
 
 def _signed(value: float, form: str) -> str:
     """A number with a true minus sign, a dash where there is none."""
-    return "–" if math.isnan(value) else format(value, form).replace("-", "−")
+    return "–" if math.isnan(value) else format(value, form).replace("-", "−")  # noqa: RUF001

@@ -17,6 +17,7 @@ from scipy import stats
 from study import metrics
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
+IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
 
 
@@ -51,6 +52,8 @@ def frame(plan: dict[str, Any], results: Path) -> pd.DataFrame:
             if state == DONE and key not in known:
                 known[key] = scores(results / key, plan["data"][cell["data"]]["frequent"])
             also = [name for name in plan["metrics"] if name != "miou"] if cell["metric"] == "miou" else []
+            if plan["data"][cell["data"]]["frequent"] is None:
+                also = [name for name in also if name != "miou_frequent"]
             for metric in [cell["metric"], *also]:
                 value = known[key][metric] if state == DONE else math.nan
                 paper = cell["paper"] if metric == cell["metric"] else None
@@ -92,3 +95,26 @@ def curves(plan: dict[str, Any], results: Path) -> pd.DataFrame:
             rows += [{"run": key} | labels | {"kind": kind, "step": step, "value": value} for step, value in points]
     names = ["run", "label", "head", "kernel_size", "refine", "data", "seed", "kind", "step", "value"]
     return pd.DataFrame(rows, columns=names)
+
+
+def last_slopes(curves: pd.DataFrame) -> pd.DataFrame:
+    """One row per data set and variant, with means over seeds: ``steps``; ``last`` tune score (a fraction); ``slope``
+    between the last two score points in points of mean IoU per 100 steps (nan without two), its ``least`` and
+    ``greatest`` seed; ``threshold`` in the same unit; ``improving``; and ``loss_change``, the mean loss of the last
+    tenth of the steps against the tenth before (a fraction)."""
+    runs = curves.drop_duplicates("run").set_index("run")[["data", "label", "head", "kernel_size", "refine"]]
+    runs["steps"] = curves.groupby("run")["step"].max()
+    score = curves[curves["kind"] == "score"].sort_values("step").groupby("run")[["run", "step", "value"]]
+    last, before = (score.nth(place).set_index("run") for place in (-1, -2))
+    runs["last"] = last["value"]
+    runs["slope"] = (last["value"] - before["value"]) / (last["step"] - before["step"]) * 100 * 100
+    loss = curves[curves["kind"] == "loss"]
+    tenth = np.ceil(loss["step"] * 10 / loss["run"].map(runs["steps"]))
+    late, early = (loss[tenth == place].groupby("run")["value"].mean() for place in (10, 9))
+    runs["loss_change"] = late / early - 1
+    found = runs.groupby(["data", "label", "head", "kernel_size", "refine"], sort=False, as_index=False).agg(
+        steps=("steps", "max"), last=("last", "mean"), slope=("slope", "mean"), least=("slope", "min"),
+        greatest=("slope", "max"), loss_change=("loss_change", "mean"),
+    )  # fmt: skip
+    threshold = IMPROVING_POINTS / (IMPROVING_SHARE * found["steps"]) * 100
+    return found.assign(threshold=threshold, improving=found["slope"] > threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,11 +74,11 @@ class Ray:
 
         self.ray = ray
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        local = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
         ray.init(
             address=address,
             runtime_env={"env_vars": environment},
-            logging_level="error",
+            logging_level=logging.ERROR,
             log_to_driver=False,
             **local,
         )

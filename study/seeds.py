@@ -23,7 +23,7 @@ def generator(*address: int | str) -> np.random.Generator:
 
 def batch_indices(images: int, batch: int, seed: int, step: int) -> list[int]:
     """Indices of the images of training step ``step`` (from 0): epoch by epoch, each a permutation of its own."""
-    indices = []
+    indices: list[int] = []
     position = step * batch
     while len(indices) < batch:
         epoch, offset = divmod(position, images)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-
 VOID = 255  # the label of pixels that are neither trained on nor scored
 
 
@@ -40,7 +39,7 @@ class Conv:
                     "a kernel size must be a positive odd whole number (Sec. 3.1: an even kernel shifts the map), "
                     f"got {side!r}; take one of 1, 3, 5, 7 ..."
                 )
-        if self.width is not None and not 0 < self.width:
+        if self.width is not None and not self.width > 0:
             raise InputError(f"the width of a stack must be positive, got {self.width}; take a share such as 1/2")
 
     def channels(self, in_channels: int, classes: int) -> int:
@@ -87,7 +86,7 @@ def stack(k: int, width: Fraction = Fraction(1)) -> Head:
     if not isinstance(k, int) or k < 3 or k % 2 == 0:
         raise InputError(f"the kernel size of a stack must be an odd whole number from 3 up, got {k!r}; take 3, 5 ...")
     inner = (Conv((3, 3), width),) * ((k - 1) // 2 - 1)
-    return Head((inner + (Conv((3, 3)),),), "stack", k)
+    return Head(((*inner, Conv((3, 3))),), "stack", k)
 
 
 def gcn(k: int) -> Head:

@@ -37,7 +37,10 @@ def default_root() -> Path:
             return Path(*here.parts[:depth]) / "runs"
     try:
         text = subprocess.run(
-            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return here / "runs"

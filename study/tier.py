@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -91,7 +92,9 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         _choice(table, TABLES, f"{where}.tables")
     seeds = block["seeds"]
     if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
-        raise InputError(f"{where}.seeds must be different whole numbers from 0 up, got {seeds!r}; write e.g. [0, 1, 2]")
+        raise InputError(
+            f"{where}.seeds must be different whole numbers from 0 up, got {seeds!r}; write e.g. [0, 1, 2]"
+        )
     return Tier(
         **{key: block[key] for key in ("title", "judges", "meaningless", "band_px", "samples")},
         name=name,
@@ -109,7 +112,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
 
 
 def execution(params: dict[str, Any]) -> Execution:
-    """How to execute. ``workers: auto`` is one per core (or per share of a GPU), ``device: auto`` a GPU if there is one."""
+    """How to execute. ``workers: auto`` is one per core or share of a GPU, ``device: auto`` a GPU if there is one."""
     block = dict(params["execution"])
     _keys(block, "execution", {field.name for field in fields(Execution)})
     _choice(block["engine"], ("ray", "inline"), "execution.engine")
@@ -129,7 +132,7 @@ def execution(params: dict[str, Any]) -> Execution:
 
 
 def variant(block: dict[str, Any], where: str) -> Variant:
-    """``{head: gcn, k: 15, refine: true, width: 1/2, at: {res2: {head: dense, k: 1}}}``: all but head and k optional."""
+    """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``: all but head and k is optional."""
     _keys(block, where, {"head", "k"}, {"refine", "width", "at"})
     at = {level: _head(head, f"{where}.at.{level}") for level, head in block.get("at", {}).items()}
     head = _head({key: block[key] for key in ("head", "k", "width") if key in block}, where)
@@ -146,7 +149,9 @@ def _head(block: dict[str, Any], where: str):
         try:
             options["width"] = Fraction(str(block["width"]))
         except (ValueError, ZeroDivisionError) as error:
-            raise InputError(f"{where}.width must be a number or a share such as 1/2, got {block['width']!r}") from error
+            raise InputError(
+                f"{where}.width must be a number or a share such as 1/2, got {block['width']!r}"
+            ) from error
     return HEADS[block["head"]](block["k"], **options)
 
 
@@ -202,10 +207,12 @@ def _choice(value: Any, allowed: Any, where: str) -> None:
         raise InputError(f"{where} must be one of {', '.join(map(str, allowed))}, got {value!r}; rename it")
 
 
-def _keys(block: Any, where: str, required: set[str], optional: set[str] = frozenset()) -> None:
+def _keys(block: Any, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:
     if not isinstance(block, dict):
         raise InputError(f"{where} must be a mapping, got {block!r}; write its keys below it")
     if missing := sorted(required - block.keys()):
         raise InputError(f"{where} must have the key {missing[0]!r}, got {sorted(block)}; add it")
     if unknown := sorted(block.keys() - required - optional):
-        raise InputError(f"{where} must have known keys only, got {unknown[0]!r}; take one of {sorted(required | optional)}")
+        raise InputError(
+            f"{where} must have known keys only, got {unknown[0]!r}; take one of {sorted(required | optional)}"
+        )

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from study.views import experiment_tags
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from pandas import DataFrame
@@ -73,7 +75,7 @@ class Tracker:
         elif found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         self._experiment = found.experiment_id
-        for tag, value in _experiment_tags(found.creation_time).items():
+        for tag, value in experiment_tags(found.creation_time or 0).items():
             if found.tags.get(tag) != value:
                 self._client.set_experiment_tag(self._experiment, tag, value)
         self._runs: dict[tuple[str, str], list[Run]] = {}  # (kind, key or address) -> one run, more after a kill
@@ -147,14 +149,16 @@ class Tracker:
             digest = _digest(values, params, tags, status)
             if not self._current("cell", address, digest):
                 now = round(1000 * time.time())
-                metrics = [(name, value, now, cell["kernel_size"]) for name, value in values.items()]
+                metrics: list[tuple[str, float, float, int]] = [
+                    (name, value, now, cell["kernel_size"]) for name, value in values.items()
+                ]
                 self._write("cell", address, digest, _Content(address, status, params, metrics, tags, now, now))
         planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in plan["cells"]}
         for named in self._runs.keys() - planned:
             self._delete(self._runs.pop(named))
 
     def url(self, base: str, view: str = "cells", mode: str = "CHART") -> str:
-        """The page to open on an MLflow server at ``base``: ``view`` is a key of VIEWS, ``mode`` CHART or TABLE."""
+        """The page to open on a server at ``base``: ``view`` is a key of views.VIEWS, ``mode`` CHART or TABLE."""
         shown = f"viewStateShareKey={view}&compareRunsMode={mode}&workflowType=machine_learning"
         return f"{base.rstrip('/')}/#/experiments/{self._experiment}/runs?{shown}"
 
@@ -234,51 +238,3 @@ def _picture(path: Path) -> Image.Image:
     parts = [part if part.ndim == 4 else palette.astype(np.uint8)[part] for part in parts]
     framed = [np.pad(part, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]  # 4 px gaps
     return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in zip(*framed, strict=True)]))
-
-
-_SCATTER = dict(type="SCATTER", xaxis=dict(key="kernel_size", type="PARAM"), yaxis=dict(key="val/miou", type="METRIC"))
-_PARALLEL = {"type": "PARALLEL", "selectedParams": ["head", "kernel_size", "BR"], "selectedMetrics": ["val/miou"]}
-_SCORES, _PAPER, _TUNE, _LOSS = (
-    {"type": "LINE", "metricKey": name} for name in ("val/miou", "paper/miou", "tune/miou", "train/loss")
-)
-_SAMPLES = {"type": "IMAGE", "imageKeys": ["samples"], "step": 0, "showRunParams": False}
-SECTIONS = ("Study", "val", "paper", "spread", "cost")  # of charts; all but the first are folded
-_COLUMNS = {
-    "cell": "head kernel_size BR val/miou spread/miou_low spread/miou_high paper/miou paper/miou_difference",
-    "training": "head kernel_size BR seed val/miou val/pixel_accuracy parameters",
-}
-# key: (name, kind of run, charts, params that group runs into means)
-VIEWS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
-    "cells": ("Cells beside the paper", "cell", [_SCATTER, _PARALLEL, _PAPER], []),
-    "lines": ("mIoU against kernel size", "cell", [_SCORES, _PAPER], ["series"]),
-    "trainings": ("Trainings, every seed", "training", [_SCATTER, _PARALLEL, _TUNE, _LOSS, _SAMPLES], []),
-    "curves": ("Curves, mean over seeds", "training", [_TUNE, _LOSS], ["series", "kernel_size"]),
-}
-
-
-def _experiment_tags(created: int) -> dict[str, str]:
-    """VIEWS as the tags that the UI's own "Save as new view" writes (MLflow 3.15 on), for its menu "Views".
-
-    ``created`` is in milliseconds since 1970: the menu puts the newest first.
-    """
-    tags = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on traces
-    for place, (key, (name, kind, charts, by)) in enumerate(VIEWS.items()):
-        columns = [f"metrics.`{c}`" if "/" in c else f"params.`{c}`" for c in _COLUMNS[kind].split()]
-        groups = [{"mode": "param", "groupByData": param} for param in by]
-        shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
-        state = {
-            "searchFilter": f"tags.`study.kind` = '{kind}'",
-            "orderByKey": "tags.`study.place`" if kind == "cell" else "metrics.`val/miou`",
-            "orderByAsc": kind == "cell",
-            "selectedColumns": columns,
-            "columnOrder": columns,
-            "runsHiddenMode": "SHOW_ALL",
-            "isAccordionReordered": True,  # keeps the order of SECTIONS
-            "compareRunSections": [{"uuid": s, "name": s, "display": s == "Study", "columns": 2} for s in SECTIONS],
-            "compareRunCharts": [shared | {"uuid": str(n)} | chart for n, chart in enumerate(charts)],
-            "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
-            "useGroupedValuesInCharts": bool(groups),
-        }
-        saved = {"name": name, "createdAt": created - place, "updatedAt": created, "state": json.dumps(state)}
-        tags[f"mlflow.sharedViewState.{key}"] = json.dumps(saved)
-    return tags

@@ -88,7 +88,7 @@ def _train(job: Job, run: Run) -> None:
     device = torch.device(job.device)
     source = Source(training, job.facts, Store(job.store).cache, device)
     model = build(training.variant, training.network, source.classes, training.seed)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
     write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
@@ -96,7 +96,9 @@ def _train(job: Job, run: Run) -> None:
     for step, loss in fit(state, source.training_batch, recipe):
         value = float(loss)
         if not math.isfinite(value):
-            raise TrainingFailed(f"the loss must be finite, got {value} at step {step} of {recipe.steps}; lower the rate")
+            raise TrainingFailed(
+                f"the loss must be finite, got {value} at step {step} of {recipe.steps}; lower the rate"
+            )
         curve.losses.append(value)
         if step in curve.loss_steps:
             curve.loss.append((step, sum(curve.losses) / len(curve.losses)))
@@ -145,7 +147,7 @@ def _write_samples(run: Run, model: Segmenter, source: Source, number: int) -> N
     every = len(source.array("val-labels.npy"))
     chosen = sorted({round(i) for i in np.linspace(0, every - 1, min(number, every))})
     rows = [source.sample(i) for i in chosen]
-    found = {
+    found: dict[str, Any] = {
         "images": np.stack([image for _, image, _, _ in rows]),
         "predictions": np.concatenate([predict(model, inputs, labels.shape) for inputs, _, labels, _ in rows]),
         "labels": np.stack([labels for _, _, labels, _ in rows]),

@@ -186,7 +186,7 @@ def test_cells_show_ours_above_and_the_papers_below(full: Path) -> None:
 def test_last_slopes_find_who_still_improves(full: Path) -> None:
     """The scores rise as 1 - 0.6 exp(-step / 30) for 1x1 and with 8 instead of 30 for the rest."""
     curves = results.curves(json.loads((full / "plan.json").read_text()), full / "results")
-    slopes = figures.last_slopes(curves).set_index(["data", "label"])
+    slopes = results.last_slopes(curves).set_index(["data", "label"])
     one = slopes.loc[("main", "1x1")]
     rise = 0.6 * (np.exp(-110 / 30) - np.exp(-120 / 30))
     assert one["slope"] == pytest.approx(one["last"] / (1 - 0.6 * np.exp(-120 / 30)) * rise * 1000)
@@ -194,9 +194,9 @@ def test_last_slopes_find_who_still_improves(full: Path) -> None:
     assert one["loss_change"] == pytest.approx(np.exp(-12 / 40) - 1, abs=0.1)
     assert slopes.loc[("main", "GCN k=15"), "slope"] < 0.01
     steeper = curves.assign(value=curves["value"].where(curves["kind"] == "loss", curves["step"] / 200))
-    assert figures.last_slopes(steeper)["improving"].all()
+    assert results.last_slopes(steeper)["improving"].all()
     single = curves[(curves["kind"] == "loss") | (curves["step"] == STEPS)]
-    assert figures.last_slopes(single)["slope"].isna().all() and not figures.last_slopes(single)["improving"].any()
+    assert results.last_slopes(single)["slope"].isna().all() and not results.last_slopes(single)["improving"].any()
 
 
 def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:

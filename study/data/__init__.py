@@ -105,11 +105,15 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
     done, every = 0, sum(source.splits.values())
     for split, number in source.splits.items():
         if not number:
-            raise InputError(f"split {split} must have at least one image, got none; name more images or a smaller tune")
+            raise InputError(
+                f"split {split} must have at least one image, got none; name more images or a smaller tune"
+            )
         shape = (number, *source.size)
         images = np.lib.format.open_memmap(folder / f"{split}-images.npy", "w+", np.uint8, (*shape, 3))
         labels = np.lib.format.open_memmap(folder / f"{split}-labels.npy", "w+", np.uint8, shape)
-        band = np.lib.format.open_memmap(folder / band_name(split, band_px), "w+", bool, shape) if split == "val" else None
+        band = (
+            np.lib.format.open_memmap(folder / band_name(split, band_px), "w+", bool, shape) if split == "val" else None
+        )
         images[:], labels[:] = PAD_COLOUR, VOID
         names = []
         for i in range(number):

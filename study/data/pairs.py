@@ -47,7 +47,9 @@ class Pairs:
         for name, *paths in train + val:
             for path in paths:
                 if not path.is_file():
-                    raise InputError(f"a list must name files that exist, got {name} without {path}; fetch or unlist it")
+                    raise InputError(
+                        f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
+                    )
         if not 0 < tune < len(train):
             raise InputError(f"tune must be from 1 to one less than the {len(train)} training images, got {tune}")
         apart = {name for name, *_ in sorted(train, key=lambda pair: number("tune", pair[0]))[:tune]}

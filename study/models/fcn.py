@@ -16,8 +16,8 @@ class BoundaryRefinement(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(classes, classes, 3, padding=1)
         self.second = nn.Conv2d(classes, classes, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for weights in self.second.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, scores: torch.Tensor) -> torch.Tensor:
         return scores + self.second(torch.relu(self.first(scores)))
@@ -27,9 +27,8 @@ def deconvolution(classes: int) -> nn.ConvTranspose2d:
     """A x2 deconvolution of each class by itself: kernel 4, learned, starting as bilinear upsampling (D09)."""
     layer = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1, groups=classes)
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    with torch.no_grad():
-        layer.weight.copy_((ramp[:, None] * ramp[None, :]).expand_as(layer.weight))
-        layer.bias.zero_()
+    bilinear = (ramp[:, None] * ramp[None, :]).expand_as(layer.weight)
+    layer.load_state_dict({"weight": bilinear, "bias": torch.zeros(classes)})
     return layer
 
 

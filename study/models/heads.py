@@ -19,7 +19,7 @@ class LinearHead(nn.Module):
     def __init__(self, head: Head, in_channels: int, classes: int) -> None:
         super().__init__()
         shapes = iter(head.shapes(in_channels, classes))
-        self.chains = nn.ModuleList(
+        chains = [
             nn.Sequential(
                 *(
                     nn.Conv2d(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
@@ -27,12 +27,14 @@ class LinearHead(nn.Module):
                 )
             )
             for chain in head.chains
-        )
-        for chain in self.chains:
-            for conv in chain:
+        ]
+        self.chains = nn.ModuleList(chains)
+        for chain in chains:
+            for conv in chain.children():
+                assert isinstance(conv, nn.Conv2d)
                 # Linear chains: this keeps the variance of the scores the same for every head and kernel size (D07).
                 fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
-                nn.init.normal_(conv.weight, std=1 / math.sqrt(fan_in * len(self.chains) ** (1 / len(chain))))
+                nn.init.normal_(conv.weight, std=1 / math.sqrt(fan_in * len(chains) ** (1 / len(chain))))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         first, *others = (chain(features) for chain in self.chains)

@@ -1,0 +1,142 @@
+"""The real pipeline in a real DVC repository: end to end, twice, with a kernel added, with a failure, with a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("data", "plan", "ablate", "evaluate", "report", "conclude")
+
+
+def scores(project) -> list[dict[str, str]]:
+    with (project.reports / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(project):
+    project.repository()
+    first = project.run("dvc", "repro").stdout
+    assert all(f"Running stage '{name}'" in first for name in STAGES)
+    assert "report: reports/smoke/report.pdf" in first
+    assert (project.reports / "report.pdf").read_bytes().startswith(b"%PDF")
+    runs, table = project.runs(), (project.reports / "scores.csv").read_bytes()
+    assert len(runs) == 3  # 1x1, GCN k=15, GCN k=15 + BR
+
+    again = project.run("dvc", "repro").stdout
+    assert "Running stage" not in again
+    assert project.runs() == runs
+
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    values = next(iter(shown.values()))["data"]
+    assert 0 <= values["T5/GCN/overall"]["miou"] <= 1
+
+    project.tier["extra"] = [{"head": "gcn", "k": 17}]
+    project.save()
+    project.run("dvc", "repro")
+    added = project.runs()
+    assert {key: added[key] for key in runs} == runs
+    assert len(added) == 4
+    extra = [row for row in scores(project) if row["table"] == "X" and row["metric"] == "miou"]
+    assert [(row["column"], row["paper"], row["status"]) for row in extra] == [("GCN k=17", "", "done")]
+    compared = json.loads(project.run("dvc", "metrics", "diff", "--json", "HEAD").stdout)
+    assert any("X/score/GCN k=17" in str(names) for names in compared.values())
+    project.run("dvc", "plots", "diff", "--json", "HEAD")
+
+    project.tier["extra"] = []
+    project.save()
+    project.run("dvc", "repro")
+    assert project.runs() == added
+    assert (project.reports / "scores.csv").read_bytes() == table
+
+
+def test_switching_tiers_to_and_fro_retrains_nothing(project):
+    project.params["tiers"]["other"] = json.loads(json.dumps(project.tier)) | {"seeds": [1]}
+    project.save()
+    project.repository()
+    project.run("dvc", "repro")
+    table, runs = (project.reports / "scores.csv").read_bytes(), project.runs()
+    project.run("dvc", "exp", "run", "-S", "tier=other")
+    assert (project.folder / "reports" / "other" / "report.pdf").is_file()
+    both = project.runs()
+    assert len(both) == 2 * len(runs)
+    project.run("dvc", "exp", "run", "-S", "tier=smoke")
+    assert project.runs() == both
+    assert (project.reports / "scores.csv").read_bytes() == table
+    shown = project.run("dvc", "exp", "show", "--csv").stdout
+    assert "T5/GCN/overall.miou" in shown
+
+
+def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_others(project):
+    # Weights for 10^12 inner channels do not fit into any memory: a real out-of-memory failure.
+    project.tier["extra"] = [{"head": "stack", "k": 7, "width": 1_000_000}]
+    project.save()
+    project.repository()
+    done = project.run("dvc", "repro", check=False)
+    assert done.returncode
+    assert "1 of 4 trainings failed" in done.stderr
+    assert "make retry TIER=smoke" in done.stderr
+    assert (project.reports / "report.pdf").is_file()
+    holes = [row for row in scores(project) if row["status"] == "failed"]
+    assert {(row["table"], row["value"]) for row in holes} == {("X", "")}
+    others = [row for row in scores(project) if row["status"] == "done"]
+    assert {row["address"] for row in others} >= {"T5/GCN/overall", "T5/baseline/boundary"}
+    failure = json.loads((project.reports / "results" / holes[0]["run"] / "failed.json").read_text())
+    assert "memory" in failure["reason"]
+    assert failure["retry"] == "make retry TIER=smoke"
+    assert failure["reason"][:40] in project.run("python", "-m", "study", "status").stdout
+
+
+def test_one_cell_can_be_forced_to_run_again(project):
+    project.stages("data", "plan", "ablate", "evaluate")
+    before, table = project.runs(), (project.reports / "scores.csv").read_bytes()
+    said = project.run("python", "-m", "study", "forget", "T5/GCN/overall").stdout
+    assert said == "forgotten: GCN k=15, seed 0\n"
+    project.stages("ablate", "evaluate")
+    after = project.runs()
+    assert sum(after[key] != before[key] for key in before) == 1
+    assert (project.reports / "scores.csv").read_bytes() == table
+
+
+@pytest.mark.timeout(600)
+def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_scores(project, tmp_path_factory):
+    project.params["execution"] |= {"engine": "ray", "workers": 2, "checkpoint_s": 0.2}
+    project.tier["recipe"]["steps"] = 300
+    project.save()
+    project.repository()
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    store = project.folder / "runs"
+    deadline = time.monotonic() + 120
+    while not list(store.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(store.glob("*/checkpoint.pt")), "no training started"
+    # Everything at once: DVC, the driver, and through the driver's death Ray and its workers.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    interrupted = [path.parent.name for path in store.glob("*/checkpoint.pt") if not (path.parent / "DONE").is_file()]
+    assert interrupted
+    project.run("dvc", "repro")
+    resumed = [json.loads((store / key / "result.json").read_text())["resumed"] for key in interrupted]
+    assert any(resumed)
+    table = (project.reports / "scores.csv").read_bytes()
+
+    # Undisturbed, in the calling process: the number of workers and the kill changed nothing.
+    project.params["execution"]["engine"] = "inline"
+    project.save()
+    project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
+    project.stages("data", "plan", "ablate", "evaluate")
+    assert (project.reports / "scores.csv").read_bytes() == table

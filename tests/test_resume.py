@@ -1,0 +1,150 @@
+"""A training that is stopped goes on bit for bit, and damage in the store is redone, never read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from study import tier, worker
+from study.data import prepare
+from study.spec import Training, Variant, gcn
+from study.store import Store
+from study.worker import Job, train
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCTS = ("counts.npz", "curve.json", "samples.npz")
+
+
+def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> Job:
+    params = tier.read(ROOT / "params.yaml")
+    params["tiers"]["smoke"]["data"] |= {"train": 16, "tune": 4, "val": 4}
+    params["tiers"]["smoke"]["recipe"]["steps"] = steps
+    smoke = tier.load(params, "smoke")
+    store = Store(root)
+    facts = prepare(smoke.data, None, store.cache, smoke.band_px)
+    training = Training(Variant(gcn(5), refine=True), smoke.data, smoke.network, smoke.recipe, 0, smoke.band_px)
+    return Job(key, training, {"label": "GCN k=5 + BR"}, facts, store.root, "cpu", checkpoint_s, smoke.samples)
+
+
+def products(root: Path, key: str) -> list[bytes]:
+    return [(root / key / name).read_bytes() for name in PRODUCTS]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the loop raise once ``steps`` steps are done, as a killed process would end there."""
+    original = worker.fit
+
+    def fit(state, batch, recipe):
+        for done, loss in original(state, batch, recipe):
+            yield done, loss
+            if done == steps:
+                raise Stop
+
+    monkeypatch.setattr(worker, "fit", fit)
+
+
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+    train(job(tmp_path, "whole"))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Stop):
+            train(job(tmp_path, "resumed"))
+    assert (tmp_path / "resumed" / "checkpoint.pt").is_file()
+    train(job(tmp_path, "resumed"))
+    assert json.loads((tmp_path / "resumed" / "result.json").read_text())["resumed"] == [5]
+    assert products(tmp_path, "resumed") == products(tmp_path, "whole")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_is_not_read(tmp_path, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Stop):
+            train(job(tmp_path, "damaged"))
+    path = tmp_path / "damaged" / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    train(job(tmp_path, "damaged"))
+    assert json.loads((tmp_path / "damaged" / "result.json").read_text())["resumed"] == []
+    train(job(tmp_path, "whole"))
+    assert products(tmp_path, "damaged") == products(tmp_path, "whole")
+
+
+def test_a_damaged_product_is_trained_again(tmp_path):
+    train(job(tmp_path, "key"))
+    whole = products(tmp_path, "key")
+    path = tmp_path / "key" / "counts.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert not Store(tmp_path).run("key").done()
+    train(job(tmp_path, "key"))
+    assert products(tmp_path, "key") == whole
+    assert Store(tmp_path).run("key").done()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_reason(tmp_path):
+    from dataclasses import replace
+
+    sane = job(tmp_path, "key")
+    mad = replace(sane, training=replace(sane.training, recipe=replace(sane.training.recipe, lr=1e30)))
+    with pytest.raises(worker.TrainingFailed, match=r"the loss must be finite, got (nan|inf) at step"):
+        train(mad)
+    assert not Store(tmp_path).run("key").done()
+
+
+def test_a_done_training_is_not_trained_again(tmp_path):
+    train(job(tmp_path, "key"))
+    before = (tmp_path / "key" / "DONE").stat().st_mtime_ns
+    train(job(tmp_path, "key"))
+    assert (tmp_path / "key" / "DONE").stat().st_mtime_ns == before
+
+
+def test_threads_do_not_change_a_result(tmp_path):
+    torch.set_num_threads(2)
+    train(job(tmp_path, "two"))
+    assert torch.get_num_threads() == 1
+    train(job(tmp_path, "one"))
+    assert products(tmp_path, "two") == products(tmp_path, "one")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
+    train(job(tmp_path, "whole", steps=60))
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); "
+        "from test_resume import job; from study.worker import train; "
+        "train(job(Path(sys.argv[1]), 'killed', steps=60))"
+    )
+    killed = 0
+    for _ in range(30):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT)
+        seen = tmp_path / "killed" / "checkpoint.pt"
+        before = seen.stat().st_mtime_ns if seen.is_file() else 0
+        while process.poll() is None and (not seen.is_file() or seen.stat().st_mtime_ns == before):
+            time.sleep(0.001)
+        time.sleep(0.05 * (killed % 3))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        if process.wait() == 0 or killed == 3:
+            break
+    assert killed
+    train(job(tmp_path, "killed", steps=60))
+    assert products(tmp_path, "killed") == products(tmp_path, "whole")
