@@ -50,8 +50,8 @@ ui: setup ## open the MLflow UI on this machine (PORT=5000)
 dashboard: setup ## open the Optuna dashboard on this machine (PORT=8080)
 	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
-test: setup ## run the tests
-	@$(RUN) $(BIN)/python -m pytest
+test: setup ## run the tests (FAST=1 leaves out the slow ones)
+	@$(RUN) $(BIN)/python -m pytest $(if $(FAST),-m "not slow")
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .
@@ -62,8 +62,8 @@ format: setup ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure the overheads of the pipeline, as ratios
-	@$(RUN) $(BIN)/python -m benchmarks.overhead
+bench: setup ## measure what the pipeline costs beside the trainings (TIER=...)
+	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)
 
 lock: setup ## resolve requirements.in anew into requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url requirements.in -o requirements.lock

@@ -23,7 +23,6 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 WIDTH_IN = 6.5
 DODGE = {"kxk": 0.25, "stack": -0.25}
-# A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
 
 _BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()

@@ -17,6 +17,7 @@ from scipy import stats
 from study import metrics
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
+# A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
 IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
 

@@ -110,11 +110,19 @@ def test_a_failed_training_is_no_example_for_its_other_seeds(store):
     assert "about 17 min" in progress.status(store, plan, workers=1)  # b/1 takes the mean of what was done: 1000 s
 
 
-def test_a_training_that_is_tried_again_counts_as_running_not_as_failed(store):
-    plan = _plan("a/0", "a/1")
+def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
+    from study.spec import Data, Network, Recipe, Training, Variant, dense
+    from study.worker import Job, train
+
+    network = Network("shallow", ("res2",), (("strides", (1,)), ("widths", (4,))))
+    recipe = Recipe("adamw", 0.004, 0.9, 0.0, "constant", 0.0, 2, 2, False, "fp32", 1)
+    training = Training(Variant(dense(1)), Data("shapes"), network, recipe, 0, 1)
     store.run("a-0").fail("WorkerCrashedError", "the worker died")
-    _tell(store, "a-0", age_s=0)
-    assert "0 of 2 trainings done, 1 running, 0 failed, 1 left" in progress.status(store, plan, workers=1)
+    assert "1 failed" in progress.status(store, _plan("a/0", "a/1"), workers=1)
+    facts = {"classes": ["x", "y"], "fingerprint": "f" * 64}  # nothing is cached under it: this ends at the first batch
+    with pytest.raises(FileNotFoundError):
+        train(Job("a-0", training, {}, facts, store.root, "cpu", 15, 1))
+    assert "0 failed, 2 left" in progress.status(store, _plan("a/0", "a/1"), workers=1)
 
 
 def test_the_status_of_a_store_without_runs_says_what_is_left_and_foretells_nothing(store):

@@ -1,0 +1,80 @@
+"""What the pipeline costs beside the trainings, as ratios.
+
+    python -m benchmarks.overhead              # both measurements; needs a tier that has been run
+    python -m benchmarks.overhead --tier shapes
+
+1. Ablate: wall time of the stage's last run against the larger of (sum of its jobs' own training and evaluation times
+   / workers) and (the longest job). At most 1.1 is promised. Only a run that trained the whole plan counts.
+2. Repro: a second ``dvc repro`` with nothing changed against an empty DVC pipeline of as many stages, in turn, in one
+   run. At most 2 s more is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from study import stage, tier
+
+ROUNDS = 5
+
+
+def ablate(name: str) -> None:
+    """Print measurement 1 from the tier's provenance."""
+    provenance = stage.read_json(Path("reports") / name / "provenance.json")
+    jobs = [sum(run["seconds"].values()) for run in provenance["runs"].values() if "seconds" in run]
+    executed, planned = provenance["trainings"]["executed"], provenance["trainings"]["planned"]
+    bound = max(sum(jobs) / provenance["workers"], max(jobs))
+    wall = provenance["seconds"]["wall"]
+    print(f"ablate, tier {name}: {executed} of {planned} trainings executed by {provenance['workers']} workers")
+    print(f"  wall {wall:.1f} s, jobs {sum(jobs):.1f} s, longest {max(jobs):.1f} s, bound {bound:.1f} s")
+    if executed == planned:
+        print(f"  wall / bound = {wall / bound:.3f} (promised: at most 1.1)")
+    else:
+        print("  no ratio: the last run did not execute the whole plan")
+
+
+def repro() -> None:
+    """Print measurement 2: medians over ROUNDS pairs, this pipeline and an empty one in turn."""
+    stages = 6
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder)
+        empty.joinpath("dvc.yaml").write_text(
+            json.dumps({"stages": {f"s{i}": {"cmd": f"echo {i} > {i}", "outs": [str(i)]} for i in range(stages)}})
+        )
+        shutil.copytree(".dvc", empty / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+        subprocess.run(["git", "init", "-q"], cwd=empty, check=True)
+        _repro(empty)
+        _repro(Path.cwd())
+        pairs = [(_repro(Path.cwd()), _repro(empty)) for _ in range(ROUNDS)]
+    ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
+    more = statistics.median(a - b for a, b in pairs)
+    print(f"second repro, {ROUNDS} pairs: this pipeline {ours:.2f} s, an empty one of {stages} stages {theirs:.2f} s")
+    print(f"  ratio {ours / theirs:.2f}, difference {more:.2f} s (promised: at most 2 s)")
+
+
+def _repro(folder: Path) -> float:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: `dvc repro` must end well before it can be timed:\n{done.stderr}")
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", default=None, help="a tier that has been run (default: that of params.yaml)")
+    arguments = parser.parse_args()
+    ablate(tier.load(tier.read(), arguments.tier).name)
+    repro()
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

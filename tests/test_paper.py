@@ -1,0 +1,137 @@
+"""The paper as data: the tables' cells, the variants they share, and the parameter counts that the paper prints."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
+from study.spec import Cell, Conv, Head, InputError, Variant, canonical, dense, digest, gcn, stack
+
+CELLS: dict[str, Cell] = {cell.address: cell for table in TABLES.values() for cell in table.cells}
+COUNTED = [cell for cell in CELLS.values() if not cell.trained]
+RESNET = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
+# The exact integers behind the printed thousands (2048 input channels, 21 classes, no bias).
+EXACT = {
+    **dict(zip((f"T2/GCN params/{k}" for k in (3, 5, 7, 9)), (260_694, 434_490, 608_286, 782_082), strict=True)),
+    **dict(zip((f"T2/conv params/{k}" for k in (3, 5, 7, 9)), (387_072, 1_075_200, 2_107_392, 3_483_648), strict=True)),
+    "T4/params/2048": 75_884_544,
+    "T4/params/1024": 28_505_088,
+    "T4/params/210": 4_307_310,
+    "T4/params/2048 (GCN)": 608_286,
+}
+
+
+def test_the_tables_have_51_cells_12_of_them_parameter_counts() -> None:
+    assert {name: len(table.cells) for name, table in TABLES.items()} == {"T1": 8, "T2": 16, "T3": 10, "T4": 8, "T5": 9}
+    assert sum(len(table.cells) for table in TABLES.values()) == 51
+    assert len(COUNTED) == 12
+
+
+def test_the_51_cells_need_19_trained_variants() -> None:
+    assert len({cell.variant for cell in CELLS.values() if cell.trained}) == 19
+    assert len({digest(cell.variant) for cell in CELLS.values() if cell.trained}) == 19
+
+
+def test_every_address_is_unique_and_lies_in_its_tables_grid() -> None:
+    cells = [cell for table in TABLES.values() for cell in table.cells]
+    assert len(CELLS) == len(cells)
+    for name, table in TABLES.items():
+        grid = {f"{name}/{row}/{column}" for row in table.rows for column in table.columns}
+        assert {cell.address for cell in table.cells} == grid
+
+
+def test_exactly_the_parameter_cells_are_counted() -> None:
+    assert {cell.address for cell in COUNTED} == set(EXACT)
+
+
+@pytest.mark.parametrize("address", EXACT)
+def test_printed_parameter_counts_come_out_rounded_or_truncated(address: str) -> None:
+    cell = CELLS[address]
+    count = cell.variant.head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES)
+    assert count == EXACT[address]
+    assert cell.paper in {count // 1000 * 1000, round(count / 1000) * 1000}
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS.values() if cell.trained], ids=lambda cell: cell.address)
+def test_scores_are_fractions_of_the_printed_tenths_of_a_per_cent(cell: Cell) -> None:
+    assert cell.paper is not None and 0.6 < cell.paper < 1
+    assert cell.paper * 1000 == pytest.approx(round(cell.paper * 1000), abs=1e-9)
+
+
+def test_a_stack_of_one_is_the_trivial_convolution() -> None:
+    """T2 and T3 print 69.8 for both."""
+    assert stack(3) == dense(3) and hash(stack(3)) == hash(dense(3)) and digest(stack(3)) == digest(dense(3))
+    assert CELLS["T2/conv/3"].variant == CELLS["T3/stack/3"].variant
+    assert CELLS["T2/conv/3"].paper == CELLS["T3/stack/3"].paper == 0.698
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "value"),
+    [
+        ("T4/score/2048", "T3/stack/7", 0.713),
+        ("T4/score/2048 (GCN)", "T1/score/7", 0.728),
+        ("T5/baseline/overall", "T1/score/base", 0.690),
+        ("T5/GCN/overall", "T1/score/15", 0.745),
+        *((f"T2/GCN/{k}", f"T1/score/{k}", None) for k in (3, 5, 7, 9)),
+        *((f"T3/GCN/{k}", f"T1/score/{k}", None) for k in (3, 5, 7, 9, 11)),
+    ],
+)
+def test_cells_that_the_paper_shares_share_variant_and_value(address: str, other: str, value: float | None) -> None:
+    assert CELLS[address].variant == CELLS[other].variant
+    assert digest(CELLS[address].variant) == digest(CELLS[other].variant)
+    assert CELLS[address].paper == CELLS[other].paper
+    assert value is None or CELLS[address].paper == value
+
+
+def test_widths_scale_with_the_backbone() -> None:
+    widths = [CELLS[f"T4/score/{column}"].variant.head.width for column in ("2048", "1024", "210")]
+    assert widths == [1, Fraction(1, 2), Fraction(210, 2048)]
+    assert [stack(7, width).shapes(2048, 21)[0][1] for width in widths] == [2048, 1024, 210]
+    assert [stack(7, width).shapes(64, 7)[0][1] for width in widths] == [64, 32, 7]
+    assert stack(7, Fraction(1, 1000)).shapes(64, 7)[0][1] == 1
+
+
+@pytest.mark.parametrize("k", [3, 5, 7, 9, 11])
+def test_a_stack_reaches_as_far_as_its_equivalent_kernel(k: int) -> None:
+    """n = (k - 1) / 2 convolutions of 3x3, each adding 2 to the reach; the last one gives the classes."""
+    shapes = stack(k).shapes(2048, 21)
+    assert len(shapes) == (k - 1) // 2 and 1 + 2 * len(shapes) == k
+    assert [o for _, o, _ in shapes] == [2048] * (len(shapes) - 1) + [21]
+
+
+def test_all_stages_at_k_15_have_2472120_weights() -> None:
+    assert sum(gcn(15).parameters(channels, 21) for channels in RESNET.values()) == 2_472_120
+    assert gcn(15).parameters(2048, 21) == 1_303_470
+    assert sum(gcn(25).parameters(channels, 21) for channels in RESNET.values()) == 4_120_200
+
+
+def test_identity_ignores_labels() -> None:
+    """What a head is called changes no digest; what it computes, does."""
+    renamed = Head(gcn(7).chains, family="wavelet", kernel_size=99)
+    assert canonical(renamed) == canonical(gcn(7)) and digest(Variant(renamed)) == digest(Variant(gcn(7)))
+    assert "GCN" not in str(canonical(gcn(7))) and "kernel_size" not in str(canonical(gcn(7)))
+    others = [Variant(gcn(7)), Variant(gcn(9)), Variant(gcn(7), refine=True), Variant(gcn(7), at=(("res2", dense(1)),))]
+    assert len({digest(variant) for variant in others}) == 4
+
+
+@pytest.mark.parametrize("make", [dense, stack, gcn])
+@pytest.mark.parametrize("k", [2, 4, 14, 0, -1, -3, 7.0, "7", True])
+def test_only_odd_positive_whole_kernels(make, k) -> None:
+    with pytest.raises(InputError, match=r"odd.*got .*; take"):
+        make(k)
+
+
+def test_a_stack_starts_at_3_and_has_a_width() -> None:
+    with pytest.raises(InputError, match="from 3 up, got 1"):
+        stack(1)
+    with pytest.raises(InputError, match="positive, got 0"):
+        stack(5, Fraction(0))
+    with pytest.raises(InputError, match="odd whole number, .*got 4"):
+        Conv((3, 4))
+
+
+def test_labels_of_the_paper_are_told_apart() -> None:
+    trained = {cell.variant for cell in CELLS.values() if cell.trained}
+    assert len({variant.label for variant in trained}) == 19
