@@ -21,7 +21,7 @@ from study.data import frequent_classes, prepare
 from study.engine import fit, start
 from study.evaluate import count
 from study.models import build
-from study.source import Source, cache_features
+from study.source import cache_features, open_source
 from study.spec import Training, Variant
 from study.store import Store
 from study.tier import MAIN
@@ -62,7 +62,7 @@ def main() -> None:
         for seed in map(int, arguments.seeds.split(",")):
             variant = variants_of(chosen)[label]
             training = Training(variant, chosen.data, chosen.network, recipe, seed, chosen.band_px)
-            source = Source(training, facts, cache, torch.device("cpu"))
+            source = open_source(training, facts, cache, torch.device("cpu"))
             model = build(variant, chosen.network, source.classes, seed).to(memory_format=torch.channels_last)
             began, losses = time.monotonic(), []
             for _, loss in fit(start(model, recipe), source.training_batch, recipe):

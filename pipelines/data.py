@@ -15,7 +15,8 @@ from study.store import Store, write_json
 def main() -> None:
     chosen = tier.load(tier.read())
     # A level that the backbone lacks or weights that misfit are told before anything is read.
-    named = {level for variant in chosen.extra for level, _ in variant.at}
+    variants = [*chosen.extra, *(variant for _, control in chosen.controls for variant in control.variants)]
+    named = {level for variant in variants for level, _ in variant.at}
     build(Variant(dense(1), at=tuple((level, dense(1)) for level in sorted(named))), chosen.network, 2, seed=0)
     cache, facts = Store().cache, {}
     for name, data in chosen.data_sets.items():

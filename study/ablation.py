@@ -36,6 +36,7 @@ class Ablation:
             "BR": CategoricalDistribution((False, True)),
             "seed": IntDistribution(0, max(_values(planned, "seed"))),
         }
+        _mend(log)
         self.study = self._study(JournalStorage(JournalFileBackend(str(log))), name)
         self.open: dict[str, Trial] = {}
         self.queue: set[str] = set()
@@ -100,6 +101,12 @@ class Ablation:
         trial = self.open.pop(key)
         trial.set_user_attr("reason", reason)
         self.study.tell(trial, state=TrialState.FAIL)
+
+
+def _mend(log: Path) -> None:
+    """Cut off a last line that a killed driver or a full disk left half written: the journal ends there."""
+    if log.is_file() and not (content := log.read_bytes()).endswith(b"\n"):
+        log.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def _parameters(labels: dict[str, Any]) -> dict[str, Any]:

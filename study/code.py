@@ -50,8 +50,8 @@ class _Module:
 _module = functools.lru_cache(maxsize=None)(_Module)
 
 
-def _bare(node: ast.AST) -> str:
-    """The node's syntax tree as text, without docstrings and positions."""
+def _bare(node: ast.AST) -> ast.AST:
+    """A copy of the node's syntax tree without docstrings and the words of errors."""
     tree = ast.parse(ast.unparse(node))
     for part in ast.walk(tree):
         if isinstance(part, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
@@ -64,7 +64,7 @@ def _bare(node: ast.AST) -> str:
                 part.body = part.body[1:] or [ast.Pass()]
         elif isinstance(part, ast.Raise) and isinstance(part.exc, ast.Call):
             part.exc.args = []  # the words of an error are prose too
-    return ast.dump(tree)
+    return tree
 
 
 def _mentions(module: str, node: ast.AST) -> set[Symbol]:
@@ -100,8 +100,8 @@ def reached(*roots: Symbol) -> dict[Symbol, str]:
             if name in here.imports:  # re-exported by a package
                 todo.append(here.imports[name])
             continue
-        node = here.definitions[name]
-        found[symbol] = _bare(node)
+        node = _bare(here.definitions[name])
+        found[symbol] = ast.dump(node)
         todo += _mentions(module, node)
     return found
 

@@ -11,6 +11,7 @@ from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec import Cell, Network, Table, Training, Variant, canonical, digest
 from study.tier import MAIN, Tier
 
+TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 METRIC_TITLES = {
     "miou": "mean IoU, all present classes",
     "miou_frequent": "mean IoU, frequent classes",
@@ -90,7 +91,10 @@ def training_roots(network: Network) -> tuple[code.Symbol, ...]:
     return (
         ("study.engine", ""),
         ("study.evaluate", ""),
-        ("study.source", ""),
+        ("study.source", "Source"),
+        ("study.source", "features_of"),
+        ("study.regions", ""),
+        ("study.worker", "_settle"),
         ("study.models", "build"),
         code.entry("study.models.backbones", "BACKBONES", network.backbone),
     )
@@ -102,7 +106,7 @@ def key_of(training: Training, fingerprint: str, device: str) -> str:
         "training": canonical(training),
         "data": fingerprint,
         "code": code.code_digest(*training_roots(training.network)),
-        "torch": version("torch"),
+        "torch": TORCH,
         "device": device,
     }
     return digest(identity)

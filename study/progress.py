@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -24,11 +25,16 @@ def duration(seconds: float) -> str:
 
 
 def remaining(
-    plan: dict[str, Any], finished: dict[str, float], running: dict[str, float], workers: int
+    plan: dict[str, Any],
+    finished: dict[str, float],
+    running: dict[str, float],
+    workers: int,
+    over: Collection[str] = (),
 ) -> float | None:
-    """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far.
+    """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far;
+    ``over``: keys of which nothing is left and nothing is learned, failed or done before.
 
-    A training is expected to take as long as those with its label did, else the mean of all, scaled by nothing.
+    A training is expected to take as long as those with its label did, else the mean of all.
     """
     if not finished:
         return None
@@ -41,7 +47,11 @@ def remaining(
         same = known.get(plan["trainings"][key]["label"])
         return sum(same) / len(same) if same else mean
 
-    left = [max(0.0, expected(key) - running.get(key, 0.0)) for key in plan["trainings"] if key not in finished]
+    left = [
+        max(0.0, expected(key) - running.get(key, 0.0))
+        for key in plan["trainings"]
+        if key not in finished and key not in over
+    ]
     return max(sum(left) / max(1, workers), max(left, default=0.0))
 
 
@@ -94,8 +104,7 @@ class Display:
         now = time.monotonic()
         running = {key: now - begun for key, begun in self.running.items()}
         waiting = len(self.plan["trainings"]) - len(self.done) - len(self.failed) - len(self.running)
-        known = self.finished | dict.fromkeys((self.done | self.failed) - self.finished.keys(), 0.0)
-        seconds = remaining(self.plan, known, running, self.workers) if self.finished else None
+        seconds = remaining(self.plan, self.finished, running, self.workers, self.done | self.failed)
         text = f"; {len(self.running)} running, {waiting} left"
         return text if seconds is None else f"{text}, about {duration(seconds)}"
 
@@ -138,7 +147,7 @@ def status(store: Store, plan: dict[str, Any], workers: int) -> str:
             step, loss, score = _row(said)
             lines.append(f"  running  {name}: step {step}, loss {loss}, mIoU {score or '-'} %, on {said['host']}")
     left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
-    seconds = remaining(plan, finished | dict.fromkeys(failed, 0.0), running, workers) if finished else None
+    seconds = remaining(plan, finished, running, workers, failed)
     head = (
         f"{plan['tier']}: {len(finished)} of {len(plan['trainings'])} trainings done, {len(running)} running, "
         f"{len(failed)} failed, {left} left"

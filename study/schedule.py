@@ -137,8 +137,11 @@ class Schedule:
         for key, (payload, after) in list(self.held.items()):
             if failed := [name for name in after if self.ended.get(name) is False]:
                 del self.held[key]
+                self.ended[key] = False  # so that what comes after it in this very loop does not start either
                 events.append(Event(key, kind="NotRun", reason=f"the training before it failed ({failed[0][:12]})"))
-            elif all(self.ended.get(name, name not in self.held and name not in self.running) for name in after):
+            elif len(self.running) < self.slots and all(
+                self.ended.get(name, name not in self.held and name not in self.running) for name in after
+            ):
                 del self.held[key]
                 self.running.add(key)
                 self.engine.submit(key, payload)

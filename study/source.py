@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from study.allocator import keep_freed_memory
 from study.code import code_digest, entry
@@ -18,7 +19,7 @@ from study.engine import Batch
 from study.models import Inputs, build_backbone
 from study.seeds import batch_indices, generator
 from study.spec import Network, Training, digest
-from study.store import file_digest, write_json
+from study.store import allocate, file_digest, write_json
 
 EVALUATION_BATCH = 16
 FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
@@ -27,11 +28,12 @@ FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
 class Source:
     """The data of one training. Draws are functions of (seed, step), the same for every variant of a seed."""
 
-    def __init__(self, training: Training, facts: dict[str, Any], cache: Path, device: torch.device) -> None:
-        self.training, self.device = training, device
-        self.classes = len(facts["classes"])
-        self.folder = folder_of(cache, facts["fingerprint"])
-        self.features = features_folder(training.network, facts, cache) if training.network.frozen else None
+    def __init__(
+        self, training: Training, classes: int, folder: Path, features: Path | None, band: str, device: torch.device
+    ) -> None:
+        """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band."""
+        self.training, self.classes, self.device = training, classes, device
+        self.folder, self.features, self.band = folder, features, band
         self._arrays: dict[str, np.ndarray] = {}
 
     def array(self, name: str, folder: Path | None = None) -> np.ndarray:
@@ -68,7 +70,7 @@ class Source:
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
         """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``."""
         labels = self.array(f"{split}-labels.npy")
-        band = self.array(band_name(split, self.training.band_px)) if split == "val" else None
+        band = self.array(self.band) if split == "val" else None
         number = len(labels) if limit is None else min(limit, len(labels))
         for start in range(0, number, EVALUATION_BATCH):
             indices = list(range(start, min(start + EVALUATION_BATCH, number)))
@@ -83,10 +85,24 @@ class Source:
         return inputs, image, labels, str(name)
 
 
+def open_source(training: Training, facts: dict[str, Any], cache: Path, device: torch.device) -> Source:
+    """The source of a training whose data (and features, for a frozen backbone) are cached."""
+    features = features_folder(training.network, facts, cache) if training.network.frozen else None
+    band = band_name("val", training.band_px)
+    return Source(training, len(facts["classes"]), folder_of(cache, facts["fingerprint"]), features, band, device)
+
+
+def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict[str, torch.Tensor]:
+    """Images uint8 (N, H, W, 3), mirrored or not -> the backbone's {level: features}."""
+    batch = torch.from_numpy(np.array(images[:, :, ::-1] if mirrored else images))
+    with torch.inference_mode():
+        return backbone(batch.permute(0, 3, 1, 2).float())
+
+
 def features_folder(network: Network, facts: dict[str, Any], cache: Path) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
-    reached = code_digest(backbone, ("study.source", "cache_features"))
+    reached = code_digest(backbone, ("study.source", "features_of"))
     identity = [network.backbone, network.options, network.levels, reached, torch.__version__, facts["fingerprint"]]
     return cache / f"features-{digest(identity)[:16]}"
 
@@ -114,14 +130,12 @@ def cache_features(
         files: dict[str, np.ndarray] = {}
         for start in range(0, len(images), FEATURE_BATCH):
             batch = images[start : start + FEATURE_BATCH]
-            batch = np.array(batch[:, :, ::-1] if mirrored else batch)
-            with torch.inference_mode():
-                maps = backbone(torch.from_numpy(batch).permute(0, 3, 1, 2).float())
+            maps = features_of(backbone, batch, mirrored)
             for level in network.levels:
                 if level not in files:
                     path = temporary / f"{split}-{level}{'-flipped' if mirrored else ''}.npy"
                     shape = (len(images), *maps[level].shape[1:])
-                    files[level] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+                    files[level] = allocate(path, np.float16, shape)
                 files[level][start : start + len(batch)] = maps[level].numpy()
             done += len(batch)
             tick(done, every)

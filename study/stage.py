@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -36,10 +37,19 @@ def run(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)  # YAML and torch tell in several lines
         return 2
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: the disk must have room, but it is full ({error}); every finished training is kept in the run "
+            "store: free some space and run the same command again",
+            file=sys.stderr,
+        )
         return 3
     except KeyboardInterrupt:
         print("stopped; what is done is kept, and the same command goes on from here", file=sys.stderr)

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from filelock import FileLock
 
 from study.spec import InputError
 
-PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "weights.pt")
 
 
 class StoreError(RuntimeError):
@@ -63,14 +64,34 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) or "file write failed" in str(error) or "iostream" in str(error):
-            raise StoreError(
-                f"the run store must be writable, but {path} could not be written ({error}); what was written before "
-                "is kept: free some space or the permission there and run the same command again"
-            ) from error
-        raise
+        # torch.save hides a full disk behind an error of its own.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, OSError):
+            raise
+        raise StoreError(
+            f"the run store must be writable, but {path} could not be written ({cause}); what was written before "
+            "is kept: free some space or the permission there and run the same command again"
+        ) from error
+
+
+def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A new array in a file, mapped into memory. Raises StoreError at once where the disk has no room for it.
+
+    Without the room reserved first, a disk that fills up would end the process by a signal, at some later write.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            f"the disk must have {array.nbytes / 2**20:.0f} MiB free for {path} ({error}); what was written before is "
+            "kept: free some space and run the same command again"
+        ) from error
+    return array
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -105,9 +126,7 @@ class Run:
         """True if DONE is there and every product has the digest that DONE names."""
         try:
             digests = json.loads(self.path("DONE").read_text())
-            return set(digests) == set(PRODUCTS) and all(
-                file_digest(self.path(name)) == digest for name, digest in digests.items()
-            )
+            return digests == {name: file_digest(self.path(name)) for name in PRODUCTS}
         except (OSError, ValueError):
             return False
 

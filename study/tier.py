@@ -72,7 +72,7 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """The whole of params.yaml. Raises InputError where it is missing or not YAML."""
     try:
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
     _keys(params, "params.yaml", {"tier", "execution", "tiers"})
     return params
@@ -81,17 +81,24 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
 def load(params: dict[str, Any], name: str | None = None) -> Tier:
     """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
     name = params["tier"] if name is None else name
-    if name not in params["tiers"]:
+    _mapping(params["tiers"], "tiers")
+    if name not in list(params["tiers"]):
         raise InputError(f"tier must be one of {', '.join(params['tiers'])}, got {name!r}; set `tier:` in params.yaml")
-    block, where = dict(params["tiers"][name]), f"tiers.{name}"
+    block, where = params["tiers"][name], f"tiers.{name}"
     rest = {field.name for field in fields(Tier)} - {"name", "root"}
     _keys(block, where, rest)
+    for key in ("data", "controls"):
+        _mapping(block[key], f"{where}.{key}")
+    for key in ("notes", "seeds", "tables", "extra"):
+        _sequence(block[key], f"{where}.{key}")
+    _whole(block["band_px"], 1, f"{where}.band_px")
+    _whole(block["samples"], 1, f"{where}.samples")
     data = dict(block["data"])
     root = os.environ.get(f"STUDY_DATA_{name.upper()}", data.pop("root", None))
     for table in block["tables"]:
         _choice(table, TABLES, f"{where}.tables")
     seeds = block["seeds"]
-    if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+    if not seeds or len(set(seeds)) != len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
         raise InputError(
             f"{where}.seeds must be different whole numbers from 0 up, got {seeds!r}; write e.g. [0, 1, 2]"
         )
@@ -113,8 +120,8 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
 
 def execution(params: dict[str, Any]) -> Execution:
     """How to execute. ``workers: auto`` is one per core or share of a GPU, ``device: auto`` a GPU if there is one."""
+    _keys(params["execution"], "execution", {field.name for field in fields(Execution)})
     block = dict(params["execution"])
-    _keys(block, "execution", {field.name for field in fields(Execution)})
     _choice(block["engine"], ("ray", "inline"), "execution.engine")
     _choice(block["device"], ("auto", "cpu", "cuda"), "execution.device")
     if block["device"] == "auto":
@@ -134,6 +141,7 @@ def execution(params: dict[str, Any]) -> Execution:
 def variant(block: dict[str, Any], where: str) -> Variant:
     """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``: all but head and k is optional."""
     _keys(block, where, {"head", "k"}, {"refine", "width", "at"})
+    _mapping(block.get("at", {}), f"{where}.at")
     at = {level: _head(head, f"{where}.at.{level}") for level, head in block.get("at", {}).items()}
     head = _head({key: block[key] for key in ("head", "k", "width") if key in block}, where)
     return Variant(head, bool(block.get("refine", False)), tuple(sorted(at.items(), key=lambda item: item[0])))
@@ -150,7 +158,7 @@ def _head(block: dict[str, Any], where: str):
             options["width"] = Fraction(str(block["width"]))
         except (ValueError, ZeroDivisionError) as error:
             raise InputError(
-                f"{where}.width must be a number or a share such as 1/2, got {block['width']!r}"
+                f"{where}.width must be a number or a share such as 1/2, got {block['width']!r}; write e.g. 1/2"
             ) from error
     return HEADS[block["head"]](block["k"], **options)
 
@@ -178,6 +186,9 @@ def _network(block: dict[str, Any], where: str) -> Network:
             f"{where}.backbone must be an entry of BACKBONES in study/models/backbones.py, got {block['backbone']!r}; "
             "rename it or add the entry"
         ) from error
+    _sequence(block["levels"], f"{where}.levels")
+    _mapping(block["options"], f"{where}.options")
+    _whole(block["output_stride"], 1, f"{where}.output_stride")
     if not block["levels"]:
         raise InputError(f"{where}.levels must name at least one level, got none; write e.g. [res4, res5]")
     fixed = {key: block[key] for key in ("backbone", "frozen", "output_stride")}
@@ -189,9 +200,11 @@ def _recipe(block: dict[str, Any], where: str) -> Recipe:
     _choice(block["optimizer"], ("sgd", "adamw"), f"{where}.optimizer")
     _choice(block["schedule"], ("constant", "cosine", "poly"), f"{where}.schedule")
     _choice(block["precision"], ("fp32", "bf16"), f"{where}.precision")
-    for key in ("steps", "batch", "lr"):
-        if not isinstance(block[key], int | float) or block[key] <= 0:
-            raise InputError(f"{where}.{key} must be a positive number, got {block[key]!r}; write one")
+    for key in ("steps", "batch", "validations"):
+        _whole(block[key], 1, f"{where}.{key}")
+    _number(block["lr"], 0, None, f"{where}.lr")
+    for key in ("momentum", "weight_decay", "warmup"):
+        _number(block[key], 0, 1, f"{where}.{key}")
     return Recipe(**block)
 
 
@@ -207,9 +220,30 @@ def _choice(value: Any, allowed: Any, where: str) -> None:
         raise InputError(f"{where} must be one of {', '.join(map(str, allowed))}, got {value!r}; rename it")
 
 
+def _mapping(value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} must be a mapping, got {value!r}; write its keys below it")
+
+
+def _sequence(value: Any, where: str) -> None:
+    if not isinstance(value, list):
+        raise InputError(f"{where} must be a list, got {value!r}; write it in brackets")
+
+
+def _whole(value: Any, least: int, where: str) -> None:
+    if type(value) is not int or value < least:
+        raise InputError(f"{where} must be a whole number from {least} up, got {value!r}; write one")
+
+
+def _number(value: Any, low: float, high: float | None, where: str) -> None:
+    """A number above ``low`` where there is no ``high``, from low to high where there is."""
+    if type(value) not in (int, float) or not (low < value < float("inf") if high is None else low <= value <= high):
+        rule = f"a positive number, above {low}" if high is None else f"a number from {low} to {high}"
+        raise InputError(f"{where} must be {rule}, got {value!r}; write one")
+
+
 def _keys(block: Any, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:
-    if not isinstance(block, dict):
-        raise InputError(f"{where} must be a mapping, got {block!r}; write its keys below it")
+    _mapping(block, where)
     if missing := sorted(required - block.keys()):
         raise InputError(f"{where} must have the key {missing[0]!r}, got {sorted(block)}; add it")
     if unknown := sorted(block.keys() - required - optional):

@@ -21,7 +21,7 @@ from study.allocator import keep_freed_memory
 from study.engine import State, TrainingFailed, fit, start
 from study.evaluate import count, predict
 from study.models import Segmenter, build
-from study.source import Source
+from study.source import Source, open_source
 from study.spec import Training, canonical
 from study.store import Run, Store, write, write_json
 
@@ -67,7 +67,8 @@ def train(job: Job) -> dict[str, float]:
     with run.writing():
         if not run.done():
             _settle(job.device)
-            run.path("DONE").unlink(missing_ok=True)
+            for name in ("DONE", "failed.json"):  # of an earlier attempt
+                run.path(name).unlink(missing_ok=True)
             _train(job, run)
     with np.load(run.path("counts.npz")) as archive:
         return {name: score(archive["counts"]) for name, score in metrics.METRICS.items()}
@@ -86,7 +87,7 @@ def _settle(device: str) -> None:
 def _train(job: Job, run: Run) -> None:
     training, recipe = job.training, job.training.recipe
     device = torch.device(job.device)
-    source = Source(training, job.facts, Store(job.store).cache, device)
+    source = open_source(training, job.facts, Store(job.store).cache, device)
     model = build(training.variant, training.network, source.classes, training.seed)
     model = model.to(device).to(memory_format=torch.channels_last)
     state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
@@ -115,6 +116,7 @@ def _train(job: Job, run: Run) -> None:
     trained = spent + time.monotonic() - began
     _save(run, state, curve, trained)
     began = time.monotonic()
+    write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
     counts = count(model, source, "val")
     write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
     _write_samples(run, model, source, job.samples)

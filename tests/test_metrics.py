@@ -156,10 +156,7 @@ def test_distance_is_euclidean_at_a_corner() -> None:
     assert set(zip(*map(np.ndarray.tolist, np.nonzero(boundary_band(labels, 1))), strict=True)) == edge
     for band_px in (2, 3):
         near = {
-            (y, x)
-            for y in range(9)
-            for x in range(9)
-            if min(math.hypot(y - b, x - a) for b, a in edge) <= band_px - 1
+            (y, x) for y in range(9) for x in range(9) if min(math.hypot(y - b, x - a) for b, a in edge) <= band_px - 1
         }
         assert set(zip(*map(np.ndarray.tolist, np.nonzero(boundary_band(labels, band_px))), strict=True)) == near
     assert not boundary_band(labels, 3)[2, 2] and boundary_band(labels, 3)[2, 3]

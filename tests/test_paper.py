@@ -128,7 +128,7 @@ def test_a_stack_starts_at_3_and_has_a_width() -> None:
         stack(1)
     with pytest.raises(InputError, match="positive, got 0"):
         stack(5, Fraction(0))
-    with pytest.raises(InputError, match="odd whole number, .*got 4"):
+    with pytest.raises(InputError, match=r"odd whole number .*got 4"):
         Conv((3, 4))
 
 

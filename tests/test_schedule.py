@@ -1,4 +1,4 @@
-"""The scheduler on both engines: results and failures are events, order and slots are kept, dead workers are retried."""
+"""The scheduler on both engines: results and failures are events, order and slots are kept, the dead are retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run store keeps its promises: whole or not done, one writer, found from everywhere, clear when the disk is full."""
+"""The run store keeps its promises: whole or not done, one writer, found from everywhere, clear on a full disk."""
 
 from __future__ import annotations
 
@@ -263,9 +263,9 @@ def test_torch_and_numpy_running_into_a_full_disk_are_told_the_same_way(full_dis
     import torch
 
     path = full_disk / "key" / "checkpoint.pt"
-    with pytest.raises(StoreError, match="checkpoint.pt.*free some space"):
+    with pytest.raises(StoreError, match=r"checkpoint\.pt.*free some space"):
         write(path, lambda file: torch.save({"weights": torch.zeros(1 << 20)}, file))
-    with pytest.raises(StoreError, match="checkpoint.pt.*free some space"):
+    with pytest.raises(StoreError, match=r"checkpoint\.pt.*free some space"):
         write(path, lambda file: np.savez(file, counts=np.zeros(1 << 20)))
     assert not list(path.parent.iterdir())
 

@@ -20,13 +20,13 @@ import numpy as np
 from study import code
 from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
-from study.store import file_digest, write_json
+from study.store import allocate, file_digest, write_json
 
 PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtraction (D13)
 
 
 class DataSet(Protocol):
-    """What a module ``study.data.<name>`` gives by ``open(options, root)``."""
+    """What a module ``study.data.<name>`` gives by ``open(options, root)``; its OPTIONS name the options."""
 
     classes: tuple[str, ...]
     splits: dict[str, int]
@@ -40,8 +40,14 @@ class DataSet(Protocol):
 
 
 def open_data(data: Data, root: Path | None) -> DataSet:
-    """The data set, its listing checked. Raises InputError for a missing or empty folder and missing files."""
-    return importlib.import_module(f"study.data.{data.name}").open(dict(data.options), root)
+    """The data set, its listing checked. Raises InputError for wrong options, a missing folder, missing files."""
+    module, options = importlib.import_module(f"study.data.{data.name}"), dict(data.options)
+    if wrong := sorted(module.OPTIONS ^ options.keys()):
+        raise InputError(
+            f"data {data.name} must have the options {sorted(module.OPTIONS)}, got {sorted(options)}; "
+            f"{'add' if wrong[0] in module.OPTIONS else 'remove'} {wrong[0]!r} in params.yaml"
+        )
+    return module.open(options, root)
 
 
 def folder_of(cache: Path, fingerprint: str) -> Path:
@@ -109,11 +115,9 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
                 f"split {split} must have at least one image, got none; name more images or a smaller tune"
             )
         shape = (number, *source.size)
-        images = np.lib.format.open_memmap(folder / f"{split}-images.npy", "w+", np.uint8, (*shape, 3))
-        labels = np.lib.format.open_memmap(folder / f"{split}-labels.npy", "w+", np.uint8, shape)
-        band = (
-            np.lib.format.open_memmap(folder / band_name(split, band_px), "w+", bool, shape) if split == "val" else None
-        )
+        images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
+        labels = allocate(folder / f"{split}-labels.npy", np.uint8, shape)
+        band = allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
         images[:], labels[:] = PAD_COLOUR, VOID
         names = []
         for i in range(number):
@@ -132,7 +136,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
             done += 1
             tick(done, every)
         np.save(folder / f"{split}-names.npy", np.array(names))
-    seen.update(repr((source.classes, source.size)).encode())
+    seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
     return {
         "classes": list(source.classes),
         "splits": dict(source.splits),

@@ -10,6 +10,7 @@ from study.spec import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 VOID_LABEL = 11
+OPTIONS = {"tune", "pad"}
 
 
 def open(options: dict[str, Any], root: Path | None) -> Pairs:

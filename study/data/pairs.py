@@ -29,7 +29,10 @@ def lines(path: Path) -> list[str]:
     """The lines of a list file that are not empty. Raises InputError where there is none."""
     if not path.is_file():
         raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeError as error:
+        raise InputError(f"a list must be plain text (UTF-8), got {path} ({error}); write it again") from error
 
 
 class Pairs:

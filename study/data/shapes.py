@@ -18,6 +18,7 @@ from study.seeds import generator
 from study.spec import InputError
 
 SPLITS = ("train", "tune", "val")
+OPTIONS = {"cue", "size", "lines", "noise", *SPLITS}
 SITES = {"left-top": (-1, -1), "right-top": (1, -1), "left-bottom": (-1, 1), "right-bottom": (1, 1)}  # (x, y)
 # Shares of the image's side: at 64 px the arms' two heights are 29 to 41 px apart, and a bar is 7 to 10 px wide.
 SPINE, ARM, BAR = (0.60, 0.75), (0.20, 0.28), (0.11, 0.15)

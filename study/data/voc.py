@@ -11,6 +11,7 @@ CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+OPTIONS = {"tune", "pad"}
 
 
 def open(options: dict[str, Any], root: Path | None) -> Pairs:

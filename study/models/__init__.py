@@ -20,7 +20,13 @@ def build_backbone(network: Network) -> backbones.Backbone:
             f"a backbone must be one of {sorted(backbones.BACKBONES)}, got {network.backbone!r}; "
             "rename it in params.yaml"
         )
-    return backbones.BACKBONES[network.backbone](**dict(network.options))
+    try:
+        return backbones.BACKBONES[network.backbone](**dict(network.options))
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            f"network.options must fit the backbone {network.backbone} ({error}), got {dict(network.options)}; "
+            "correct them in params.yaml"
+        ) from error
 
 
 class Segmenter(nn.Module):

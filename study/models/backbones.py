@@ -156,7 +156,8 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
     if wrong:
         raise InputError(
             f"pretrained weights must fit {type(net).__name__} tensor by tensor, but in {path} {len(wrong)} of "
-            f"{len(wanted)} do not ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); name the right file"
+            f"{len(wanted.keys() | state.keys())} do not ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
+            "name the right file"
         )
     net.load_state_dict(state)
 

