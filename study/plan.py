@@ -9,6 +9,7 @@ from typing import Any
 from study import code
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec import Cell, Network, Table, Training, Variant, canonical, digest
+from study.store import weights_digest
 from study.tier import MAIN, Tier
 
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
@@ -88,16 +89,17 @@ def cost(variant: Variant) -> int:
 
 def training_roots(network: Network) -> tuple[code.Symbol, ...]:
     """What a training reaches in the code, beside the data (which is known by its content)."""
-    return (
+    roots = (
         ("study.engine", ""),
         ("study.evaluate", ""),
         ("study.source", "Source"),
-        ("study.source", "features_of"),
         ("study.regions", ""),
         ("study.worker", "_settle"),
         ("study.models", "build"),
         code.entry("study.models.backbones", "BACKBONES", network.backbone),
     )
+    frozen = (("study.source", "features_of"), ("study.source", "standardise"))
+    return roots + frozen if network.frozen else roots
 
 
 def key_of(training: Training, fingerprint: str, device: str) -> str:
@@ -105,6 +107,7 @@ def key_of(training: Training, fingerprint: str, device: str) -> str:
     identity = {
         "training": canonical(training),
         "data": fingerprint,
+        "weights": weights_digest(training.network),
         "code": code.code_digest(*training_roots(training.network)),
         "torch": TORCH,
         "device": device,

@@ -19,7 +19,7 @@ from study.engine import Batch
 from study.models import Inputs, build_backbone
 from study.seeds import batch_indices, generator
 from study.spec import Network, Training, digest
-from study.store import allocate, file_digest, write_json
+from study.store import allocate, file_digest, weights_digest, write_json
 
 EVALUATION_BATCH = 16
 FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
@@ -53,7 +53,8 @@ class Source:
             maps = self.array(f"{split}-{level}.npy", self.features)[indices]
             if flips.any():
                 maps[flips] = self.array(f"{split}-{level}-flipped.npy", self.features)[np.array(indices)[flips]]
-            found[level] = torch.from_numpy(maps).to(self.device, torch.float32)
+            tensor = torch.from_numpy(maps).to(self.device, torch.float32)
+            found[level] = tensor.contiguous(memory_format=torch.channels_last)
         return found
 
     def training_batch(self, step: int) -> Batch:
@@ -87,7 +88,9 @@ class Source:
 
 def open_source(training: Training, facts: dict[str, Any], cache: Path, device: torch.device) -> Source:
     """The source of a training whose data (and features, for a frozen backbone) are cached."""
-    features = features_folder(training.network, facts, cache) if training.network.frozen else None
+    features = (
+        features_folder(training.network, facts, cache, training.recipe.flip) if training.network.frozen else None
+    )
     band = band_name("val", training.band_px)
     return Source(training, len(facts["classes"]), folder_of(cache, facts["fingerprint"]), features, band, device)
 
@@ -99,12 +102,32 @@ def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict
         return backbone(batch.permute(0, 3, 1, 2).float())
 
 
-def features_folder(network: Network, facts: dict[str, Any], cache: Path) -> Path:
+def standardise(folder: Path, level: str) -> None:
+    """Shift and scale each channel of a level's cached maps to mean 0 and variance 1 over the training split (D32)."""
+
+    def chunks(maps: np.ndarray) -> Iterator[slice]:
+        return (slice(start, start + 64) for start in range(0, len(maps), 64))
+
+    train = np.load(folder / f"train-{level}.npy", mmap_mode="r")
+    number = train.size / train.shape[1]
+    sums = [np.sum(train[part], (0, 2, 3), np.float64) for part in chunks(train)]
+    squares = [np.sum(np.square(train[part], dtype=np.float32), (0, 2, 3), np.float64) for part in chunks(train)]
+    mean = sum(sums) / number
+    scale = 1 / np.sqrt(np.maximum(sum(squares) / number - mean**2, 1e-6))
+    mean, scale = (values.astype(np.float32)[:, None, None] for values in (mean, scale))
+    for path in folder.glob(f"*-{level}*.npy"):
+        maps = np.load(path, mmap_mode="r+")
+        for part in chunks(maps):
+            maps[part] = (maps[part].astype(np.float32) - mean) * scale
+        maps.flush()
+
+
+def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: bool) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
-    reached = code_digest(backbone, ("study.source", "features_of"))
-    identity = [network.backbone, network.options, network.levels, reached, torch.__version__, facts["fingerprint"]]
-    return cache / f"features-{digest(identity)[:16]}"
+    reached = code_digest(backbone, ("study.source", "features_of"), ("study.source", "standardise"))
+    built = [network.backbone, network.options, weights_digest(network), reached, torch.__version__]
+    return cache / f"features-{digest([*built, network.levels, facts['fingerprint'], flip])[:16]}"
 
 
 def cache_features(
@@ -115,7 +138,7 @@ def cache_features(
     tick: Callable[[int, int], None] = lambda done, all_: None,
 ) -> None:
     """Run a frozen backbone once over every image (and its mirror image) and keep the maps as float16 (D31)."""
-    folder, images_folder = features_folder(network, facts, cache), folder_of(cache, facts["fingerprint"])
+    folder, images_folder = features_folder(network, facts, cache, flip), folder_of(cache, facts["fingerprint"])
     if intact(folder):
         return
     keep_freed_memory()
@@ -139,6 +162,8 @@ def cache_features(
                 files[level][start : start + len(batch)] = maps[level].numpy()
             done += len(batch)
             tick(done, every)
+    for level in network.levels:
+        standardise(temporary, level)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     write_json(folder / "meta.json", {"files": {p.name: file_digest(p) for p in sorted(folder.glob("*.npy"))}})

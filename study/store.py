@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from study.spec import InputError
+from study.spec import InputError, Network
 
 PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "weights.pt")
 
@@ -52,6 +52,12 @@ def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(network: Network) -> str:
+    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
+    named = dict(network.options).get("weights")
+    return str(named) if named in (None, "imagenet") else file_digest(Path(named))
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
