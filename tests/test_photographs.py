@@ -1,0 +1,95 @@
+"""Tiers of photographs with a frozen backbone, on tiny folders in the official layouts."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from study import tier
+from study.data import prepare
+from study.source import cache_features, features_folder
+from study.spec import Data, Network, freeze
+
+NETWORK = Network("efficientnet_lite0", ("res4", "res5"), freeze({"weights": "imagenet"}), True, 8)
+
+
+def picture(random: np.random.Generator, height: int, width: int) -> tuple[Image.Image, Image.Image]:
+    """A photograph with two flat halves and its mask."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, random.integers(8, width - 8) :] = 3
+    image = random.integers(0, 90, (height, width, 3)).astype(np.uint8) + 40 * mask[..., None]
+    return Image.fromarray(image), Image.fromarray(mask)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    base = tmp_path / "devkit" / "VOCdevkit" / "VOC2012"
+    random = np.random.default_rng(0)
+    lists = base / "ImageSets" / "Segmentation"
+    for folder in (base / "JPEGImages", base / "SegmentationClass", lists):
+        folder.mkdir(parents=True)
+    names = [f"2007_{i:06d}" for i in range(10)]
+    for i, name in enumerate(names):
+        image, mask = picture(random, 64 - i, 60 + i % 3)
+        image.save(base / "JPEGImages" / f"{name}.jpg")
+        mask.save(base / "SegmentationClass" / f"{name}.png")
+    (lists / "train.txt").write_text("\n".join(names[:7]) + "\n")
+    (lists / "val.txt").write_text("\n".join(names[7:]) + "\n")
+    return tmp_path / "devkit"
+
+
+def cached(voc, tmp_path, flip=True):
+    data = Data("voc", freeze({"tune": 2, "pad": [64, 64]}))
+    facts = prepare(data, voc, tmp_path / "cache", 2)
+    cache_features(NETWORK, facts, tmp_path / "cache", flip)
+    return facts, features_folder(NETWORK, facts, tmp_path / "cache", flip)
+
+
+def test_cached_features_are_standardised_over_the_training_split(voc, tmp_path):
+    facts, folder = cached(voc, tmp_path)
+    assert facts["splits"] == {"train": 5, "tune": 2, "val": 3}
+    for level, shape in (("res4", (112, 4, 4)), ("res5", (320, 2, 2))):
+        maps = np.load(folder / f"train-{level}.npy").astype(np.float64)
+        assert maps.shape == (5, *shape)
+        np.testing.assert_allclose(maps.mean((0, 2, 3)), 0, atol=2e-3)
+        np.testing.assert_allclose(maps.var((0, 2, 3)), 1, atol=5e-3)
+        assert np.load(folder / f"train-{level}-flipped.npy").shape == maps.shape
+        assert not np.array_equal(
+            np.load(folder / f"train-{level}-flipped.npy"), np.load(folder / f"train-{level}.npy")
+        )
+        assert not (folder / f"val-{level}-flipped.npy").exists()
+
+
+def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path):
+    facts, folder = cached(voc, tmp_path)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    content = bytearray(whole["val-res5.npy"])
+    content[-1] ^= 1
+    (folder / "val-res5.npy").write_bytes(content)
+    cache_features(NETWORK, facts, tmp_path / "cache", True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert features_folder(NETWORK, facts, tmp_path / "cache", False) != folder
+
+
+@pytest.mark.slow
+def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_classes(project, voc):
+    block = tier.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
+    block |= {"tables": ["T5"], "seeds": [0], "samples": 2, "frequent": {"min_images": 3, "min_pixels": 0.1}}
+    block["data"] |= {"tune": 2, "pad": [64, 64]}
+    block["recipe"] |= {"steps": 3, "batch": 2, "validations": 1}
+    project.params["tiers"]["voc_subset"], project.params["tier"] = block, "voc_subset"
+    project.save()
+    project.environment["STUDY_DATA_VOC_SUBSET"] = str(voc)
+    project.stages("data", "plan", "ablate", "evaluate", "report")
+    folder = project.folder / "reports" / "voc_subset"
+    facts = json.loads((folder / "data.json").read_text())["main"]
+    assert facts["frequent"] == [0, 3]
+    with (folder / "scores.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["address"] == "T5/GCN/overall"]
+    assert {row["metric"]: row["paper"] for row in rows} == {"miou": "0.745", "miou_frequent": "", "pixel_accuracy": ""}
+    assert all(0 <= float(row["value"]) <= 1 for row in rows)
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
