@@ -237,7 +237,12 @@ def qualitative(
     table[shown] = _colours(len(shown))
     ratio = images.shape[1] / images.shape[2]
     side = WIDTH_IN / (len(columns) + 1)
-    figure, axes = _figure(len(images), len(columns) + 1, len(images) * side * ratio + 0.55)
+    handles = [Patch(color=table[index], label=classes[index]) for index in shown]
+    handles += [Patch(color=_VOID, label="void")] if (labels == 255).any() else []
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
+    lines = -(-len(handles) // abreast)
+    figure, axes = _figure(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
     # Viewers smooth enlarged bitmaps, which would mix class colours: enlarge here, by whole pixels.
     times = max(1, 384 // images.shape[2])
     pictures = {"image": images, **{name: (table[maps] * 255).astype(np.uint8) for name, maps in columns.items()}}
@@ -248,9 +253,7 @@ def qualitative(
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         axes[0, column].set_title(name, loc="center", fontsize=7)
-    handles = [Patch(color=table[index], label=classes[index]) for index in shown]
-    handles += [Patch(color=_VOID, label="void")] if (labels == 255).any() else []
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), handlelength=1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=abreast, handlelength=1)
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0))
     return figure
 
