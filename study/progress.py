@@ -68,6 +68,9 @@ class Display:
         self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
 
     def __enter__(self) -> Display:
+        left = len(self.plan["trainings"]) - len(self.done)
+        kept = f", {len(self.done)} done before" if self.done else ""
+        self.say(f"{left} trainings to run on {self.workers} workers{kept}")
         if self.live:
             self.live.start()
         return self

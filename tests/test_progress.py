@@ -155,7 +155,8 @@ def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(
         display.end(keys[1], None, "the loss must be finite, got nan")
         display.begin(keys[2])
         display.end(keys[2], 0.25)
-    lines = capsys.readouterr().out.splitlines()
+    start, *lines = capsys.readouterr().out.splitlines()
+    assert start == "3 trainings to run on 2 workers, 1 done before"
     assert lines[0].startswith("[2/4]  GCN k=15 + BR, seed 0: mIoU 50.5 % in 0 s; 1 running, 1 left, about ")
     assert lines[1] == "[3/4]  1x1, seed 0 FAILED after 0 s: the loss must be finite, got nan"
     assert lines[2].startswith("[4/4]  texture [1x1], seed 0, texture: mIoU 25.0 % in 0 s; 0 running, 0 left")
@@ -168,7 +169,7 @@ def test_a_long_line_is_not_broken_in_a_log(store, capsys):
     with progress.Display(store, plan, set(), workers=1) as display:
         display.begin("a-0")
         display.end("a-0", None, "a reason of many words " * 20)
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2  # the start, and the failure
 
 
 def test_trainings_done_earlier_are_no_example_of_how_long_one_takes(store, capsys):
