@@ -67,7 +67,7 @@ def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
     return {
         "tier": plan["tier"],
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": _dirty(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "hardware": ablate["hardware"] | {"device": ablate["device"]},
         "seconds": seconds | {"wall": ablate["wall_s"]},
@@ -82,6 +82,14 @@ def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
         "data": {name: facts["fingerprint"] for name, facts in plan["data"].items()},
         "runs": runs,
     }
+
+
+def _dirty() -> bool:
+    """Whether tracked files differ from the commit; the choice of a tier, which is an input, does not count."""
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
+        return True
+    ours, committed = tier.read(), tier.parse(_git("show", "HEAD:./params.yaml")) or {}
+    return ours | {"tier": ""} != committed | {"tier": ""}
 
 
 def _git(*words: str) -> str:

@@ -71,11 +71,16 @@ class Tier:
 def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """The whole of params.yaml. Raises InputError where it is missing or not YAML."""
     try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+        params = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
     _keys(params, "params.yaml", {"tier", "execution", "tiers"})
     return params
+
+
+def parse(text: str) -> Any:
+    """The content of a YAML text, unchecked."""
+    return yaml.safe_load(text)
 
 
 def load(params: dict[str, Any], name: str | None = None) -> Tier:

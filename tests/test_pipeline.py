@@ -140,3 +140,18 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
     project.stages("data", "plan", "ablate", "evaluate")
     assert (project.reports / "scores.csv").read_bytes() == table
+
+
+def test_choosing_a_tier_does_not_make_a_commit_dirty_but_an_edit_does(project):
+    project.repository()
+    project.stages("data", "plan", "ablate", "evaluate")
+    provenance = project.reports / "provenance.json"
+    assert json.loads(provenance.read_text())["dirty"] is False
+    project.run("git", "commit", "-qam", "x", "--allow-empty")
+    (project.folder / "params.yaml").write_text("# a comment\n" + (project.folder / "params.yaml").read_text())
+    project.stage("evaluate")
+    assert json.loads(provenance.read_text())["dirty"] is False
+    project.tier["title"] = "another"
+    project.save()
+    project.stage("evaluate")
+    assert json.loads(provenance.read_text())["dirty"] is True
