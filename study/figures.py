@@ -227,9 +227,14 @@ def qualitative(
 ) -> Figure:
     """Fig. 6: a row a sample, columns image, one a named prediction, truth.
 
-    ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void (grey).
+    ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void (grey). What is
+    predicted on padding (void to the end of the image) says nothing and is drawn as void.
     """
-    columns = {**predictions, "truth": labels}
+    inside = np.zeros(labels.shape, bool)
+    for mask, label in zip(inside, labels != 255, strict=True):
+        height, width = (np.flatnonzero(label.any(axis)).max(initial=-1) + 1 for axis in (1, 0))
+        mask[:height, :width] = True
+    columns = {name: np.where(inside, maps, 255) for name, maps in predictions.items()} | {"truth": labels}
     shown = np.unique(np.concatenate([maps.ravel() for maps in columns.values()]))
     shown = shown[shown < len(classes)]
     # Colours go to the classes in sight, in class order: few classes then keep to the colours that differ most.
