@@ -9,7 +9,8 @@ STUDY := $(RUN) $(BIN)/python -m study
 TIER_OPTION := $(if $(TIER),--tier $(TIER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro retry force status ui dashboard test check format bench lock
+CRF := pydensecrf2==1.1
+.PHONY: help setup crf install-crf repro retry force status ui dashboard test check format bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +22,16 @@ $(VENV)/ready: requirements.lock
 	  { echo "error: Python must be 3.11, 3.12 or 3.13, got $$($(PYTHON) --version); name one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(MAKE) --no-print-directory install-crf || \
+	  echo "note: without a C++ compiler there is no dense CRF; its cells will say so (make crf tries again)"
 	@touch $@
+
+crf: setup install-crf ## install the dense CRF, which is built from source (needs a C++ compiler)
+
+install-crf:
+	@$(BIN)/python -c 'import pydensecrf.densecrf' 2>/dev/null || { \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'cython==3.3.1' && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps '$(CRF)'; }
 
 repro: setup ## train, evaluate and report (TIER=shapes|smoke|camvid|voc_subset)
 	@$(STUDY) choose $(TIER_OPTION)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tuning --tier shapes --variants "1x1;GCN k=15" --set recipe.lr=0.004 --set recipe.steps=1600
 
-The tier's data must be prepared (``python -m pipelines.data``). One line per training: label, seed, mIoU on the tune
-split (all present and frequent classes), boundary and internal accuracy where known, last loss, seconds.
+One line per training: setting, label, seed, leading metric on the tune split (and mIoU over the frequent classes), last
+loss, seconds. A setting that starts from another one trains that one first.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import time
 import torch
 import yaml
 
-from study import metrics, plan, tier
+from study import metrics, paper, tier
 from study.allocator import keep_freed_memory
 from study.data import frequent_classes, prepare
 from study.engine import fit, start
-from study.evaluate import count
-from study.models import build
+from study.evaluate import measure
+from study.models import build, inherit
 from study.source import cache_features, open_source
 from study.spec import Training, Variant
 from study.store import Store
@@ -29,15 +29,20 @@ from study.tier import MAIN
 
 def variants_of(chosen: tier.Tier) -> dict[str, Variant]:
     """Every variant of the tier by its label."""
-    cells = [cell for name in chosen.tables for cell in plan.TABLES[name].cells]
-    found = [cell.variant for cell in cells if cell.trained] + list(chosen.extra)
+    cells = [cell for name in chosen.tables for cell in paper.TABLES[name].cells]
+    found = [cell.variant for cell in cells if cell.variant is not None] + list(chosen.extra)
     return {variant.label: variant for variant in found}
+
+
+def stages(chosen: tier.Tier, name: str | None) -> list[str]:
+    """A setting after those that it starts from."""
+    return [] if name is None else [*stages(chosen, chosen.settings[name].after), name]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", required=True)
-    parser.add_argument("--data", default=MAIN, help="main, or the name of a control")
+    parser.add_argument("--setting", default=MAIN, help="main, or the name of a control or of another setting")
     parser.add_argument("--variants", default="1x1;GCN k=3;GCN k=7;GCN k=15", help="labels, separated by ;")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the tier, dotted")
@@ -51,32 +56,46 @@ def main() -> None:
             block = block[name]
         block[last] = yaml.safe_load(value)
     chosen, cache = tier.load(params, arguments.tier), Store().cache
-    facts = prepare(chosen.data_sets[arguments.data], chosen.root, cache, chosen.band_px)
-    if chosen.network.frozen:
-        cache_features(chosen.network, facts, cache, chosen.recipe.flip)
+    names, facts = stages(chosen, arguments.setting), {}
+    for name in names:
+        setting = chosen.settings[name]
+        facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px)
+        if setting.network.frozen:
+            cache_features(setting.network, facts[name], cache, setting.recipe.flip)
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    frequent, recipe = frequent_classes(facts, chosen.frequent), chosen.recipe
     for label in arguments.variants.split(";"):
         for seed in map(int, arguments.seeds.split(",")):
-            variant = variants_of(chosen)[label]
-            training = Training(variant, chosen.data, chosen.network, recipe, seed, chosen.band_px)
-            source = open_source(training, facts, cache, torch.device("cpu"))
-            model = build(variant, chosen.network, source.classes, seed).to(memory_format=torch.channels_last)
-            began, losses = time.monotonic(), []
-            for _, loss in fit(start(model, recipe), source.training_batch, recipe):
-                losses.append(float(loss))
-            trained = time.monotonic() - began
-            counts = count(model, source, "tune")
-            evaluated = time.monotonic() - began - trained
-            few = "" if frequent is None else f" frequent {100 * metrics.miou(counts, frequent):.1f}"
-            tail = losses[-max(1, len(losses) // 20) :]
-            print(
-                f"{' '.join(arguments.set)} {label} seed {seed}: mIoU {100 * metrics.miou(counts):.1f}{few} "
-                f"loss {sum(tail) / len(tail):.4f} train {trained:.1f} s evaluate {evaluated:.1f} s",
-                flush=True,
-            )
+            state = None
+            for name in names:
+                print(f"{' '.join(arguments.set)} {name}: {label} seed {seed}:", end=" ", flush=True)
+                state = train(chosen, name, variants_of(chosen)[label], seed, facts, facts[names[0]], state)
+
+
+def train(
+    chosen: tier.Tier, name: str, variant: Variant, seed: int, facts: dict, origin: dict, state: dict | None
+) -> dict:
+    """Train in the setting ``name`` from ``state``, print what came of it; returns the weights."""
+    setting = chosen.settings[name]
+    asked = variant if setting.task == tier.SEGMENT else None
+    training = Training(asked, setting.data, setting.network, setting.recipe, seed, chosen.band_px)
+    source = open_source(training, facts[name], Store().cache, torch.device("cpu"), origin)
+    model = build(asked, setting.network, source.classes, seed)
+    if state is not None:
+        inherit(model, state, "those of the stage before")
+    model = model.to(memory_format=torch.channels_last)
+    began, losses = time.monotonic(), []
+    for _, loss in fit(start(model, setting.recipe), source.training_batch, setting.recipe):
+        losses.append(float(loss))
+    trained = time.monotonic() - began
+    kind, measured = measure(model, source, "tune")
+    metric, value = next(iter(metrics.score_all(kind, measured).items()))
+    frequent = frequent_classes(facts[name], chosen.frequent)
+    few = "" if frequent is None else f" frequent {100 * metrics.miou(measured, frequent):.1f}"
+    tail = losses[-max(1, len(losses) // 20) :]
+    print(f"{metric} {100 * value:.1f}{few} loss {sum(tail) / len(tail):.4f} train {trained:.1f} s", flush=True)
+    return model.state_dict()
 
 
 if __name__ == "__main__":

@@ -35,50 +35,34 @@ def main() -> None:
         _train(planned, manifest, execution, store, todo)
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
     _collect(manifest, store, folder / "results", tracker)
-    frame = results.frame(manifest, folder / "results")
-    tracker.cells(manifest, frame, results.summary(frame))
     write_json(folder / "results" / "ablate.json", _facts(execution, time.monotonic() - began, len(todo)))
 
 
 def _train(
     planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, todo: list[str]
 ) -> None:
-    from study.worker import Job, train  # torch, only where something is trained
+    from study.worker import train  # torch, only where something is trained
 
     chosen = planned.tier
-    for name, data in chosen.data_sets.items():
-        tick = stage.ticker(f"reading {data.name} ({name})")
-        found = prepare(data, chosen.root, store.cache, chosen.band_px, tick)
-        if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
-            raise tier.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
-        if chosen.network.frozen:
-            from study.source import cache_features
-
-            cache_features(chosen.network, found, store.cache, chosen.recipe.flip, tick)
-
-    def job(key: str) -> Job:
-        training, facts = planned.trainings[key], manifest["data"][planned.data_of[key]]
-        labels = manifest["trainings"][key]
-        return Job(key, training, labels, facts, store.root, execution.device, execution.checkpoint_s, chosen.samples)
-
+    _read_again(planned, manifest, store)
     done = {}
     for key in planned.trainings.keys() - set(todo):
         run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
-        done[key] = (results.scores(run.folder, frequent)["miou"], run.read("curve.json")["score"])
+        _, value = results.leading(results.scores(run.folder, frequent))
+        done[key] = (value, run.read("curve.json")["score"])
     ablation = Ablation(store.study_log(chosen.name), chosen.name, manifest["trainings"])
     ablation.start(done, todo)
-    if execution.engine == "ray":
-        share, retries = execution.gpus_per_training, execution.retries
-        engine: schedule.Engine = schedule.Ray(train, execution.workers, execution.address, share, retries, str(ROOT))
-    else:
-        engine = schedule.Inline(train)
-    jobs = schedule.Schedule(engine, 1 if execution.engine == "inline" else execution.workers)
+    engine = schedule.open_engine(
+        execution.engine, train, execution.workers, execution.address, execution.gpus_per_training,
+        execution.retries, str(ROOT),
+    )  # fmt: skip
     try:
         with Display(store, manifest, set(done), execution.workers) as display:
+            jobs = schedule.Schedule(engine, 1 if execution.engine == "inline" else execution.workers, display.begin)
             while True:
-                while jobs.free and (next_ := ablation.ask()):
-                    jobs.submit(next_, job(next_))
-                    display.begin(next_)
+                while jobs.free > 0 and (next_ := ablation.ask()):
+                    after = {planned.init[next_]} - done.keys() if next_ in planned.init else ()
+                    jobs.submit(next_, _job(next_, planned, manifest, execution, store), tuple(after))
                 if not jobs.busy:
                     break
                 for event in jobs.wait(WAIT_S):
@@ -86,6 +70,30 @@ def _train(
                 display.refresh()
     finally:
         engine.close()
+
+
+def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> None:
+    """Make sure that the cached data (and features) are there, and are what the plan was made for."""
+    from study.source import cache_features
+
+    chosen = planned.tier
+    for name, setting in chosen.settings.items():
+        tick = stage.ticker(f"reading {setting.data.name} ({name})")
+        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick)
+        if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
+            raise tier.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+        if setting.network.frozen:
+            cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
+
+
+def _job(key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> Any:
+    from study.worker import Job
+
+    return Job(
+        key, planned.trainings[key], manifest["trainings"][key], manifest["data"][planned.data_of[key]], store.root,
+        execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
+        manifest["data"][planned.origin(key)],
+    )  # fmt: skip
 
 
 def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Display) -> None:
@@ -97,8 +105,9 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Di
         ablation.fail(event.key, event.reason)
         display.end(event.key, None, event.reason)
     else:
-        ablation.tell(event.key, event.result["miou"], (run.read("curve.json") or {"score": []})["score"])
-        display.end(event.key, event.result["miou"])
+        leading = results.leading(event.result)
+        ablation.tell(event.key, leading[1], (run.read("curve.json") or {"score": []})["score"])
+        display.end(event.key, leading)
 
 
 def _collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker) -> None:

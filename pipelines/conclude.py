@@ -12,12 +12,13 @@ def main() -> int:
     chosen = tier.load(tier.read())
     folder = stage.folder(chosen.name)
     provenance = stage.read_json(folder / "provenance.json")
-    counted = provenance["trainings"]
+    counted = {what: provenance[what] for what in ("trainings", "evaluations")}
     print(f"report: {folder / 'report.pdf'}")
-    if counted["failed"]:
+    if any(numbers["failed"] for numbers in counted.values()):
+        told = [f"{n['failed']} of {n['planned']} {what}" for what, n in counted.items() if n["failed"]]
         print(
-            f"error: {counted['failed']} of {counted['planned']} trainings failed and are holes in the report; "
-            f"`make status` lists the reasons, `make retry TIER={chosen.name}` runs them again",
+            f"error: {' and '.join(told)} failed and are holes in the report; `make status` lists the reasons, "
+            f"`make retry TIER={chosen.name}` runs them again",
             file=sys.stderr,
         )
         return 1

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from study import results, stage, tier
-from study.store import file_digest, write_json
+from study import audit, results, stage, tier
+from study.paper import TABLES
+from study.store import Store, file_digest, write_json
+from study.tracking import Tracker
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
 
@@ -21,9 +23,13 @@ def main() -> None:
     chosen = tier.load(tier.read())
     folder = stage.folder(chosen.name)
     plan, collected = stage.read_json(folder / "plan.json"), folder / "results"
-    frame = results.frame(plan, collected)
+    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    frame = results.frame(plan, collected, folder / "examined", computed=_counted(anatomy["table11"]))
     frame.to_csv(folder / "scores.csv", index=False)
     summary = results.summary(frame)
+    write_json(folder / "audit.json", audit.rows(TABLES, anatomy))
+    store = Store()
+    Tracker(store.tracking_database, store.tracking_artifacts, chosen.name).cells(plan, frame, summary)
     for name, rows in summary.groupby("table", sort=False):
         (folder / "tables").mkdir(exist_ok=True)
         rows.drop(columns="table").to_csv(folder / "tables" / f"{name}.csv", index=False)
@@ -34,14 +40,24 @@ def main() -> None:
     points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
     points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
     points.to_csv(folder / "plots" / "learning_curves.csv", index=False)
-    write_json(folder / "provenance.json", _provenance(plan, collected))
+    write_json(folder / "provenance.json", _provenance(plan, collected, folder / "examined"))
+
+
+def _counted(table11: dict[str, Any]) -> dict[str, float]:
+    """Table 11 by address, of both networks as the code builds them (concatenated branches, D40)."""
+    found = {}
+    for column, name in (("ResNet50", "ResNet50"), ("ResNet50-GCN", "ResNet50-GCN concat")):
+        values = table11[name]["sides"]
+        values |= {"MFlops (conv)": table11[name]["macs"] / 1e6, "parameters": table11[name]["parameters"]}
+        found |= {f"T11/{row}/{column}": value for row, value in values.items()}
+    return found
 
 
 def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
     """{address: {metric: mean}} of what was trained, for `dvc metrics`."""
     found: dict[str, Any] = {}
     for row in summary.itertuples():
-        if row.metric != "parameters" and row.seeds:
+        if row.status == results.DONE and row.seeds:
             found.setdefault(row.address, {})[row.metric] = row.mean
     return found
 
@@ -54,7 +70,7 @@ def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
     return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
 
 
-def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
+def _provenance(plan: dict[str, Any], collected: Path, examined: Path) -> dict[str, Any]:
     runs, seconds = {}, {"train": 0.0, "evaluate": 0.0}
     for key in plan["trainings"]:
         runs[key] = {"status": results.status(collected / key)}
@@ -64,6 +80,13 @@ def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
             seconds = {name: seconds[name] + took[name] for name in seconds}
     ablate = stage.read_json(collected / "ablate.json")
     states = [run["status"] for run in runs.values()]
+    for key in plan["evaluations"]:
+        runs[key] = {"status": results.status(examined / key)}
+        if runs[key]["status"] == results.DONE:
+            took = stage.read_json(examined / key / "result.json")["seconds"]["evaluate"]
+            runs[key] |= {"seconds": {"evaluate": took}, "sha256": file_digest(examined / key / "counts.npz")}
+            seconds["evaluate"] += took
+    asked = [runs[key]["status"] for key in plan["evaluations"]]
     return {
         "tier": plan["tier"],
         "commit": _git("rev-parse", "HEAD"),
@@ -79,6 +102,11 @@ def _provenance(plan: dict[str, Any], collected: Path) -> dict[str, Any]:
             "done": states.count(results.DONE),
             "failed": len(states) - states.count(results.DONE),
         },
+        "evaluations": {
+            "planned": len(asked),
+            "done": asked.count(results.DONE),
+            "failed": len(asked) - asked.count(results.DONE),
+        },
         "data": {name: facts["fingerprint"] for name, facts in plan["data"].items()},
         "runs": runs,
     }
@@ -88,7 +116,7 @@ def _dirty() -> bool:
     """Whether tracked files differ from the commit; the choice of a tier, which is an input, does not count."""
     if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
         return True
-    ours, committed = tier.read(), tier.parse(_git("show", "HEAD:./params.yaml")) or {}
+    ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
     return ours | {"tier": ""} != committed | {"tier": ""}
 
 

@@ -1,22 +1,26 @@
 """A reproducibility and ablation-study harness for one paper, Peng et al., "Large Kernel Matters" (CVPR 2017).
 
 Two pillars meet only in ``pipelines/`` and on disk: the *paper* pillar (spec, paper, tier, plan, results, report) has
-no torch, the *science* pillar (models, data, engine, source, evaluate, worker) no paper, pandas, mlflow or optuna.
+no torch, the *science* pillar (models, data, engine, source, evaluate, worker, inference, receptive, anatomy, examiner)
+no paper, pandas, mlflow or optuna.
 
 Each module imports from lower layers only, and each heavy third-party package has one importer (a test keeps both).
 """
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("spec", "metrics", "seeds", "schedule", "code", "regions", "allocator", "views"),
-    ("store", "models.backbones", "models.heads"),
-    ("paper", "models.fcn", "data", "progress"),
-    ("models", "data.pairs", "stage", "tier", "tracking", "ablation"),
-    ("data.*", "engine", "plan"),  # data.* are the data sets, one file each: a new one needs no line here
-    ("source", "results", "figures"),
-    ("evaluate", "report"),
-    ("worker", "__main__"),
+    ("spec", "metrics", "seeds", "schedule", "code", "allocator", "views", "look", "drawings_canvas"),
+    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures"),
+    ("paper", "models.backbones", "models.fcn", "data", "progress", "parse", "drawings_network"),
+    ("models", "data.pairs", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings"),
+    ("data.*", "engine", "plan", "anatomy", "receptive", "evidence"),  # data.* are the data sets, one file each
+    ("source", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
+    ("evaluate", "plates", "audit"),
+    ("worker", "report", "__main__"),
+    ("examiner",),
 )
-SCIENCE = ("models", "data", "engine", "source", "evaluate", "worker")
+SCIENCE = (
+    "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
+)  # fmt: skip
 SOLE_IMPORTERS = {
     "mlflow": "tracking",
     "optuna": "ablation",

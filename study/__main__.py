@@ -41,7 +41,8 @@ def forget(arguments: argparse.Namespace) -> None:
     plan = stage.read_json(stage.folder(name) / "plan.json")
     what = arguments.what
     keys = {key for cell in plan["cells"] if cell["address"] == what for key in cell["runs"].values()}
-    keys |= {key for key in plan["trainings"] if len(what) >= 8 and key.startswith(what)}
+    known = plan["trainings"] | plan["evaluations"]
+    keys |= {key for key in known if len(what) >= 8 and key.startswith(what)}
     if not keys:
         raise tier.InputError(
             f"a cell must be an address such as T1/score/15 with trainings, or a run's key, got {what!r}; "
@@ -49,7 +50,8 @@ def forget(arguments: argparse.Namespace) -> None:
         )
     for key in sorted(keys):
         Store().run(key).clear()
-        print(f"forgotten: {plan['trainings'][key]['label']}, seed {plan['trainings'][key]['seed']}")
+        how = f" ({known[key]['inference']})" if key in plan["evaluations"] else ""
+        print(f"forgotten: {known[key]['label']}, seed {known[key]['seed']}{how}")
 
 
 def ui(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ class Ablation:
             "kernel_size": IntDistribution(1, max(_values(planned, "kernel_size")), step=2),
             "width": FloatDistribution(0, max(p["width"] for p in self.parameters.values()) or 1),
             "BR": CategoricalDistribution((False, True)),
+            "backbone": CategoricalDistribution(_values(planned, "backbone")),
             "seed": IntDistribution(0, max(_values(planned, "seed"))),
         }
         _mend(log)
@@ -91,7 +92,7 @@ class Ablation:
         return key
 
     def tell(self, key: str, value: float, curve: Curve) -> None:
-        """A training's mIoU and the scores on its way."""
+        """A training's leading metric (mIoU, or the accuracy of a classifier) and its values on the way."""
         trial = self.open.pop(key)
         for step, score in curve:
             trial.report(score, step)
@@ -110,7 +111,7 @@ def _mend(log: Path) -> None:
 
 
 def _parameters(labels: dict[str, Any]) -> dict[str, Any]:
-    named = {name: labels[name] for name in ("data", "head", "kernel_size", "seed")}
+    named = {name: labels[name] for name in ("data", "head", "kernel_size", "backbone", "seed")}
     return named | {"width": labels["width"] or 0.0, "BR": labels["refine"]}
 
 

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REGISTRIES = {"BACKBONES", "HEADS", "TABLES", "METRICS"}
+REGISTRIES = {"BACKBONES", "HEADS", "TABLES", "FIGURES", "METRICS", "ERRORS", "MEASURES"}
 Symbol = tuple[str, str]  # (module, name)
 
 

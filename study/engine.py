@@ -68,8 +68,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over labelled pixels (D11). scores (N, K, h, w), labels (N, h, w) with 255 = void."""
-    return functional.cross_entropy(scores, labels.long(), ignore_index=VOID)
+    """Mean cross-entropy over labelled pixels (D11): scores (N, K, h, w), labels (N, h, w) with 255 = void; or over
+    images: scores (N, K), labels (N,), where 255 is a class like any other."""
+    nothing = -100  # torch's own default
+    return functional.cross_entropy(scores, labels.long(), ignore_index=VOID if labels.ndim > 1 else nothing)
 
 
 def fit(state: State, batch: Callable[[int], Batch], recipe: Recipe) -> Iterator[tuple[int, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Model x split -> integer counts per image, region and class."""
+"""Model x split -> integers per image: counts by region and class, or the rank of the true class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from study.source import Source
 from study.spec import VOID
 
 
-def predict(model: nn.Module, inputs: Inputs, size: tuple[int, int]) -> np.ndarray:
-    """Classes uint8 (N, H, W) at full size; scores of a coarser output are enlarged bilinearly first (D15)."""
+def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarray:
+    """Classes (N, H, W) at full size ``size``; scores of a coarser output are enlarged bilinearly first (D15). With the
+    empty size, those of a classifier (N,)."""
     with torch.inference_mode():
         scores = model(inputs)
-        if scores.shape[-2:] != size:
+        if size and scores.shape[-2:] != size:
             scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-        return scores.argmax(1).to(torch.uint8).cpu().numpy()
+        return scores.argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
 
 
 def count(model: nn.Module, source: Source, split: str, limit: int | None = None) -> np.ndarray:
@@ -36,6 +37,30 @@ def count(model: nn.Module, source: Source, split: str, limit: int | None = None
             found.append(image_counts(label, prediction, near, source.classes))
     model.train(was_training)
     return np.stack(found)
+
+
+def ranks(model: nn.Module, source: Source, split: str, limit: int | None = None) -> np.ndarray:
+    """Ranks int64 (images,) of a classifier: how many classes scored above the true one (0: it is the first).
+
+    The model is in evaluation mode meanwhile.
+    """
+    was_training = model.training
+    model.eval()
+    found = []
+    for inputs, labels, _ in source.examples(split, limit):
+        with torch.inference_mode():
+            scores = model(inputs).float().cpu()
+        true = scores.gather(1, torch.from_numpy(labels)[:, None])
+        found.append((scores > true).sum(1).numpy())
+    model.train(was_training)
+    return np.concatenate(found)
+
+
+def measure(model: nn.Module, source: Source, split: str, limit: int | None = None) -> tuple[str, np.ndarray]:
+    """The name in metrics.MEASURES of what a training is measured by, and its array."""
+    if source.training.variant is None:
+        return "ranks", ranks(model, source, split, limit)
+    return "counts", count(model, source, split, limit)
 
 
 def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:

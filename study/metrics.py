@@ -1,7 +1,8 @@
 """Counts -> scores. Counts are summed over images first and divided once (dataset-level scores).
 
 ``counts`` are integers of shape (..., 2, K, 3): region (0 boundary band, 1 internal), class, (true positives, false
-positives, false negatives). Scores are fractions. Standard library and numpy only.
+positives, false negatives); ``ranks`` of a classification (images,): how many classes scored above the true one.
+Scores are fractions. Standard library and numpy only.
 """
 
 from __future__ import annotations
@@ -74,3 +75,28 @@ METRICS: dict[str, Callable[[np.ndarray], float]] = {
     "boundary_accuracy": boundary_accuracy,
     "internal_accuracy": internal_accuracy,
 }
+
+
+def _error(first: int, ranks: np.ndarray) -> float:
+    """Share of images whose class is not among the ``first`` highest scores."""
+    return int((ranks >= first).sum()) / len(ranks)
+
+
+def top1_accuracy(ranks: np.ndarray) -> float:
+    """Share of images whose class has the highest score."""
+    return 1 - _error(1, ranks)
+
+
+def top5_error(ranks: np.ndarray) -> float:
+    """Share of images whose class is not among the five highest scores (Table 6)."""
+    return _error(5, ranks)
+
+
+ERRORS: dict[str, Callable[[np.ndarray], float]] = {"top1_accuracy": top1_accuracy, "top5_error": top5_error}
+# What a training's counts.npz holds -> its metrics, the first of which is the one that an ablation maximises.
+MEASURES = {"counts": METRICS, "ranks": ERRORS}
+
+
+def score_all(name: str, measured: np.ndarray) -> dict[str, float]:
+    """Every metric of the array ``name`` (a key of MEASURES), the leading one first."""
+    return {metric: score(measured) for metric, score in MEASURES[name].items()}

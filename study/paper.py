@@ -1,6 +1,7 @@
-"""The paper as data: every table of arXiv 1703.02719 v1 -> cells -> variants, with the page where it is known.
+"""The paper as data: every table and figure of arXiv 1703.02719 v1 -> cells -> variants, with known pages.
 
-Scores are fractions, parameter counts are numbers of weights.
+Scores and errors are fractions, parameter counts are numbers of weights. What a setting (``T7 Stage-2``) or an
+inference (``MS``) is at some scale is a tier's business: params.yaml says it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 
-from study.spec import Cell, Head, Table, Variant, dense, gcn, stack
+from study.spec import Cell, Figure, Head, Table, Variant, dense, gcn, stack
 
 # Table 2 and Table 4 count the weights of the head on res-5 alone: 2048 input channels, 21 classes.
 COUNTED_CHANNELS = 2048
@@ -47,6 +48,53 @@ _T4 = {
 _T5 = {"baseline": BASELINE, "GCN": Variant(gcn(15)), "GCN+BR": Variant(gcn(15), refine=True)}
 _T5_PERCENTS = {"baseline": (71.3, 93.9, 69.0), "GCN": (71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)}
 _T5_METRICS = {"boundary": "boundary_accuracy", "internal": "internal_accuracy", "overall": "miou"}
+
+# The kernel size of Table 6's GCN is not in the paper: the best of Table 1 (D40).
+_REFINED = Variant(gcn(15), refine=True)
+_T6_NETWORKS = ("ResNet50", "ResNet50-GCN")
+_T6 = {
+    "ImageNet cls err": (None, "top5_error", (7.7, 7.9)),
+    "seg, baseline (1x1 head)": (BASELINE, "miou", (65.7, 71.2)),
+    "seg, GCN + BR": (_REFINED, "miou", (72.3, 72.5)),
+}
+_T7_VARIANTS = {"baseline": BASELINE, "GCN": Variant(gcn(15)), "GCN + BR": _REFINED}
+_T7 = {
+    "Stage-1": ("T7 Stage-1", "", (69.6, 74.1, 75.0)),
+    "Stage-2": ("T7 Stage-2", "", (72.4, 77.6, 78.6)),
+    "Stage-3": ("T7 Stage-3", "", (74.0, 78.7, 80.3)),
+    "Stage-3-MS": ("T7 Stage-3", "MS", (None, None, 80.4)),
+    "Stage-3-MS-CRF": ("T7 Stage-3", "MS-CRF", (None, None, 81.0)),
+}
+_T8 = {
+    "FCN-8s-heavy": 67.2, "TTI_zoomout_v2": 69.6, "MSRA_BoxSup": 71.0, "DeepLab-MSc-CRF-LargeFOV": 71.6,
+    "Oxford_TVG_CRF_RNN_COCO": 74.7, "CUHK_DPN_COCO": 77.5, "Oxford_TVG_HO_CRF": 77.9, "CASIA_IVA_OASeg": 78.3,
+    "Adelaide_VeryDeep_FCN_VOC": 79.1, "LRR_4x_ResNet_COCO": 79.3, "Deeplabv2-CRF": 79.7,
+    "CentraleSupelec Deep G-CRF": 80.2, "ours": 82.2,
+}  # fmt: skip
+_T9 = {
+    "Stage-1": ("T9 Stage-1", "crops", 73.0),
+    "Stage-2": ("T9 Stage-2", "crops", 76.9),
+    "Stage-2-MS": ("T9 Stage-2", "crops-MS", 77.2),
+    "Stage-2-MS-CRF": ("T9 Stage-2", "crops-MS-CRF", 77.4),
+}
+_T10 = {
+    "FCN 8s": 65.3, "DPN": 59.1, "CRFasRNN": 62.5, "Scale invariant CNN + CRF": 66.3, "Dilation10": 67.1,
+    "DeepLabv2-CRF": 70.4, "Adelaide_context": 71.6, "LRR-4x": 71.8, "ours": 76.9,
+}  # fmt: skip
+_T11_SIZES = {"conv1": 112, "res-2": 56, "res-3": 28, "res-4": 14, "res-5": 7, "head": 1}
+_T11 = {row: ("map_size", side) for row, side in _T11_SIZES.items()} | {
+    "MFlops (conv)": ("mflops", 3700),
+    "parameters": ("network_parameters", None),
+}
+
+
+def _fraction(percent: float | None) -> float | None:
+    return None if percent is None else round(percent / 100, 4)
+
+
+def _tested(table: str, percents: dict[str, float]) -> tuple[Cell, ...]:
+    return tuple(Cell(table, row, "score", None, "test_miou", _fraction(value)) for row, value in percents.items())
+
 
 TABLES: dict[str, Table] = {
     table.id: table
@@ -105,5 +153,88 @@ TABLES: dict[str, Table] = {
             ),
             "Boundary and internal are per-pixel accuracy, overall is mean IoU.",
         ),
+        Table(
+            "T6",
+            "ResNet50 against ResNet50-GCN: classification error, and segmentation from these weights",
+            None,
+            tuple(_T6),
+            _T6_NETWORKS,
+            tuple(
+                Cell(
+                    "T6",
+                    row,
+                    network,
+                    variant,
+                    metric,
+                    _fraction(percent),
+                    f"T6 {network}" + (" pretraining" if variant is None else ""),
+                )
+                for row, (variant, metric, percents) in _T6.items()
+                for network, percent in zip(_T6_NETWORKS, percents, strict=True)
+            ),
+            "Error: top 5, on the 224x224 centre crop of a 256x256 image.",
+        ),
+        Table(
+            "T7",
+            "Training in stages: COCO + SBD + VOC, then SBD + VOC, then VOC",
+            None,
+            tuple(_T7),
+            tuple(_T7_VARIANTS),
+            tuple(
+                Cell("T7", row, column, variant, "miou", _fraction(percent), setting, inference)
+                for row, (setting, inference, percents) in _T7.items()
+                for (column, variant), percent in zip(_T7_VARIANTS.items(), percents, strict=True)
+                if percent is not None
+            ),
+            "MS: several scales of the input; CRF: dense CRF.",
+        ),
+        Table("T8", "VOC 2012 test", None, tuple(_T8), ("score",), _tested("T8", _T8), "Scores of the VOC server."),
+        Table(
+            "T9",
+            "Cityscapes val: coarse + fine, then fine",
+            None,
+            tuple(_T9),
+            ("GCN + BR",),
+            tuple(
+                Cell("T9", row, "GCN + BR", Variant(gcn(25), refine=True), "miou", _fraction(percent), setting, how)
+                for row, (setting, how, percent) in _T9.items()
+            ),
+            "k = 25; random crops in training, overlapping crops with fused scores in evaluation.",
+        ),
+        Table(
+            "T10",
+            "Cityscapes test",
+            None,
+            tuple(_T10),
+            ("score",),
+            _tested("T10", _T10),
+            "Scores of the Cityscapes server.",
+        ),
+        Table(
+            "T11",
+            "ResNet50 and ResNet50-GCN: side of each component's map, and cost",
+            None,
+            tuple(_T11),
+            _T6_NETWORKS,
+            tuple(
+                Cell("T11", row, network, None, metric, paper)
+                for row, (metric, paper) in _T11.items()
+                for network in _T6_NETWORKS
+            ),
+            "For an input of 224x224; MFlops are millions of multiply-adds of convolutions.",
+        ),
+    )
+}
+
+FIGURES: dict[str, Figure] = {
+    figure.id: figure
+    for figure in (
+        Figure("F1", "Classification, conventional segmentation, and the Global Convolutional Network"),
+        Figure("F2", "The whole network, the GCN block and boundary refinement"),
+        Figure("F3", "Valid receptive fields", ("T1/score/base", "T1/score/15")),
+        Figure("F4", "The four heads"),
+        Figure("F5", "The bottleneck of ResNet and of ResNet-GCN"),
+        Figure("F6", "Samples of VOC 2012", ("T5/baseline/overall", "T5/GCN/overall", "T5/GCN+BR/overall")),
+        Figure("F7", "Samples of Cityscapes", ("T9/Stage-2/GCN + BR",)),
     )
 }

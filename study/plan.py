@@ -1,16 +1,16 @@
-"""TABLES x tier -> unique trainings, parents first; cell -> key. The plan is the manifest of a tier."""
+"""TABLES x tier -> unique trainings, parents first, and evaluations; cell -> key. The plan is a tier's manifest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from study import code
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Network, Table, Training, Variant, canonical, digest
+from study.spec import Cell, Inference, Network, Table, Training, Variant, canonical, digest
 from study.store import weights_digest
-from study.tier import MAIN, Tier
+from study.tier import CLASSIFY, MAIN, Tier
 
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 METRIC_TITLES = {
@@ -18,11 +18,22 @@ METRIC_TITLES = {
     "miou_frequent": "mean IoU, frequent classes",
     "pixel_accuracy": "pixel accuracy",
 }
+CLASSIFIER = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A training asked in another way than by one pass over whole images; ``name`` is the tier's for the inference."""
+
+    training: str
+    name: str
+    inference: Inference
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``cells`` with their keys by seed; ``trainings`` by key, in the order in which they should start."""
+    """``cells`` with their keys by seed; ``trainings`` by key, in the order in which they should start; ``init`` key ->
+    key of the training whose weights it starts from; ``data_of`` key -> setting."""
 
     tier: Tier
     tables: tuple[Table, ...]
@@ -30,10 +41,20 @@ class Plan:
     trainings: dict[str, Training]
     data_of: dict[str, str]
     facts: dict[str, dict[str, Any]]
+    init: dict[str, str] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """The setting of the first of a training's stages (its own where it is not staged)."""
+        while key in self.init:
+            key = self.init[key]
+        return self.data_of[key]
 
     def manifest(self) -> dict[str, Any]:
         """The content of plan.json."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
+        settings = {name: self.tier.settings[name] for name in self.facts}
+        described = {name: {"role": s.role, "title": s.title, "after": s.after} for name, s in settings.items()}
         return {
             "tier": self.tier.name,
             "title": self.tier.title,
@@ -41,17 +62,18 @@ class Plan:
             "meaningless": self.tier.meaningless,
             "tables": [
                 {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
-                | {"data": t.data or MAIN}
+                | {"data": _common({name for cell, name, _ in self.cells if cell.table == t.id})}
                 for t in self.tables
             ],
             "cells": [self._cell(*cell) for cell in self.cells],
             "trainings": {key: self._training(key, training) for key, training in self.trainings.items()},
-            "data": self.facts,
+            "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
+            "data": {name: facts | described[name] for name, facts in self.facts.items()},
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
         }
 
     def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> dict[str, Any]:
-        head = cell.variant.head
+        counted = cell.metric == "parameters" and cell.variant is not None
         return {
             "address": cell.address,
             "table": cell.table,
@@ -59,18 +81,35 @@ class Plan:
             "column": cell.column,
             "metric": cell.metric,
             "paper": cell.paper,
-            "parameters": None if cell.trained else head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES),
+            "parameters": cell.variant.head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES)
+            if counted and cell.variant
+            else None,
             "data": data,
+            "inference": cell.inference,
+            "not_applicable": self.tier.reason(cell) if cell.trained else None,
             "runs": {str(seed): key for seed, key in runs.items()},
         } | labels(cell.variant)
 
     def _training(self, key: str, training: Training) -> dict[str, Any]:
         fixed = {"seed": training.seed, "data": self.data_of[key], "steps": training.recipe.steps}
-        return labels(training.variant) | fixed | {"cost": cost(training.variant)}
+        fixed |= {"backbone": training.network.backbone}
+        return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
+
+    def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
+        training = self._training(evaluation.training, self.trainings[evaluation.training])
+        named = {name: training[name] for name in ("label", "seed", "data")}
+        return named | {"training": evaluation.training, "inference": evaluation.name}
 
 
-def labels(variant: Variant) -> dict[str, Any]:
-    """What tables, plots, the study and the tracker call a variant."""
+def _common(names: set[str]) -> str:
+    """The setting of a table whose cells have one in common, else the tier's own."""
+    return names.pop() if len(names) == 1 else MAIN
+
+
+def labels(variant: Variant | None) -> dict[str, Any]:
+    """What tables, plots, the study and the tracker call a variant; None is the classification head."""
+    if variant is None:
+        return dict(CLASSIFIER)
     head = variant.head
     return {
         "label": variant.label,
@@ -81,10 +120,12 @@ def labels(variant: Variant) -> dict[str, Any]:
     }
 
 
-def cost(variant: Variant) -> int:
-    """A rank for starting long trainings first, so that none is left alone at the end: weights of the head, with BR
-    above all others (it works on the finest maps)."""
-    return variant.head.parameters(64, 8) + (1_000_000 if variant.refine else 0)
+def cost(training: Training) -> int:
+    """A rank for starting long trainings first, so that none is left alone at the end: images seen times weights of
+    the head, with BR above all others (it works on the finest maps)."""
+    variant, recipe = training.variant, training.recipe
+    head = 0 if variant is None else variant.head.parameters(64, 8) + (1_000_000 if variant.refine else 0)
+    return recipe.steps * recipe.batch * (100_000 + head)
 
 
 def training_roots(network: Network) -> tuple[code.Symbol, ...]:
@@ -93,19 +134,20 @@ def training_roots(network: Network) -> tuple[code.Symbol, ...]:
         ("study.engine", ""),
         ("study.evaluate", ""),
         ("study.source", "Source"),
-        ("study.regions", ""),
-        ("study.worker", "_settle"),
+        ("study.regions", "boundary_band"),
+        ("study.worker", "settle"),
         ("study.models", "build"),
         code.entry("study.models.backbones", "BACKBONES", network.backbone),
     )
-    frozen = (("study.source", "features_of"), ("study.source", "standardise"))
+    frozen = (("study.source", "features_of"), ("study.source", "channel_moments"))
     return roots + frozen if network.frozen else roots
 
 
-def key_of(training: Training, fingerprint: str, device: str) -> str:
-    """The training's name: sha256 over its spec, its data's fingerprint, its code, the torch version and the device."""
+def key_of(training: Training, fingerprint: str, device: str, init: str | None = None) -> str:
+    """The training's name: sha256 over its spec, its data's fingerprint, its code, the torch version, the device and
+    the key ``init`` of the training whose weights it starts from."""
     identity = {
-        "training": canonical(training),
+        "training": canonical(training) | {"init": init},
         "data": fingerprint,
         "weights": weights_digest(training.network),
         "code": code.code_digest(*training_roots(training.network)),
@@ -115,35 +157,82 @@ def key_of(training: Training, fingerprint: str, device: str) -> str:
     return digest(identity)
 
 
-def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
-    """Bind every cell of the tier's tables to its trainings; equal trainings are one.
+def key_of_evaluation(training: str, inference: Inference) -> str:
+    """The name of an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
+    reached = code.code_digest(
+        ("study.inference", ""), ("study.evaluate", "image_counts"), ("study.regions", "boundary_band")
+    )
+    library = None
+    if inference.crf is not None:
+        try:
+            library = version("pydensecrf2")
+        except PackageNotFoundError:  # the data stage says so, with the remedy
+            library = "missing"
+    return digest({"of": training, "inference": canonical(inference), "code": reached, "library": library})
 
-    ``facts`` are the data stage's: by data set (``main`` and the controls), its fingerprint and classes.
+
+def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
+    """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
+    reached = code.code_digest(("study.receptive", ""), ("study.examiner", "look"))
+    return digest({"look": trainings, "probe": probe, "images": images, "code": reached})
+
+
+def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
+    """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
+
+    ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data.
     """
     tables = [TABLES[name] for name in tier.tables]
     if tier.extra:
-        tables.append(_listing("X", "Variants beyond the paper", tier.extra, "Added by `extra:` in params.yaml.", ""))
-    for number, (name, control) in enumerate(tier.controls, start=1):
+        tables.append(_listing("X", "Variants beyond the paper", tier.extra, "Added by `extra:` in params.yaml.", MAIN))
+    controls = {name: setting for name, setting in tier.settings.items() if setting.role == "control"}
+    for number, (name, control) in enumerate(controls.items(), start=1):
         tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
-    data = tier.data_sets
-    trainings: dict[str, Training] = {}
-    cells, data_of = [], {}
+    plan = Plan(tier, tuple(tables), (), {}, {}, facts)
+    cells = []
     for table in tables:
-        name = table.data or MAIN
         for cell in table.cells:
             runs = {}
-            for seed in tier.seeds if cell.trained else ():
-                training = Training(cell.variant, data[name], tier.network, tier.recipe, seed, tier.band_px)
-                runs[seed] = key = key_of(training, facts[name]["fingerprint"], device)
-                trainings.setdefault(key, training)
-                data_of[key] = name
-            cells.append((cell, name, runs))
-    order = sorted(trainings, key=lambda key: (-cost(trainings[key].variant), trainings[key].seed, key))
-    return Plan(tier, tuple(tables), tuple(cells), {key: trainings[key] for key in order}, data_of, facts)
+            for seed in tier.seeds if cell.trained and tier.reason(cell) is None else ():
+                runs[seed] = key = _train(plan, cell.setting, cell.variant, seed, device)
+                if cell.inference:
+                    how = tier.inference[cell.inference]
+                    runs[seed] = key_of_evaluation(key, how)
+                    plan.evaluations.setdefault(runs[seed], Evaluation(key, cell.inference, how))
+            cells.append((cell, cell.setting, runs))
+    return Plan(tier, tuple(tables), tuple(cells), _ordered(plan), plan.data_of, facts, plan.init, plan.evaluations)
 
 
-def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, data: str) -> Table:
+def _train(plan: Plan, name: str, variant: Variant | None, seed: int, device: str) -> str:
+    """Enter a training and those before it into the plan; returns its key."""
+    setting, init, before = plan.tier.settings[name], None, None
+    if setting.after is not None:
+        pretrained = plan.tier.settings[setting.after].task == CLASSIFY
+        init = _train(plan, setting.after, None if pretrained else variant, seed, device)
+        before = plan.trainings[init]
+    training = Training(variant, setting.data, setting.network, setting.recipe, seed, plan.tier.band_px, before)
+    key = key_of(training, plan.facts[name]["fingerprint"], device, init)
+    plan.trainings.setdefault(key, training)
+    plan.data_of.setdefault(key, name)
+    if init is not None:
+        plan.init[key] = init
+    return key
+
+
+def _ordered(plan: Plan) -> dict[str, Training]:
+    """Trainings by what is still to do once they start, their own cost and the longest way after them, longest first:
+    so each stands after the one whose weights it starts from."""
+    left = {key: cost(training) for key, training in plan.trainings.items()}
+    for key in reversed(plan.trainings):  # children were entered after their parents
+        if key in plan.init:
+            parent = plan.init[key]
+            left[parent] = max(left[parent], cost(plan.trainings[parent]) + left[key])
+    order = sorted(plan.trainings, key=lambda key: (-left[key], plan.trainings[key].seed, key))
+    return {key: plan.trainings[key] for key in order}
+
+
+def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:
     """A table of one row of scores that the paper does not have."""
     columns = tuple(dict.fromkeys(variant.label for variant in variants))
-    cells = {v.label: Cell(name, "score", v.label, v, "miou", None) for v in variants}
-    return Table(name, title, None, ("score",), columns, tuple(cells.values()), note, data)
+    cells = {v.label: Cell(name, "score", v.label, v, "miou", None, setting) for v in variants}
+    return Table(name, title, None, ("score",), columns, tuple(cells.values()), note)

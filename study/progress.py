@@ -85,19 +85,23 @@ class Display:
     def begin(self, key: str) -> None:
         self.running[key] = time.monotonic()
 
-    def end(self, key: str, score: float | None, reason: str = "") -> None:
-        took = time.monotonic() - self.running.pop(key)
+    def end(self, key: str, score: tuple[str, float] | None, reason: str = "") -> None:
+        """A training ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
+        began = self.running.pop(key, None)
+        took = time.monotonic() - began if began else 0.0
         training = self.plan["trainings"][key]
         name = f"{training['label']}, seed {training['seed']}" + (
             f", {training['data']}" if training["data"] != "main" else ""
         )
         if score is None:
             self.failed.add(key)
-            self.say(f"{self._counts()}  {name} FAILED after {duration(took)}: {reason}")
+            self.say(f"{self._counts()}  {name} {f'FAILED after {duration(took)}' if began else 'NOT RUN'}: {reason}")
         else:
             self.done.add(key)
             self.finished[key] = took
-            self.say(f"{self._counts()}  {name}: mIoU {100 * score:.1f} % in {duration(took)}{self._left()}")
+            metric, value = score
+            metric = {"miou": "mIoU"}.get(metric, metric.replace("_", " "))
+            self.say(f"{self._counts()}  {name}: {metric} {100 * value:.1f} % in {duration(took)}{self._left()}")
 
     def _counts(self) -> str:
         all_ = len(self.plan["trainings"])

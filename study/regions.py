@@ -1,9 +1,11 @@
-"""Boundary band and interior of a label map (Table 5, Sec. 4.1.2; D12)."""
+"""Object boundaries of a label map: the band around them (Table 5, Sec. 4.1.2; D12) and coarse annotation."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+
+from study.spec import VOID
 
 
 def boundary_band(labels: np.ndarray, band_px: int) -> np.ndarray:
@@ -21,3 +23,12 @@ def boundary_band(labels: np.ndarray, band_px: int) -> np.ndarray:
     if not edge.any():
         return edge
     return ndimage.distance_transform_edt(~edge) <= band_px - 1
+
+
+def coarse(labels: np.ndarray, margin_px: int) -> np.ndarray:
+    """labels uint8 (H, W) as if annotated coarsely: pixels within ``margin_px`` of an object boundary become void.
+
+    So are the coarse masks of Cityscapes (Table 9, Stage-1): a polygon inside each object, its border left unlabelled.
+    A margin of 0 changes nothing.
+    """
+    return np.where(boundary_band(labels, margin_px), np.uint8(VOID), labels)

@@ -20,16 +20,23 @@ COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "pape
 # A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
 IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
+NOT_APPLICABLE, NOT_SUBMITTED = "not applicable", "not submitted"
 
 
 def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
-    """Every metric of one training, from its counts; ``frequent`` are the classes of miou_frequent."""
+    """Every metric of one training, the leading one first; ``frequent`` are the classes of miou_frequent."""
     with np.load(folder / "counts.npz") as archive:
-        counts = archive["counts"]
-    found = {name: score(counts) for name, score in metrics.METRICS.items()}
-    if frequent is not None:
-        found["miou_frequent"] = metrics.miou(counts, frequent)
+        (name,) = archive.files
+        measured = archive[name]
+    found = metrics.score_all(name, measured)
+    if frequent is not None and name == "counts":
+        found["miou_frequent"] = metrics.miou(measured, frequent)
     return found
+
+
+def leading(scores: dict[str, float]) -> tuple[str, float]:
+    """The metric that an ablation maximises, with its value: mIoU, or the accuracy of a classifier."""
+    return next(iter(scores.items()))
 
 
 def status(folder: Path) -> str:
@@ -39,21 +46,26 @@ def status(folder: Path) -> str:
     return FAILED if (folder / "failed.json").is_file() else MISSING
 
 
-def frame(plan: dict[str, Any], results: Path) -> pd.DataFrame:
-    """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed."""
+def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | None = None) -> pd.DataFrame:
+    """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed or
+    the cell cannot be had. ``folders`` hold what was collected by key; ``computed`` are counts by address."""
     known: dict[str, dict[str, float]] = {}
     rows = []
     for cell in plan["cells"]:
         fixed = {name: cell[name] for name in ("address", "table", "row", "column")}
         if not cell["runs"]:
-            values = {"metric": cell["metric"], "seed": None, "value": cell["parameters"], "paper": cell["paper"]}
-            rows.append(fixed | values | {"run": "", "status": COUNTED})
+            value = (computed or {}).get(cell["address"], cell["parameters"])
+            state = NOT_APPLICABLE if cell["not_applicable"] else COUNTED if value is not None else NOT_SUBMITTED
+            values = {"metric": cell["metric"], "seed": None, "value": value, "paper": cell["paper"]}
+            rows.append(fixed | values | {"run": "", "status": state})
+        frequent = plan["data"][cell["data"]]["frequent"] if cell["runs"] else None
         for seed, key in cell["runs"].items():
-            state = status(results / key)
+            place = _place(key, folders)
+            state = status(place)
             if state == DONE and key not in known:
-                known[key] = scores(results / key, plan["data"][cell["data"]]["frequent"])
+                known[key] = scores(place, frequent)
             also = [name for name in plan["metrics"] if name != "miou"] if cell["metric"] == "miou" else []
-            if plan["data"][cell["data"]]["frequent"] is None:
+            if frequent is None:
                 also = [name for name in also if name != "miou_frequent"]
             for metric in [cell["metric"], *also]:
                 value = known[key][metric] if state == DONE else math.nan
@@ -62,6 +74,11 @@ def frame(plan: dict[str, Any], results: Path) -> pd.DataFrame:
                 rows.append(fixed | values | {"run": key, "status": state})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype({"seed": "Int64", "value": float, "paper": float})
+
+
+def _place(key: str, folders: tuple[Path, ...]) -> Path:
+    """The first folder that has something of ``key``."""
+    return next((folder / key for folder in folders if (folder / key).is_dir()), folders[0] / key)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +96,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             {"address": address, "metric": metric}
             | {name: first[name] for name in ("table", "row", "column")}
             | {"mean": mean, "sd": sd, "seeds": n, "low": mean - half, "high": mean + half}
-            | {"paper": first["paper"], "failed": int(group["value"].isna().sum())}
+            | {"paper": first["paper"], "failed": int(group["status"].isin([FAILED, MISSING]).sum())}
+            | {"status": first["status"]}
         )
     return pd.DataFrame(rows)
 

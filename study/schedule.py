@@ -107,6 +107,13 @@ class Ray:
         self.ray.shutdown()
 
 
+def open_engine(
+    kind: str, function: Callable[[Any], Any], workers: int, address: str | None, gpus: float, retries: int, path: str
+) -> Engine:
+    """The engine of that ``kind``, ray or inline; ``path`` is where workers find this project."""
+    return Inline(function) if kind == "inline" else Ray(function, workers, address, gpus, retries, path)
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -114,15 +121,21 @@ def _first_line(error: BaseException) -> str:
 class Schedule:
     """At most ``slots`` jobs on the engine at a time; a job starts after those that it names in ``after``."""
 
-    def __init__(self, engine: Engine, slots: int) -> None:
-        self.engine, self.slots = engine, slots
+    def __init__(self, engine: Engine, slots: int, begun: Callable[[str], None] = lambda key: None) -> None:
+        """``begun(key)`` is called when a job is handed to the engine."""
+        self.engine, self.slots, self.begun = engine, slots, begun
         self.held: dict[str, tuple[Any, tuple[str, ...]]] = {}
         self.running: set[str] = set()
         self.ended: dict[str, bool] = {}  # key -> whether it went well
 
     @property
     def free(self) -> int:
-        return self.slots - len(self.running) - len(self.held)
+        """Slots left, those of jobs that could start now taken off; a job that waits for another holds none."""
+        return self.slots - len(self.running) - sum(self._ready(after) for _, after in self.held.values())
+
+    def _ready(self, after: tuple[str, ...]) -> bool:
+        """Whether all that a job names has ended (or was never submitted: it was done before)."""
+        return all(self.ended.get(name, name not in self.held and name not in self.running) for name in after)
 
     @property
     def busy(self) -> bool:
@@ -139,11 +152,10 @@ class Schedule:
                 del self.held[key]
                 self.ended[key] = False  # so that what comes after it in this very loop does not start either
                 events.append(Event(key, kind="NotRun", reason=f"the training before it failed ({failed[0][:12]})"))
-            elif len(self.running) < self.slots and all(
-                self.ended.get(name, name not in self.held and name not in self.running) for name in after
-            ):
+            elif len(self.running) < self.slots and self._ready(after):
                 del self.held[key]
                 self.running.add(key)
+                self.begun(key)
                 self.engine.submit(key, payload)
         if self.running:
             events += self.engine.wait(0 if events else timeout_s)

@@ -29,12 +29,25 @@ class Source:
     """The data of one training. Draws are functions of (seed, step), the same for every variant of a seed."""
 
     def __init__(
-        self, training: Training, classes: int, folder: Path, features: Path | None, band: str, device: torch.device
+        self,
+        training: Training,
+        classes: int,
+        folder: Path,
+        features: Path | None,
+        band: str,
+        device: torch.device,
+        moments: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band."""
+        """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band.
+
+        ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32).
+        """
         self.training, self.classes, self.device = training, classes, device
         self.folder, self.features, self.band = folder, features, band
         self._arrays: dict[str, np.ndarray] = {}
+        self._moments = {
+            level: torch.from_numpy(pair)[:, None, :, None, None].to(device) for level, pair in (moments or {}).items()
+        }
 
     def array(self, name: str, folder: Path | None = None) -> np.ndarray:
         """A cached array, mapped into memory once."""
@@ -42,9 +55,9 @@ class Source:
             self._arrays[name] = np.load((folder or self.folder) / name, mmap_mode="r")
         return self._arrays[name]
 
-    def _inputs(self, split: str, indices: list[int], flips: np.ndarray) -> Inputs:
+    def _inputs(self, split: str, indices: list[int], flips: np.ndarray, corners: np.ndarray | None = None) -> Inputs:
         if self.features is None:
-            images = self.array(f"{split}-images.npy")[indices]
+            images = _cropped(self.array(f"{split}-images.npy")[indices], self.training.recipe.crop, corners)
             images[flips] = images[flips, :, ::-1]
             tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, torch.float32)
             return tensor.contiguous(memory_format=torch.channels_last)
@@ -53,25 +66,35 @@ class Source:
             maps = self.array(f"{split}-{level}.npy", self.features)[indices]
             if flips.any():
                 maps[flips] = self.array(f"{split}-{level}-flipped.npy", self.features)[np.array(indices)[flips]]
-            tensor = torch.from_numpy(maps).to(self.device, torch.float32)
+            mean, scale = self._moments[level]
+            tensor = (torch.from_numpy(maps).to(self.device, torch.float32) - mean) * scale
             found[level] = tensor.contiguous(memory_format=torch.channels_last)
         return found
 
     def training_batch(self, step: int) -> Batch:
-        """Inputs and labels (N, H / s, W / s) of a training step; s is the network's output stride."""
+        """Inputs and labels of a training step: labels (N, H / s, W / s) with s the network's output stride, or (N,) of
+        a classification set."""
         recipe, seed = self.training.recipe, self.training.seed
-        indices = batch_indices(len(self.array("train-labels.npy")), recipe.batch, seed, step)
+        every = self.array("train-labels.npy")
+        indices = batch_indices(len(every), recipe.batch, seed, step)
         flips = (generator(seed, "flip", step).random(recipe.batch) < 0.5) & recipe.flip
-        labels = self.array("train-labels.npy")[indices]
-        labels[flips] = labels[flips, :, ::-1]
-        stride = self.training.network.output_stride
-        labels = np.ascontiguousarray(labels[:, stride // 2 :: stride, stride // 2 :: stride])
-        return self._inputs("train", indices, flips), torch.from_numpy(labels).to(self.device)
+        corners = None
+        if recipe.crop is not None:
+            room = np.subtract(self.array("train-images.npy").shape[1:3], recipe.crop)
+            corners = generator(seed, "crop", step).integers(0, room + 1, (recipe.batch, 2))
+        labels = every[indices]
+        if labels.ndim > 1:
+            labels = _cropped(labels, recipe.crop, corners)
+            labels[flips] = labels[flips, :, ::-1]
+            stride = self.training.network.output_stride
+            labels = np.ascontiguousarray(labels[:, stride // 2 :: stride, stride // 2 :: stride])
+        return self._inputs("train", indices, flips, corners), torch.from_numpy(labels).to(self.device)
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
-        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``."""
+        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``. The labels
+        of a classification set are (N,), and so is its empty band."""
         labels = self.array(f"{split}-labels.npy")
-        band = self.array(self.band) if split == "val" else None
+        band = self.array(self.band) if split == "val" and labels.ndim > 1 else None
         number = len(labels) if limit is None else min(limit, len(labels))
         for start in range(0, number, EVALUATION_BATCH):
             indices = list(range(start, min(start + EVALUATION_BATCH, number)))
@@ -79,20 +102,62 @@ class Source:
             yield self._inputs(split, indices, np.zeros(len(indices), bool)), labels[indices], near
 
     def sample(self, index: int) -> tuple[Inputs, np.ndarray, np.ndarray, str]:
-        """Inputs of one val image, the image (H, W, 3), its labels (H, W) and its name."""
+        """Inputs of one val image, the image (H, W, 3), its labels (H, W), or () of a classification, and its name."""
         inputs = self._inputs("val", [index], np.zeros(1, bool))
         fixed = (self.array(f"val-{what}.npy")[index] for what in ("images", "labels", "names"))
         image, labels, name = fixed
         return inputs, image, labels, str(name)
 
 
-def open_source(training: Training, facts: dict[str, Any], cache: Path, device: torch.device) -> Source:
-    """The source of a training whose data (and features, for a frozen backbone) are cached."""
-    features = (
-        features_folder(training.network, facts, cache, training.recipe.flip) if training.network.frozen else None
-    )
+def _cropped(maps: np.ndarray, crop: tuple[int, int] | None, corners: np.ndarray | None) -> np.ndarray:
+    """maps (N, H, W, ...) cut at ``corners`` (N, 2) to ``crop`` (height, width); as they are where there are none."""
+    if crop is None or corners is None:
+        return maps
+    return np.stack([one[y : y + crop[0], x : x + crop[1]] for one, (y, x) in zip(maps, corners, strict=True)])
+
+
+def open_source(
+    training: Training, facts: dict[str, Any], cache: Path, device: torch.device, origin: dict[str, Any] | None = None
+) -> Source:
+    """The source of a training whose data (and features, for a frozen backbone) are cached.
+
+    ``origin`` are the facts of the first of several stages, by whose training split features are standardised: weights
+    that are handed on must see what they have learned to see. None: the data's own.
+    """
+    features, moments = None, None
+    if training.network.frozen:
+        features = features_folder(training.network, facts, cache, training.recipe.flip)
+        moments = moments_of(training, origin or facts, cache)
     band = band_name("val", training.band_px)
-    return Source(training, len(facts["classes"]), folder_of(cache, facts["fingerprint"]), features, band, device)
+    folder = folder_of(cache, facts["fingerprint"])
+    return Source(training, len(facts["classes"]), folder, features, band, device, moments)
+
+
+def moments_of(training: Training, facts: dict[str, Any], cache: Path) -> dict[str, np.ndarray]:
+    """{level: (2, C)}: mean and scale of a frozen backbone's cached features over a training split (D32)."""
+    folder = features_folder(training.network, facts, cache, training.recipe.flip)
+    return {level: np.load(folder / f"moments-{level}.npy") for level in training.network.levels}
+
+
+class FromImages(nn.Module):
+    """images (N, 3, H, W) in 0..255 -> scores, for networks of both kinds: where a training saw cached features, its
+    backbone runs first and its features are standardised as they were then."""
+
+    def __init__(self, model: nn.Module, training: Training, facts: dict[str, Any], cache: Path) -> None:
+        """``facts`` are those of the data whose training split the features were standardised by."""
+        super().__init__()
+        self.model, self.backbone, self.moments = model, None, {}
+        if training.network.frozen:
+            self.backbone = build_backbone(training.network)
+            for level, pair in moments_of(training, facts, cache).items():
+                self.moments[level] = torch.from_numpy(pair)[:, None, :, None, None]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.backbone is None:
+            return self.model(images)
+        maps = self.backbone(images)
+        standard = {n: (maps[n] - m.to(images.device)) * s.to(images.device) for n, (m, s) in self.moments.items()}
+        return self.model(standard)
 
 
 def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict[str, torch.Tensor]:
@@ -102,30 +167,19 @@ def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict
         return backbone(batch.permute(0, 3, 1, 2).float())
 
 
-def standardise(folder: Path, level: str) -> None:
-    """Shift and scale each channel of a level's cached maps to mean 0 and variance 1 over the training split (D32)."""
-
-    def chunks(maps: np.ndarray) -> Iterator[slice]:
-        return (slice(start, start + 64) for start in range(0, len(maps), 64))
-
-    train = np.load(folder / f"train-{level}.npy", mmap_mode="r")
-    number = train.size / train.shape[1]
-    sums = [np.sum(train[part], (0, 2, 3), np.float64) for part in chunks(train)]
-    squares = [np.sum(np.square(train[part], dtype=np.float32), (0, 2, 3), np.float64) for part in chunks(train)]
-    mean = sum(sums) / number
-    scale = 1 / np.sqrt(np.maximum(sum(squares) / number - mean**2, 1e-6))
-    mean, scale = (values.astype(np.float32)[:, None, None] for values in (mean, scale))
-    for path in folder.glob(f"*-{level}*.npy"):
-        maps = np.load(path, mmap_mode="r+")
-        for part in chunks(maps):
-            maps[part] = (maps[part].astype(np.float32) - mean) * scale
-        maps.flush()
+def channel_moments(maps: np.ndarray) -> np.ndarray:
+    """maps (N, C, H, W) -> (2, C) float32: the mean of each channel and the scale that gives it variance 1 (D32)."""
+    parts = [maps[start : start + 64] for start in range(0, len(maps), 64)]
+    number = maps.size / maps.shape[1]
+    mean = sum(np.sum(part, (0, 2, 3), np.float64) for part in parts) / number
+    square = sum(np.sum(np.square(part, dtype=np.float32), (0, 2, 3), np.float64) for part in parts) / number
+    return np.stack([mean, 1 / np.sqrt(np.maximum(square - mean**2, 1e-6))]).astype(np.float32)
 
 
 def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: bool) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
-    reached = code_digest(backbone, ("study.source", "features_of"), ("study.source", "standardise"))
+    reached = code_digest(backbone, ("study.source", "features_of"), ("study.source", "channel_moments"))
     built = [network.backbone, network.options, weights_digest(network), reached, torch.__version__]
     return cache / f"features-{digest([*built, network.levels, facts['fingerprint'], flip])[:16]}"
 
@@ -163,7 +217,8 @@ def cache_features(
             done += len(batch)
             tick(done, every)
     for level in network.levels:
-        standardise(temporary, level)
+        moments = channel_moments(np.load(temporary / f"train-{level}.npy", mmap_mode="r"))
+        np.save(temporary / f"moments-{level}.npy", moments)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     write_json(folder / "meta.json", {"files": {p.name: file_digest(p) for p in sorted(folder.glob("*.npy"))}})

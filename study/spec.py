@@ -143,7 +143,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open)."""
+    """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
+
+    ``crop`` is the (height, width) of random crops taken in training, None for whole images.
+    """
 
     optimizer: str
     lr: float
@@ -156,13 +159,49 @@ class Recipe:
     flip: bool
     precision: str
     validations: int
+    crop: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Crf:
+    """A dense CRF with Gaussian edge potentials (Krähenbühl and Koltun, cited by the paper without parameters).
+
+    Standard deviations are in pixels (``_px``) and grey levels of 0..255 (``_rgb``); weights are without unit.
+    """
+
+    iterations: int
+    smooth_px: float
+    smooth_weight: float
+    bilateral_px: float
+    bilateral_rgb: float
+    bilateral_weight: float
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a trained network is asked for its classes (Sec. 4.2, 4.3). Never a training of its own.
+
+    ``scales`` of the input and, with ``flip``, its mirror images: their class probabilities are averaged. ``crop`` is
+    the (height, width) of overlapping crops, ``crops`` their number (down, across), spread evenly from edge to edge;
+    scores are fused where they overlap. ``crf`` refines the result.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: tuple[int, int] | None = None
+    crops: tuple[int, int] = (1, 1)
+    crf: Crf | None = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training, the unit of work and of sharing. Equal trainings are one run."""
+    """One training, the unit of work and of sharing. Equal trainings are one run.
 
-    variant: Variant
+    ``variant`` None stands for the classification head of Table 11 (global average pooling and one linear layer).
+    ``init`` is the training whose weights this one starts from: all of them, or the backbone's after a classification.
+    """
+
+    variant: Variant | None
     data: Data
     network: Network
     recipe: Recipe
@@ -173,14 +212,20 @@ class Training:
 
 @dataclass(frozen=True)
 class Cell:
-    """One printed number: ``paper`` is a fraction (scores) or a count (parameters), None where the paper has none."""
+    """One printed number: ``paper`` is a fraction (scores) or a count, None where the paper has none.
+
+    ``setting`` names what its training is run in and ``inference`` how it is evaluated, both of the tier; the empty
+    inference is one pass over the whole image. ``variant`` None: see Training, or a number without a training.
+    """
 
     table: str
     row: str
     column: str
-    variant: Variant
+    variant: Variant | None
     metric: str
     paper: float | None
+    setting: str = "main"
+    inference: str = ""
 
     @property
     def address(self) -> str:
@@ -188,14 +233,18 @@ class Cell:
 
     @property
     def trained(self) -> bool:
-        """False for parameter counts, which are arithmetic."""
-        return self.metric != "parameters"
+        """False for numbers that need no training: arithmetic, or scores that a server gives."""
+        return self.metric not in COUNTED and self.metric not in SERVED
+
+
+# Metrics that are arithmetic on the code, and those that only a benchmark's server can give.
+COUNTED = ("parameters", "map_size", "mflops", "network_parameters")
+SERVED = ("test_miou",)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the paper prints it: rows and columns in the paper's order. ``data`` names another data set of the
-    tier than its own (the negative control)."""
+    """A table as the paper prints it: rows and columns in the paper's order."""
 
     id: str
     title: str
@@ -204,7 +253,16 @@ class Table:
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
     note: str = ""
-    data: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper. ``cells`` are addresses of the cells whose trainings it shows; none: it is drawn from the
+    specification of the networks alone."""
+
+    id: str
+    title: str
+    cells: tuple[str, ...] = ()
 
 
 def canonical(value: Any) -> Any:

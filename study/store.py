@@ -21,6 +21,8 @@ from filelock import FileLock
 
 from study.spec import InputError, Network
 
+EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
+RECEPTIVE = ("receptive.npz",)
 PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "weights.pt")
 
 
@@ -106,10 +108,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Run:
-    """The folder of one training."""
+    """The folder of one training, or of one evaluation of a training; ``products`` are the files that make it whole."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, products: tuple[str, ...] = PRODUCTS) -> None:
+        self.folder, self.products = folder, products
         self.key = folder.name
 
     def path(self, name: str) -> Path:
@@ -124,7 +126,7 @@ class Run:
 
     def finish(self) -> None:
         """Mark the run as whole: DONE names every product with its digest; what only resuming needs goes."""
-        write_json(self.path("DONE"), {name: file_digest(self.path(name)) for name in PRODUCTS})
+        write_json(self.path("DONE"), {name: file_digest(self.path(name)) for name in self.products})
         for name in ("checkpoint.pt", "failed.json"):
             self.path(name).unlink(missing_ok=True)
 
@@ -132,7 +134,7 @@ class Run:
         """True if DONE is there and every product has the digest that DONE names."""
         try:
             digests = json.loads(self.path("DONE").read_text())
-            return digests == {name: file_digest(self.path(name)) for name in PRODUCTS}
+            return digests == {name: file_digest(self.path(name)) for name in self.products}
         except (OSError, ValueError):
             return False
 
@@ -177,8 +179,8 @@ class Store:
                 f"STUDY_STORE must be a folder that can be written, got {self.root} ({error}); name another"
             ) from error
 
-    def run(self, key: str) -> Run:
-        return Run(self.root / key)
+    def run(self, key: str, products: tuple[str, ...] = PRODUCTS) -> Run:
+        return Run(self.root / key, products)
 
     @property
     def cache(self) -> Path:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-LAYOUT = 1  # version of what a run holds: raise it, and the next replay writes every run anew
+LAYOUT = 2  # version of what a run holds: raise it, and the next replay writes every run anew
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
 SHOWN = 4  # samples in a run's picture
@@ -100,7 +100,7 @@ class Tracker:
             return
         name = f"{labels['label']}, seed {labels['seed']}"
         params, tags = _labels(labels)
-        params |= {"seed": labels["seed"], "steps": labels["steps"]}
+        params |= {name: labels[name] for name in ("seed", "steps", "backbone")}
         if "failed.json" in files:
             failed = json.loads(files["failed.json"])
             end = 1000 * (folder / "failed.json").stat().st_mtime
@@ -116,10 +116,11 @@ class Tracker:
             final = {f"val/{metric}": value for metric, value in scores.items()}
             final |= {f"cost/{count}": result[count] for count in ("parameters", "head_parameters")}
             metrics = [(metric, value, end, 0) for metric, value in (final | {"cost/train_s": train / 1000}).items()]
-            for metric, points in (("tune/miou", curve["score"]), ("train/loss", curve["loss"])):
+            for metric, points in ((f"tune/{next(iter(scores))}", curve["score"]), ("train/loss", curve["loss"])):
                 # The curve has no clock: even steps are near enough for the UI's axis of relative time.
                 metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
-            picture = _picture(folder / "samples.npz") if "samples.npz" in files else None
+            mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
+            picture = _picture(folder / "samples.npz") if mapped else None
             content = _Content(name, "FINISHED", params, metrics, tags, start, end, picture)
         self._write("training", key, digest, content)
 
@@ -127,11 +128,14 @@ class Tracker:
         """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan.
 
         A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
-        printed value and our difference to it. A cell with no result at all is FAILED.
+        printed value and our difference to it. A cell with no result at all is FAILED; what this tier cannot have, or
+        only a server can give, has no run.
         """
         rows = {address: group.to_dict("records") for address, group in summary.groupby("address")}
         seeds = {address: group.to_dict("records") for address, group in frame.groupby("address")}
-        for place, cell in enumerate(plan["cells"]):
+        counted = {a for a, group in rows.items() if any(math.isfinite(row["mean"]) for row in group)}
+        told = [cell for cell in plan["cells"] if cell["runs"] or cell["address"] in counted]
+        for place, cell in enumerate(told):
             address, values, status = cell["address"], {}, "FAILED"
             for row in rows.get(address, []):
                 metric, mean = row["metric"], row["mean"]
@@ -145,7 +149,7 @@ class Tracker:
             params, tags = _labels(cell)
             tags |= {f"study.{part}": cell[part] for part in ("table", "row", "column", "metric")}
             tags["study.place"] = f"{place:04}"  # the UI sorts tags as text
-            tags["mlflow.note.content"] = self._note(seeds.get(address, []), cell["metric"])
+            tags["mlflow.note.content"] = self._note(seeds.get(address, []), cell["metric"], plan["evaluations"])
             digest = _digest(values, params, tags, status)
             if not self._current("cell", address, digest):
                 now = round(1000 * time.time())
@@ -153,7 +157,7 @@ class Tracker:
                     (name, value, now, cell["kernel_size"]) for name, value in values.items()
                 ]
                 self._write("cell", address, digest, _Content(address, status, params, metrics, tags, now, now))
-        planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in plan["cells"]}
+        planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in told}
         for named in self._runs.keys() - planned:
             self._delete(self._runs.pop(named))
 
@@ -196,12 +200,13 @@ class Tracker:
         self._delete(self._runs.get((kind, key), []))
         self._runs[kind, key] = [self._client.get_run(run)]
 
-    def _note(self, rows: list[dict[str, Any]], metric: str) -> str:
+    def _note(self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]) -> str:
         """The seeds of a cell as a Markdown table, each with a link to its training."""
         lines = ["| seed | value | status |", "|---|---|---|"]
         for row in rows:
             if row["metric"] == metric and row["status"] != "counted":
-                run = self._runs.get(("training", row["run"]))
+                training = evaluations[row["run"]]["training"] if row["run"] in evaluations else row["run"]
+                run = self._runs.get(("training", training))
                 link = f"(#/experiments/{self._experiment}/runs/{run[0].info.run_id})" if run else ""
                 lines.append(f"| [{int(row['seed'])}]{link} | {row['value']:.4f} | {row['status']} |")
         return "\n".join(lines) if len(lines) > 2 else ""

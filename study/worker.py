@@ -19,8 +19,8 @@ import torch
 from study import metrics
 from study.allocator import keep_freed_memory
 from study.engine import State, TrainingFailed, fit, start
-from study.evaluate import count, predict
-from study.models import Segmenter, build
+from study.evaluate import measure, predict
+from study.models import Classifier, Segmenter, build, inherit
 from study.source import Source, open_source
 from study.spec import Training, canonical
 from study.store import Run, Store, write, write_json
@@ -32,7 +32,8 @@ SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know of one training."""
+    """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
+    ``origin`` the facts of the data of the first of them (its own without one)."""
 
     key: str
     training: Training
@@ -42,6 +43,8 @@ class Job:
     device: str
     checkpoint_s: float
     samples: int
+    init: str | None = None
+    origin: dict[str, Any] | None = None
 
 
 class _Curve:
@@ -66,15 +69,16 @@ def train(job: Job) -> dict[str, float]:
     run = Store(job.store).run(job.key)
     with run.writing():
         if not run.done():
-            _settle(job.device)
+            settle(job.device)
             for name in ("DONE", "failed.json"):  # of an earlier attempt
                 run.path(name).unlink(missing_ok=True)
             _train(job, run)
     with np.load(run.path("counts.npz")) as archive:
-        return {name: score(archive["counts"]) for name, score in metrics.METRICS.items()}
+        (name,) = archive.files
+        return metrics.score_all(name, archive[name])
 
 
-def _settle(device: str) -> None:
+def settle(device: str) -> None:
     """One thread a training: two 1-thread trainings beat one of two threads, and sums do not depend on the machine."""
     keep_freed_memory()
     if device == "cpu":
@@ -87,8 +91,11 @@ def _settle(device: str) -> None:
 def _train(job: Job, run: Run) -> None:
     training, recipe = job.training, job.training.recipe
     device = torch.device(job.device)
-    source = open_source(training, job.facts, Store(job.store).cache, device)
+    store = Store(job.store)
+    source = open_source(training, job.facts, store.cache, device, job.origin)
     model = build(training.variant, training.network, source.classes, training.seed)
+    if job.init is not None:
+        inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
     model = model.to(device).to(memory_format=torch.channels_last)
     state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
@@ -105,7 +112,8 @@ def _train(job: Job, run: Run) -> None:
             curve.loss.append((step, sum(curve.losses) / len(curve.losses)))
             curve.losses = []
         if step in curve.score_steps:
-            curve.score.append((step, metrics.miou(count(model, source, "tune", SCORED_IMAGES))))
+            scores = metrics.score_all(*measure(model, source, "tune", SCORED_IMAGES))
+            curve.score.append((step, next(iter(scores.values()))))
         now = time.monotonic()
         if now - told >= PROGRESS_S or step == recipe.steps:
             told = now
@@ -117,8 +125,9 @@ def _train(job: Job, run: Run) -> None:
     _save(run, state, curve, trained)
     began = time.monotonic()
     write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
-    counts = count(model, source, "val")
-    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
+    name, measured = measure(model, source, "val")
+    arrays: dict[str, Any] = {name: measured}
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, **arrays))
     _write_samples(run, model, source, job.samples)
     write_json(run.path("curve.json"), {"loss": curve.loss, "score": curve.score})
     seconds = {"train": trained, "evaluate": time.monotonic() - began}
@@ -126,13 +135,23 @@ def _train(job: Job, run: Run) -> None:
     run.finish()
 
 
-def _result(model: Segmenter, job: Job, seconds: dict[str, float], resumed: list[int]) -> dict[str, Any]:
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    """The final weights of a training. Raises TrainingFailed where it is not done or was damaged."""
+    if not run.done():
+        raise TrainingFailed(
+            f"the training {run.key[:12]} must be done and whole before its weights are used, got no whole run in "
+            f"{run.folder}; run `dvc repro`, which trains it again"
+        )
+    return torch.load(run.path("weights.pt"), map_location="cpu", weights_only=True)
+
+
+def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], resumed: list[int]) -> dict[str, Any]:
     def size(module: torch.nn.Module | None) -> int:
         return sum(p.numel() for p in module.parameters()) if module is not None else 0
 
     return {
         "parameters": size(model),
-        "head_parameters": size(model.decoder.heads),
+        "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "device": job.device,
@@ -143,12 +162,15 @@ def _result(model: Segmenter, job: Job, seconds: dict[str, float], resumed: list
     }
 
 
-def _write_samples(run: Run, model: Segmenter, source: Source, number: int) -> None:
+def samples_of(images: int, number: int) -> list[int]:
+    """At most ``number`` indices of ``images``, spread evenly (D16)."""
+    return sorted({round(i) for i in np.linspace(0, images - 1, min(number, images))})
+
+
+def _write_samples(run: Run, model: Segmenter | Classifier, source: Source, number: int) -> None:
     """Predictions on val images spread evenly over the list: none is picked by hand (D16)."""
     model.eval()
-    every = len(source.array("val-labels.npy"))
-    chosen = sorted({round(i) for i in np.linspace(0, every - 1, min(number, every))})
-    rows = [source.sample(i) for i in chosen]
+    rows = [source.sample(i) for i in samples_of(len(source.array("val-labels.npy")), number)]
     found: dict[str, Any] = {
         "images": np.stack([image for _, image, _, _ in rows]),
         "predictions": np.concatenate([predict(model, inputs, labels.shape) for inputs, _, labels, _ in rows]),

@@ -20,7 +20,7 @@ from study.code import ROOT
 
 
 def _labels(head: str, kernel_size: int, seed: int = 0, refine: bool = False, width: float | None = None, **more):
-    fixed = {"label": f"{head} k={kernel_size}", "data": "main", "steps": 20, "cost": 1}
+    fixed = {"label": f"{head} k={kernel_size}", "data": "main", "steps": 20, "cost": 1, "backbone": "shallow"}
     named = {"head": head, "kernel_size": kernel_size, "seed": seed, "refine": refine, "width": width}
     return fixed | named | more
 
@@ -118,13 +118,13 @@ def test_a_trial_has_the_factors_of_its_training_as_typed_values(log):
     _ask_all(_start(log, done=["1x1"]))
     params = {trial.user_attrs[KEY]: trial.params for trial in _trials(log)}
     assert params["gcn-br"] == {
-        "head": "GCN", "kernel_size": 15, "width": 0.0, "BR": True, "seed": 0, "data": "main",
+        "head": "GCN", "kernel_size": 15, "width": 0.0, "BR": True, "seed": 0, "data": "main", "backbone": "shallow",
     }  # fmt: skip
     assert params["stack"] | {"seed": 0} == {
-        "head": "stack", "kernel_size": 7, "width": 0.5, "BR": False, "seed": 0, "data": "main",
+        "head": "stack", "kernel_size": 7, "width": 0.5, "BR": False, "seed": 0, "data": "main", "backbone": "shallow",
     }  # fmt: skip
     assert (params["gcn-15-seed-2"]["seed"], params["texture"]["data"]) == (2, "texture")
-    types = {"head": str, "kernel_size": int, "width": float, "BR": bool, "seed": int, "data": str}
+    types = {"head": str, "kernel_size": int, "width": float, "BR": bool, "seed": int, "data": str, "backbone": str}
     for found in params.values():
         assert {name: type(value) for name, value in found.items()} == types
 

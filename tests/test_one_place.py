@@ -97,7 +97,8 @@ TIER = """@
     notes: []
     seeds: [0]
     tables: [T1]
-    data: {name: shapes, cue: shape, size: 32, train: 4, tune: 2, val: 2, lines: 0, noise: 1}
+    data: {name: shapes, cue: shape, size: 32, panels: 1, train: 4, tune: 2, val: 2, lines: 0,
+           noise: 1, mislabelled: 0, coarse_share: 0, coarse_px: 0}
     controls: {}
     network: {backbone: shallow, levels: [res2], frozen: false, output_stride: 1, options: {widths: [4], strides: [2]}}
     recipe: {optimizer: adamw, lr: 0.004, momentum: 0.9, weight_decay: 0.0, schedule: cosine, warmup: 0.1,
@@ -137,7 +138,7 @@ from study import plan, tier
 params, found = tier.read(), {}
 for name in params["tiers"]:
     chosen = tier.load(params, name)
-    facts = dict.fromkeys(chosen.data_sets, {"fingerprint": "f" * 64, "frequent": None})
+    facts = dict.fromkeys(chosen.settings, {"fingerprint": "f" * 64, "frequent": None})
     manifest = plan.build(chosen, facts, "cpu").manifest()
     for key, t in manifest["trainings"].items():
         found[key] = [name, t["label"], t["data"], t["seed"]]
@@ -276,14 +277,15 @@ def test_the_pipeline_runs_with_a_new_one_of_each_and_its_outputs_name_them(proj
     for what in ADDITIONS:
         add(project, what)
     edit(project, "params.yaml", "tables: [T1]\n", "tables: [T99]\n")
-    edit(project, "params.yaml", "{name: shapes, cue: shape, size: 32, train: 4, tune: 2, val: 2, lines: 0, noise: 1}",
-         "{name: halves, size: 32}")  # fmt: skip
+    made = "{name: shapes, cue: shape, size: 32, panels: 1, train: 4, tune: 2, val: 2, lines: 0,"
+    made += "\n           noise: 1, mislabelled: 0, coarse_share: 0, coarse_px: 0}"
+    edit(project, "params.yaml", made, "{name: halves, size: 32}")
     edit(project, "params.yaml", "backbone: shallow", "backbone: one_convolution")
     edit(project, "params.yaml", "{widths: [4], strides: [2]}", "{width: 4}")
     edit(project, "params.yaml", "extra: []", "extra: [{head: cross, k: 3}]")
     edit(project, "params.yaml", "tier: shapes", "tier: tiny")
     edit(project, "params.yaml", "engine: ray", "engine: inline")
-    project.stages("data", "plan", "ablate", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
 
     reports = project.folder / "reports" / "tiny"
     plan = json.loads((reports / "plan.json").read_text())

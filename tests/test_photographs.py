@@ -43,7 +43,7 @@ def voc(tmp_path):
 
 
 def cached(voc, tmp_path, flip=True):
-    data = Data("voc", freeze({"tune": 2, "pad": [64, 64]}))
+    data = Data("voc", freeze({"train": "auto", "tune": 2, "pad": [64, 64]}))
     facts = prepare(data, voc, tmp_path / "cache", 2)
     cache_features(NETWORK, facts, tmp_path / "cache", flip)
     return facts, features_folder(NETWORK, facts, tmp_path / "cache", flip)

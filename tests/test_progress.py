@@ -151,10 +151,10 @@ def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(
         display.begin(keys[0])
         display.begin(keys[1])
         display.refresh()
-        display.end(keys[0], 0.5046)
+        display.end(keys[0], ("miou", 0.5046))
         display.end(keys[1], None, "the loss must be finite, got nan")
         display.begin(keys[2])
-        display.end(keys[2], 0.25)
+        display.end(keys[2], ("miou", 0.25))
     start, *lines = capsys.readouterr().out.splitlines()
     assert start == "3 trainings to run on 2 workers, 1 done before"
     assert lines[0].startswith("[2/4]  GCN k=15 + BR, seed 0: mIoU 50.5 % in 0 s; 1 running, 1 left, about ")
@@ -177,5 +177,5 @@ def test_trainings_done_earlier_are_no_example_of_how_long_one_takes(store, caps
     plan = _plan("a/0", "a/1", "a/2", "a/3")
     with progress.Display(store, plan, {"a-0", "a-1"}, workers=1) as display:
         display.running["a-2"] = time.monotonic() - 100
-        display.end("a-2", 0.5)
+        display.end("a-2", ("miou", 0.5))
     assert "about 2 min" in capsys.readouterr().out

@@ -133,11 +133,12 @@ def test_no_more_jobs_than_slots_are_on_the_engine(inline):
     assert inline.order == [str(number) for number in range(7)]
 
 
-def test_free_slots_count_what_is_running_and_what_is_held(inline):
+def test_free_slots_count_what_is_running_and_what_could_start(inline):
     jobs = Schedule(inline, 3)
     assert jobs.free == 3 and not jobs.busy
     jobs.submit("a", {})
-    jobs.submit("b", {}, after=("a",))
+    jobs.submit("b", {})
+    jobs.submit("c", {}, after=("a",))  # holds no slot before it could start
     assert jobs.free == 1 and jobs.busy
     drain(jobs)
     assert jobs.free == 3 and not jobs.busy

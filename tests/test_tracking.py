@@ -29,7 +29,9 @@ def _plan(root: Path) -> dict[str, Any]:
     trainings, cells = {}, []
     for label in HEADS:
         runs = {str(seed): f"{label.split()[0]}-{label.split()[1]}-{seed}" for seed in (0, 1)}
-        trainings |= {key: _labels(label) | {"seed": int(seed), "steps": 20} for seed, key in runs.items()}
+        trainings |= {
+            key: _labels(label) | {"seed": int(seed), "steps": 20, "backbone": "shallow"} for seed, key in runs.items()
+        }
         fixed = {"table": "T1", "row": "score", "column": label, "metric": "miou", "paper": 0.7, "parameters": None}
         cells.append(_labels(label) | fixed | {"address": f"T1/score/{label}", "runs": runs})
     counted = {"address": "T2/params/3", "table": "T2", "row": "params", "column": "3", "metric": "parameters"}
@@ -49,7 +51,7 @@ def _plan(root: Path) -> dict[str, Any]:
         maps = rng.integers(0, 3, (2, 8, 8), dtype=np.uint8)
         images = rng.integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
         np.savez(folder / "samples.npz", images=images, predictions=maps, labels=maps, names=["a", "b"])
-    return {"trainings": trainings, "cells": cells}
+    return {"trainings": trainings, "cells": cells, "evaluations": {}}
 
 
 def _frames(plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:

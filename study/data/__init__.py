@@ -3,6 +3,9 @@
 A data set has ``classes``, ``splits`` (name -> number of images), ``size`` (height, width) to which every image is
 padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 = void), ``name(split, i)`` and
 ``files()``. Its splits are ``train``, ``tune`` (never trained on: curves and choices) and ``val`` (measured once).
+
+It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels. And it may
+have ``sizes`` (split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from study import code
+from study import checks, code
 from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, write_json
@@ -32,7 +35,7 @@ class DataSet(Protocol):
     splits: dict[str, int]
     size: tuple[int, int]
 
-    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def read(self, split: str, index: int) -> tuple[np.ndarray, Any]: ...
 
     def name(self, split: str, index: int) -> str: ...
 
@@ -50,6 +53,17 @@ def open_data(data: Data, root: Path | None) -> DataSet:
     return module.open(options, root)
 
 
+def check_coarse(options: dict[str, Any], name: str) -> None:
+    """Raises InputError unless coarse_share (of the training images) and coarse_px (see regions.coarse) make sense."""
+    checks.number(options["coarse_share"], 0, 1, f"coarse_share of {name}")
+    checks.whole(options["coarse_px"], 0, f"coarse_px of {name}")
+    if options["coarse_share"] and not options["coarse_px"]:
+        raise InputError(
+            f"coarse_px of {name} must be from 1 up where coarse_share is above 0 (else no mask is coarse), got 0; "
+            "set it, or set coarse_share to 0"
+        )
+
+
 def folder_of(cache: Path, fingerprint: str) -> Path:
     return cache / fingerprint[:16]
 
@@ -65,7 +79,7 @@ def intact(folder: Path) -> bool:
 
 def band_name(split: str, band_px: int) -> str:
     """File name of a split's boundary band; it changes with the code that draws the band."""
-    return f"{split}-band{band_px}-{code.code_digest(('study.regions', ''))[:8]}.npy"
+    return f"{split}-band{band_px}-{code.code_digest(('study.regions', 'boundary_band'))[:8]}.npy"
 
 
 def prepare(
@@ -73,13 +87,16 @@ def prepare(
 ) -> dict[str, Any]:
     """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
 
-    Facts: name, classes, splits, fingerprint (sha256 of all pixels and names), size, images_with and pixels (per class,
-    of the training split). Unchanged sources that were read before are not read again. ``tick(done, all)`` is called
-    after each image. Raises InputError for an unreadable image, sizes that differ, or a label that is no class.
+    Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
+    images_with and pixels (per class, of the training split; for classes of images, both count images). Unchanged
+    sources that were read before are not read again. ``tick(done, all)`` is called after each image. Cached are of each
+    split ``images`` uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images;
+    of val's labels also the boundary band.
+    Raises InputError for an unreadable image, sizes that differ, or a label that is no class.
     """
     source = open_data(data, root)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
-    reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"), ("study.regions", ""))
+    reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"))
     stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px])[:16]}.json"
     try:
         facts = json.loads(stamp.read_text())
@@ -106,6 +123,7 @@ def prepare(
 def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, int], None]) -> dict[str, Any]:
     import hashlib
 
+    task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
     classes, seen = len(source.classes), hashlib.sha256()
     images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
     done, every = 0, sum(source.splits.values())
@@ -114,23 +132,25 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
             raise InputError(
                 f"split {split} must have at least one image, got none; name more images or a smaller tune"
             )
-        shape = (number, *source.size)
-        images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
-        labels = allocate(folder / f"{split}-labels.npy", np.uint8, shape)
-        band = allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
-        images[:], labels[:] = PAD_COLOUR, VOID
+        size = sizes.get(split, source.size)
+        images = allocate(folder / f"{split}-images.npy", np.uint8, (number, *size, 3))
+        images[:] = PAD_COLOUR
+        labels, band = _allocate_labels(folder, split, (number, *size), band_px, task)
         names = []
         for i in range(number):
-            image, mask = source.read(split, i)
+            image, label = source.read(split, i)
+            mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
             names.append(source.name(split, i))
-            _check(image, mask, names[-1], source)
+            _check(image, mask, names[-1], size, classes, task)
             seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + image.tobytes() + mask.tobytes())
-            height, width = mask.shape
-            images[i, :height, :width], labels[i, :height, :width] = image, mask
+            height, width, _ = image.shape
+            place = (i, slice(height), slice(width))
+            images[place] = image
+            labels[place[: labels.ndim]] = mask
             if band is not None:
-                band[i, :height, :width] = boundary_band(mask, band_px)
+                band[place] = boundary_band(mask, band_px)
             if split == "train":
-                found = np.bincount(mask.ravel(), minlength=256)[:classes]
+                found = np.bincount(mask.ravel(), minlength=classes)[:classes]
                 pixels += found
                 images_with += found > 0
             done += 1
@@ -138,6 +158,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
         np.save(folder / f"{split}-names.npy", np.array(names))
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
     return {
+        "task": task,
         "classes": list(source.classes),
         "splits": dict(source.splits),
         "size": list(source.size),
@@ -147,19 +168,38 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
     }
 
 
-def _check(image: np.ndarray, labels: np.ndarray, name: str, source: DataSet) -> None:
+def _allocate_labels(
+    folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Arrays for a split's labels, and for their boundary band if they are masks of val; ``shape`` is (n, H, W)."""
+    path = folder / f"{split}-labels.npy"
+    if task == "classify":
+        return allocate(path, np.int64, shape[:1]), None
+    labels = allocate(path, np.uint8, shape)
+    labels[:] = VOID
+    return labels, allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
+
+
+def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:
+    """``labels`` are a mask, or a class of no dimension."""
+    if any(side > limit for side, limit in zip(image.shape[:2], size, strict=True)):
+        raise InputError(f"{name} must fit into {size}, got {image.shape[:2]}; enlarge `pad` in params.yaml")
+    if task == "classify":
+        if not 0 <= labels < classes:
+            raise InputError(
+                f"the class of an image must be 0 to {classes - 1}, got {labels} for {name}; correct one of them"
+            )
+        return
     if image.shape[:2] != labels.shape:
         raise InputError(
             f"an image and its mask must have the same size, got {image.shape[:2]} and {labels.shape} for {name} "
             "(height, width); replace one of them"
         )
-    if any(side > limit for side, limit in zip(labels.shape, source.size, strict=True)):
-        raise InputError(f"{name} must fit into {source.size}, got {labels.shape}; enlarge `pad` in params.yaml")
     values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    wrong = [int(v) for v in values if v >= len(source.classes) and v != VOID]
+    wrong = [int(v) for v in values if v >= classes and v != VOID]
     if wrong:
         raise InputError(
-            f"a mask must hold class labels 0 to {len(source.classes) - 1} or void only, got {wrong[0]} in {name}; "
+            f"a mask must hold class labels 0 to {classes - 1} or void only, got {wrong[0]} in {name}; "
             "correct the mask or the class list"
         )
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from study.data import check_coarse
 from study.data.pairs import Pair, Pairs, folder, lines
 from study.spec import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 VOID_LABEL = 11
-OPTIONS = {"tune", "pad"}
+OPTIONS = {"tune", "pad", "coarse_share", "coarse_px"}
 
 
 def open(options: dict[str, Any], root: Path | None) -> Pairs:
-    """options: tune (images kept apart), pad (height, width). The lists' paths end in folder/file below the root."""
+    """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
+    analogue of Cityscapes' coarse annotations). The lists' paths end in folder/file below the root."""
+    check_coarse(options, "camvid")
     base = folder(root, "camvid's data.root")
 
     def listed(split: str) -> list[Pair]:
@@ -27,4 +30,6 @@ def open(options: dict[str, Any], root: Path | None) -> Pairs:
             pairs.append((image.stem, image, mask))
         return pairs
 
-    return Pairs(CLASSES, listed("train"), listed("val"), options["tune"], VOID_LABEL, tuple(options["pad"]))
+    annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
+    fixed = (options["tune"], VOID_LABEL, tuple(options["pad"]))
+    return Pairs(CLASSES, listed("train"), listed("val"), *fixed, **annotated)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from study.regions import coarse
 from study.seeds import number
 from study.spec import VOID, InputError
 
@@ -36,7 +37,12 @@ def lines(path: Path) -> list[str]:
 
 
 class Pairs:
-    """Image files with mask files. ``tune`` training pairs, chosen by the digest of their names, are kept apart."""
+    """Image files with mask files. ``tune`` pairs, chosen by the digest of their names, are kept apart from training.
+
+    They are chosen from ``pool``, or from the training pairs where there is none: sets that share a pool share their
+    tune split, and none is trained on its images. Of the training masks that are left a share, ``coarse_share``, chosen
+    likewise, is annotated coarsely with a margin of ``coarse_px`` (see regions.coarse).
+    """
 
     def __init__(
         self,
@@ -46,21 +52,29 @@ class Pairs:
         tune: int,
         void: int,
         size: tuple[int, int],
+        pool: list[Pair] | None = None,
+        coarse_share: float = 0,
+        coarse_px: int = 0,
     ) -> None:
-        for name, *paths in train + val:
+        pool = train if pool is None else pool
+        for name, *paths in dict.fromkeys(pool + train + val):
             for path in paths:
                 if not path.is_file():
                     raise InputError(
                         f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
                     )
-        if not 0 < tune < len(train):
-            raise InputError(f"tune must be from 1 to one less than the {len(train)} training images, got {tune}")
-        apart = {name for name, *_ in sorted(train, key=lambda pair: number("tune", pair[0]))[:tune]}
+        if type(tune) is not int or not 0 < tune < len(pool):
+            raise InputError(
+                f"tune must be from 1 to one less than the {len(pool)} training images, got {tune!r}; name fewer"
+            )
+        apart = {name for name, *_ in sorted(pool, key=lambda pair: number("tune", pair[0]))[:tune]}
         self.pairs = {
             "train": [pair for pair in train if pair[0] not in apart],
-            "tune": [pair for pair in train if pair[0] in apart],
+            "tune": [pair for pair in pool if pair[0] in apart],
             "val": val,
         }
+        trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
+        self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
         self.classes, self.void, self.size = classes, void, size
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
 
@@ -72,14 +86,20 @@ class Pairs:
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a damaged file."""
-        _, image_path, mask_path = self.pairs[split][index]
-        image, mask = _decode(image_path, ("RGB",)), _decode(mask_path, ("P", "L"))
+        name, image_path, mask_path = self.pairs[split][index]
+        image, mask = decode(image_path, ("RGB",)), decode(mask_path, ("P", "L"))
         if self.void != VOID:
             mask = np.where(mask == self.void, np.uint8(VOID), mask)
+        if split == "train" and name in self.coarsely:
+            mask = coarse(mask, self.coarse_px)
         return image, mask
 
 
-def _decode(path: Path, modes: tuple[str, ...]) -> np.ndarray:
+def decode(path: Path, modes: tuple[str, ...]) -> np.ndarray:
+    """Pixels of an image file: (H, W, 3) where ``modes`` is RGB (others are converted), else a mask's (H, W).
+
+    Raises InputError for a damaged file, or a mask of another mode.
+    """
     try:
         with Image.open(path) as file:
             if modes == ("RGB",):

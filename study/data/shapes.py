@@ -4,6 +4,10 @@ A glyph is a spine with two arms. An arm stands at one of four sites (left or ri
 pair of sites is the shape: six shapes, each arm in three of them, so no single arm tells the class. Its texture is one
 of six fine patterns. Shape, texture, colour, size and tilt are drawn independently of each other. The cue says whether
 the label asks for shape or for texture: both cues have the *same images*, so ``texture`` is the negative control.
+
+The cue ``both`` makes a classification set of the same images (Tables 6 and 11): one class for the image, which shape
+in which texture. Stages of training (Tables 7 and 9) take larger, noisier sets of the same scenes: more of them, some
+``mislabelled``, some annotated coarsely. Sets nest by number, and ``tune`` and ``val`` never change.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from study import checks
+from study.data import check_coarse
+from study.regions import coarse
 from study.seeds import generator
 from study.spec import InputError
 
 SPLITS = ("train", "tune", "val")
-OPTIONS = {"cue", "size", "lines", "noise", *SPLITS}
+OPTIONS = {"cue", "size", "panels", "lines", "noise", "mislabelled", "coarse_share", "coarse_px", *SPLITS}
 SITES = {"left-top": (-1, -1), "right-top": (1, -1), "left-bottom": (-1, 1), "right-bottom": (1, 1)}  # (x, y)
 # Shares of the image's side: at 64 px the arms' two heights are 29 to 41 px apart, and a bar is 7 to 10 px wide.
 SPINE, ARM, BAR = (0.60, 0.75), (0.20, 0.28), (0.11, 0.15)
@@ -40,9 +47,13 @@ class Shapes:
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.side = options["size"]
-        self.size = (self.side, self.side)
-        names = ["+".join(pair) for pair in SHAPES] if options["cue"] == "shape" else list(TEXTURES)
-        self.classes = ("background", *names)
+        self.size = (self.side, self.side * options["panels"])
+        self.task = "classify" if options["cue"] == "both" else "segment"
+        shapes = ["+".join(pair) for pair in SHAPES]
+        if options["cue"] == "both":
+            self.classes = tuple(f"{shape}, {texture}" for shape, texture in itertools.product(shapes, TEXTURES))
+        else:
+            self.classes = ("background", *(shapes if options["cue"] == "shape" else TEXTURES))
         self.splits = {split: options[split] for split in SPLITS}
         self._rows, self._columns = np.mgrid[: self.side, : self.side].astype(np.float32)
 
@@ -53,9 +64,26 @@ class Shapes:
     def name(self, split: str, index: int) -> str:
         return f"{split}-{index:05d}"
 
-    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) and labels (H, W), both uint8; a function of (options, split, index) alone."""
-        random = generator("shapes", split, index)
+    def read(self, split: str, index: int) -> tuple[np.ndarray, Any]:
+        """Image uint8 (H, W, 3), and labels uint8 (H, W) or the image's class; of (options, split, index) alone."""
+        addresses = [(split, index, *((panel,) if panel else ())) for panel in range(self.options["panels"])]
+        scenes = [self._scene(*address) for address in addresses]
+        image = np.concatenate([pixels for pixels, *_ in scenes], 1)
+        if self.task == "classify":
+            _, _, shape, texture = scenes[0]
+            return image, self._annotated(shape * len(TEXTURES) + texture, len(self.classes), addresses[0])
+        masks = []
+        for address, (_, glyph, shape, texture) in zip(addresses, scenes, strict=True):
+            label = shape if self.options["cue"] == "shape" else texture
+            masks.append(np.where(glyph, 1 + self._annotated(label, len(self.classes) - 1, address), 0))
+        labels = np.concatenate(masks, 1).astype(np.uint8)
+        if split == "train" and generator("shapes", "coarse", split, index).random() < self.options["coarse_share"]:
+            labels = coarse(labels, self.options["coarse_px"])
+        return image, labels
+
+    def _scene(self, *address: str | int) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """Image uint8 (side, side, 3), mask of its glyph (side, side), numbers of the shape and of the texture."""
+        random = generator("shapes", *address)
         shape, texture = random.integers(len(SHAPES)), random.integers(len(TEXTURES))
         image = self._background(random)
         glyph = self._glyph(random, SHAPES[shape])
@@ -63,8 +91,17 @@ class Shapes:
         for _ in range(self.options["lines"]):
             image[self._line(random)] = random.uniform(0, 255, 3)
         image += random.normal(0, self.options["noise"], image.shape).astype(np.float32)
-        labels = np.where(glyph, 1 + (shape if self.options["cue"] == "shape" else texture), 0)
-        return image.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)
+        return image.clip(0, 255).astype(np.uint8), glyph, int(shape), int(texture)
+
+    def _annotated(self, label: int, among: int, address: tuple[str | int, ...]) -> int:
+        """The label, or in a share of the training scenes another one ``among`` so many, each equally likely.
+
+        A draw of its own, so that no pixel depends on it; a larger share keeps the mistakes of a smaller one.
+        """
+        random = generator("shapes", "mislabelled", *address)
+        if address[0] != "train" or random.random() >= self.options["mislabelled"]:
+            return label
+        return int(label + random.integers(1, among)) % among
 
     def _background(self, random: np.random.Generator) -> np.ndarray:
         """Grey patches of 8 px, (H, W, 3)."""
@@ -108,16 +145,29 @@ class Shapes:
 
 
 def open(options: dict[str, Any], root: Path | None) -> Shapes:
-    """options: cue (shape, texture), size (px), train, tune, val (numbers of images), lines (distractors an image),
-    noise (standard deviation in grey levels). Nothing is read from ``root``."""
-    if options["cue"] not in ("shape", "texture"):
+    """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
+    (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
+    mislabelled (share of the scenes), coarse_share (of the images), coarse_px. Nothing is read from ``root``."""
+    if options["cue"] not in ("shape", "texture", "both"):
         raise InputError(
-            "the cue of shapes must be shape or texture (what tells the class of a pixel), "
-            f"got {options['cue']!r}; rename it in params.yaml"
+            "the cue of shapes must be shape or texture (what tells the class of a pixel) or both (the class of an "
+            f"image), got {options['cue']!r}; rename it in params.yaml"
         )
-    if not isinstance(options["size"], int) or options["size"] < 32:
+    if type(options["size"]) is not int or options["size"] < 32:
         raise InputError(
             "the size of shapes must be a whole number of at least 32 px (its bars get too thin below), "
             f"got {options['size']!r}; take 64 or more"
         )
+    for key, least in {"panels": 1, "lines": 0, **dict.fromkeys(SPLITS, 0)}.items():
+        checks.whole(options[key], least, f"{key} of shapes")
+    checks.number(options["noise"], 0, 255, "noise of shapes")
+    checks.number(options["mislabelled"], 0, 1, "mislabelled of shapes")
+    check_coarse(options, "shapes")
+    if options["cue"] == "both":
+        for key, must in {"panels": 1, "coarse_share": 0}.items():
+            if options[key] != must:
+                raise InputError(
+                    f"{key} of shapes must be {must} with the cue both (one class an image, no mask), "
+                    f"got {options[key]!r}; set it to {must}"
+                )
     return Shapes(options)

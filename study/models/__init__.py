@@ -1,6 +1,8 @@
-"""``build``: variant x network -> the segmentation network of Fig. 2A."""
+"""``build``: variant x network -> the segmentation network of Fig. 2A, or the classifier of Table 11."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from torch import nn
 from study.models import backbones
 from study.models.fcn import FCN
 from study.seeds import number
-from study.spec import InputError, Network, Variant
+from study.spec import InputError, Network, Options, Variant
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 
@@ -22,11 +24,22 @@ def build_backbone(network: Network) -> backbones.Backbone:
         )
     try:
         return backbones.BACKBONES[network.backbone](**dict(network.options))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"network.options must fit the backbone {network.backbone} ({error}), got {dict(network.options)}; "
             "correct them in params.yaml"
         ) from error
+
+
+def stride_of(network: Network) -> int:
+    """Pixels to a cell of the coarsest map that a head of ``network`` stands on; inputs must be multiples of it."""
+    strides = build_backbone(dataclasses.replace(network, options=untrained(network))).strides
+    return max(strides[level] for level in network.levels)
+
+
+def untrained(network: Network) -> Options:
+    """The options of the backbone without its weights."""
+    return tuple((name, None if name == "weights" else value) for name, value in network.options)
 
 
 class Segmenter(nn.Module):
@@ -41,13 +54,39 @@ class Segmenter(nn.Module):
         return self.decoder(inputs if self.backbone is None else self.backbone(inputs))
 
 
-def build(variant: Variant, network: Network, classes: int, seed: int) -> Segmenter:
-    """A new network whose weights depend on (variant, network, seed) only.
+class Classifier(nn.Module):
+    """images (N, 3, H, W) in 0..255 -> scores (N, K): global average pooling of the last component and one linear
+    layer (Table 11, row "head")."""
+
+    def __init__(self, backbone: backbones.Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.last = list(backbone.channels)[-1]
+        self.linear = nn.Linear(backbone.channels[self.last], classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.backbone(images)[self.last].mean((2, 3)))
+
+
+def build(variant: Variant | None, network: Network, classes: int, seed: int) -> Segmenter | Classifier:
+    """A new network whose weights depend on (variant, network, seed) only; a classifier where there is no variant.
 
     The backbone draws before the heads do, so all variants of one seed start from the same backbone.
     """
     torch.manual_seed(number(seed, "backbone"))
     backbone = build_backbone(network)
     torch.manual_seed(number(seed, "decoder"))
+    if variant is None:
+        return Classifier(backbone, classes)
     decoder = FCN(variant, backbone.channels, backbone.strides, network.levels, classes, network.output_stride)
     return Segmenter(backbone, decoder, network.frozen)
+
+
+def inherit(model: Segmenter | Classifier, state: dict[str, torch.Tensor], what: str) -> None:
+    """Start ``model`` from the weights of an earlier training, ``what`` in words: of a segmentation all, of a
+    classification the backbone's. Raises InputError naming the tensors that do not fit."""
+    if any(name.startswith("linear.") for name in state) and isinstance(model.backbone, nn.Module):
+        of_backbone = {name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")}
+        backbones.transfer(model.backbone, of_backbone, what)
+    else:
+        backbones.transfer(model, state, what)

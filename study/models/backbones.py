@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from study.models.blocks import GlobalBlock, subsample
 from study.spec import InputError
 
 
@@ -74,20 +75,54 @@ class _Block(nn.Module):
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class TorchvisionResNet(Backbone):
-    """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation."""
+class ShallowResNetGCN(ShallowResNet):
+    """ShallowResNet with the block of Fig. 5B at the levels of ``gcn`` {level: (k, width)}, for Table 6 (D41)."""
 
-    def __init__(self, depth: int, weights: str | None) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], strides: tuple[int, ...], gcn: tuple[tuple[str, tuple[int, int]], ...], join: str
+    ) -> None:
+        super().__init__(widths, strides)
+        for name, (k, width) in dict(gcn).items():
+            if name not in self.blocks:
+                raise InputError(f"gcn must name levels of {sorted(self.channels)}, got {name!r}; rename it")
+            conv = cast(Any, self.blocks[name]).conv
+            self.blocks[name] = GlobalBlock(conv.in_channels, width, conv.out_channels, k, conv.stride[0], join)
+
+
+class TorchvisionResNet(Backbone):
+    """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation.
+
+    ``frozen_norm``: batch normalisation keeps its running statistics in training, as one image has none worth the name;
+    its scales and shifts are trained (D48). ``weights``: imagenet, the path of a state dict, or None.
+    """
+
+    def __init__(self, depth: int, weights: str | None, frozen_norm: bool) -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         import torchvision
 
+        if depth not in (50, 101, 152):
+            raise InputError(f"the depth of a ResNet must be 50, 101 or 152 (Sec. 4), got {depth!r}; take one of them")
         builder = getattr(torchvision.models, f"resnet{depth}")
         self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
-        if weights not in (None, "imagenet"):
-            load_weights(self.net, Path(weights))
         del self.net.avgpool, self.net.fc
+        self._change()
+        subsample(self.net)
+        if weights not in (None, "imagenet"):
+            load_weights(self.net, Path(weights), without="fc.")
+        self.frozen_norm = frozen_norm
         self.channels = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
         self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+
+    def _change(self) -> None:
+        """Replace blocks, before weights are read."""
+
+    def train(self, mode: bool = True) -> TorchvisionResNet:
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         net, found = self.net, {}
@@ -95,6 +130,25 @@ class TorchvisionResNet(Backbone):
         for number, name in enumerate(self.channels, start=1):
             found[name] = maps = getattr(net, f"layer{number}")(maps)
         return found
+
+
+class ResNetGCN(TorchvisionResNet):
+    """ResNet50-GCN (Fig. 5B, Table 11): res-4 with k = 5 and 85 channels, res-5 with k = 7 and 128 channels."""
+
+    PLACES = {"layer3": (5, 85), "layer4": (7, 128)}  # noqa: RUF012
+
+    def __init__(self, join: str, weights: str | None, frozen_norm: bool) -> None:
+        if weights == "imagenet":
+            raise InputError("ResNet50-GCN must be given its weights (nobody publishes any), got imagenet; name a file")
+        self.join = join
+        super().__init__(50, weights, frozen_norm)
+
+    def _change(self) -> None:
+        for layer, (k, width) in self.PLACES.items():
+            blocks = getattr(self.net, layer)
+            for place, block in enumerate(blocks):
+                stride, inputs = block.conv2.stride[0], block.conv1.in_channels
+                blocks[place] = GlobalBlock(inputs, width, block.conv3.out_channels, k, stride, self.join)
 
 
 class EfficientNetLite0(Backbone):
@@ -127,8 +181,9 @@ class EfficientNetLite0(Backbone):
         return found
 
 
-def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
-    """Fill ``net`` from a state dict on disk; ``by_order`` matches tensors by position where names differ.
+def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: str | None = None) -> None:
+    """Fill ``net`` from a state dict on disk; ``by_order`` matches tensors by position where names differ, ``without``
+    leaves out the tensors whose name begins so.
 
     Raises InputError naming the tensors that do not fit, before ``net`` is touched.
     """
@@ -140,12 +195,22 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
         raise InputError(
             f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again"
         ) from error
-    wanted = net.state_dict()
+    if without is not None:
+        state = {name: value for name, value in state.items() if not name.startswith(without)}
     if by_order:
         state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
-        names = [n for n in wanted if not n.endswith("num_batches_tracked")]
+        names = [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
         if len(names) == len(state):
             state = dict(zip(names, state.values(), strict=True))
+    transfer(net, state, f"those in {path}")
+
+
+def transfer(net: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
+    """Fill ``net`` from a state dict, ``what`` in words.
+
+    Raises InputError naming the tensors that do not fit, before ``net`` is touched.
+    """
+    wanted = net.state_dict()
     counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
     state = counters | state
     wrong = sorted(
@@ -155,15 +220,17 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False) -> None:
     )
     if wrong:
         raise InputError(
-            f"pretrained weights must fit {type(net).__name__} tensor by tensor, but in {path} {len(wrong)} of "
+            f"weights must fit {type(net).__name__} tensor by tensor, but of {what} {len(wrong)} of "
             f"{len(wanted.keys() | state.keys())} do not ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
-            "name the right file"
+            "name the right ones"
         )
     net.load_state_dict(state)
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "shallow": ShallowResNet,
+    "shallow_gcn": ShallowResNetGCN,
     "resnet": TorchvisionResNet,
+    "resnet_gcn": ResNetGCN,
     "efficientnet_lite0": EfficientNetLite0,
 }

@@ -1,0 +1,130 @@
+"""Stage examine: ask trained networks in other ways (crops, scales, CRF), see where they look, read their anatomy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from study import plan, schedule, stage, tier
+from study.code import ROOT
+from study.paper import FIGURES
+from study.spec import Network, Variant, dense, freeze, gcn
+from study.store import EVALUATED, RECEPTIVE, Store, StoreError, write_json
+
+WAIT_S = 0.5
+COUNTED_AT = 224  # side of the input of Table 11
+PAPER_NETWORK = Network(
+    "resnet", ("res2", "res3", "res4", "res5"), freeze({"depth": 152, "weights": None, "frozen_norm": True})
+)
+PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (512, 512)
+
+
+def main() -> None:
+    params = tier.read()
+    chosen, execution, store = tier.load(params), tier.execution(params), Store()
+    folder = stage.folder(chosen.name)
+    manifest = stage.read_json(folder / "plan.json")
+    planned = plan.build(chosen, manifest["data"], execution.device)
+    target = folder / "examined"
+    if planned.evaluations:
+        _evaluate(planned, manifest, execution, store)
+    for key in planned.evaluations:
+        run = store.run(key, EVALUATED)
+        if run.path("DONE").is_file():
+            run.copy_products(target / key, EVALUATED)
+        else:
+            failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
+            write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
+    _receptive(planned, manifest, execution, store, target)
+    write_json(target / "anatomy.json", _anatomy(chosen, manifest))
+
+
+def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> None:
+    """Run what the store does not have, as the ablation runs trainings; a failure is a hole and stops no other."""
+    from study.examiner import Examination, examine  # torch, only where something is to be done
+
+    todo = [key for key in planned.evaluations if not store.run(key, EVALUATED).done()]
+    ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
+    for key in set(todo) - set(ready):
+        store.run(key, EVALUATED).fail(
+            "NotRun", f"its training has no result ({planned.evaluations[key].training[:12]})"
+        )
+    if not ready:
+        return
+    engine = schedule.open_engine(
+        execution.engine, examine, execution.workers, execution.address, execution.gpus_per_training,
+        execution.retries, str(ROOT),
+    )  # fmt: skip
+    print(f"{len(ready)} evaluations of trained networks on {execution.workers} workers", flush=True)
+    jobs, tick, ended = schedule.Schedule(engine, execution.workers), stage.ticker("evaluations"), 0
+    for key in ready:
+        asked = planned.evaluations[key]
+        facts, origin = (
+            manifest["data"][name] for name in (planned.data_of[asked.training], planned.origin(asked.training))
+        )
+        job = Examination(
+            key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
+            execution.device, planned.tier.samples,
+        )  # fmt: skip
+        jobs.submit(key, job)
+    try:
+        while jobs.busy:
+            for event in jobs.wait(WAIT_S):
+                ended += 1
+                if event.kind == "StoreError":
+                    raise StoreError(event.reason)
+                if event.failed:
+                    store.run(event.key, EVALUATED).fail(event.kind, event.reason)
+                    told = manifest["evaluations"][event.key]
+                    print(f"{told['inference']} of {told['label']}, seed {told['seed']}, FAILED: {event.reason}")
+                tick(ended, len(ready))
+    finally:
+        engine.close()
+
+
+def _receptive(
+    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, target: Path
+) -> None:
+    """Fig. 3 of the first seed that has all of its trainings."""
+    wanted = planned.tier.receptive
+    cells = {cell.address: (cell, runs) for cell, _, runs in planned.cells}
+    drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
+    if wanted is None or not drawn:
+        return
+    probe = {name: getattr(wanted, name) for name in ("occluder_px", "stride_px", "share", "mass")}
+    probe["times"] = wanted.enlarge
+    facts = manifest["data"][tier.MAIN]
+    for seed in planned.tier.seeds:
+        keys = {cell.variant.label: runs[seed] for cell, runs in drawn if cell.variant and seed in runs}
+        if not keys or not all(store.run(key).done() for key in keys.values()):
+            continue
+        run = store.run(plan.key_of_look(keys, probe, wanted.images), RECEPTIVE)
+        if not run.done():
+            from study.examiner import Look, look
+
+            print("valid receptive fields (Fig. 3)", flush=True)
+            trainings = {label: (key, planned.trainings[key]) for label, key in keys.items()}
+            look(Look(run.key, trainings, facts, facts, probe, wanted.images, store.root, execution.device))
+        run.copy_products(target, RECEPTIVE)
+        return
+
+
+def _anatomy(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the networks are, read off the modules as they are built: the paper's own, and this tier's."""
+    from study import anatomy
+
+    main = manifest["data"][tier.MAIN]
+    own = anatomy.describe(PAPER_VARIANT, chosen.main.network, len(main["classes"]), tuple(main["size"]))
+    return {
+        "paper": anatomy.describe(PAPER_VARIANT, PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
+        "paper_local": anatomy.describe(Variant(dense(1)), PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
+        "tier": own,
+        "receptive": anatomy.receptive_fields(PAPER_NETWORK),
+        "blocks": anatomy.blocks(),
+        "table11": anatomy.table11(COUNTED_AT),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

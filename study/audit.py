@@ -1,0 +1,66 @@
+"""The paper recomputed without training: weights, multiply-adds, map sizes, receptive fields, data counts, and sums.
+
+Every number comes from the heads' specification, from the printed tables and quotes, from ``facts`` of the networks as
+built (study.anatomy), or from a formula in a docstring. No verdict is given by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from study import audit_maps, audit_scores, audit_weights
+from study.audit_weights import BUILT
+from study.evidence import CONTRADICTS, DIFFERS, Evidence, Line
+from study.quoted import QUOTES, Quote
+from study.spec import Table
+
+Check = Callable[[Evidence], Iterator[Line]]
+GROUPS: dict[str, tuple[Check, ...]] = {
+    "Parameters": (
+        audit_weights.weights, audit_weights.stacks, audit_weights.totals, audit_weights.cost, audit_weights.blocks,
+    ),
+    "FLOPs": (audit_weights.head_cost, audit_weights.table11, audit_weights.whole),
+    "Map sizes": (
+        audit_maps.figure2, audit_maps.as_built, audit_maps.table11, audit_maps.last_maps, audit_maps.crops,
+    ),
+    "Receptive fields": (audit_maps.connected, audit_maps.stacks, audit_maps.levels, audit_maps.band),
+    "Data": (audit_maps.voc, audit_maps.cityscapes, audit_maps.recipe),
+    "Sums and differences": (
+        audit_scores.shared, audit_scores.kernel_sizes, audit_scores.regions, audit_scores.backbones,
+        audit_scores.stages, audit_scores.tests,
+    ),
+    "Text against tables": (audit_scores.gains, audit_scores.large_kernels),
+}  # fmt: skip
+
+
+def rows(
+    tables: Mapping[str, Table], facts: Mapping[str, Any], quotes: Mapping[str, Quote] = QUOTES
+) -> list[dict[str, str]]:
+    """Every check as {group, what, where, printed, recomputed, verdict, note}, in the order of GROUPS.
+
+    ``facts`` is {"paper": anatomy.describe of the paper's network, "table11": anatomy.table11(), "receptive":
+    anatomy.receptive_fields()}; checks whose facts or tables are not there are left out.
+    """
+    evidence = Evidence(tables, facts, quotes)
+    return [
+        {"group": group, **line._asdict()} for group, checks in GROUPS.items() for check in checks
+        for line in check(evidence)
+    ]  # fmt: skip
+
+
+def disagreements(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows in which the paper's text, tables and arithmetic do not fit together."""
+    return [row for row in rows if row["verdict"] in (DIFFERS, CONTRADICTS)]
+
+
+def counts(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Our numbers for the cells of Table 11 by address: sides of maps, millions of multiply-adds, weights."""
+    found: dict[str, float] = {}
+    for column, reading in BUILT.items():
+        network = facts.get("table11", {}).get(reading)
+        if network:
+            found |= {f"T11/{part}/{column}": side for part, side in network["sides"].items()}
+            found |= {f"T11/MFlops (conv)/{column}": network["macs"] / 1e6}
+            found |= {f"T11/parameters/{column}": network["parameters"]}
+    return found

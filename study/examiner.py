@@ -1,0 +1,136 @@
+"""Trained networks asked in other ways: crops, several scales, a CRF (Sec. 4.2, 4.3), and where they look (Fig. 3).
+
+Never a training: each evaluation is a run of its own in the store, named by its training and by how it is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from study import inference, metrics, receptive
+from study.data import PAD_COLOUR
+from study.evaluate import image_counts
+from study.models import build, stride_of
+from study.source import FromImages, Source, open_source
+from study.spec import Inference, Training
+from study.store import EVALUATED, RECEPTIVE, Store, write, write_json
+from study.worker import samples_of, settle, weights_of
+
+PROBE_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One evaluation: ``key`` names it, ``trained`` its training; ``origin`` as in worker.Job."""
+
+    key: str
+    trained: str
+    training: Training
+    inference: Inference
+    facts: dict[str, Any]
+    origin: dict[str, Any]
+    store: Path
+    device: str
+    samples: int
+
+
+def examine(job: Examination) -> dict[str, float]:
+    """Do one evaluation on the val split, or nothing if it is done; returns its scores."""
+    store = Store(job.store)
+    run = store.run(job.key, EVALUATED)
+    with run.writing():
+        if not run.done():
+            settle(job.device)
+            run.path("failed.json").unlink(missing_ok=True)
+            began = time.monotonic()
+            device = torch.device(job.device)
+            source = open_source(job.training, job.facts, store.cache, device, job.origin)
+            network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
+            _examine(job, run, network, source)
+            write_json(run.path("result.json"), {"seconds": {"evaluate": time.monotonic() - began}})
+            run.finish()
+    with np.load(run.path("counts.npz")) as archive:
+        return metrics.score_all("counts", archive["counts"])
+
+
+@dataclass(frozen=True)
+class Look:
+    """Figure 3: ``trainings`` {label: (key, training)} of one seed and one data set, whose facts are ``facts``."""
+
+    key: str
+    trainings: dict[str, tuple[str, Training]]
+    facts: dict[str, Any]
+    origin: dict[str, Any]
+    probe: dict[str, Any]
+    images: int
+    store: Path
+    device: str
+
+
+def look(job: Look) -> None:
+    """Valid and effective receptive fields of the trainings on val images spread evenly; nothing if it is done.
+
+    Writes receptive.npz: the arrays of receptive.figure3 for image i under the prefix ``i/``.
+    """
+    store = Store(job.store)
+    run = store.run(job.key, RECEPTIVE)
+    with run.writing():
+        if run.done():
+            return
+        settle(job.device)
+        device = torch.device(job.device)
+        networks = {
+            label: network_of(key, training, job.facts, job.origin, store, device)
+            for label, (key, training) in job.trainings.items()
+        }
+        _, first = next(iter(job.trainings.values()))
+        source = open_source(first, job.facts, store.cache, device, job.origin)
+        stride = max(stride_of(training.network) for _, training in job.trainings.values())
+        background = 0 if job.facts["classes"][0] == "background" else None
+        probe = receptive.Probe(**job.probe, colour=PAD_COLOUR, batch=PROBE_BATCH, stride=stride, background=background)
+        images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
+        found: dict[str, np.ndarray] = {}
+        for number, index in enumerate(_with_objects(labels, background, job.images)):
+            arrays = receptive.figure3(networks, np.array(images[index]), np.array(labels[index]), probe)
+            found |= {f"{number}/{name}": array for name, array in arrays.items()}
+        write(run.path("receptive.npz"), lambda file: np.savez_compressed(file, **found))
+        run.finish()
+
+
+def _with_objects(labels: np.ndarray, background: int | None, number: int) -> list[int]:
+    """The first image with an object at or after each of ``number`` evenly spread places."""
+    found: list[int] = []
+    for start in samples_of(len(labels), number + 2)[1:-1]:
+        places = (i for i in range(start, len(labels)) if receptive.centre(labels[i], background) is not None)
+        found += [place for place in [next(places, None)] if place is not None and place not in found]
+    return found
+
+
+def network_of(
+    key: str, training: Training, facts: dict[str, Any], origin: dict[str, Any], store: Store, device: torch.device
+) -> FromImages:
+    """A finished training as a network from images (N, 3, H, W) in 0..255 to scores, in evaluation mode."""
+    model = build(training.variant, training.network, len(facts["classes"]), training.seed)
+    model.load_state_dict(weights_of(store.run(key)))
+    return FromImages(model, training, origin, store.cache).to(device).eval()
+
+
+def _examine(job: Examination, run: Any, network: FromImages, source: Source) -> None:
+    stride = stride_of(job.training.network)
+    images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band))
+    shown, kept, found = samples_of(len(labels), job.samples), [], []
+    for index in range(len(labels)):
+        (prediction,) = inference.predict(network, images[index : index + 1], job.inference, stride, source.device)
+        found.append(image_counts(labels[index], prediction, band[index], source.classes))
+        if index in shown:
+            kept.append(prediction)
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=np.stack(found)))
+    names = source.array("val-names.npy")
+    samples = {"images": images[shown], "labels": labels[shown], "names": names[shown], "predictions": np.stack(kept)}
+    write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))
