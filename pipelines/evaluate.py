@@ -45,7 +45,7 @@ def main() -> None:
 
 def _counted(table11: dict[str, Any]) -> dict[str, float]:
     """Table 11 by address, of both networks as the code builds them (concatenated branches, D40)."""
-    found = {}
+    found: dict[str, float] = {}
     for column, name in (("ResNet50", "ResNet50"), ("ResNet50-GCN", "ResNet50-GCN concat")):
         values = table11[name]["sides"]
         values |= {"MFlops (conv)": table11[name]["macs"] / 1e6, "parameters": table11[name]["parameters"]}
@@ -71,7 +71,8 @@ def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _provenance(plan: dict[str, Any], collected: Path, examined: Path) -> dict[str, Any]:
-    runs, seconds = {}, {"train": 0.0, "evaluate": 0.0}
+    runs: dict[str, dict[str, Any]] = {}
+    seconds = {"train": 0.0, "evaluate": 0.0}
     for key in plan["trainings"]:
         runs[key] = {"status": results.status(collected / key)}
         if runs[key]["status"] == results.DONE:

@@ -13,7 +13,7 @@ from math import ceil
 from study.evidence import AGREES, CONTRADICTS, DIFFERS, NOTHING, UNCHECKED, Evidence, Line, equal, holds
 from study.spec import Head
 
-# What the data sets' own publications say: the VOC 2012 development kit; Hariharan et al. 2011; COCO; Cordts et al. 2016.
+# What the data sets publish themselves: the VOC 2012 development kit; Hariharan et al. 2011; COCO; Cordts et al. 2016.
 VOC_TRAINVAL, SBD, CITYSCAPES_FINE, CITYSCAPES_IMAGE = 2913, 11355, 5000, (1024, 2048)
 COCO_2014 = {"train": 82783, "val": 40504}
 MAPS = ("conv1", "res2", "res3", "res4", "res5")
@@ -67,8 +67,8 @@ def as_built(paper: Evidence) -> Iterator[Line]:
     made = Counter(step["op"] for step in steps)
     for op, quote, name in (("head", "heads", "GCN blocks"), ("up", "deconvolutions", "Deconvolutions"),
                             ("refine", "refinements", "BR blocks")):  # fmt: skip
-        told = paper.whole(quote)[0]
-        yield Line(f"{name} as built", paper.where(quote), str(told), str(made[op]), equal(told, made[op]))
+        number = paper.whole(quote)[0]
+        yield Line(f"{name} as built", paper.where(quote), str(number), str(made[op]), equal(number, made[op]))
     sides = [step["size"][0] for step in steps if step["op"] == "add"]
     told_sides = list(paper.whole("sums"))
     yield Line("Sums as built", paper.where("sums"), _sides(told_sides), _sides(sides), equal(told_sides, sides))
@@ -141,7 +141,7 @@ def crops(paper: Evidence) -> Iterator[Line]:
 
 
 def connected(paper: Evidence) -> Iterator[Line]:
-    """The share of all pairs of cells of a map that one GCN connects: those at most (k - 1) / 2 apart in row and column.
+    """The share of all pairs of cells of a map that one GCN connects: at most (k - 1) / 2 apart in row and column.
 
     Along one side of n cells these are n + 2 sum(n - d for d = 1 .. (k - 1) / 2) of n n; along both, the square.
     """
@@ -178,7 +178,8 @@ def levels(paper: Evidence) -> Iterator[Line]:
         yield Line(
             f"Theoretical receptive field of {level.replace('res', 'res-')}, ResNet-152", paper.where("input"), NOTHING,
             f"{found['px']:,} px", UNCHECKED,
-            f"{found['px'] / side:.2f} of the input's side; with GCN k = {k} {found['px'] + (k - 1) * found['stride']:,} px",
+            f"{found['px'] / side:.2f} of the input's side; "
+            f"with GCN k = {k} {found['px'] + (k - 1) * found['stride']:,} px",
         )  # fmt: skip
 
 

@@ -71,7 +71,9 @@ def regions(paper: Evidence) -> Iterator[Line]:
     if not paper.has("T5"):
         return
     columns = paper.tables["T5"].columns
-    rows = [[number_of(cell) for cell in paper.cells("T5", row)] for row in ("baseline", "GCN", "GCN+BR")]
+    rows: list[list[Any]] = [
+        [number_of(cell) for cell in paper.cells("T5", row)] for row in ("baseline", "GCN", "GCN+BR")
+    ]
     gcn, refined = ([a - b for a, b in zip(after, before, strict=True)] for before, after in itertools.pairwise(rows))
     names = ", ".join(columns)
     yield Line(f"Gain of GCN: {names}", paper.where("T5"), NOTHING, listed(gcn, sign=True), UNCHECKED)
@@ -104,20 +106,20 @@ def stages(paper: Evidence) -> Iterator[Line]:
                 f"{listed(gains, sign=True)}; in all {points(sum(gains, Fraction()), True)}", UNCHECKED, rising,
             )  # fmt: skip
     if paper.has("T5", "T7"):
-        gains = {"T5": paper.cell("T5/GCN+BR/overall") - paper.cell("T5/GCN/overall")} | {
+        refined = {"T5": paper.cell("T5/GCN+BR/overall") - paper.cell("T5/GCN/overall")} | {
             row: paper.cell(f"T7/{row}/GCN + BR") - paper.cell(f"T7/{row}/GCN")
             for row in ("Stage-1", "Stage-2", "Stage-3")
         }
         yield Line(
             "Gain of BR in mean IoU: Table 5, then Stage-1 to Stage-3", paper.where("T5", "T7"), NOTHING,
-            listed(gains.values(), sign=True), UNCHECKED,
+            listed(refined.values(), sign=True), UNCHECKED,
         )  # fmt: skip
-        gains = {
+        global_ = {
             row: paper.cell(f"T7/{row}/GCN") - paper.cell(f"T7/{row}/baseline")
             for row in ("Stage-1", "Stage-2", "Stage-3")
         }
         yield Line("Gain of GCN: Stage-1 to Stage-3", paper.where("T7"), NOTHING,
-                   listed(gains.values(), sign=True), UNCHECKED)  # fmt: skip
+                   listed(global_.values(), sign=True), UNCHECKED)  # fmt: skip
 
 
 def tests(paper: Evidence) -> Iterator[Line]:

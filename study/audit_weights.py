@@ -143,7 +143,8 @@ def head_cost(paper: Evidence) -> Iterator[Line]:
 
 
 def blocks(paper: Evidence) -> Iterator[Line]:
-    """Weights of an identity block: c m + 9 m m + m c; ResNet-GCN: 2 (c m' k + m' m' k) + m' c summed, 2 m' c joined."""
+    """Weights of an identity block: c m + 9 m m + m c; ResNet-GCN: 2 (c m' k + m' m' k) + m' c summed, 2 m' c
+    joined."""
     for level in ("res4", "res5"):
         (width, out), (k, narrow, outputs) = paper.whole(f"block_{level}"), paper.whole(f"gcn_{level}")
         plain = 2 * width * out + 9 * width**2

@@ -85,7 +85,7 @@ def look(job: Look) -> None:
             return
         settle(job.device)
         device = torch.device(job.device)
-        networks = {
+        networks: dict[str, receptive.Network] = {
             label: network_of(key, training, job.facts, job.origin, store, device)
             for label, (key, training) in job.trainings.items()
         }
@@ -95,7 +95,7 @@ def look(job: Look) -> None:
         background = 0 if job.facts["classes"][0] == "background" else None
         probe = receptive.Probe(**job.probe, colour=PAD_COLOUR, batch=PROBE_BATCH, stride=stride, background=background)
         images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Any] = {}
         for number, index in enumerate(_with_objects(labels, background, job.images)):
             arrays = receptive.figure3(networks, np.array(images[index]), np.array(labels[index]), probe)
             found |= {f"{number}/{name}": array for name, array in arrays.items()}
@@ -132,5 +132,10 @@ def _examine(job: Examination, run: Any, network: FromImages, source: Source) ->
             kept.append(prediction)
     write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=np.stack(found)))
     names = source.array("val-names.npy")
-    samples = {"images": images[shown], "labels": labels[shown], "names": names[shown], "predictions": np.stack(kept)}
+    samples: dict[str, Any] = {
+        "images": images[shown],
+        "labels": labels[shown],
+        "names": names[shown],
+        "predictions": np.stack(kept),
+    }
     write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))

@@ -79,8 +79,10 @@ def recipe(block: dict[str, Any], where: str) -> Recipe:
 
 
 def inference(block: dict[str, Any], where: str) -> Inference:
-    """``{scales: [0.75, 1], flip: true, crop: [64, 64], crops: [1, 4], crf: {...}}``: each is optional. ``optional: true``
-    beside a CRF is the tier's business: without the library its cells are left out instead of asked for."""
+    """``{scales: [0.75, 1], flip: true, crop: [64, 64], crops: [1, 4], crf: {...}}``: each is optional.
+
+    ``optional: true`` beside a CRF is the tier's business: without the library its cells are left out.
+    """
     checks.keys(block, where, set(), {field.name for field in fields(Inference)} | {"optional"})
     scales = block.get("scales", [1])
     checks.sequence(scales, f"{where}.scales")

@@ -16,7 +16,7 @@ from study.look import INK, RC, RED, WIDTH_IN
 
 INPUTS = ("original", "enlarged")
 DARK = 0.28  # what is left of the light outside the valid region
-PIXELS = (256, 512)  # a drawn bitmap is at least and at most about as wide
+PIXELS = (256, 320)  # drawn bitmaps are wider than half of the first and no wider than the second
 ABREAST = 4  # panels side by side
 WIDEST_IN, LABEL_IN, CAPTION_IN, TITLES_IN = 1.9, 0.22, 0.22, 0.47
 _OUTLINE: dict[str, Any] = {"color": "white", "linewidth": 0.8}
@@ -78,10 +78,12 @@ def _show(ax: Axes, bitmap: np.ndarray, found: dict[str, np.ndarray], **options:
     """A bitmap (H, W, ...) in the coordinates of its pixels, with the dot and the object's outline."""
     height, width = bitmap.shape[:2]
     least, most = PIXELS
-    # Viewers smooth enlarged bitmaps: enlarge here, by whole pixels. Large ones would only make the file large.
+    # Viewers smooth what they enlarge, so small bitmaps grow here, by whole pixels; large ones only make large files.
     times, step = max(1, least // width), -(-width // most)
-    drawn = bitmap[step // 2 :: step, step // 2 :: step].repeat(times, 0).repeat(times, 1)
-    ax.imshow(drawn, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="none", **options)
+    tall, wide = height // step, width // step
+    blocks = bitmap[: tall * step, : wide * step].reshape(tall, step, wide, step, *bitmap.shape[2:])
+    drawn = blocks.mean((1, 3)).astype(bitmap.dtype).repeat(times, 0).repeat(times, 1)
+    ax.imshow(drawn, extent=(-0.5, wide * step - 0.5, tall * step - 0.5, -0.5), interpolation="none", **options)
     ax.contour(found["mask"], [0.5], colors=_OUTLINE["color"], linewidths=_OUTLINE["linewidth"])
     row, column = found["pixel"]
     ax.plot(column, row, **_DOT)

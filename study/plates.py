@@ -15,12 +15,14 @@ from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, FIGURES
 from study.spec import dense, gcn, stack
 
 MAX_SAMPLES = 6
-HEADS = {"GCN": gcn(15), "1x1": dense(1), "kxk": dense(15), "stack of 3x3": stack(7)}  # Fig. 4
+HEADS = {"GCN": gcn(7), "1\u00d71": dense(1), "k\u00d7k": dense(7), "stack of 3\u00d73": stack(7)}  # Fig. 4
 
 
 def draw(folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """Draw what the results allow; the names of the figures, whose titles and captions are the template's."""
     frame, summary = figures.described(frame, plan), figures.described(summary, plan)
+    # Numbers without a head (errors of classifiers, printed scores of other methods) are in no plot.
+    frame, summary = (rows[rows["head"] != "classifier"] for rows in (frame, summary))
     look, drawn = figures.styles(plan), {}
     order = [name for name in ("miou_frequent", "miou") if name in plan["metrics"]]
     names = {name: "mean IoU" if len(order) == 1 else plan["metrics"][name] for name in order}

@@ -133,7 +133,7 @@ def _lines(cells: list[dict[str, Any] | None], found: dict[Any, Any], frequent: 
     if any(paper is not None for paper in papers):
         printed: list[dict[str, Any]] = [
             {"kind": "none"} if p is None else
-            {"kind": "whole", "main": f"{p:,.0f}"} if c["metric"] in COUNTED else
+            {"kind": "whole", "main": f"{p:,.0f}"} if c and c["metric"] in COUNTED else
             {"kind": "paper", "main": f"{p * 100:.1f}", "side": "", "partial": False}
             for c, p in zip(cells, papers, strict=True)
         ]  # fmt: skip

@@ -149,7 +149,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
 def _check(block: dict[str, Any], where: str) -> None:
     required = {field.name for field in fields(Tier)} - {"name"} - OPTIONAL | {"data", "controls", "network", "recipe"}
     checks.keys(block, where, required, OPTIONAL)
-    for key in ("data", "controls", *sorted(OPTIONAL - {"receptive"})):
+    for key in ("data", "controls", "network", "recipe", *sorted(OPTIONAL - {"receptive"})):
         checks.mapping(block.get(key, {}), f"{where}.{key}")
     for key in ("notes", "seeds", "tables", "extra"):
         checks.sequence(block[key], f"{where}.{key}")

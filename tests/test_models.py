@@ -21,7 +21,8 @@ from study.paper import TABLES
 from study.spec import HEADS, VOID, InputError, Network, Variant, dense, freeze, gcn, stack
 
 SMOKE = tier.load(tier.read(Path(__file__).parent.parent / "params.yaml"), "smoke")
-VARIANTS = {cell.variant.label: cell.variant for table in TABLES.values() for cell in table.cells}
+VARIANTS = {cell.variant.label: cell.variant for table in TABLES.values() for cell in table.cells
+            if cell.variant is not None}  # fmt: skip
 CHANNELS = {"res2": 8, "res3": 12, "res4": 16, "res5": 24}
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 LEVELS = tuple(CHANNELS)
@@ -45,8 +46,8 @@ def _features(size: int, strides: dict[str, int] | None = None) -> dict[str, tor
 def test_every_variant_of_every_table_trains(label: str) -> None:
     """One real step on the smoke tier's network: finite loss, and every weight of every head gets a gradient."""
     variant = VARIANTS[label]
-    model = build(variant, SMOKE.network, 7, seed=0)
-    state = start(model, SMOKE.recipe)
+    model = build(variant, SMOKE.main.network, 7, seed=0)
+    state = start(model, SMOKE.main.recipe)
     images, labels = torch.rand(2, 3, 32, 32) * 255, torch.randint(0, 7, (2, 32, 32))
     labels[:, :4] = VOID
     scores = model(images)
@@ -135,7 +136,7 @@ def test_heads_may_differ_by_level() -> None:
 def test_refinement_starts_as_the_identity(make) -> None:
     """With and without BR, a seed's networks give the same scores before training."""
     images = torch.rand(1, 3, 32, 32) * 255
-    plain, refined = (build(Variant(make(7), refine), SMOKE.network, 7, seed=3).eval() for refine in (False, True))
+    plain, refined = (build(Variant(make(7), refine), SMOKE.main.network, 7, seed=3).eval() for refine in (False, True))
     with torch.inference_mode():
         assert torch.equal(plain(images), refined(images))
     scores = torch.randn(1, 5, 6, 6)
@@ -162,19 +163,19 @@ def test_deconvolution_keeps_classes_apart() -> None:
 
 
 def test_all_variants_of_a_seed_start_from_the_same_backbone() -> None:
-    states = [build(v, SMOKE.network, 7, seed=1).backbone.state_dict() for v in VARIANTS.values()]
+    states = [build(v, SMOKE.main.network, 7, seed=1).backbone.state_dict() for v in VARIANTS.values()]
     assert all(torch.equal(state[name], states[0][name]) for state in states for name in states[0])
-    other = build(Variant(dense(1)), SMOKE.network, 7, seed=2).backbone.state_dict()
+    other = build(Variant(dense(1)), SMOKE.main.network, 7, seed=2).backbone.state_dict()
     assert not torch.equal(other["blocks.res2.conv.weight"], states[0]["blocks.res2.conv.weight"])
 
 
 def test_a_network_depends_on_variant_network_and_seed_alone() -> None:
     """Not on what was drawn before."""
-    first = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=1).state_dict()
+    first = build(Variant(gcn(7), refine=True), SMOKE.main.network, 7, seed=1).state_dict()
     torch.rand(100)
-    again = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=1).state_dict()
+    again = build(Variant(gcn(7), refine=True), SMOKE.main.network, 7, seed=1).state_dict()
     assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
-    other = build(Variant(gcn(7), refine=True), SMOKE.network, 7, seed=2).state_dict()
+    other = build(Variant(gcn(7), refine=True), SMOKE.main.network, 7, seed=2).state_dict()
     heads = [name for name in first if name.startswith("decoder.heads")]
     assert heads and not any(torch.equal(first[name], other[name]) for name in heads)
 
@@ -208,7 +209,7 @@ def test_all_heads_start_with_scores_of_the_same_size(head) -> None:
 
 
 def test_a_frozen_backbone_is_not_trained_and_features_are_the_input() -> None:
-    network = Network("shallow", ("res4",), SMOKE.network.options, frozen=True)
+    network = Network("shallow", ("res4",), SMOKE.main.network.options, frozen=True)
     model = build(Variant(gcn(3)), network, 7, seed=0)
     assert isinstance(model, Segmenter) and model.backbone is None
     assert all(name.startswith("decoder.") for name, _ in model.named_parameters())
@@ -276,7 +277,7 @@ def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(ours[n], v) for n, v in given.state_dict().items() if not n.startswith("fc."))
 
 
-RECIPE = dataclasses.replace(SMOKE.recipe, lr=0.5, steps=100, warmup=0.1)
+RECIPE = dataclasses.replace(SMOKE.main.recipe, lr=0.5, steps=100, warmup=0.1)
 
 
 @pytest.mark.parametrize(

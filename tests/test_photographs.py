@@ -54,6 +54,8 @@ def test_cached_features_are_standardised_over_the_training_split(voc, tmp_path)
     assert facts["splits"] == {"train": 5, "tune": 2, "val": 3}
     for level, shape in (("res4", (112, 4, 4)), ("res5", (320, 2, 2))):
         maps = np.load(folder / f"train-{level}.npy").astype(np.float64)
+        mean, scale = np.load(folder / f"moments-{level}.npy")[:, None, :, None, None]
+        maps = (maps - mean) * scale
         assert maps.shape == (5, *shape)
         np.testing.assert_allclose(maps.mean((0, 2, 3)), 0, atol=2e-3)
         np.testing.assert_allclose(maps.var((0, 2, 3)), 1, atol=5e-3)
@@ -84,7 +86,7 @@ def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_class
     project.params["tiers"]["voc_subset"], project.params["tier"] = block, "voc_subset"
     project.save()
     project.environment["STUDY_DATA_VOC_SUBSET"] = str(voc)
-    project.stages("data", "plan", "ablate", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
     folder = project.folder / "reports" / "voc_subset"
     facts = json.loads((folder / "data.json").read_text())["main"]
     assert facts["frequent"] == [0, 3]

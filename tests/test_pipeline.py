@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("data", "plan", "ablate", "evaluate", "report", "conclude")
+STAGES = ("data", "plan", "ablate", "examine", "evaluate", "report", "conclude")
 
 
 def scores(project) -> list[dict[str, str]]:
@@ -95,11 +95,11 @@ def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_
 
 
 def test_one_cell_can_be_forced_to_run_again(project):
-    project.stages("data", "plan", "ablate", "evaluate")
+    project.stages("data", "plan", "ablate", "examine", "evaluate")
     before, table = project.runs(), (project.reports / "scores.csv").read_bytes()
     said = project.run("python", "-m", "study", "forget", "T5/GCN/overall").stdout
     assert said == "forgotten: GCN k=15, seed 0\n"
-    project.stages("ablate", "evaluate")
+    project.stages("ablate", "examine", "evaluate")
     after = project.runs()
     assert sum(after[key] != before[key] for key in before) == 1
     assert (project.reports / "scores.csv").read_bytes() == table
@@ -138,13 +138,13 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     project.params["execution"]["engine"] = "inline"
     project.save()
     project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
-    project.stages("data", "plan", "ablate", "evaluate")
+    project.stages("data", "plan", "ablate", "examine", "evaluate")
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
 def test_choosing_a_tier_does_not_make_a_commit_dirty_but_an_edit_does(project):
     project.repository()
-    project.stages("data", "plan", "ablate", "evaluate")
+    project.stages("data", "plan", "ablate", "examine", "evaluate")
     provenance = project.reports / "provenance.json"
     assert json.loads(provenance.read_text())["dirty"] is False
     project.run("git", "commit", "-qam", "x", "--allow-empty")

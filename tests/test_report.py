@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import typst
 
-from study import figures, paper, report, results
-from study.spec import Cell, Conv, Head, Table, Variant, dense, gcn
+from study import anatomy, figures, paper, report, results
+from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn
 
 TIER = {
     "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
@@ -22,6 +22,13 @@ TIER = {
     "data": {"name": "fake", "root": "/home/someone/data", "size": 64}, "frequent": None,
 }  # fmt: skip
 STEPS = 120
+NETWORK = Network("shallow", ("res3", "res4"), freeze({"widths": [8, 16, 16], "strides": [2, 4, 4]}))
+ANATOMY = {
+    name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
+    for name, k in (("paper", 15), ("paper_local", 1), ("tier", 15))
+} | {"blocks": anatomy.blocks()}  # fmt: skip
+AUDITED = {"group": "Parameters", "what": "Weights of GCN k = 3", "where": "Table 2", "printed": "260K",
+           "recomputed": "260,694", "verdict": "differs", "note": "truncated"}  # fmt: skip
 
 
 def _key(label: str, data: str, seed: int) -> str:
@@ -29,8 +36,8 @@ def _key(label: str, data: str, seed: int) -> str:
 
 
 def _listing(name: str, data: str, variants: list[Variant]) -> Table:
-    cells = tuple(Cell(name, "score", v.label, v, "miou", None) for v in variants)
-    return Table(name, f"Listing {name}", None, ("score",), tuple(v.label for v in variants), cells, "", data)
+    cells = tuple(Cell(name, "score", v.label, v, "miou", None, data or "main") for v in variants)
+    return Table(name, f"Listing {name}", None, ("score",), tuple(v.label for v in variants), cells)
 
 
 def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[int] | None = None) -> dict[str, Any]:
@@ -40,9 +47,8 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
     facts = {"name": "fake", "classes": names, "splits": {"train": 2000, "tune": 200, "val": 500},
              "fingerprint": "f" * 64, "frequent": frequent}  # fmt: skip
     for table in tables:
-        data = table.data or "main"
         for cell in table.cells:
-            head = cell.variant.head
+            data, head = cell.setting, cell.variant.head
             labels = {
                 "label": cell.variant.label, "head": head.family, "kernel_size": head.kernel_size,
                 "refine": cell.variant.refine, "width": None if head.width is None else float(head.width),
@@ -53,6 +59,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
             cells.append(
                 {"address": cell.address, "table": cell.table, "row": cell.row, "column": cell.column}
                 | {"metric": cell.metric, "paper": cell.paper, "data": data, "runs": runs}
+                | {"inference": "", "not_applicable": None}
                 | {"parameters": None if cell.trained else head.parameters(2048, 21)} | labels
             )  # fmt: skip
     metrics = {"miou": "mean IoU, all present classes", "pixel_accuracy": "pixel accuracy"}
@@ -60,9 +67,11 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
     return {
         "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
-                    "note": t.note, "data": t.data or "main"} for t in tables],
-        "cells": cells, "trainings": trainings, "metrics": metrics,
-        "data": {"main": facts} | {t.data: facts | {"name": f"fake {t.data}"} for t in tables if t.data},
+                    "note": t.note, "data": t.cells[0].setting} for t in tables],
+        "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
+        "data": {"main": facts | {"role": "main", "after": None}}
+        | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}
+           for name in {cell["data"] for cell in cells} - {"main"}},
     }  # fmt: skip
 
 
@@ -101,6 +110,9 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
             fake_run(folder / "results" / key, training, len(plan["data"]["main"]["classes"]))
     (folder / "results").mkdir(exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "examined").mkdir()
+    (folder / "examined" / "anatomy.json").write_text(json.dumps(ANATOMY))
+    (folder / "audit.json").write_text(json.dumps([AUDITED]))
     results.frame(plan, folder / "results").to_csv(folder / "scores.csv", index=False)
     runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
     for key in set(runs) - set(failed):
@@ -111,6 +123,7 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
         "hardware": {"cpu": "Fake CPU", "cores": 2, "memory_gb": 7.7, "device": "cpu"}, "workers": 2, "engine": "ray",
         "seconds": {"train": 3000.0, "evaluate": 120.0, "wall": 1800.0}, "data": {}, "runs": runs,
         "trainings": {"planned": planned, "executed": 3, "done": planned - len(failed), "failed": len(failed)},
+        "evaluations": {"planned": 0, "done": 0, "failed": 0},
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
@@ -147,13 +160,13 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
 
 def test_every_figure_is_there_and_is_vector(full: Path) -> None:
     found = {path.stem for path in (full / "figures").glob("*.svg")}
-    drawn = {"kernel_size", "parameters", "boundary", "control", "qualitative"}
+    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network"}
     assert found == drawn | {"curves_main", "curves_texture"}
     # Only the samples are bitmaps; text is outlines, so that no reader needs our fonts.
     for path in (full / "figures").glob("*.svg"):
         text = path.read_text(encoding="utf-8")
         assert "<text" not in text
-        assert ("<image" in text) == (path.stem == "qualitative")
+        assert ("<image" in text) == (path.stem == "F6")
 
 
 def test_a_hole_is_marked_with_its_reason_and_its_retry(full: Path) -> None:

@@ -29,8 +29,10 @@ def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> Job:
     params["tiers"]["smoke"]["recipe"]["steps"] = steps
     smoke = tier.load(params, "smoke")
     store = Store(root)
-    facts = prepare(smoke.data, None, store.cache, smoke.band_px)
-    training = Training(Variant(gcn(5), refine=True), smoke.data, smoke.network, smoke.recipe, 0, smoke.band_px)
+    facts = prepare(smoke.main.data, None, store.cache, smoke.band_px)
+    training = Training(
+        Variant(gcn(5), refine=True), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px
+    )
     return Job(key, training, {"label": "GCN k=5 + BR"}, facts, store.root, "cpu", checkpoint_s, smoke.samples)
 
 
