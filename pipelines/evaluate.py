@@ -24,7 +24,7 @@ def main() -> None:
     folder = stage.folder(chosen.name)
     plan, collected = stage.read_json(folder / "plan.json"), folder / "results"
     anatomy = stage.read_json(folder / "examined" / "anatomy.json")
-    frame = results.frame(plan, collected, folder / "examined", computed=_counted(anatomy["table11"]))
+    frame = results.frame(plan, collected, folder / "examined", computed=audit.counts(anatomy))
     frame.to_csv(folder / "scores.csv", index=False)
     summary = results.summary(frame)
     write_json(folder / "audit.json", audit.rows(TABLES, anatomy))
@@ -41,16 +41,6 @@ def main() -> None:
     points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
     points.to_csv(folder / "plots" / "learning_curves.csv", index=False)
     write_json(folder / "provenance.json", _provenance(plan, collected, folder / "examined"))
-
-
-def _counted(table11: dict[str, Any]) -> dict[str, float]:
-    """Table 11 by address, of both networks as the code builds them (concatenated branches, D40)."""
-    found: dict[str, float] = {}
-    for column, name in (("ResNet50", "ResNet50"), ("ResNet50-GCN", "ResNet50-GCN concat")):
-        values = table11[name]["sides"]
-        values |= {"MFlops (conv)": table11[name]["macs"] / 1e6, "parameters": table11[name]["parameters"]}
-        found |= {f"T11/{row}/{column}": value for row, value in values.items()}
-    return found
 
 
 def _metrics(summary: pd.DataFrame) -> dict[str, Any]:

@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "Map sizes": (
         audit_maps.figure2, audit_maps.as_built, audit_maps.table11, audit_maps.last_maps, audit_maps.crops,
     ),
-    "Receptive fields": (audit_maps.connected, audit_maps.stacks, audit_maps.levels, audit_maps.band),
+    "Receptive fields": (audit_maps.connected, audit_weights.reach, audit_maps.levels, audit_maps.band),
     "Data": (audit_maps.voc, audit_maps.cityscapes, audit_maps.recipe),
     "Sums and differences": (
         audit_scores.shared, audit_scores.kernel_sizes, audit_scores.regions, audit_scores.backbones,

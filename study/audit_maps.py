@@ -159,18 +159,6 @@ def connected(paper: Evidence) -> Iterator[Line]:
     )  # fmt: skip
 
 
-def stacks(paper: Evidence) -> Iterator[Line]:
-    """A chain of convolutions reaches 1 + the sum of (kernel - 1) cells."""
-    for row in ("GCN", "stack"):
-        cells = [cell for cell in paper.cells("T3", row) if cell.variant]
-        told = [int(cell.column) for cell in cells]
-        found = [_reach(cell.variant.head) for cell in cells if cell.variant]
-        if told:
-            yield Line(
-                f"Equivalent kernel sizes of {row}", paper.where("T3"), _sides(told), _sides(found), equal(told, found)
-            )
-
-
 def levels(paper: Evidence) -> Iterator[Line]:
     """Theoretical receptive fields as built, and with a GCN behind: (k - 1) more strides."""
     (side,), (k, _) = paper.whole("input"), paper.whole("global")
@@ -248,11 +236,6 @@ def _heads(paper: Evidence) -> list[Head]:
 
 def _kernels(head: Head) -> set[int]:
     return {head.kernel_size} | {side for chain in head.chains for conv in chain for side in conv.kernel}
-
-
-def _reach(head: Head) -> int:
-    """Side of the window that a head sees, the larger of its height and width."""
-    return max(1 + sum(conv.kernel[axis] - 1 for conv in chain) for chain in head.chains for axis in (0, 1))
 
 
 def _share(k: int, side: int) -> Fraction:

@@ -1,4 +1,4 @@
-"""The audit's part on weights and multiply-adds: Tables 2, 4 and 11, Fig. 2 and 5, and the claimed cost of a GCN.
+"""The audit's part on weights, reach and multiply-adds: Tables 2, 3, 4 and 11, Fig. 2 and 5, and what a GCN costs.
 
 Each docstring has the formula. Multiply-adds count convolutions only, as Table 11 does.
 """
@@ -34,20 +34,26 @@ def weights(paper: Evidence) -> Iterator[Line]:
     exact = {cell: head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES) for cell, head in _counted(paper)}
     for cell, count in exact.items():
         verdict = to_unit(value(cell), count, KILO)
-        name = cell.variant.label if cell.variant else ""
+        head = cell.variant.head if cell.variant else dense(1)
+        width = f", m = {cell.column}" if head.width is not None else ""
         yield Line(
-            f"Weights of {name}" + (f" (column m = {cell.column})" if cell.table == "T4" else ""),
-            paper.where(cell.table), f"{value(cell) / KILO}K", f"{count:,}", verdict,
+            f"Weights of {head.family} k={head.kernel_size}{width}", paper.where(cell.table),
+            f"{value(cell) / KILO}K", f"{count:,}", verdict,
             f"rounds to {(count + KILO // 2) // KILO}K" if verdict == TRUNCATED else "",
         )  # fmt: skip
     if not exact:
         return
-    total, where = len(exact), paper.where("T2", "T4")
-    up = sum(to_unit(value(cell), count, KILO) == AGREES for cell, count in exact.items())
-    down = sum(value(cell) == count // KILO * KILO for cell, count in exact.items())
+    total, where = len(exact), paper.where(*dict.fromkeys(cell.table for cell in exact))
+    cut = [cell for cell, count in exact.items() if to_unit(value(cell), count, KILO) != AGREES]
+    rounded = [cell for cell, count in exact.items() if value(cell) != count // KILO * KILO]
+    kept = "; ".join(
+        f"{', '.join(f'{value(cell) / KILO}K' for cell in cells)} {name}" for name, cells in
+        (("not by rounding", cut), ("not by cutting off", rounded)) if cells
+    )  # fmt: skip
     yield Line(
         "One rule, rounding or cutting off, gives all counts", where, f"{total} counts",
-        f"rounding gives {up}, cutting off {down}", equal(total, max(up, down)),
+        f"rounding gives {total - len(cut)}, cutting off {total - len(rounded)}",
+        equal(0, min(len(cut), len(rounded))), kept,
     )  # fmt: skip
 
     def fitting(channels: int, biased: bool) -> int:
@@ -111,6 +117,22 @@ def totals(paper: Evidence) -> Iterator[Line]:
     yield Line(f"Weights of {blocks} BR", paper.where("refinement"), NOTHING, f"{exact:,}", UNCHECKED, note)
 
 
+def reach(paper: Evidence) -> Iterator[Line]:
+    """Table 3's equivalent kernel sizes: a chain of convolutions reaches 1 + the sum of (kernel - 1) cells."""
+    for row in ("GCN", "stack"):
+        found = {cell.column: _reach(cell.variant.head) for cell in paper.cells("T3", row) if cell.variant}
+        if found:
+            yield Line(
+                f"Equivalent kernel sizes, {row}", paper.where("T3"), ", ".join(found),
+                ", ".join(map(str, found.values())), equal([int(column) for column in found], list(found.values())),
+            )  # fmt: skip
+
+
+def _reach(head: Head) -> int:
+    """Side of the window that a head sees, the larger of its height and width."""
+    return max(1 + sum(conv.kernel[axis] - 1 for conv in chain) for chain in head.chains for axis in (0, 1))
+
+
 def cost(paper: Evidence) -> Iterator[Line]:
     """GCN against kxk: 2 (c m k + m m k) / (c m k k) = 2 (1 + m / c) / k for c channels and m classes; the same for
     weights and, map by map, for multiply-adds."""
@@ -144,7 +166,15 @@ def head_cost(paper: Evidence) -> Iterator[Line]:
 
 def blocks(paper: Evidence) -> Iterator[Line]:
     """Weights of an identity block: c m + 9 m m + m c; ResNet-GCN: 2 (c m' k + m' m' k) + m' c summed, 2 m' c
-    joined."""
+    concatenated. And the depth in the network's name."""
+    name = paper.tables["T11"].columns[0] if paper.has("T11") else ""
+    if name:
+        layers, repeats = int(name.removeprefix("ResNet")), paper.whole("bottlenecks")
+        yield Line(
+            f"Layers of {name}: first convolution, three a block, classifier", paper.where("bottlenecks"), str(layers),
+            f"1 + 3 ({' + '.join(map(str, repeats))}) + 1 = {3 * sum(repeats) + 2}",
+            equal(layers, 3 * sum(repeats) + 2),
+        )  # fmt: skip
     for level in ("res4", "res5"):
         (width, out), (k, narrow, outputs) = paper.whole(f"block_{level}"), paper.whole(f"gcn_{level}")
         plain = 2 * width * out + 9 * width**2
@@ -165,7 +195,7 @@ def table11(paper: Evidence) -> Iterator[Line]:
     address = "T11/MFlops (conv)/"
     fits: dict[bool, dict[str, list[str]]] = {}
     for name, network in readings.items() if paper.has("T11") else ():
-        column = next(c for c in sorted(BUILT, key=len, reverse=True) if name.startswith(c))
+        column = name.split(",")[0].split()[0]
         told, exact = paper.cell(address + column), Fraction(network["macs"], 10**6)
         first = name.endswith("stride first")
         verdict = to_unit(told, exact, MFLOPS_UNIT)
@@ -176,15 +206,17 @@ def table11(paper: Evidence) -> Iterator[Line]:
             f"{network['parameters']:,} weights with the 1000-class layer",
         )  # fmt: skip
     if fits:
-        both = [f for columns in fits.values() if all(columns.values()) for f in columns.values()]
+        both = sum(all(columns.values()) for columns in fits.values())
         yield Line(
             "MFlops of both networks, one reading for each", paper.where("T11"),
             ", ".join(str(paper.cell(address + column)) for column in BUILT),
-            f"{len(both)} arrangements of strides give both", equal(True, bool(both)),
+            f"{both} of {len(fits)} places of the stride give both", equal(True, both > 0),
+            "each taken as printed to the hundred",
         )  # fmt: skip
 
 
 def whole(paper: Evidence) -> Iterator[Line]:
+    """Multiply-adds of the paper's network as it is built."""
     parts, side = paper.fact("paper", "macs"), paper.fact("paper", "input")
     if parts and side:
         yield Line(

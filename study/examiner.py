@@ -86,7 +86,7 @@ def look(job: Look) -> None:
         settle(job.device)
         device = torch.device(job.device)
         networks: dict[str, receptive.Network] = {
-            label: network_of(key, training, job.facts, job.origin, store, device)
+            label: _on(device, network_of(key, training, job.facts, job.origin, store, device))
             for label, (key, training) in job.trainings.items()
         }
         _, first = next(iter(job.trainings.values()))
@@ -101,6 +101,10 @@ def look(job: Look) -> None:
             found |= {f"{number}/{name}": array for name, array in arrays.items()}
         write(run.path("receptive.npz"), lambda file: np.savez_compressed(file, **found))
         run.finish()
+
+
+def _on(device: torch.device, network: FromImages) -> receptive.Network:
+    return lambda images: network(images.to(device))
 
 
 def _with_objects(labels: np.ndarray, background: int | None, number: int) -> list[int]:

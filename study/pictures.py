@@ -84,7 +84,8 @@ def _show(ax: Axes, bitmap: np.ndarray, found: dict[str, np.ndarray], **options:
     blocks = bitmap[: tall * step, : wide * step].reshape(tall, step, wide, step, *bitmap.shape[2:])
     drawn = blocks.mean((1, 3)).astype(bitmap.dtype).repeat(times, 0).repeat(times, 1)
     ax.imshow(drawn, extent=(-0.5, wide * step - 0.5, tall * step - 0.5, -0.5), interpolation="none", **options)
-    ax.contour(found["mask"], [0.5], colors=_OUTLINE["color"], linewidths=_OUTLINE["linewidth"])
+    if not found["mask"].all():  # an object that fills the image has no outline
+        ax.contour(found["mask"], [0.5], colors=_OUTLINE["color"], linewidths=_OUTLINE["linewidth"])
     row, column = found["pixel"]
     ax.plot(column, row, **_DOT)
     ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

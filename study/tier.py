@@ -54,7 +54,7 @@ class Setting:
 @dataclass(frozen=True)
 class Receptive:
     """How valid receptive fields are measured (Fig. 3; D47): lengths in px of the original input, ``enlarge`` times
-    that of the enlarged one, the ``share`` of the greatest change that counts, the ``mass`` of the gradient."""
+    that of the enlarged one, the ``share`` of all change that is lit, the ``mass`` of the gradient in its square."""
 
     occluder_px: int
     stride_px: int
@@ -230,6 +230,8 @@ def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:
     checks.number(block["enlarge"], 0, None, f"{where}.enlarge")
     for key in ("share", "mass"):
         checks.number(block[key], 0, 1, f"{where}.{key}")
+    if block["occluder_px"] % 2 == 0:
+        raise InputError(f"{where}.occluder_px must be odd (it has a middle), got {block['occluder_px']}; add 1")
     return Receptive(**block)
 
 
