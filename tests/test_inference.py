@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ from study.spec import Crf, Inference, InputError, Network, Variant, freeze, gcn
 
 CPU = torch.device("cpu")
 CRF = Crf(10, 1, 2, 10, 10, 3)
+needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="the extra `make crf` is not installed")
 CITYSCAPES = Inference(crop=(1024, 1024), crops=(1, 4))
 MULTI = Inference(scales=(0.75, 1.0, 1.25), flip=True)
 
@@ -265,7 +267,7 @@ def test_what_cannot_be_asked_for_is_told_before_compute_is_spent(inference, siz
     [
         (Inference(), (512, 512), 32),
         (CITYSCAPES, (1024, 2048), 32),
-        (replace(MULTI, crop=(384, 256), crops=(1, 4), crf=CRF), (384, 480), 32),
+        pytest.param(replace(MULTI, crop=(384, 256), crops=(1, 4), crf=CRF), (384, 480), 32, marks=needs_crf),
         (Inference(scales=(0.5,)), (64, 64), 32),
         (Inference(scales=(0.75,)), (100, 100), 32),  # rounded to whole cells
         (Inference(crop=(64, 64), crops=(2, 2)), (100, 90), 32),  # the image itself is never an input
@@ -312,6 +314,7 @@ def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works
     assert "pydensecrf2" in checked and "install it with `make crf`" in checked
 
 
+@needs_crf
 def test_the_library_is_not_loaded_before_a_crf_is_asked_for():
     script = (
         "import sys, study.inference as i; from study.spec import Crf, Inference\n"
@@ -347,6 +350,7 @@ def near(labels: np.ndarray) -> np.ndarray:
     return ndimage.binary_dilation(labels, iterations=2) & ~inside
 
 
+@needs_crf
 def test_a_crf_moves_a_noisy_boundary_to_the_edge_in_the_image():
     labels, image, before = scene()
     after = refine(before, image, CRF)
@@ -357,6 +361,7 @@ def test_a_crf_moves_a_noisy_boundary_to_the_edge_in_the_image():
     assert wrong(after, labels) < 0.01
 
 
+@needs_crf
 def test_a_crf_without_an_edge_in_the_image_cannot_find_the_boundary():
     """The same probabilities over a flat image: what moved the boundary was the image."""
     labels, image, before = scene()
@@ -365,6 +370,7 @@ def test_a_crf_without_an_edge_in_the_image_cannot_find_the_boundary():
     assert (without != labels)[band].mean() > 5 * (with_edge != labels)[band].mean() + 0.02
 
 
+@needs_crf
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 21])
 def test_refined_probabilities_are_probabilities_and_the_same_each_time(classes):
     _, image, before = scene(24, max(classes, 2))
@@ -377,6 +383,7 @@ def test_refined_probabilities_are_probabilities_and_the_same_each_time(classes)
     np.testing.assert_array_equal(before, kept)
 
 
+@needs_crf
 def test_certain_pixels_give_no_infinite_potentials():
     labels, image, _ = scene(24)
     certain = (np.arange(2)[:, None, None] == labels).astype(np.float32)
@@ -385,6 +392,7 @@ def test_certain_pixels_give_no_infinite_potentials():
     np.testing.assert_array_equal(after.argmax(0), labels)
 
 
+@needs_crf
 def test_rows_and_columns_are_not_mixed_up():
     """A wide image, given as it lies on the disk (read-only) or as a view with its axes in another order."""
     labels, image, before = scene()
@@ -398,6 +406,7 @@ def test_rows_and_columns_are_not_mixed_up():
     np.testing.assert_array_equal(refine(before, image, CRF), after)
 
 
+@needs_crf
 def test_predict_refines_each_image_by_itself_after_all_passes_are_averaged():
     """By a network that knows red from green on cells of 8 px: the CRF brings the edge, each image its own."""
     labels, image, _ = scene()

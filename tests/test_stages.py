@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_
     found = rows(staged)
     assert {found[f"T5/{row}/overall", "miou"]["status"] for row in ("baseline", "GCN", "GCN+BR")} == {"done"}
     trained = [row for (address, metric), row in found.items() if address.startswith("T7/") and metric == "miou"]
-    assert len(trained) == 11 and {row["status"] for row in trained} == {"failed"}
+    assert len(trained) == 11 and {row["status"] for row in trained} <= {"failed", "not applicable"}
     told = {}
     for stage in (1, 2, 3):
         key = run_of(staged, f"T7 Stage-{stage}", "GCN k=15")
@@ -61,13 +62,14 @@ def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {}
     staged.save()
     staged.stages("data", "plan", "ablate", "examine", "evaluate", "report", "conclude")
-    assert {row["status"] for row in rows(staged).values()} == {"done"}
+    built = find_spec("pydensecrf") is not None  # else the cell says that it is not applicable
+    assert {row["status"] for row in rows(staged).values()} == {"done"} | (set() if built else {"not applicable"})
     assert before.items() <= staged.runs().items(), "what was done before is not trained again"
     plan = plan_of(staged)
     assert len([key for key, training in plan["trainings"].items() if training["after"]]) == 6
     # An evaluation is of its training: no run of its own has weights.
     assert all(not (staged.folder / "runs" / key / "weights.pt").exists() for key in plan["evaluations"])
-    assert len(plan["evaluations"]) == 2
+    assert len(plan["evaluations"]) == 1 + built
 
 
 @pytest.mark.slow
