@@ -80,7 +80,7 @@ def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path)
 @pytest.mark.slow
 def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_classes(project, voc):
     block = tier.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
-    block |= {"tables": ["T5"], "seeds": [0], "samples": 2, "frequent": {"min_images": 3, "min_pixels": 0.1}}
+    block |= {"tables": ["T5", "T7"], "seeds": [0], "samples": 2, "frequent": {"min_images": 3, "min_pixels": 0.1}}
     block["data"] |= {"tune": 2, "pad": [64, 64]}
     block["recipe"] |= {"steps": 3, "batch": 2, "validations": 1}
     project.params["tiers"]["voc_subset"], project.params["tier"] = block, "voc_subset"
@@ -88,6 +88,11 @@ def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_class
     project.environment["STUDY_DATA_VOC_SUBSET"] = str(voc)
     project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
     folder = project.folder / "reports" / "voc_subset"
+    plan = json.loads((folder / "plan.json").read_text())
+    staged = [t for t in plan["trainings"].values() if t["after"]]
+    # Stage-2 is Table 5's own training; Stage-3 starts from it, and its evaluations run the backbone on scaled images.
+    assert len(plan["trainings"]) == 6 and {t["data"] for t in staged} == {"T7 Stage-3"}
+    assert all((folder / "examined" / key / "counts.npz").is_file() for key in plan["evaluations"])
     facts = json.loads((folder / "data.json").read_text())["main"]
     assert facts["frequent"] == [0, 3]
     with (folder / "scores.csv").open() as file:
