@@ -18,6 +18,7 @@ SCENES = {
     "cue": "shape", "size": 32, "panels": 1, "train": 40, "tune": 3, "val": 4, "lines": 2, "noise": 5,
     "mislabelled": 0, "coarse_share": 0, "coarse_px": 0,
 }  # fmt: skip
+UNUSED = Path("no-cache")  # of data sets that convert nothing
 STAGES = [
     {"train": 90},
     {"mislabelled": 1},
@@ -28,7 +29,7 @@ STAGES = [
 
 
 def scenes(**changes: Any) -> DataSet:
-    return open_data(Data("shapes", freeze(SCENES | changes)), None)
+    return open_data(Data("shapes", freeze(SCENES | changes)), None, UNUSED)
 
 
 def everything(source: DataSet, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +225,7 @@ def test_wrong_options_of_scenes_are_told(change: dict[str, Any], rule: str, got
 def test_a_missing_option_of_scenes_is_told(missing: str) -> None:
     options = {key: value for key, value in SCENES.items() if key != missing}
     with pytest.raises(InputError, match=f"add '{missing}' in params.yaml"):
-        open_data(Data("shapes", freeze(options)), None)
+        open_data(Data("shapes", freeze(options)), None, UNUSED)
 
 
 class Wrong:
@@ -251,7 +252,7 @@ def test_a_class_of_an_image_that_is_not_there_is_told(
 ) -> None:
     from study.data import shapes
 
-    monkeypatch.setattr(shapes, "open", lambda options, root: Wrong(label))
+    monkeypatch.setattr(shapes, "open", lambda options, root, cache: Wrong(label))
     with pytest.raises(InputError, match=f"the class of an image must be 0 to 1, got {label} for tune-0; correct"):
         prepare(Data("shapes", freeze(SCENES)), None, tmp_path, 1)
     assert not list(tmp_path.iterdir())
@@ -294,7 +295,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def opened(voc: Path, train: Any, tune: Any = 9) -> DataSet:
-    return open_data(Data("voc", freeze({"train": train, "tune": tune, "pad": [12, 16]})), voc)
+    return open_data(Data("voc", freeze({"train": train, "tune": tune, "pad": [12, 16]})), voc, UNUSED)
 
 
 def names(source: DataSet, split: str) -> list[str]:
@@ -334,7 +335,9 @@ def test_voc_takes_the_larger_list_by_itself_and_the_official_one_where_it_is_al
 
 @pytest.mark.parametrize("train", ["trainval", None, True])
 def test_a_voc_list_that_is_not_known_is_told(voc: Path, train: Any) -> None:
-    with pytest.raises(InputError, match=f"train of voc must be one of auto, train, train_aug, got {train!r}; rename"):
+    with pytest.raises(
+        InputError, match=f"train of voc must be one of auto, train, train_aug, sbd, got {train!r}; rename"
+    ):
         opened(voc, train)
 
 
@@ -367,7 +370,7 @@ def camvid(tmp_path: Path) -> Path:
 
 def streets(camvid: Path, share: Any, margin_px: Any) -> DataSet:
     options = {"tune": 4, "pad": [12, 16], "coarse_share": share, "coarse_px": margin_px}
-    return open_data(Data("camvid", freeze(options)), camvid)
+    return open_data(Data("camvid", freeze(options)), camvid, UNUSED)
 
 
 def test_a_share_of_the_street_scenes_is_annotated_coarsely_and_only_in_training(camvid: Path) -> None:

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path | None, **changes: Any):
-    return open_data(data(**changes), root)
+    return open_data(data(**changes), root, Path("no-cache"))
 
 
 def data(**changes: Any) -> Data:

@@ -2,10 +2,16 @@
 
 A data set has ``classes``, ``splits`` (name -> number of images), ``size`` (height, width) to which every image is
 padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 = void), ``name(split, i)`` and
-``files()``. Its splits are ``train``, ``tune`` (never trained on: curves and choices) and ``val`` (measured once).
+``files()``; several threads at once may call ``read``. Its splits are ``train``, ``tune`` (never trained on: curves and
+choices) and ``val`` (measured once).
 
-It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels. And it may
-have ``sizes`` (split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet.
+It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
+(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet; and ``listed``
+{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...).
+
+Beside ``open`` a module may have ``OPTIONAL`` options, ``archives(options)``: what must lie below its root and where it
+is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
+``tests(options, root)``: (name, path) of images whose masks nobody but a benchmark's server has.
 """
 
 from __future__ import annotations
@@ -14,7 +20,9 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +33,8 @@ from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, write_json
 
+Tick = Callable[[int, int], None]
+READERS = 8  # at most: decoding leaves Python's lock alone, so threads are enough
 PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtraction (D13)
 
 
@@ -42,15 +52,28 @@ class DataSet(Protocol):
     def files(self) -> list[Path]: ...
 
 
-def open_data(data: Data, root: Path | None) -> DataSet:
-    """The data set, its listing checked. Raises InputError for wrong options, a missing folder, missing files."""
+def module_of(data: Data) -> tuple[Any, dict[str, Any]]:
+    """The module of a data set and its options. Raises InputError for options that it does not have or that lack."""
     module, options = importlib.import_module(f"study.data.{data.name}"), dict(data.options)
-    if wrong := sorted(module.OPTIONS ^ options.keys()):
+    optional: set[str] = getattr(module, "OPTIONAL", set())
+    if wrong := sorted(module.OPTIONS - options.keys() | options.keys() - module.OPTIONS - optional):
         raise InputError(
-            f"data {data.name} must have the options {sorted(module.OPTIONS)}, got {sorted(options)}; "
+            f"data {data.name} must have the options {sorted(module.OPTIONS)}"
+            f"{f' and may have {sorted(optional)}' if optional else ''}, got {sorted(options)}; "
             f"{'add' if wrong[0] in module.OPTIONS else 'remove'} {wrong[0]!r} in params.yaml"
         )
-    return module.open(options, root)
+    return module, options
+
+
+def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda done, all_: None) -> DataSet:
+    """The data set, its listing checked; ``cache`` is where annotations are converted to, if its module does that.
+
+    Raises InputError for wrong options, a missing folder, missing files.
+    """
+    module, options = module_of(data)
+    if hasattr(module, "convert"):
+        module.convert(options, root, cache, tick)
+    return module.open(options, root, cache)
 
 
 def check_coarse(options: dict[str, Any], name: str) -> None:
@@ -64,8 +87,13 @@ def check_coarse(options: dict[str, Any], name: str) -> None:
         )
 
 
-def folder_of(cache: Path, fingerprint: str) -> Path:
-    return cache / fingerprint[:16]
+def training_size(source: DataSet) -> tuple[int, int]:
+    """(height, width) that training images are padded to."""
+    return getattr(source, "sizes", {}).get("train", source.size)
+
+
+def folder_of(cache: Path, fingerprint: str, streamed: bool = False) -> Path:
+    return cache / (fingerprint[:16] + "-streamed" * streamed)
 
 
 def intact(folder: Path) -> bool:
@@ -83,24 +111,30 @@ def band_name(split: str, band_px: int) -> str:
 
 
 def prepare(
-    data: Data, root: Path | None, cache: Path, band_px: int, tick: Callable[[int, int], None] = lambda done, all_: None
+    data: Data,
+    root: Path | None,
+    cache: Path,
+    band_px: int,
+    tick: Tick = lambda done, all_: None,
+    stream: bool = False,
 ) -> dict[str, Any]:
     """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
 
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
-    images_with and pixels (per class, of the training split; for classes of images, both count images). Unchanged
-    sources that were read before are not read again. ``tick(done, all)`` is called after each image. Cached are of each
-    split ``images`` uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images;
-    of val's labels also the boundary band.
+    images_with and pixels (per class, of the training split; for classes of images, both count images), listed (see
+    above), streamed. Unchanged sources that were read before are not read again. ``tick(done, all)`` is called after
+    each image. Cached are of each split ``images`` uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or
+    int64 (n,) for classes of images; of val's labels also the boundary band. With ``stream`` the training split's
+    images and labels are checked, but not cached: a training reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, or a label that is no class.
     """
-    source = open_data(data, root)
+    source = open_data(data, root, cache, tick)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
     reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"))
-    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px])[:16]}.json"
+    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream])[:16]}.json"
     try:
         facts = json.loads(stamp.read_text())
-        if intact(folder_of(cache, facts["fingerprint"])):
+        if intact(folder_of(cache, facts["fingerprint"], stream)):
             return facts
     except (OSError, ValueError):
         pass
@@ -108,8 +142,8 @@ def prepare(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        facts = {"name": data.name} | _read_all(source, temporary, band_px, tick)
-        folder = folder_of(cache, facts["fingerprint"])
+        facts = {"name": data.name, "streamed": stream} | _read_all(source, temporary, band_px, tick, stream)
+        folder = folder_of(cache, facts["fingerprint"], stream)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     finally:
@@ -120,7 +154,7 @@ def prepare(
     return facts
 
 
-def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, int], None]) -> dict[str, Any]:
+def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
     import hashlib
 
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
@@ -132,21 +166,19 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
             raise InputError(
                 f"split {split} must have at least one image, got none; name more images or a smaller tune"
             )
-        size = sizes.get(split, source.size)
-        images = allocate(folder / f"{split}-images.npy", np.uint8, (number, *size, 3))
-        images[:] = PAD_COLOUR
-        labels, band = _allocate_labels(folder, split, (number, *size), band_px, task)
+        size, kept = sizes.get(split, source.size), not (stream and split == "train")
+        images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
         names = []
-        for i in range(number):
-            image, label = source.read(split, i)
+        for i, (image, label) in enumerate(_ahead(source, split, number)):
             mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
             names.append(source.name(split, i))
             _check(image, mask, names[-1], size, classes, task)
             seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + image.tobytes() + mask.tobytes())
             height, width, _ = image.shape
             place = (i, slice(height), slice(width))
-            images[place] = image
-            labels[place[: labels.ndim]] = mask
+            if images is not None and labels is not None:
+                images[place] = image
+                labels[place[: labels.ndim]] = mask
             if band is not None:
                 band[place] = boundary_band(mask, band_px)
             if split == "train":
@@ -165,19 +197,53 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Callable[[int, 
         "fingerprint": seen.hexdigest(),
         "images_with": images_with.tolist(),
         "pixels": pixels.tolist(),
+        "listed": dict(getattr(source, "listed", {})),
     }
 
 
-def _allocate_labels(
+def _ahead(source: DataSet, split: str, number: int) -> Iterator[tuple[np.ndarray, Any]]:
+    """Images of a split with their labels, in order, decoded by a few threads ahead of the reader."""
+    threads = min(READERS, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[tuple[np.ndarray, Any]]] = deque()
+        try:
+            for i in range(number):
+                waiting.append(pool.submit(source.read, split, i))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """image uint8 (h, w, 3), its mask (h, w) or class -> both as the cache has them: images of ``size`` (H, W) in
+    PAD_COLOUR, masks in void, at the right and below (D13)."""
+    height, width, _ = image.shape
+    whole = np.full((*size, 3), PAD_COLOUR, np.uint8)
+    whole[:height, :width] = image
+    if np.ndim(label) == 0:
+        return whole, np.asarray(label, np.int64)
+    mask = np.full(size, VOID, np.uint8)
+    mask[:height, :width] = label
+    return whole, mask
+
+
+def _allocate(
     folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Arrays for a split's labels, and for their boundary band if they are masks of val; ``shape`` is (n, H, W)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Arrays for a split's images, their labels, and the boundary band if they are masks of val; ``shape`` is (n, H,
+    W)."""
+    images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
+    images[:] = PAD_COLOUR
     path = folder / f"{split}-labels.npy"
     if task == "classify":
-        return allocate(path, np.int64, shape[:1]), None
+        return images, allocate(path, np.int64, shape[:1]), None
     labels = allocate(path, np.uint8, shape)
     labels[:] = VOID
-    return labels, allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
+    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
 
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:

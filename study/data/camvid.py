@@ -14,7 +14,7 @@ VOID_LABEL = 11
 OPTIONS = {"tune", "pad", "coarse_share", "coarse_px"}
 
 
-def open(options: dict[str, Any], root: Path | None) -> Pairs:
+def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
     analogue of Cityscapes' coarse annotations). The lists' paths end in folder/file below the root."""
     check_coarse(options, "camvid")

@@ -103,7 +103,7 @@ def _centre_square(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BILINEAR, box)  # PIL's bilinear averages where it shrinks
 
 
-def open(options: dict[str, Any], root: Path | None) -> Photographs:
+def open(options: dict[str, Any], root: Path | None, cache: Path) -> Photographs:
     """options: size (px a side of the crops), resize (px of an image's shorter side), tune (images kept apart)."""
     checks.whole(options["size"], 1, "size of imagenet")
     checks.whole(options["resize"], 1, "resize of imagenet")
@@ -112,4 +112,17 @@ def open(options: dict[str, Any], root: Path | None) -> Photographs:
             f"resize of imagenet must be at least its size {options['size']} (it is cropped to that), "
             f"got {options['resize']}; the paper has 224 of 256"
         )
-    return Photographs(folder(root, "imagenet's data.root"), options["size"], options["resize"], options["tune"])
+    return Photographs(_base(root), options["size"], options["resize"], options["tune"])
+
+
+def _base(root: Path | None) -> Path:
+    """The folder that holds train and val: the root, or ``imagenet`` in it."""
+    base = folder(root, "imagenet's data.root")
+    base = base / "imagenet" if (base / "imagenet").is_dir() else base
+    if not any((base / split).is_dir() for split in ("train", "val")):
+        raise InputError(
+            f"imagenet must have the folders train/<class>/ and val/<class>/ in {root} or its folder imagenet, got "
+            "none; sort the images of ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into them (behind a login: "
+            "https://image-net.org/download)"
+        )
+    return base

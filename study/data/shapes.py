@@ -144,7 +144,7 @@ class Shapes:
         return abs((self._columns - x) * np.cos(angle) + (self._rows - y) * np.sin(angle)) <= 0.7
 
 
-def open(options: dict[str, Any], root: Path | None) -> Shapes:
+def open(options: dict[str, Any], root: Path | None, cache: Path) -> Shapes:
     """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
     (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
     mislabelled (share of the scenes), coarse_share (of the images), coarse_px. Nothing is read from ``root``."""
