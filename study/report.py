@@ -17,7 +17,7 @@ import pandas as pd
 import typst
 
 from study import plates, results
-from study.spec import COUNTED
+from study.spec import COUNTED, SERVED
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
@@ -102,7 +102,7 @@ def _holes(failures: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _value(row: Any | None) -> dict[str, Any]:
     """One of our scores as text in per cent: mean, half-width, and whether some seeds are missing from it."""
-    if row is None:
+    if row is None or row.status == results.PRINTED:
         return {"kind": "none"}
     if row.status in (results.NOT_APPLICABLE, results.NOT_SUBMITTED):
         return {"kind": "absent", "main": "n/a" if row.status == results.NOT_APPLICABLE else row.status}
@@ -160,5 +160,6 @@ def _table(table: dict[str, Any], plan: dict[str, Any], summary: pd.DataFrame, f
             for row in rows
         ],
         "note": table["note"], "page": table["page"], "data": table["data"],
+        "served": all(cell["metric"] in SERVED for cell in cells.values()), "submitted": table["submitted"],
         "holes": _holes(failed[key] for key in keys),
     }  # fmt: skip

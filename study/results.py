@@ -15,12 +15,15 @@ import pandas as pd
 from scipy import stats
 
 from study import metrics
+from study.spec import SERVED
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
 # A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
 IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
 NOT_APPLICABLE, NOT_SUBMITTED = "not applicable", "not submitted"
+SUBMITTED, PRINTED = "submitted", "printed"  # a server's score of ours; the score of others, which only the paper has
+OURS = "ours"  # the paper's name of its own row among those of other methods
 
 
 def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
@@ -50,12 +53,12 @@ def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | Non
     """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed or
     the cell cannot be had. ``folders`` hold what was collected by key; ``computed`` are counts by address."""
     known: dict[str, dict[str, float]] = {}
+    submitted = {table["id"]: table["submitted"] for table in plan["tables"]}
     rows = []
     for cell in plan["cells"]:
         fixed = {name: cell[name] for name in ("address", "table", "row", "column")}
         if not cell["runs"]:
-            value = (computed or {}).get(cell["address"], cell["parameters"])
-            state = NOT_APPLICABLE if cell["not_applicable"] else COUNTED if value is not None else NOT_SUBMITTED
+            value, state = _untrained(cell, computed or {}, submitted[cell["table"]])
             values = {"metric": cell["metric"], "seed": None, "value": value, "paper": cell["paper"]}
             rows.append(fixed | values | {"run": "", "status": state})
         frequent = plan["data"][cell["data"]]["frequent"] if cell["runs"] else None
@@ -74,6 +77,18 @@ def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | Non
                 rows.append(fixed | values | {"run": key, "status": state})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype({"seed": "Int64", "value": float, "paper": float})
+
+
+def _untrained(
+    cell: dict[str, Any], computed: dict[str, float], submitted: dict[str, Any] | None
+) -> tuple[float | None, str]:
+    """Value and status of a cell without trainings; ``submitted`` is what a server gave to our submission."""
+    if cell["metric"] in SERVED:
+        if cell["row"] != OURS:
+            return None, PRINTED
+        return (round(submitted["percent"] / 100, 6), SUBMITTED) if submitted else (None, NOT_SUBMITTED)
+    value = computed.get(cell["address"], cell["parameters"])
+    return value, NOT_APPLICABLE if cell["not_applicable"] else MISSING if value is None else COUNTED
 
 
 def _place(key: str, folders: tuple[Path, ...]) -> Path:

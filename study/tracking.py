@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from study.spec import SERVED
 from study.views import experiment_tags
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Tracker:
         rows = {address: group.to_dict("records") for address, group in summary.groupby("address")}
         seeds = {address: group.to_dict("records") for address, group in frame.groupby("address")}
         counted = {a for a, group in rows.items() if any(math.isfinite(row["mean"]) for row in group)}
+        counted -= {cell["address"] for cell in plan["cells"] if cell["metric"] in SERVED}
         told = [cell for cell in plan["cells"] if cell["runs"] or cell["address"] in counted]
         for place, cell in enumerate(told):
             address, values, status = cell["address"], {}, "FAILED"

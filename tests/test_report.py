@@ -67,7 +67,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
     return {
         "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
-                    "note": t.note, "data": t.cells[0].setting} for t in tables],
+                    "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
         "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
         "data": {"main": facts | {"role": "main", "after": None}}
         | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}

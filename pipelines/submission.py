@@ -1,0 +1,102 @@
+"""Script submission: the archive that a benchmark's server takes, of a trained network's classes of the test images.
+
+No stage of `dvc repro`: only the server can score it. Its score enters the report by `submitted:` of the tier.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from study import plan, stage, submit, tier
+from study.data import prepare
+from study.source import cache_features
+from study.spec import Inference
+from study.store import Store, file_digest, write_json
+from study.submission import FORMATS
+
+
+def main(name: str | None = None) -> None:
+    params = tier.read()
+    chosen, execution, store = tier.load(params, name), tier.execution(params), Store()
+    if chosen.submission is None:
+        having = [other for other, block in params["tiers"].items() if "submission" in block]
+        raise tier.InputError(
+            f"tiers.{chosen.name} must have the block submission: {{cell, format, seed}} (what to submit), got none; "
+            f"add it, or take a tier that has one ({', '.join(having) or 'none has'})"
+        )
+    job, origin = _job(chosen, execution, store)
+    images = submit.test_images(job.training.data, job.root)
+    if not store.run(job.trained).done():
+        failure = store.run(job.trained).failure()
+        raise tier.InputError(
+            f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done (its network "
+            f"predicts), got {'a failed one: ' + failure['reason'] if failure else 'none'}; run "
+            f"`make {'retry' if failure else 'repro'} TIER={chosen.name}`"
+        )
+    if job.training.network.frozen:
+        _features_again(origin, job.origin, chosen.band_px, store)
+    files = submit.files_of(job, images)
+    print(f"{len(images)} test images, {len(submit.left(images, files))} of them left to predict", flush=True)
+    submit.predict(job, images, files, stage.ticker("predictions"))
+    folder = stage.folder(chosen.name) / "submission"
+    archive = folder / f"{job.format}{FORMATS[job.format].suffix}"
+    submit.write(job, images, files, archive)
+    _tell(job, chosen, archive, len(images))
+
+
+def _job(chosen: tier.Tier, execution: tier.Execution, store: Store) -> tuple[submit.Submission, tier.Setting]:
+    """What to predict, and the setting by whose training split a frozen backbone's features were standardised."""
+    wanted = chosen.submission
+    assert wanted is not None
+    path = stage.folder(chosen.name) / "plan.json"
+    facts = stage.read_json(path)["data"]
+    if lacking := sorted(chosen.settings.keys() - facts.keys()):
+        raise tier.InputError(
+            f"{path} must be the plan of params.yaml, got one without {lacking[0]!r}; run "
+            f"`make repro TIER={chosen.name}`"
+        )
+    planned = plan.build(chosen, facts, execution.device)
+    ((cell, runs),) = ((cell, runs) for cell, _, runs in planned.cells if cell.address == wanted.cell)
+    if not runs:
+        raise tier.InputError(
+            f"{wanted.cell} must have its training (tiers.{chosen.name}.submission names it), got none: "
+            f"{chosen.reason(cell)}; mend that, or name another cell"
+        )
+    key = runs[wanted.seed]
+    asked = planned.evaluations.get(key)
+    trained, how = (asked.training, asked.inference) if asked else (key, Inference())
+    setting = planned.data_of[trained]
+    job = submit.Submission(
+        plan.key_of_evaluation(trained, how), trained, planned.trainings[trained], how, facts[setting],
+        facts[planned.origin(trained)], chosen.settings[setting].root, store.root, execution.device, wanted.format,
+    )  # fmt: skip
+    return job, chosen.settings[planned.origin(trained)]
+
+
+def _features_again(setting: tier.Setting, facts: dict[str, Any], band_px: int, store: Store) -> None:
+    """The cache may have been emptied since the training, and the network needs the moments of its features."""
+    tick = stage.ticker(f"features of {setting.network.backbone}")
+    found = prepare(setting.data, setting.root, store.cache, band_px, tick, setting.stream)
+    if found["fingerprint"] != facts["fingerprint"]:
+        raise tier.InputError(
+            f"the data set {setting.data.name} must be what the network was trained on, got another since; run "
+            "`dvc repro --force data`"
+        )
+    cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
+
+
+def _tell(job: submit.Submission, chosen: tier.Tier, archive: Path, images: int) -> None:
+    assert chosen.submission is not None
+    told = {"cell": chosen.submission.cell, "seed": chosen.submission.seed, "training": job.trained}
+    told |= {"predictions": job.key, "images": images, "archive": archive.name, "sha256": file_digest(archive)}
+    write_json(archive.with_name("submission.json"), told)
+    print(
+        f"{archive}: {images} images, valid for the server; enter its score as `submitted:` of the tier "
+        f"{chosen.name} in params.yaml, then run `make repro TIER={chosen.name}`"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))
