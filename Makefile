@@ -10,7 +10,7 @@ TIER_OPTION := $(if $(TIER),--tier $(TIER))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status ui dashboard test check format bench lock
+.PHONY: help setup crf install-crf repro retry force status preview rehearse submission ui dashboard test check format bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ install-crf:
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'cython==3.3.1' && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps '$(CRF)'; }
 
-repro: setup ## train, evaluate and report (TIER=shapes|smoke|camvid|voc_subset)
+repro: setup ## train, evaluate and report (TIER=shapes|smoke|camvid|voc_subset|voc|cityscapes)
 	@$(STUDY) choose $(TIER_OPTION)
 	@$(RUN) dvc repro
 	@$(STUDY) where
@@ -54,6 +54,15 @@ force: setup ## run one cell's trainings again (CELL=T1/score/15, TIER=...)
 status: setup ## what a running ablation has done, is doing and has left
 	@$(STUDY) status $(TIER_OPTION)
 
+submission: setup ## write the archive that a benchmark's server takes (TIER=...)
+	@$(STUDY) submission $(TIER_OPTION)
+
+preview: setup ## what a tier would run and cost on this machine, and which data is missing (TIER=...)
+	@$(STUDY) preview $(TIER_OPTION)
+
+rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)
+	@$(STUDY) rehearse $(TIER_OPTION)
+
 ui: setup ## open the MLflow UI on this machine (PORT=5000)
 	@$(STUDY) ui $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
@@ -72,8 +81,10 @@ format: setup ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure what the pipeline costs beside the trainings (TIER=...)
+bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders
 	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)
+	@$(RUN) $(BIN)/python -m benchmarks.throughput
+	@$(RUN) $(BIN)/python -m benchmarks.loader
 
 lock: setup ## resolve requirements.in anew into requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url requirements.in -o requirements.lock

@@ -79,7 +79,7 @@ def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> N
     chosen = planned.tier
     for name, setting in chosen.settings.items():
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick)
+        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick, setting.stream)
         if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
             raise tier.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
         if setting.network.frozen:
@@ -89,10 +89,11 @@ def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> N
 def _job(key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> Any:
     from study.worker import Job
 
+    setting = planned.data_of[key]
     return Job(
-        key, planned.trainings[key], manifest["trainings"][key], manifest["data"][planned.data_of[key]], store.root,
+        key, planned.trainings[key], manifest["trainings"][key], manifest["data"][setting], store.root,
         execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
-        manifest["data"][planned.origin(key)],
+        manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders,
     )  # fmt: skip
 
 

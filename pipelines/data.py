@@ -1,26 +1,34 @@
-"""Stage data: check and read the tier's data sets, cache them (and a frozen backbone's features), write their facts."""
+"""Stage data: fetch, check and read the tier's data sets, cache them (and a frozen backbone's features), write their
+facts, and choose what the recipe leaves to a probe of this device."""
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
-from study import inference, stage, tier
-from study.data import frequent_classes, open_data, prepare
+from study import audit_maps, fetch, inference, probe, stage, tier
+from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
+from study.evidence import DIFFERS, Evidence
 from study.models import build, inherit, stride_of
 from study.paper import TABLES
+from study.quoted import QUOTES
 from study.source import cache_features
 from study.spec import InputError, Variant, dense
 from study.store import Store, write_json
 
 
 def main() -> None:
-    chosen = tier.load(tier.read())
-    _check(chosen)
+    params = tier.read()
+    chosen, device = tier.load(params), tier.execution(params).device
     cache, facts = Store().cache, {}
+    sources = _open_all(chosen, cache)
+    _check(chosen, sources)
     for name, setting in chosen.settings.items():
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        found = prepare(setting.data, setting.root, cache, chosen.band_px, tick)
+        found = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
         facts[name] = found | {"frequent": frequent_classes(found, chosen.frequent)}
+    _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
     for name, setting in chosen.settings.items():
         if setting.after is not None:
             _check_inheritance(chosen, name, facts)
@@ -28,28 +36,78 @@ def main() -> None:
         if setting.network.frozen:
             tick = stage.ticker(f"features of {setting.network.backbone} ({name})")
             cache_features(setting.network, facts[name], cache, setting.recipe.flip, tick)
+    told = set()
+    for name, setting in chosen.settings.items():
+        if setting.recipe.precision == "auto":
+            found = facts[name]["precision"] = _precision(setting, sources[name], device, cache)
+            told.add(
+                f"precision auto: {found['precision']} on {found['device']} (a step takes {found['fp32_s']:.2f} s in "
+                f"fp32, {found['bf16_s']:.2f} s in bf16)"
+            )
+    for line in sorted(told):
+        print(line, flush=True)
     write_json(stage.folder(chosen.name) / "data.json", facts)
 
 
-def _check(chosen: tier.Tier) -> None:
+def _open_all(chosen: tier.Tier, cache: Path) -> dict[str, DataSet]:
+    """The data set of each setting. What does not open and may be fetched is fetched, after all others have opened: a
+    set that a person must bring is told before the first download."""
+    found, wanted = {}, dict[Path, dict[str, fetch.Archive]]()
+    for name, setting in chosen.settings.items():
+        module, options = module_of(setting.data)
+        offered = module.archives(options) if setting.fetch and hasattr(module, "archives") else ()
+        if setting.root is None or not offered:
+            found[name] = _open(name, setting, cache)
+            continue
+        begun = any(archive.marker(setting.root).exists() for archive in offered)  # and left half unpacked
+        try:
+            if not begun:
+                found[name] = _open(name, setting, cache)
+        except InputError:
+            if not fetch.missing(offered, setting.root):  # nothing that fetching would mend
+                raise
+        if name not in found:
+            wanted.setdefault(setting.root, {}).update({archive.name: archive for archive in offered})
+    for root, archives in wanted.items():
+        mirrors = fetch.mirrors_from(os.environ.get("STUDY_MIRROR"))
+        fetch.fetch(archives.values(), root, mirrors, lambda what: stage.ticker(what, 2**20, " MiB"))
+    return {n: found[n] if n in found else _open(n, setting, cache) for n, setting in chosen.settings.items()}
+
+
+def _open(name: str, setting: tier.Setting, cache: Path) -> DataSet:
+    return open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name} ({name})"))
+
+
+def _audit(listed: dict[str, int]) -> None:
+    """Say where the official lists differ from what the paper counts."""
+    for line in audit_maps.listed(Evidence({}, {"listed": listed}, QUOTES)):
+        if line.verdict == DIFFERS:
+            print(f"note: {line.what}: the paper has {line.printed}, these lists {line.recomputed}")
+
+
+def _precision(setting: tier.Setting, source: DataSet, device: str, cache: Path) -> dict:
+    classify, size = setting.task == tier.CLASSIFY, training_size(source)
+    return probe.precision(setting.network, setting.recipe, classify, len(source.classes), size, device, cache)
+
+
+def _check(chosen: tier.Tier, sources: dict[str, DataSet]) -> None:
     """What would fail later is told before anything is read: a level that a backbone lacks, weights that misfit, crops
     that are larger than the images, a scale that leaves nothing, a library that is missing."""
     variants = [*chosen.extra, *(variant for setting in chosen.settings.values() for variant in setting.variants)]
     named = {level for variant in variants for level, _ in variant.at}
     build(Variant(dense(1), at=tuple((level, dense(1)) for level in sorted(named))), chosen.main.network, 2, seed=0)
-    sizes = {}
     for name, setting in chosen.settings.items():
-        source, crop = open_data(setting.data, setting.root), setting.recipe.crop
-        sizes[name] = source.size
-        if crop is not None and any(side > limit for side, limit in zip(crop, source.size, strict=True)):
+        source, crop = sources[name], setting.recipe.crop
+        trained = training_size(source)
+        if crop is not None and any(side > limit for side, limit in zip(crop, trained, strict=True)):
             raise InputError(
-                f"the crop of {name} must fit into its images of {source.size} (height, width), got {crop}; make "
+                f"the crop of {name} must fit into its training images of {trained} (height, width), got {crop}; make "
                 "recipe.crop smaller"
             )
     for cell in (cell for table in chosen.tables for cell in TABLES[table].cells):
         if cell.inference and chosen.reason(cell) is None:
             stride = stride_of(chosen.settings[cell.setting].network)
-            inference.check(chosen.inference[cell.inference], sizes[cell.setting], stride)
+            inference.check(chosen.inference[cell.inference], sources[cell.setting].size, stride)
 
 
 def _check_inheritance(chosen: tier.Tier, name: str, facts: dict) -> None:

@@ -27,7 +27,8 @@ def main() -> None:
     frame = results.frame(plan, collected, folder / "examined", computed=audit.counts(anatomy))
     frame.to_csv(folder / "scores.csv", index=False)
     summary = results.summary(frame)
-    write_json(folder / "audit.json", audit.rows(TABLES, anatomy))
+    listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
+    write_json(folder / "audit.json", audit.rows(TABLES, anatomy | {"listed": listed}))
     store = Store()
     Tracker(store.tracking_database, store.tracking_artifacts, chosen.name).cells(plan, frame, summary)
     for name, rows in summary.groupby("table", sort=False):

@@ -9,17 +9,19 @@ Each module imports from lower layers only, and each heavy third-party package h
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "schedule", "code", "allocator", "views", "look", "drawings_canvas"),
-    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures"),
-    ("paper", "models.backbones", "models.fcn", "data", "progress", "parse", "drawings_network"),
-    ("models", "data.pairs", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings"),
+    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack"),
+    ("paper", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse", "drawings_network"),
+    ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings"),
     ("data.*", "engine", "plan", "anatomy", "receptive", "evidence"),  # data.* are the data sets, one file each
-    ("source", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "plates", "audit"),
+    ("source", "submission", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
+    ("evaluate", "loader", "plates", "audit"),
     ("worker", "report", "__main__"),
-    ("examiner",),
+    ("examiner", "probe"),
+    ("submit",),
 )
 SCIENCE = (
     "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
+    "loader", "probe", "submission", "submit",
 )  # fmt: skip
 SOLE_IMPORTERS = {
     "mlflow": "tracking",

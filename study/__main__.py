@@ -54,6 +54,28 @@ def forget(arguments: argparse.Namespace) -> None:
         print(f"forgotten: {known[key]['label']}, seed {known[key]['seed']}{how}")
 
 
+def submission(arguments: argparse.Namespace) -> None:
+    """Write the archive that a benchmark's server takes, of the network that the tier's block `submission` names."""
+    from pipelines.submission import main  # torch, only where it predicts
+
+    main(arguments.tier)
+
+
+def preview(arguments: argparse.Namespace) -> None:
+    """What a tier would run and cost on this machine, and which data is missing; runs nothing."""
+    from pipelines import preview  # torch, only where it is probed
+
+    preview.preview(tier.read(PARAMS), arguments.tier)
+
+
+def rehearse(arguments: argparse.Namespace) -> int:
+    """Run every stage of a tier for two steps a training, at full resolution, on synthetic stand-ins for its data."""
+    from pipelines import rehearsal
+
+    params = tier.read(PARAMS)
+    return rehearsal.rehearse(params, tier.load(params, arguments.tier).name)
+
+
 def ui(arguments: argparse.Namespace) -> None:
     """Serve the MLflow UI on the project's database, on this machine only."""
     from study.tracking import Tracker, serve
@@ -88,9 +110,12 @@ def main() -> None:
     command(status, "what an ablation has done, is doing and has left")
     command(choose, "set the tier in params.yaml")
     command(where, "the path of the tier's report")
+    command(preview, "what a tier would run and cost here, and which data is missing")
+    command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")
     command(forget, "forget the trainings of one cell, so that they run again").add_argument(
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )
+    command(submission, "write the archive of predictions that a benchmark's server takes")
     for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
         command(function, f"{text} on 127.0.0.1").add_argument("--port", type=int, default=port)
     arguments = parser.parse_args()

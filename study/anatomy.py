@@ -73,8 +73,7 @@ def describe(variant: Variant, network: Network, classes: int, size: tuple[int, 
     """
     with torch.device("meta"), torch.no_grad():
         backbone = build_backbone(dataclasses.replace(network, options=untrained(network))).eval()
-        arguments = (backbone.channels, backbone.strides, network.levels, classes, network.output_stride)
-        decoder = FCN(variant, *arguments).eval()
+        decoder = FCN(variant, network, backbone.channels, backbone.strides, classes).eval()
         images = torch.empty(1, 3, *size)
         in_backbone, in_decoder = _Record(backbone), _Record(decoder)
         features = backbone(images)

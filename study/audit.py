@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         audit_maps.figure2, audit_maps.as_built, audit_maps.table11, audit_maps.last_maps, audit_maps.crops,
     ),
     "Receptive fields": (audit_maps.connected, audit_weights.reach, audit_maps.levels, audit_maps.band),
-    "Data": (audit_maps.voc, audit_maps.cityscapes, audit_maps.recipe),
+    "Data": (audit_maps.voc, audit_maps.cityscapes, audit_maps.listed, audit_maps.recipe),
     "Sums and differences": (
         audit_scores.shared, audit_scores.kernel_sizes, audit_scores.regions, audit_scores.backbones,
         audit_scores.stages, audit_scores.tests,
@@ -40,7 +40,8 @@ def rows(
     """Every check as {group, what, where, printed, recomputed, verdict, note}, in the order of GROUPS.
 
     ``facts`` is {"paper": anatomy.describe of the paper's network, "table11": anatomy.table11(), "receptive":
-    anatomy.receptive_fields()}; checks whose facts or tables are not there are left out.
+    anatomy.receptive_fields(), "listed": what the data stage counted}; checks whose facts or tables are not there are
+    left out.
     """
     evidence = Evidence(tables, facts, quotes)
     return [

@@ -220,6 +220,26 @@ def cityscapes(paper: Evidence) -> Iterator[Line]:
     )  # fmt: skip
 
 
+LISTED = {
+    "voc/train": ("voc", 0, "VOC 2012 train"), "voc/val": ("voc", 1, "VOC 2012 val"),
+    "voc/test": ("voc", 2, "VOC 2012 test"), "voc/augmented": ("voc_augmented", 0, "VOC 2012 with SBD"),
+    "voc/coco": ("voc_coco", 0, "COCO, SBD and VOC"), "cityscapes/train": ("cityscapes", 0, "Cityscapes train"),
+    "cityscapes/val": ("cityscapes", 1, "Cityscapes val"), "cityscapes/test": ("cityscapes", 2, "Cityscapes test"),
+    "cityscapes/coarse": ("cityscapes_coarse", 0, "Cityscapes, coarse"),
+    "cityscapes/stage1": ("cityscapes_stage1", 0, "Cityscapes, coarse and fine train"),
+}  # fmt: skip
+
+
+def listed(paper: Evidence) -> Iterator[Line]:
+    """Images that the official lists of this tier's data hold, before any is kept apart for tuning."""
+    for key, number in (paper.fact("listed") or {}).items():
+        quote, place, words = LISTED[key]
+        told = paper.whole(quote)[place]
+        yield Line(
+            f"Images of {words}, listed here", paper.where(quote), f"{told:,}", f"{number:,}", equal(told, number)
+        )
+
+
 def recipe(paper: Evidence) -> Iterator[Line]:
     """A gradient's weight falls off with the momentum: in all it counts 1 / (1 - momentum) times."""
     batch, momentum, _ = paper.numbers("recipe")

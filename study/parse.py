@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from study import checks, code
-from study.spec import HEADS, Crf, Data, Head, Inference, InputError, Network, Recipe, Variant, freeze
+from study.spec import DECONVOLUTIONS, HEADS, Crf, Data, Head, Inference, InputError, Network, Recipe, Variant, freeze
 
 
 def variant(block: dict[str, Any], where: str) -> Variant:
@@ -47,7 +47,7 @@ def data(block: dict[str, Any], where: str) -> Data:
 
 def network(block: dict[str, Any], where: str) -> Network:
     """A backbone with the levels at which heads stand."""
-    checks.keys(block, where, {"backbone", "levels", "frozen", "output_stride", "options"})
+    checks.keys(block, where, {"backbone", "levels", "frozen", "output_stride", "options"}, {"fixed", "deconvolution"})
     try:
         code.entry("study.models.backbones", "BACKBONES", block["backbone"])
     except KeyError as error:
@@ -60,8 +60,14 @@ def network(block: dict[str, Any], where: str) -> Network:
     checks.whole(block["output_stride"], 1, f"{where}.output_stride")
     if not block["levels"]:
         raise InputError(f"{where}.levels must name at least one level, got none; write e.g. [res4, res5]")
-    fixed = {key: block[key] for key in ("backbone", "frozen", "output_stride")}
-    return Network(**fixed, levels=tuple(block["levels"]), options=freeze(block["options"]))
+    checks.mapping(block.get("fixed", {}), f"{where}.fixed")
+    fixed = tuple((at, head(block["fixed"][at], f"{where}.fixed.{at}")) for at in sorted(block.get("fixed", {})))
+    deconvolution = block.get("deconvolution", DECONVOLUTIONS[0])
+    checks.choice(deconvolution, DECONVOLUTIONS, f"{where}.deconvolution")
+    return Network(
+        block["backbone"], tuple(block["levels"]), freeze(block["options"]), block["frozen"], block["output_stride"],
+        fixed, deconvolution,
+    )  # fmt: skip
 
 
 def recipe(block: dict[str, Any], where: str) -> Recipe:
@@ -69,7 +75,7 @@ def recipe(block: dict[str, Any], where: str) -> Recipe:
     checks.keys(block, where, {field.name for field in fields(Recipe)} - {"crop"}, {"crop"})
     checks.choice(block["optimizer"], ("sgd", "adamw"), f"{where}.optimizer")
     checks.choice(block["schedule"], ("constant", "cosine", "poly"), f"{where}.schedule")
-    checks.choice(block["precision"], ("fp32", "bf16"), f"{where}.precision")
+    checks.choice(block["precision"], ("fp32", "bf16", "auto"), f"{where}.precision")
     for key in ("steps", "batch", "validations"):
         checks.whole(block[key], 1, f"{where}.{key}")
     checks.number(block["lr"], 0, None, f"{where}.lr")

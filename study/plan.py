@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -62,6 +62,7 @@ class Plan:
             "meaningless": self.tier.meaningless,
             "tables": [
                 {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
+                | {"submitted": asdict(found) if (found := self.tier.submitted.get(t.id)) else None}
                 | {"data": _common({name for cell, name, _ in self.cells if cell.table == t.id})}
                 for t in self.tables
             ],
@@ -180,7 +181,8 @@ def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -
 def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
     """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
 
-    ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data.
+    ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data, and the precision that a
+    probe chose where the recipe leaves it to that.
     """
     tables = [TABLES[name] for name in tier.tables]
     if tier.extra:
@@ -210,7 +212,10 @@ def _train(plan: Plan, name: str, variant: Variant | None, seed: int, device: st
         pretrained = plan.tier.settings[setting.after].task == CLASSIFY
         init = _train(plan, setting.after, None if pretrained else variant, seed, device)
         before = plan.trainings[init]
-    training = Training(variant, setting.data, setting.network, setting.recipe, seed, plan.tier.band_px, before)
+    recipe, probed = setting.recipe, plan.facts[name].get("precision")
+    if probed is not None:
+        recipe = replace(recipe, precision=probed["precision"])
+    training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)
     key = key_of(training, plan.facts[name]["fingerprint"], device, init)
     plan.trainings.setdefault(key, training)
     plan.data_of.setdefault(key, name)

@@ -14,15 +14,20 @@ from torch import nn
 
 from study.allocator import keep_freed_memory
 from study.code import code_digest, entry
-from study.data import band_name, folder_of, intact
+from study.data import DataSet, band_name, folder_of, intact, open_data, padded, training_size
 from study.engine import Batch
 from study.models import Inputs, build_backbone
 from study.seeds import batch_indices, generator
 from study.spec import Network, Training, digest
 from study.store import allocate, file_digest, weights_digest, write_json
 
-EVALUATION_BATCH = 16
+EVALUATION_BATCH = 16  # images at most,
+EVALUATION_PX = EVALUATION_BATCH * 512 * 512  # and pixels, but at least one image: a street scene has two millions
 FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
+
+
+Raw = dict[str, torch.Tensor]  # as read: images uint8 (N, H, W, 3) under IMAGES, or features float16 by level
+IMAGES = "images"
 
 
 class Source:
@@ -37,17 +42,23 @@ class Source:
         band: str,
         device: torch.device,
         moments: dict[str, np.ndarray] | None = None,
+        stream: DataSet | None = None,
     ) -> None:
         """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band.
 
-        ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32).
+        ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream`` is
+        the data set that training images are read from where they are not cached (D56).
         """
         self.training, self.classes, self.device = training, classes, device
-        self.folder, self.features, self.band = folder, features, band
+        self.folder, self.features, self.band, self.stream = folder, features, band, stream
         self._arrays: dict[str, np.ndarray] = {}
         self._moments = {
             level: torch.from_numpy(pair)[:, None, :, None, None].to(device) for level, pair in (moments or {}).items()
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Maps of files are opened anew in another process, and only the calling one works on the device."""
+        return self.__dict__ | {"_arrays": {}, "_moments": {}, "device": None}
 
     def array(self, name: str, folder: Path | None = None) -> np.ndarray:
         """A cached array, mapped into memory once."""
@@ -55,40 +66,70 @@ class Source:
             self._arrays[name] = np.load((folder or self.folder) / name, mmap_mode="r")
         return self._arrays[name]
 
-    def _inputs(self, split: str, indices: list[int], flips: np.ndarray, corners: np.ndarray | None = None) -> Inputs:
-        if self.features is None:
-            images = _cropped(self.array(f"{split}-images.npy")[indices], self.training.recipe.crop, corners)
-            images[flips] = images[flips, :, ::-1]
-            tensor = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, torch.float32)
-            return tensor.contiguous(memory_format=torch.channels_last)
+    def _training_images(self, indices: list[int]) -> tuple[np.ndarray | None, np.ndarray]:
+        """Images (N, H, W, 3), None where features stand for them, and labels of training images."""
+        if self.stream is not None:
+            size = training_size(self.stream)
+            images, labels = zip(*(padded(*self.stream.read("train", i), size) for i in indices), strict=True)
+            return np.stack(images), np.stack(labels)
+        labels = self.array("train-labels.npy")[indices]
+        return (self.array("train-images.npy")[indices] if self.features is None else None), labels
+
+    def _features(self, split: str, indices: list[int], flips: np.ndarray) -> Raw:
         found = {}
         for level in self.training.network.levels:
             maps = self.array(f"{split}-{level}.npy", self.features)[indices]
             if flips.any():
                 maps[flips] = self.array(f"{split}-{level}-flipped.npy", self.features)[np.array(indices)[flips]]
-            mean, scale = self._moments[level]
-            tensor = (torch.from_numpy(maps).to(self.device, torch.float32) - mean) * scale
-            found[level] = tensor.contiguous(memory_format=torch.channels_last)
+            found[level] = torch.from_numpy(maps)
         return found
 
-    def training_batch(self, step: int) -> Batch:
-        """Inputs and labels of a training step: labels (N, H / s, W / s) with s the network's output stride, or (N,) of
-        a classification set."""
+    def raw_batch(self, step: int) -> tuple[Raw, torch.Tensor]:
+        """What a training step reads, drawn, flipped and cropped, in the calling process's memory: a function of the
+        step alone. Labels are (N, H / s, W / s) with s the network's output stride, or (N,) of classes of images."""
         recipe, seed = self.training.recipe, self.training.seed
-        every = self.array("train-labels.npy")
-        indices = batch_indices(len(every), recipe.batch, seed, step)
+        indices = batch_indices(len(self.array("train-names.npy")), recipe.batch, seed, step)
         flips = (generator(seed, "flip", step).random(recipe.batch) < 0.5) & recipe.flip
+        images, labels = self._training_images(indices)
         corners = None
-        if recipe.crop is not None:
-            room = np.subtract(self.array("train-images.npy").shape[1:3], recipe.crop)
+        if recipe.crop is not None and images is not None:
+            room = np.subtract(images.shape[1:3], recipe.crop)
             corners = generator(seed, "crop", step).integers(0, room + 1, (recipe.batch, 2))
-        labels = every[indices]
         if labels.ndim > 1:
             labels = _cropped(labels, recipe.crop, corners)
             labels[flips] = labels[flips, :, ::-1]
             stride = self.training.network.output_stride
             labels = np.ascontiguousarray(labels[:, stride // 2 :: stride, stride // 2 :: stride])
-        return self._inputs("train", indices, flips, corners), torch.from_numpy(labels).to(self.device)
+        if images is None:
+            return self._features("train", indices, flips), torch.from_numpy(labels)
+        images = _cropped(images, recipe.crop, corners)
+        images[flips] = images[flips, :, ::-1]
+        return {IMAGES: torch.from_numpy(images)}, torch.from_numpy(labels)
+
+    def inputs(self, raw: Raw) -> Inputs:
+        """What the network takes, on the device: images float32 (N, 3, H, W) in 0..255, or standardised features."""
+        if IMAGES in raw:
+            tensor = raw[IMAGES].to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+            return tensor.contiguous(memory_format=torch.channels_last)
+        found = {}
+        for level, maps in raw.items():
+            mean, scale = self._moments[level]
+            tensor = (maps.to(self.device, torch.float32) - mean) * scale
+            found[level] = tensor.contiguous(memory_format=torch.channels_last)
+        return found
+
+    def finish(self, raw: Raw, labels: torch.Tensor) -> Batch:
+        """A batch as the training loop takes it, on the device."""
+        return self.inputs(raw), labels.to(self.device, non_blocking=True)
+
+    def training_batch(self, step: int) -> Batch:
+        """Inputs and labels of a training step."""
+        return self.finish(*self.raw_batch(step))
+
+    def _evaluated(self, split: str, indices: list[int]) -> Inputs:
+        if self.features is None:
+            return self.inputs({IMAGES: torch.from_numpy(self.array(f"{split}-images.npy")[indices])})
+        return self.inputs(self._features(split, indices, np.zeros(len(indices), bool)))
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
         """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``. The labels
@@ -96,17 +137,18 @@ class Source:
         labels = self.array(f"{split}-labels.npy")
         band = self.array(self.band) if split == "val" and labels.ndim > 1 else None
         number = len(labels) if limit is None else min(limit, len(labels))
-        for start in range(0, number, EVALUATION_BATCH):
-            indices = list(range(start, min(start + EVALUATION_BATCH, number)))
+        batch = EVALUATION_BATCH
+        if labels.ndim > 1:
+            batch = max(1, min(batch, EVALUATION_PX // (labels.shape[1] * labels.shape[2])))
+        for start in range(0, number, batch):
+            indices = list(range(start, min(start + batch, number)))
             near = np.zeros(labels[indices].shape, bool) if band is None else band[indices]
-            yield self._inputs(split, indices, np.zeros(len(indices), bool)), labels[indices], near
+            yield self._evaluated(split, indices), labels[indices], near
 
     def sample(self, index: int) -> tuple[Inputs, np.ndarray, np.ndarray, str]:
         """Inputs of one val image, the image (H, W, 3), its labels (H, W), or () of a classification, and its name."""
-        inputs = self._inputs("val", [index], np.zeros(1, bool))
-        fixed = (self.array(f"val-{what}.npy")[index] for what in ("images", "labels", "names"))
-        image, labels, name = fixed
-        return inputs, image, labels, str(name)
+        image, labels, name = (self.array(f"val-{what}.npy")[index] for what in ("images", "labels", "names"))
+        return self._evaluated("val", [index]), image, labels, str(name)
 
 
 def _cropped(maps: np.ndarray, crop: tuple[int, int] | None, corners: np.ndarray | None) -> np.ndarray:
@@ -117,20 +159,28 @@ def _cropped(maps: np.ndarray, crop: tuple[int, int] | None, corners: np.ndarray
 
 
 def open_source(
-    training: Training, facts: dict[str, Any], cache: Path, device: torch.device, origin: dict[str, Any] | None = None
+    training: Training,
+    facts: dict[str, Any],
+    cache: Path,
+    device: torch.device,
+    origin: dict[str, Any] | None = None,
+    root: Path | None = None,
 ) -> Source:
     """The source of a training whose data (and features, for a frozen backbone) are cached.
 
     ``origin`` are the facts of the first of several stages, by whose training split features are standardised: weights
-    that are handed on must see what they have learned to see. None: the data's own.
+    that are handed on must see what they have learned to see. None: the data's own. ``root`` is the data set's folder,
+    needed to train where its images are streamed.
     """
-    features, moments = None, None
+    features, moments, stream = None, None, None
     if training.network.frozen:
         features = features_folder(training.network, facts, cache, training.recipe.flip)
         moments = moments_of(training, origin or facts, cache)
     band = band_name("val", training.band_px)
-    folder = folder_of(cache, facts["fingerprint"])
-    return Source(training, len(facts["classes"]), folder, features, band, device, moments)
+    folder = folder_of(cache, facts["fingerprint"], facts["streamed"])
+    if facts["streamed"]:
+        stream = open_data(training.data, root, cache)
+    return Source(training, len(facts["classes"]), folder, features, band, device, moments, stream)
 
 
 def moments_of(training: Training, facts: dict[str, Any], cache: Path) -> dict[str, np.ndarray]:

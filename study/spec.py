@@ -105,9 +105,6 @@ class Variant:
     refine: bool = False
     at: tuple[tuple[str, Head], ...] = ()
 
-    def head_at(self, level: str) -> Head:
-        return dict(self.at).get(level, self.head)
-
     @property
     def label(self) -> str:
         """Name for tables and plots, such as ``GCN k=15 + BR``."""
@@ -120,6 +117,7 @@ class Variant:
 
 
 Options = tuple[tuple[str, Any], ...]
+DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: as they start, never trained (D09)
 
 
 @dataclass(frozen=True)
@@ -132,19 +130,30 @@ class Data:
 
 @dataclass(frozen=True)
 class Network:
-    """The backbone and the levels at which heads stand (Fig. 2A); ``output_stride`` is where deconvolution ends."""
+    """The backbone and the levels at which heads stand (Fig. 2A); ``output_stride`` is where deconvolution ends.
+
+    ``fixed`` are heads that stand at their levels whatever the variant (D02); ``deconvolution`` is one of
+    DECONVOLUTIONS.
+    """
 
     backbone: str
     levels: tuple[str, ...]
     options: Options = ()
     frozen: bool = False
     output_stride: int = 1
+    fixed: tuple[tuple[str, Head], ...] = ()
+    deconvolution: str = "learned"
+
+    def head_at(self, level: str, variant: Variant) -> Head:
+        """The head at a level: the variant's own word for that level, the network's, the variant's head."""
+        return dict(self.fixed + variant.at).get(level, variant.head)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
 
+    ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
     ``crop`` is the (height, width) of random crops taken in training, None for whole images.
     """
 

@@ -56,8 +56,9 @@ def run(main: Callable[[], int | None]) -> int:
         return 130
 
 
-def ticker(what: str) -> Callable[[int, int], None]:
-    """A callback ``tick(done, all)`` that prints a line with the time left every few seconds."""
+def ticker(what: str, unit: int = 1, name: str = "") -> Callable[[int, int], None]:
+    """A callback ``tick(done, all)`` that prints a line with the time left every few seconds; numbers are told in
+    ``unit`` (such as 2**20) with its ``name``."""
     began = told = time.monotonic()
 
     def tick(done: int, every: int) -> None:
@@ -66,6 +67,7 @@ def ticker(what: str) -> Callable[[int, int], None]:
         if now - told >= TICK_S:
             told = now
             left = (now - began) / done * (every - done)
-            print(f"{what}: {done} of {every}, about {duration(left)} left", flush=True)
+            numbers = f"{done // unit:,} of {every // unit:,}{name}"
+            print(f"{what}: {numbers}, about {duration(left)} left", flush=True)
 
     return tick

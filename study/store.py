@@ -31,13 +31,18 @@ class StoreError(RuntimeError):
 
 
 def default_root() -> Path:
-    """``STUDY_STORE``, or ``runs/`` of the main checkout: DVC's temporary workspaces find the same store."""
+    """``STUDY_STORE``, or ``runs/`` of the main checkout."""
     if named := os.environ.get("STUDY_STORE"):
         return Path(named).absolute()
+    return main_checkout() / "runs"
+
+
+def main_checkout() -> Path:
+    """The folder of the project that DVC's temporary workspaces and Git's worktrees share."""
     here = Path.cwd().absolute()
     for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
         if pair == (".dvc", "tmp"):
-            return Path(*here.parts[:depth]) / "runs"
+            return Path(*here.parts[:depth])
     try:
         text = subprocess.run(
             ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
@@ -46,8 +51,8 @@ def default_root() -> Path:
             check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError):
-        return here / "runs"
-    return Path(text.strip()).parent / "runs"
+        return here
+    return Path(text.strip()).parent
 
 
 def file_digest(path: Path) -> str:

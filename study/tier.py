@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,15 @@ import yaml
 
 from study import checks, parse
 from study.paper import TABLES
-from study.spec import Cell, Data, Inference, InputError, Network, Recipe, Variant
+from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
+from study.store import main_checkout
 
 MAIN = "main"  # the name of a tier's own setting
 CLASSIFY, SEGMENT = "classify", "segment"
-OPTIONAL = {"settings", "inference", "receptive", "not_applicable"}
+AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
+MOST_LOADERS = 12  # processes that read ahead for one training
+OPTIONAL = {"settings", "inference", "receptive", "not_applicable", "submission", "submitted"}
+SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,15 @@ class Execution:
     gpus_per_training: float
     checkpoint_s: float
     retries: int
+    loaders: int
 
 
 @dataclass(frozen=True)
 class Setting:
     """What trainings are run in: data, network and recipe, and the setting whose weights they start from.
 
+    ``root`` is the data set's folder; with ``stream`` its training images are read from there at each step (D56), with
+    ``fetch`` what is not there and may be fetched is.
     ``role`` is main, control (a second data set on which a few variants test the first) or stage (all others: stages of
     Tables 7 and 9, networks and pretrainings of Table 6). ``task`` is segment or classify.
     """
@@ -44,6 +52,8 @@ class Setting:
     title: str
     data: Data
     root: Path | None
+    stream: bool
+    fetch: bool
     network: Network
     recipe: Recipe
     after: str | None = None
@@ -65,6 +75,24 @@ class Receptive:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """What `make submission` writes: for the test images of the ``format``'s benchmark, the classes that the network of
+    a cell's training with ``seed`` gives, asked as the cell's address says."""
+
+    cell: str
+    format: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The mean IoU in per cent that a benchmark's server gave to our submission, and the page that shows it."""
+
+    percent: float
+    link: str
+
+
+@dataclass(frozen=True)
 class Tier:
     """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
     share of the labelled training pixels), None where all classes count alike."""
@@ -80,6 +108,8 @@ class Tier:
     inference: dict[str, Inference]
     not_applicable: dict[str, str]
     receptive: Receptive | None
+    submission: Submission | None
+    submitted: dict[str, Submitted]
     band_px: int
     samples: int
     frequent: tuple[int, float] | None
@@ -106,6 +136,11 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
     return params
 
 
+def write(params: dict[str, Any], path: Path) -> None:
+    """Write params.yaml, in the order of its keys and without comments."""
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
 def content(text: str) -> Any:
     """The content of a YAML text, unchecked."""
     return yaml.safe_load(text)
@@ -130,6 +165,8 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         inference={k: parse.inference(v, f"{where}.inference.{k}") for k, v in block.get("inference", {}).items()},
         not_applicable=block.get("not_applicable", {}),
         receptive=_receptive(block.get("receptive"), f"{where}.receptive"),
+        submission=None,  # below, where it is known what can be trained
+        submitted=_submitted(block.get("submitted", {}), block["tables"], f"{where}.submitted"),
         frequent=parse.frequent(block["frequent"], f"{where}.frequent"),
         extra=tuple(parse.variant(v, f"{where}.extra") for v in block["extra"]),
     )
@@ -143,13 +180,16 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
                 needed.add(at)
                 at = settings[at].after
     # What no table of the tier asks for is checked, but never read or trained.
-    return replace(found, settings={name: setting for name, setting in settings.items() if name in needed})
+    kept = {name: setting for name, setting in settings.items() if name in needed}
+    declared = replace(found, not_applicable=block.get("not_applicable", {}))  # a missing library is no mistake here
+    submission = _submission(block.get("submission"), declared, f"{where}.submission")
+    return replace(found, settings=kept, submission=submission)
 
 
 def _check(block: dict[str, Any], where: str) -> None:
     required = {field.name for field in fields(Tier)} - {"name"} - OPTIONAL | {"data", "controls", "network", "recipe"}
     checks.keys(block, where, required, OPTIONAL)
-    for key in ("data", "controls", "network", "recipe", *sorted(OPTIONAL - {"receptive"})):
+    for key in ("data", "controls", "network", "recipe", *sorted(OPTIONAL - {"receptive", "submission"})):
         checks.mapping(block.get(key, {}), f"{where}.{key}")
     for key in ("notes", "seeds", "tables", "extra"):
         checks.sequence(block[key], f"{where}.{key}")
@@ -200,17 +240,18 @@ def _setting(
 ) -> Setting:
     for key in ("data", "network", "recipe"):
         checks.mapping(changes.get(key, {}), f"{where}.{key}")
-    data = changes.get("data", {})
-    if data.get("name", own["data"].get("name")) == own["data"].get("name"):
-        data = own["data"] | data
-        root = data.get("root") if root is None else root
-    else:
-        root = data.get("root")
+    data, elsewhere = changes.get("data", {}), {key: own["data"].get(key) for key in AROUND}
+    same = data.get("name", own["data"].get("name")) == own["data"].get("name")
+    data = (own["data"] if same else elsewhere) | data
+    root = changes.get("data", {}).get("root") or root or data.get("root")  # its own, the variable's, the tier's
+    for key in ("stream", "fetch"):
+        checks.choice(data.get(key) or False, (True, False), f"{where}.data.{key}")
     network = own["network"] | changes.get("network", {})
     recipe = own["recipe"] | changes.get("recipe", {})
     setting = Setting(
-        role, title, parse.data({k: v for k, v in data.items() if k != "root"}, f"{where}.data"),
-        Path(root).expanduser() if root else None,
+        role, title, parse.data({k: v for k, v in data.items() if k not in AROUND}, f"{where}.data"),
+        _absolute(root) if root else None, bool(data.get("stream")),
+        bool(data.get("fetch")),
         parse.network(network, f"{where}.network"), parse.recipe(recipe, f"{where}.recipe"), **more,
     )  # fmt: skip
     if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
@@ -218,7 +259,18 @@ def _setting(
             f"{where} must train its backbone where it crops or classifies (a frozen one's features are made once, of "
             "whole images), got network.frozen: true; set it to false or drop the crop"
         )
+    if setting.network.frozen and setting.stream:
+        raise InputError(
+            f"{where}.data.stream must be false where the backbone is frozen (its features are made once, of cached "
+            "images), got true; set it to false"
+        )
     return setting
+
+
+def _absolute(root: str) -> Path:
+    """A data folder; one that is not absolute lies in the main checkout, so that all workspaces share it."""
+    path = Path(root).expanduser()
+    return path if path.is_absolute() else main_checkout() / path
 
 
 def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:
@@ -233,6 +285,48 @@ def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:
     if block["occluder_px"] % 2 == 0:
         raise InputError(f"{where}.occluder_px must be odd (it has a middle), got {block['occluder_px']}; add 1")
     return Receptive(**block)
+
+
+def _submission(block: dict[str, Any] | None, tier: Tier, where: str) -> Submission | None:
+    if block is None:
+        return None
+    checks.keys(block, where, {field.name for field in fields(Submission)})
+    cells = [cell for table in tier.tables for cell in TABLES[table].cells if cell.variant is not None]
+    cells = [cell for cell in cells if cell.trained and cell.setting in tier.settings and tier.reason(cell) is None]
+    settings = {cell.address: cell.setting for cell in cells}
+    settings |= {f"X/score/{variant.label}": MAIN for variant in tier.extra}
+    if block["cell"] not in list(settings):
+        raise InputError(
+            f"{where}.cell must be the address of a segmentation that the tier trains, got {block['cell']!r}; take one "
+            f"such as {next(iter(settings), 'T1/score/15 (with its table)')}"
+        )
+    checks.choice(block["format"], SERVERS, f"{where}.format")
+    data = tier.settings[settings[block["cell"]]].data.name
+    if block["format"] != data:
+        raise InputError(
+            f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
+            f"{block['format']!r}; name a cell trained on {block['format']}"
+        )
+    checks.choice(block["seed"], tier.seeds, f"{where}.seed")
+    return Submission(**block)
+
+
+def _submitted(block: dict[str, Any], tables: list[str], where: str) -> dict[str, Submitted]:
+    served = [name for name in tables if all(cell.metric in SERVED for cell in TABLES[name].cells)]
+    for table, entry in block.items():
+        if table not in served:
+            raise InputError(
+                f"{where} must name tables of the tier whose scores a server gives ({', '.join(served) or 'none'}), "
+                f"got {table!r}; remove it"
+            )
+        checks.keys(entry, f"{where}.{table}", {field.name for field in fields(Submitted)})
+        checks.number(entry["percent"], 0, 100, f"{where}.{table}.percent")
+        if not isinstance(entry["link"], str) or not re.fullmatch(r"https?://[^\s/]\S*", entry["link"]):
+            raise InputError(
+                f"{where}.{table}.link must be the http(s) address of the server's page with the score, got "
+                f"{entry['link']!r}; copy it from there"
+            )
+    return {table: Submitted(**entry) for table, entry in block.items()}
 
 
 def _without_library(tier: Tier, block: dict[str, Any]) -> dict[str, str]:
@@ -275,4 +369,8 @@ def execution(params: dict[str, Any]) -> Execution:
         block["workers"] = int(gpus / share) if share else len(os.sched_getaffinity(0))
     if not isinstance(block["workers"], int) or block["workers"] < 1:
         raise InputError(f"execution.workers must be auto or a number from 1 up, got {block['workers']!r}; write auto")
+    if block["loaders"] == "auto":
+        cores = len(os.sched_getaffinity(0))
+        block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
+    checks.whole(block["loaders"], 0, "execution.loaders")
     return Execution(**block)

@@ -11,7 +11,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,12 +20,15 @@ from study import metrics
 from study.allocator import keep_freed_memory
 from study.engine import State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
+from study.loader import batches
 from study.models import Classifier, Segmenter, build, inherit
 from study.source import Source, open_source
 from study.spec import Training, canonical
 from study.store import Run, Store, write, write_json
 
 PROGRESS_S = 1.0
+SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the next: they cost at most 2 % of the time
+DIGEST = hashlib.sha256().digest_size
 LOSS_POINTS = 50
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 
@@ -33,7 +36,8 @@ SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 @dataclass(frozen=True)
 class Job:
     """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
-    ``origin`` the facts of the data of the first of them (its own without one)."""
+    ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
+    ``loaders`` the number of processes that read ahead where the data set is streamed."""
 
     key: str
     training: Training
@@ -45,6 +49,8 @@ class Job:
     samples: int
     init: str | None = None
     origin: dict[str, Any] | None = None
+    root: Path | None = None
+    loaders: int = 0
 
 
 class _Curve:
@@ -92,7 +98,7 @@ def _train(job: Job, run: Run) -> None:
     training, recipe = job.training, job.training.recipe
     device = torch.device(job.device)
     store = Store(job.store)
-    source = open_source(training, job.facts, store.cache, device, job.origin)
+    source = open_source(training, job.facts, store.cache, device, job.origin, job.root)
     model = build(training.variant, training.network, source.classes, training.seed)
     if job.init is not None:
         inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
@@ -100,8 +106,10 @@ def _train(job: Job, run: Run) -> None:
     state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
     write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
-    began = told = saved = time.monotonic()
-    for step, loss in fit(state, source.training_batch, recipe):
+    took, began = 0.0, time.monotonic()
+    told = saved = began
+    batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
+    for step, loss in fit(state, batch, recipe):
         value = float(loss)
         if not math.isfinite(value):
             raise TrainingFailed(
@@ -118,9 +126,10 @@ def _train(job: Job, run: Run) -> None:
         if now - told >= PROGRESS_S or step == recipe.steps:
             told = now
             _tell(run, job, state, curve, spent + now - began)
-        if now - saved >= job.checkpoint_s:
-            saved = now
+        if now - saved >= job.checkpoint_s and (now - saved >= SAVING_SHARE * took or not job.checkpoint_s):
             _save(run, state, curve, spent + now - began)
+            saved = time.monotonic()
+            took = saved - now
     trained = spent + time.monotonic() - began
     _save(run, state, curve, trained)
     began = time.monotonic()
@@ -154,6 +163,7 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
         "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         "device": job.device,
         "host": socket.gethostname(),
         "threads": torch.get_num_threads(),
@@ -194,23 +204,44 @@ def _tell(run: Run, job: Job, state: State, curve: _Curve, seconds: float) -> No
     write_json(run.path("progress.json"), said)
 
 
+class _Hashed:
+    """A file that is written once from its start, and the digest of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 def _save(run: Run, state: State, curve: _Curve, seconds: float) -> None:
-    """A checkpoint: its digest, then its bytes, in one file that is replaced as a whole."""
-    buffer = io.BytesIO()
-    torch.save({"state": state.dump(), "curve": curve.dump(), "seconds": seconds}, buffer)
-    payload = buffer.getvalue()
-    write(run.path("checkpoint.pt"), lambda file: file.write(hashlib.sha256(payload).digest() + payload))
+    """A checkpoint: its digest, then its bytes, in one file that is replaced as a whole. Never a copy in memory."""
+
+    def fill(file: BinaryIO) -> None:
+        file.write(bytes(DIGEST))
+        hashed = _Hashed(file)
+        torch.save({"state": state.dump(), "curve": curve.dump(), "seconds": seconds}, hashed)  # type: ignore[arg-type]
+        file.seek(0)
+        file.write(hashed.digest.digest())
+
+    write(run.path("checkpoint.pt"), fill)
 
 
 def _restore(run: Run, state: State, curve: _Curve) -> tuple[float, list[int]]:
     """Go on from the checkpoint, if a whole one is there; returns the seconds spent before and the step resumed at."""
     try:
-        content = run.path("checkpoint.pt").read_bytes()
+        with run.path("checkpoint.pt").open("rb") as file:
+            known = file.read(DIGEST)
+            content = io.BytesIO(file.read())
     except OSError:
         return 0.0, []
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
+    if hashlib.sha256(content.getbuffer()).digest() != known:
         return 0.0, []
-    dumped = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    dumped = torch.load(content, map_location="cpu", weights_only=True)
     state.restore(dumped["state"])
     curve.restore(dumped["curve"])
     return dumped["seconds"], [state.step]

@@ -123,7 +123,7 @@ def test_what_is_told_is_what_a_real_pass_does(name: str, label: str) -> None:
     }
     for level, chains in told["heads"].items():
         shapes = [(c["in"], c["out"], tuple(c["kernel"])) for chain in chains for c in chain]
-        assert shapes == variant.head_at(level).shapes(backbone.channels[level], 5)
+        assert shapes == network.head_at(level, variant).shapes(backbone.channels[level], 5)
     assert (told["refinement"] is None) is not variant.refine
 
 

@@ -34,6 +34,7 @@ OPTIONS = {
     "resnet": {"depth": 50, "weights": None, "frozen_norm": True},
     "resnet_gcn": {"join": "sum", "weights": None, "frozen_norm": True},
     "efficientnet_lite0": {"weights": None},
+    "timm": {"model": "resnet18", "weights": None, "frozen_norm": True},
 }
 
 
@@ -248,17 +249,15 @@ def test_levels_of_shallow_gcn_may_be_a_mapping_or_frozen_pairs(gcn) -> None:
 def test_no_backbone_reaches_another_ones_code() -> None:
     """A training's key holds what it reaches: new backbones leave the keys of old ones alone."""
     module = "study.models.backbones"
-    classes = {
-        name: {found for _, found in reached(entry(module, "BACKBONES", name))}
-        & {"ShallowResNet", "ShallowResNetGCN", "TorchvisionResNet", "ResNetGCN", "EfficientNetLite0", "GlobalBlock"}
-        for name in BACKBONES
-    }
+    every = {entry(module, "BACKBONES", name)[1] for name in BACKBONES} | {"GlobalBlock"}
+    classes = {name: {found for _, found in reached(entry(module, "BACKBONES", name))} & every for name in BACKBONES}
     assert classes == {
         "shallow": {"ShallowResNet"},
         "shallow_gcn": {"ShallowResNetGCN", "ShallowResNet", "GlobalBlock"},
         "resnet": {"TorchvisionResNet"},
         "resnet_gcn": {"ResNetGCN", "TorchvisionResNet", "GlobalBlock"},
         "efficientnet_lite0": {"EfficientNetLite0"},
+        "timm": {"TimmBackbone"},
     }
 
 

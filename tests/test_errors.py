@@ -112,7 +112,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "rule", "got", "remedy"),
     [
-        ("data.name", "kitti", "data.name must be one of camvid, imagenet, shapes, voc", "'kitti'", "rename"),
+        ("data.name", "kitti", "data.name must be one of camvid, cityscapes, coco, folder", "'kitti'", "rename"),
         ("data.name", ..., "data must have a name", "cue", "add"),
         ("network.backbone", "vgg16", "backbone must be an entry of BACKBONES", "'vgg16'", "rename it or add"),
         ("network.levels", [], "levels must name at least one", "none", "write"),
@@ -171,7 +171,7 @@ def test_a_wrong_value_in_a_tier_is_told(told: Told, path: str, value: Any, rule
 
 def test_an_unknown_tier_is_told_with_those_there_are(told: Told) -> None:
     line = told(lambda: tier.load(PARAMS, "imagenet"))
-    assert "tier must be one of shapes, smoke, camvid, voc_subset, got 'imagenet'; set `tier:`" in line
+    assert "tier must be one of shapes, smoke, camvid, voc_subset, voc, cityscapes, got 'imagenet'; set `tier:`" in line
 
 
 @pytest.mark.parametrize("tiers", [None, {"smoke": None}])
@@ -186,7 +186,7 @@ def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     fact = {"fingerprint": "0", "classes": ["a", "b"]}
     planned = plan.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
     main = [t for key, t in planned.trainings.items() if planned.data_of[key] == tier.MAIN]
-    assert {t.seed for t in main} == set(loaded.seeds)
+    assert {t.seed for t in planned.trainings.values()} == set(loaded.seeds)
     assert len({t.variant for t in main} - set(loaded.extra)) <= 19
     assert len(main) == len({t.variant for t in main}) * len(loaded.seeds)
 
@@ -246,7 +246,7 @@ def test_an_unknown_backbone_and_weights_that_do_not_fit_are_told(told: Told, tm
 def test_a_missing_or_empty_data_folder_is_told(told: Told, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     roots = {"none": None, "away": tmp_path / "away", "empty": tmp_path / "empty"}
-    lines = {key: told(lambda root=root: open_data(_data(name), root)) for key, root in roots.items()}
+    lines = {key: told(lambda root=root: open_data(_data(name), root, tmp_path)) for key, root in roots.items()}
     assert "got none; set data.root of the tier in params.yaml or STUDY_DATA_<TIER>" in lines["none"]
     assert f"got {tmp_path / 'away'} (no folder); name the right one" in lines["away"]
     assert f"got {tmp_path / 'empty'} (an empty folder); name the right one" in lines["empty"]
@@ -254,7 +254,7 @@ def test_a_missing_or_empty_data_folder_is_told(told: Told, tmp_path: Path, name
 
 @pytest.mark.parametrize("tune", [0, -1, 4, 400])
 def test_a_tune_split_that_leaves_nothing_is_told(told: Told, camvid: Path, tune: int) -> None:
-    line = told(lambda: open_data(_data("camvid", tune), camvid))
+    line = told(lambda: open_data(_data("camvid", tune), camvid, camvid / "cache"))
     assert "tune must be from 1 to one less than the 4 training images" in line and f"got {tune}" in line
 
 
@@ -355,14 +355,14 @@ def test_voc_trains_on_the_augmented_list_where_there_is_one(voc: Path, tmp_path
         base = root / "VOCdevkit" / "VOC2012"
         base.parent.mkdir(parents=True)
         voc.rename(base)
-    plain = open_data(_data("voc"), root)
+    plain = open_data(_data("voc"), root, tmp_path / "cache")
     assert plain.splits == {"train": 3, "tune": 1, "val": 2}
     _photograph(base / "JPEGImages" / "x.jpg", 99)
     for name in (*NAMES["train"], "x"):
         _mask(base / "SegmentationClassAug" / f"{name}.png", 99, 21, VOID)
     rows = [f"/JPEGImages/{name}.jpg /SegmentationClassAug/{name}.png" for name in NAMES["train"]]
     (base / LISTS / "train_aug.txt").write_text("\n".join([*rows, "x"]))
-    augmented = open_data(_data("voc"), root)
+    augmented = open_data(_data("voc"), root, tmp_path / "cache")
     assert augmented.splits == {"train": 4, "tune": 1, "val": 2}
     parents = {path.parent.name for path in augmented.files() if path.suffix == ".png"}
     assert parents == {"SegmentationClassAug", "SegmentationClass"}
@@ -374,7 +374,7 @@ def test_the_tune_split_depends_on_names_alone(camvid: Path) -> None:
     """Not on the order of the list; and it is never trained on."""
 
     def named() -> dict[str, set[str]]:
-        source = open_data(_data("camvid", 2), camvid)
+        source = open_data(_data("camvid", 2), camvid, camvid / "cache")
         return {split: {source.name(split, i) for i in range(number)} for split, number in source.splits.items()}
 
     before = named()
@@ -429,7 +429,7 @@ def test_what_was_read_is_not_read_again_and_a_damaged_cache_is_rebuilt(camvid: 
     [
         (
             {"tier": "imagnet"},
-            "error: tier must be one of shapes, smoke, camvid, voc_subset, got 'imagnet'; set `tier:`",
+            "error: tier must be one of shapes, smoke, camvid, voc_subset, voc, cityscapes, got 'imagnet'; set `tier:`",
         ),
         ({}, "error: camvid's data.root must have a folder, got none; set data.root"),
     ],

@@ -60,7 +60,7 @@ def test_every_module_stands_in_exactly_one_layer():
 
 
 def test_a_new_data_set_has_its_place_without_a_line_in_the_layers():
-    assert _rows("study.data.a_new_one") == _rows("study.data.voc") != []
+    assert _rows("study.data.a_new_one") == _rows("study.data.camvid") != []
 
 
 def test_every_layer_names_modules_that_are_there():

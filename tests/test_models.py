@@ -34,7 +34,7 @@ def _drawing() -> None:
 
 
 def _fcn(variant: Variant, strides: dict[str, int] | None = None, levels=LEVELS, classes=3, output_stride=1) -> FCN:
-    return FCN(variant, CHANNELS, strides or STRIDES, levels, classes, output_stride)
+    return FCN(variant, Network("", levels, output_stride=output_stride), CHANNELS, strides or STRIDES, classes)
 
 
 def _features(size: int, strides: dict[str, int] | None = None) -> dict[str, torch.Tensor]:

@@ -65,7 +65,7 @@ class Halves:
 OPTIONS = {"size"}
 
 
-def open(options, root):
+def open(options, root, cache):
     return Halves(options["size"])
 '''
 TABLE = """        Table(

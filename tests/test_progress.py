@@ -119,7 +119,11 @@ def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
     training = Training(Variant(dense(1)), Data("shapes"), network, recipe, 0, 1)
     store.run("a-0").fail("WorkerCrashedError", "the worker died")
     assert "1 failed" in progress.status(store, _plan("a/0", "a/1"), workers=1)
-    facts = {"classes": ["x", "y"], "fingerprint": "f" * 64}  # nothing is cached under it: this ends at the first batch
+    facts = {
+        "classes": ["x", "y"],
+        "fingerprint": "f" * 64,
+        "streamed": False,
+    }  # nothing is cached under it: this ends at the first batch
     with pytest.raises(FileNotFoundError):
         train(Job("a-0", training, {}, facts, store.root, "cpu", 15, 1))
     assert "0 failed, 2 left" in progress.status(store, _plan("a/0", "a/1"), workers=1)

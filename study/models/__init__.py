@@ -78,7 +78,7 @@ def build(variant: Variant | None, network: Network, classes: int, seed: int) ->
     torch.manual_seed(number(seed, "decoder"))
     if variant is None:
         return Classifier(backbone, classes)
-    decoder = FCN(variant, backbone.channels, backbone.strides, network.levels, classes, network.output_stride)
+    decoder = FCN(variant, network, backbone.channels, backbone.strides, classes)
     return Segmenter(backbone, decoder, network.frozen)
 
 

@@ -5,11 +5,13 @@ Each has ``channels`` and ``strides`` by level, finest level first, and normalis
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
+import torchvision
 from torch import nn
 
 from study.models.blocks import GlobalBlock, subsample
@@ -89,23 +91,44 @@ class ShallowResNetGCN(ShallowResNet):
             self.blocks[name] = GlobalBlock(conv.in_channels, width, conv.out_channels, k, conv.stride[0], join)
 
 
-class TorchvisionResNet(Backbone):
+class NormalisedBackbone(Backbone):
+    """A backbone with batch normalisation. ``frozen_norm``: it keeps its running statistics in training, as one image
+    has none worth the name; its scales and shifts are trained (D48)."""
+
+    frozen_norm: bool
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+class TorchvisionResNet(NormalisedBackbone):
     """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation.
 
-    ``frozen_norm``: batch normalisation keeps its running statistics in training, as one image has none worth the name;
-    its scales and shifts are trained (D48). ``weights``: imagenet, the path of a state dict, or None.
+    ``weights``: imagenet, the path of a state dict, or None.
     """
 
     def __init__(self, depth: int, weights: str | None, frozen_norm: bool) -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
-        import torchvision
-
         if depth not in (50, 101, 152):
             raise InputError(f"the depth of a ResNet must be 50, 101 or 152 (Sec. 4), got {depth!r}; take one of them")
         builder = getattr(torchvision.models, f"resnet{depth}")
-        self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
+        try:
+            self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
+        except (OSError, RuntimeError) as error:  # no network, no room, or a file that does not match its digest
+            raise InputError(
+                f"the ImageNet weights of ResNet-{depth} must be had from torchvision, got none ({error}); bring their "
+                "file and name its path as network.options.weights"
+            ) from error
         del self.net.avgpool, self.net.fc
         self._change()
+        if weights is None:
+            for scale in self._last_scales():
+                nn.init.zeros_(scale)
         subsample(self.net)
         if weights not in (None, "imagenet"):
             load_weights(self.net, Path(weights), without="fc.")
@@ -116,13 +139,11 @@ class TorchvisionResNet(Backbone):
     def _change(self) -> None:
         """Replace blocks, before weights are read."""
 
-    def train(self, mode: bool = True) -> TorchvisionResNet:
-        super().train(mode)
-        if self.frozen_norm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
+    def _last_scales(self) -> list[torch.Tensor]:
+        """The last scale of every residual branch, which starts at zero where weights are random (D63): otherwise fifty
+        blocks in a row, with statistics that are fixed, would let the maps grow beyond all numbers."""
+        bottlenecks = (m for m in self.net.modules() if isinstance(m, torchvision.models.resnet.Bottleneck))
+        return [cast(torch.Tensor, block.bn3.weight) for block in bottlenecks]
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         net, found = self.net, {}
@@ -149,6 +170,10 @@ class ResNetGCN(TorchvisionResNet):
             for place, block in enumerate(blocks):
                 stride, inputs = block.conv2.stride[0], block.conv1.in_channels
                 blocks[place] = GlobalBlock(inputs, width, block.conv3.out_channels, k, stride, self.join)
+
+    def _last_scales(self) -> list[torch.Tensor]:
+        blocks = (module for module in self.net.modules() if isinstance(module, GlobalBlock))
+        return super()._last_scales() + [cast(torch.Tensor, block.last[1].weight) for block in blocks]
 
 
 class EfficientNetLite0(Backbone):
@@ -181,9 +206,78 @@ class EfficientNetLite0(Backbone):
         return found
 
 
-def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: str | None = None) -> None:
+LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}  # by stride, named as a ResNet's
+
+
+class TimmBackbone(NormalisedBackbone):
+    """Any network of timm that gives feature maps (``features_only``): the deepest map of each stride of LEVELS.
+
+    ``model`` is its name in timm, with or without a tag of pretrained weights, by which images are normalised;
+    ``weights`` the path of a state dict by timm's names, or None. What lies behind the last map is left out, in the
+    network and in the file. Raises InputError for an unknown name, for a network without such maps, and for one
+    whose maps do not follow the size of the image, as those of most transformers.
+    """
+
+    def __init__(self, model: str, weights: str | None, frozen_norm: bool) -> None:
+        import timm
+
+        known = [*timm.list_models(), *timm.list_pretrained()]
+        if model not in known:
+            near = difflib.get_close_matches(str(model), known) or ["resnet18"]
+            raise InputError(
+                f"the model of a timm backbone must be one of timm.list_models() (timm {timm.__version__}), got "
+                f"{model!r}; write e.g. {' or '.join(near)}"
+            )
+        net = cast(Any, timm.create_model(model, pretrained=False))
+        pretrained = net.pretrained_cfg
+        super().__init__(*(tuple(255 * value for value in pretrained[what]) for what in ("mean", "std")))
+        maps = list(getattr(net, "feature_info", None) or ())
+        deepest = {info["reduction"]: number for number, info in enumerate(maps) if info["reduction"] in LEVELS}
+        if not deepest:
+            raise InputError(
+                f"a timm backbone must have feature maps at strides among {list(LEVELS)}, got {model} with "
+                f"{sorted({info['reduction'] for info in maps}) or 'none'}; take another model"
+            )
+        numbers = sorted(deepest.values())
+        self.strides = {LEVELS[maps[number]["reduction"]]: maps[number]["reduction"] for number in numbers}
+        self.channels = {name: maps[deepest[stride]]["num_chs"] for name, stride in self.strides.items()}
+        whole = set(net.state_dict())
+        self.taps = net.prune_intermediate_layers(numbers, prune_norm=True, prune_head=True)
+        behind = tuple(whole - set(net.state_dict()))
+        subsample(net)
+        if weights is not None:
+            load_weights(net, Path(weights), without=behind)
+        self.net, self.frozen_norm = net, frozen_norm
+        self._try(model)
+
+    def _try(self, model: str) -> None:
+        """Raises InputError unless the maps of an image of no particular size are those that timm has told of."""
+        height, width = 64, 96
+        self.eval()
+        wanted = {n: (1, self.channels[n], height // s, width // s) for n, s in self.strides.items()}
+        found: Any
+        try:
+            with torch.no_grad():
+                found = {name: tuple(maps.shape) for name, maps in self(torch.zeros(1, 3, height, width)).items()}
+        except (AssertionError, RuntimeError) as error:
+            found = error
+        if found != wanted:
+            raise InputError(
+                f"a timm backbone must take images of any size (crops and whole images differ), those of {height}x"
+                f"{width} to maps of {wanted}, got {model} with {found}; take a convolutional model"
+            )
+        self.train()
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = self.net.forward_intermediates(
+            self.normalise(images), self.taps, output_fmt="NCHW", intermediates_only=True
+        )
+        return dict(zip(self.channels, maps, strict=True))
+
+
+def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: str | tuple[str, ...] = ()) -> None:
     """Fill ``net`` from a state dict on disk; ``by_order`` matches tensors by position where names differ, ``without``
-    leaves out the tensors whose name begins so.
+    leaves out the tensors whose names begin so.
 
     Raises InputError naming the tensors that do not fit, before ``net`` is touched.
     """
@@ -195,8 +289,7 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: st
         raise InputError(
             f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again"
         ) from error
-    if without is not None:
-        state = {name: value for name, value in state.items() if not name.startswith(without)}
+    state = {name: value for name, value in state.items() if not name.startswith(without)}
     if by_order:
         state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
         names = [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
@@ -233,4 +326,5 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet": TorchvisionResNet,
     "resnet_gcn": ResNetGCN,
     "efficientnet_lite0": EfficientNetLite0,
+    "timm": TimmBackbone,
 }

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from study.models.heads import LinearHead
-from study.spec import InputError, Variant
+from study.spec import InputError, Network, Variant
 
 
 class BoundaryRefinement(nn.Module):
@@ -23,9 +23,9 @@ class BoundaryRefinement(nn.Module):
         return scores + self.second(torch.relu(self.first(scores)))
 
 
-def deconvolution(classes: int) -> nn.ConvTranspose2d:
-    """A x2 deconvolution of each class by itself: kernel 4, learned, starting as bilinear upsampling (D09)."""
-    layer = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1, groups=classes)
+def deconvolution(classes: int, learned: bool = True) -> nn.ConvTranspose2d:
+    """A x2 deconvolution of each class by itself: kernel 4, starting as bilinear upsampling, learned or not (D09)."""
+    layer = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1, groups=classes).requires_grad_(learned)
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     bilinear = (ramp[:, None] * ramp[None, :]).expand_as(layer.weight)
     layer.load_state_dict({"weight": bilinear, "bias": torch.zeros(classes)})
@@ -42,21 +42,21 @@ class FCN(nn.Module):
     def __init__(
         self,
         variant: Variant,
+        network: Network,
         channels: dict[str, int],
         strides: dict[str, int],
-        levels: tuple[str, ...],
         classes: int,
-        output_stride: int,
     ) -> None:
         super().__init__()
-        for level in levels + tuple(level for level, _ in variant.at):
+        levels, output_stride = network.levels, network.output_stride
+        for level in levels + tuple(level for level, _ in network.fixed + variant.at):
             if level not in channels:
                 raise InputError(f"a level must be one of the backbone's {sorted(channels)}, got {level!r}; rename it")
         # Coarsest first, as the scores flow.
         self.levels = sorted(levels, key=lambda level: (-strides[level], -list(channels).index(level)))
         self.refines = variant.refine
         self.heads = nn.ModuleDict(
-            {level: LinearHead(variant.head_at(level), channels[level], classes) for level in self.levels}
+            {level: LinearHead(network.head_at(level, variant), channels[level], classes) for level in self.levels}
         )
         stride = strides[self.levels[0]]
         self.steps: list[tuple[str, str]] = []  # (operation, name of its module or level), in order of execution
@@ -70,7 +70,7 @@ class FCN(nn.Module):
         def upsample() -> None:
             nonlocal stride
             stride //= 2
-            self.ups[f"x{stride}"] = deconvolution(classes)
+            self.ups[f"x{stride}"] = deconvolution(classes, network.deconvolution == "learned")
             self.steps.append(("up", f"x{stride}"))
 
         for position, level in enumerate(self.levels):

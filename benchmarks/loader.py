@@ -1,0 +1,102 @@
+"""Images that loaders read a second, against images that a training uses a second: whether files keep a device fed.
+
+    python -m benchmarks.loader --tier voc                       # every setting that streams its images
+    python -m benchmarks.loader --tier cityscapes --processes 0 2 8
+
+Read are the tier's own images, or synthetic ones in the official layout and size where they are not there. A ratio
+above 1 means that the device never waits; on a CPU loaders and training share the cores, so only the ratio of one
+process of each counts. Measured by turns in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from pipelines import rehearsal
+from study import checks, probe, stage, tier
+from study.data import open_data, prepare, training_size
+from study.loader import batches
+from study.source import open_source
+from study.spec import InputError, Training, Variant, gcn
+
+IMAGES, ROUNDS = 64, 3
+
+
+def read(training: Training, root: Path | None, facts: dict, cache: Path, processes: int) -> float:
+    """Images a second of the loaders alone, once they run."""
+    half = max(2, IMAGES // training.recipe.batch)  # batches
+    recipe = dataclasses.replace(training.recipe, steps=2 * half)
+    source = open_source(
+        dataclasses.replace(training, recipe=recipe), facts, cache, torch.device("cpu"), root=root
+    )  # fmt: skip
+    batch = batches(source, 0, recipe.steps, processes)
+    for step in range(half):  # processes start, and what was read ahead meanwhile is used up
+        batch(step)
+    began = time.perf_counter()
+    for step in range(half, recipe.steps):
+        batch(step)
+    return half * recipe.batch / (time.perf_counter() - began)
+
+
+def measure(chosen: tier.Tier, name: str, device: str, processes: list[int], cache: Path) -> None:
+    setting = chosen.settings[name]
+    facts = prepare(setting.data, setting.root, cache, chosen.band_px, stream=True)
+    recipe = setting.recipe
+    if recipe.precision == "auto":
+        recipe = dataclasses.replace(recipe, precision="bf16")
+    variant = None if setting.task == tier.CLASSIFY else Variant(gcn(15), refine=True)
+    training = Training(variant, setting.data, setting.network, recipe, 0, chosen.band_px)
+    classes, size = len(facts["classes"]), training_size(open_data(setting.data, setting.root, cache))
+    fed: dict[int, list[float]] = {number: [] for number in processes}
+    used = []
+    for _ in range(ROUNDS):
+        used.append(recipe.batch / probe.step_seconds(training, classes, size, device, steps=1))
+        for number in processes:
+            fed[number].append(read(training, setting.root, facts, cache, number))
+    print(f"{name}: training uses {statistics.median(used):.2f} images/s ({device}, {recipe.precision})")
+    for number in processes:
+        ratios = [a / b for a, b in zip(fed[number], used, strict=True)]
+        who = "the training's own process" if number == 0 else f"{number} processes"
+        print(
+            f"  {who:28} {statistics.median(fed[number]):8.1f} images/s, {statistics.median(ratios):7.1f} times as many"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", default="voc", help="a tier that streams its images")
+    parser.add_argument("--processes", nargs="+", type=int, default=[0, 1, 2], help="numbers of loaders to try")
+    parser.add_argument("--settings", nargs="+", default=None, help="of the tier (default: all that stream)")
+    arguments = parser.parse_args()
+    for number in arguments.processes:
+        checks.whole(number, 0, "--processes")
+    params = tier.read()
+    device = tier.execution(params).device
+    with tempfile.TemporaryDirectory() as folder:
+        block = rehearsal.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
+        chosen, stood_in = tier.load(params, arguments.tier), tier.load({"tiers": {"stand_in": block}}, "stand_in")
+        names = [name for name, setting in chosen.settings.items() if setting.stream]
+        if not names:
+            raise InputError(f"a tier must stream images to be measured, got {arguments.tier}; take voc or cityscapes")
+        seen = set()
+        for name in arguments.settings or names:
+            setting = chosen.settings[name]
+            like = (setting.data, setting.network, setting.recipe.batch, setting.recipe.crop)
+            if like in seen:
+                continue
+            seen.add(like)
+            there = setting.root is not None and setting.root.is_dir() and any(setting.root.iterdir())
+            print(f"# {setting.data.name}: {'the images in ' + str(setting.root) if there else 'synthetic images'}")
+            measure(chosen if there else stood_in, name, device, arguments.processes, Path(folder) / "cache")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

@@ -1,0 +1,278 @@
+"""Seconds of a training step and of inference, batch 1: our network against torchvision's plain FCN.
+
+    python -m benchmarks.throughput                                  # ResNet-50 and -152 at 512x512
+    python -m benchmarks.throughput --depths 50 --size 256 --rounds 5 --threads 2
+
+GCN k=15 + BR on ResNets as in Fig. 2A, trained by the loop that workers run, stands beside an FCN on the same ResNets:
+torchvision's own at stride 8 (by dilation), without an auxiliary head, enlarged bilinearly to the size of the image.
+All are measured in one process, in fp32 and in bf16 (automatic mixed precision), in turn in every round, so that
+whatever else the machine does meets all alike; a ratio is the median of the rounds' ratios. Batch normalisation
+of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study import checks, stage
+from study.engine import State, fit, start
+from study.models import build
+from study.models.blocks import subsample
+from study.spec import VOID, InputError, Network, Recipe, Variant, freeze, gcn
+from study.worker import settle
+
+CLASSES = 21
+STRIDE = 32  # of res-5: images are multiples of it
+PHASES = ("train", "infer")
+PRECISIONS = ("fp32", "bf16")
+PROMISED = 1.5
+MB = 1 << 20
+
+
+def recipe(precision: str) -> Recipe:
+    """The paper's optimizer. The rate is 0, so that weights, and with them every round, stay as they are."""
+    return Recipe(
+        optimizer="sgd", lr=0.0, momentum=0.99, weight_decay=0.0005, schedule="constant", warmup=0.0, steps=sys.maxsize,
+        batch=1, flip=False, precision=precision, validations=1,
+    )  # fmt: skip
+
+
+@dataclass
+class Contender:
+    """A network at work on one batch; its precisions share weights and optimizer. ``loops`` {precision: its steps}."""
+
+    state: State
+    loops: dict[str, Iterator[object]]
+    images: torch.Tensor
+
+    def work(self, phase: str, precision: str) -> Callable[[], object]:
+        """What is timed: one training step, or the classes (1, H, W) of one image."""
+        self.state.model.train(phase == "train")
+        return (lambda: next(self.loops[precision])) if phase == "train" else (lambda: self._classes(precision))
+
+    def _classes(self, precision: str) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(self.images.device.type, torch.bfloat16, precision == "bf16"):
+            return self.state.model(self.images).argmax(1)
+
+
+def ours(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
+    """GCN k=15 + BR with four heads on a ResNet; images (1, 3, H, W) in 0..255, labels (1, H, W)."""
+    options = freeze({"depth": depth, "weights": None, "frozen_norm": True})
+    network = Network("resnet", ("res2", "res3", "res4", "res5"), options)
+    model = build(Variant(gcn(15), refine=True), network, CLASSES, 0)
+    model = model.to(images.device).to(memory_format=torch.channels_last)
+    state = start(model, recipe("fp32"))
+    loops = {name: fit(state, lambda step: (images, labels), recipe(name)) for name in PRECISIONS}
+    return Contender(state, dict(loops), images)
+
+
+class _PlainFCN(nn.Module):
+    """torchvision's FCN on a ResNet: images (N, 3, H, W) -> scores (N, K, H, W)."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        import torchvision
+        from torchvision.models._utils import IntermediateLayerGetter
+        from torchvision.models.segmentation.fcn import FCN, FCNHead
+
+        resnet = getattr(torchvision.models, f"resnet{depth}")(replace_stride_with_dilation=[False, True, True])
+        subsample(resnet)  # torch 2.14 may crash without; the same function
+        self.fcn = FCN(IntermediateLayerGetter(resnet, {"layer4": "out"}), FCNHead(2048, CLASSES))
+
+    def train(self, mode: bool = True) -> _PlainFCN:
+        super().train(mode)
+        self.fcn.backbone.eval()
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fcn(images)["out"]
+
+
+def theirs(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
+    """torchvision's FCN with the loop that one writes for it."""
+    torch.manual_seed(0)
+    images = images / 255
+    model = _PlainFCN(depth).to(images.device).to(memory_format=torch.channels_last)
+    weights = recipe("fp32")
+    optimizer = torch.optim.SGD(model.parameters(), weights.lr, weights.momentum, weight_decay=weights.weight_decay)
+    device = images.device.type
+
+    def loop(precision: str) -> Iterator[object]:
+        while True:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.bfloat16, precision == "bf16"):
+                scores = model(images)
+            loss = functional.cross_entropy(scores.float(), labels.long(), ignore_index=VOID)
+            loss.backward()
+            optimizer.step()
+            yield loss.detach()
+
+    return Contender(State(model, optimizer), {name: loop(name) for name in PRECISIONS}, images)
+
+
+NETS = {"ours": ours, "FCN": theirs}
+
+
+@dataclass
+class Measured:
+    """A phase of a depth in a precision: {net: seconds by round} and {net: peak bytes}, None where nobody tells."""
+
+    depth: int
+    phase: str
+    precision: str
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NETS})
+    peak: dict[str, int | None] = field(default_factory=dict)
+
+
+def steps(depths: list[int], size: int, rounds: int, device: str) -> list[Measured]:
+    """Every network, phase and precision at ``size`` px: peak memory one by one, then all in turn, ``rounds`` times."""
+    images = torch.rand(1, 3, size, size).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (1, size, size), dtype=torch.uint8).to(device)
+    found = [Measured(d, phase, precision) for d in depths for phase in PHASES for precision in PRECISIONS]
+    for one in found:
+        _tell(f"memory of ResNet-{one.depth} {one.phase} {one.precision}")
+        for name, make in NETS.items():
+            new = functools.partial(make, one.depth, images, labels)
+            one.peak[name] = _peak(new, one.phase, one.precision, device)
+    nets = {(depth, name): make(depth, images, labels) for depth in depths for name, make in NETS.items()}
+    for number in range(rounds + 1):
+        _tell(f"round {number} of {rounds}" if number else "warming up")
+        for one in found:
+            for name in NETS:
+                seconds = _seconds(nets[one.depth, name].work(one.phase, one.precision), device)
+                if number:
+                    one.seconds[name].append(seconds)
+    return found
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak(new: Callable[[], Contender], phase: str, precision: str, device: str) -> int | None:
+    """Bytes that a new network needs at most, with its work and its optimizer; None where the system does not tell.
+
+    On a GPU those of tensors, on Linux those resident in memory. Its work is done twice: then there are the optimizer's
+    memory and the gaps that the first time left, and it grows no more.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
+    else:
+        try:
+            ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as resident until it is handed back
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+            before, peak = _resident("VmRSS"), functools.partial(_resident, "VmHWM")
+        except (OSError, AttributeError):  # no Linux, or no glibc
+            return None
+    work = new().work(phase, precision)
+    work(), work()
+    _wait(device)
+    return peak() - before
+
+
+def _resident(what: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{what}:"))
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def gain(found: list[Measured], depth: int, phase: str, net: str) -> float:
+    """How much faster bf16 is than fp32."""
+    fp32, bf16 = (
+        next(m for m in found if (m.depth, m.phase, m.precision) == (depth, phase, name)) for name in PRECISIONS
+    )
+    return ratio(fp32.seconds[net], bf16.seconds[net])
+
+
+def table(found: list[Measured]) -> str:
+    """Seconds (medians), ratios and peak memory, one line for each of ``found``; then the gains of bf16."""
+    lines = ["network     phase  precision   ours s    FCN s  ours/FCN  ours MB   FCN MB"]
+    for one in found:
+        times = "".join(f" {statistics.median(one.seconds[name]):8.3f}" for name in NETS)
+        peaks = "".join(f" {'-' if (b := one.peak[name]) is None else round(b / MB):>8}" for name in NETS)
+        compared = ratio(*(one.seconds[name] for name in NETS))
+        lines.append(f"{f'ResNet-{one.depth}':11} {one.phase:6} {one.precision:9}{times}  {compared:8.2f}{peaks}")
+    lines += ["", "fp32/bf16                     ours      FCN"]
+    for depth, phase in dict.fromkeys((m.depth, m.phase) for m in found):
+        gains = "".join(f" {gain(found, depth, phase, name):8.2f}" for name in NETS)
+        lines.append(f"{f'ResNet-{depth}':11} {phase:12}{gains}")
+    return "\n".join(lines)
+
+
+def promise(found: list[Measured], device: str) -> str:
+    """Whether bf16 is as much faster as is promised, and where that can be judged."""
+    said = f"promised: bf16 at least {PROMISED} times as fast a training step where the CPU has bf16 instructions; "
+    if device != "cpu":
+        return f"{said}no CPU: not judged"
+    if not any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name):
+        return f"{said}no bf16 instructions: not judged"
+    gains = {depth: gain(found, depth, "train", "ours") for depth in dict.fromkeys(m.depth for m in found)}
+    return said + ", ".join(
+        f"ResNet-{depth} {value:.2f} ({'met' if value >= PROMISED else 'missed'})" for depth, value in gains.items()
+    )
+
+
+def device_of(asked: str) -> str:
+    """cpu or cuda. Raises InputError where there is no such device."""
+    checks.choice(asked, ("auto", "cpu", "cuda"), "--device")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device must be there, got cuda on a machine without one; take cpu or auto")
+    return "cpu" if asked == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depths", nargs="+", type=int, default=[50, 152], help="of the ResNets: 50, 101, 152")
+    parser.add_argument("--size", type=int, default=512, help="px of a side of the image")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one that warms up")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=None, help="of the CPU (default: as many as a worker uses)")
+    arguments = parser.parse_args()
+    checks.whole(arguments.rounds, 1, "--rounds")
+    if arguments.size < 1 or arguments.size % STRIDE:
+        raise InputError(
+            f"--size must be a multiple of {STRIDE} px (the stride of res-5), got {arguments.size}; take e.g. 512"
+        )
+    device = device_of(arguments.device)
+    settle(device)
+    if arguments.threads is not None:
+        checks.whole(arguments.threads, 1, "--threads")
+        torch.set_num_threads(arguments.threads)
+    found = steps(arguments.depths, arguments.size, arguments.rounds, device)
+    place = torch.cuda.get_device_name() if device == "cuda" else f"CPU with {torch.get_num_threads()} thread(s)"
+    print(f"batch 1, {arguments.size}x{arguments.size}, {place}, medians of {arguments.rounds} rounds in turn\n")
+    print(f"{table(found)}\n\n{promise(found, device)}")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))
