@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
 RUN := $(QUIET) PATH="$(CURDIR)/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
@@ -69,8 +70,8 @@ ui: setup ## open the MLflow UI on this machine (PORT=5000)
 dashboard: setup ## open the Optuna dashboard on this machine (PORT=8080)
 	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
-test: setup ## run the tests (FAST=1 leaves out the slow ones)
-	@$(RUN) $(BIN)/python -m pytest $(if $(FAST),-m "not slow")
+test: setup ## run the tests on all cores (FAST=1 leaves out the slow ones, JOBS=1 takes one core)
+	@$(RUN) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(FAST),-m "not slow")
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .

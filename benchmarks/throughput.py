@@ -7,18 +7,19 @@ GCN k=15 + BR on ResNets as in Fig. 2A, trained by the loop that workers run, st
 torchvision's own at stride 8 (by dilation), without an auxiliary head, enlarged bilinearly to the size of the image.
 All are measured in one process, in fp32 and in bf16 (automatic mixed precision), in turn in every round, so that
 whatever else the machine does meets all alike; a ratio is the median of the rounds' ratios. Batch normalisation
-of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more.
+of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more:
+then the default takes some eight minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import functools
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,16 +138,9 @@ class Measured:
 
 
 def steps(depths: list[int], size: int, rounds: int, device: str) -> list[Measured]:
-    """Every network, phase and precision at ``size`` px: peak memory one by one, then all in turn, ``rounds`` times."""
-    images = torch.rand(1, 3, size, size).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, CLASSES, (1, size, size), dtype=torch.uint8).to(device)
+    """Every network, phase and precision at ``size`` px, in turn, ``rounds`` times after one that warms up."""
     found = [Measured(d, phase, precision) for d in depths for phase in PHASES for precision in PRECISIONS]
-    for one in found:
-        _tell(f"memory of ResNet-{one.depth} {one.phase} {one.precision}")
-        for name, make in NETS.items():
-            new = functools.partial(make, one.depth, images, labels)
-            one.peak[name] = _peak(new, one.phase, one.precision, device)
-    nets = {(depth, name): make(depth, images, labels) for depth in depths for name, make in NETS.items()}
+    nets = {(depth, name): make(depth, *_batch(size, device)) for depth in depths for name, make in NETS.items()}
     for number in range(rounds + 1):
         _tell(f"round {number} of {rounds}" if number else "warming up")
         for one in found:
@@ -155,6 +149,54 @@ def steps(depths: list[int], size: int, rounds: int, device: str) -> list[Measur
                 if number:
                     one.seconds[name].append(seconds)
     return found
+
+
+def memory(found: list[Measured], size: int, device: str) -> None:
+    """Add the peaks to ``found``, each network and precision in a process of its own: nothing else is in it."""
+    context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    for depth, precision in dict.fromkeys((m.depth, m.precision) for m in found):
+        _tell(f"memory of ResNet-{depth} {precision}")
+        for name in NETS:
+            with ProcessPoolExecutor(1, context) as process:
+                peaks = process.submit(_peaks, name, depth, precision, size, device, threads).result()
+            for one in found:
+                if (one.depth, one.precision) == (depth, precision):
+                    one.peak[name] = peaks[one.phase]
+
+
+def _peaks(name: str, depth: int, precision: str, size: int, device: str, threads: int) -> dict[str, int | None]:
+    """{phase: bytes} that a network needs at most beyond what its process does: of tensors on a GPU, resident on Linux;
+    None where the system does not tell. Each phase runs twice: then there are the optimizer's memory and the gaps
+    that the first time left, and it grows no more."""
+    settle(device)
+    torch.set_num_threads(threads)
+    before = _resident("VmRSS", device)
+    net = NETS[name](depth, *_batch(size, device))
+    peaks: dict[str, int | None] = {}
+    for phase in reversed(PHASES):  # inference needs less, so that it does not hide behind training
+        for _ in range(2):
+            net.work(phase, precision)()
+        peak = _resident("VmHWM", device)
+        peaks[phase] = None if peak is None or before is None else peak - before
+    return peaks
+
+
+def _resident(what: str, device: str) -> int | None:
+    """Bytes now (VmRSS) or at most so far (VmHWM)."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() if what == "VmHWM" else torch.cuda.memory_allocated()
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{what}:")), None)
+
+
+def _batch(size: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """One image (1, 3, H, W) in 0..255 and its labels (1, H, W), of noise."""
+    images = torch.rand(1, 3, size, size).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
+    return images, torch.randint(0, CLASSES, (1, size, size), dtype=torch.uint8).to(device)
 
 
 def _tell(what: str) -> None:
@@ -172,33 +214,6 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def _peak(new: Callable[[], Contender], phase: str, precision: str, device: str) -> int | None:
-    """Bytes that a new network needs at most, with its work and its optimizer; None where the system does not tell.
-
-    On a GPU those of tensors, on Linux those resident in memory. Its work is done twice: then there are the optimizer's
-    memory and the gaps that the first time left, and it grows no more.
-    """
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
-    else:
-        try:
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as resident until it is handed back
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-            before, peak = _resident("VmRSS"), functools.partial(_resident, "VmHWM")
-        except (OSError, AttributeError):  # no Linux, or no glibc
-            return None
-    work = new().work(phase, precision)
-    work(), work()
-    _wait(device)
-    return peak() - before
-
-
-def _resident(what: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{what}:"))
 
 
 def ratio(above: list[float], below: list[float]) -> float:
@@ -269,6 +284,7 @@ def main() -> None:
         checks.whole(arguments.threads, 1, "--threads")
         torch.set_num_threads(arguments.threads)
     found = steps(arguments.depths, arguments.size, arguments.rounds, device)
+    memory(found, arguments.size, device)
     place = torch.cuda.get_device_name() if device == "cuda" else f"CPU with {torch.get_num_threads()} thread(s)"
     print(f"batch 1, {arguments.size}x{arguments.size}, {place}, medians of {arguments.rounds} rounds in turn\n")
     print(f"{table(found)}\n\n{promise(found, device)}")

@@ -13,7 +13,7 @@ from study import fetch, plan, probe, stage, tier
 from study.data import module_of, open_data, training_size
 from study.models import build_backbone, untrained
 from study.progress import duration
-from study.spec import Inference, InputError, Network, digest
+from study.spec import Inference, InputError, Network, Training, digest
 from study.store import Store
 
 GIB = 2**30
@@ -105,8 +105,7 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
         if what not in flops:
             flops[what] = probe.flops(training, known[name].classes, known[name].train)
         if like not in measured:
-            took = probe.step_seconds(training, known[name].classes, known[name].train, execution.device)
-            measured[like] = (took, flops[what])
+            measured[like] = _measured(planned, name, training, known[name], execution.device)
         took, of = measured[like]
         seconds[key] = took * flops[what] / of
     print(f"\n  {'setting':30} {'trainings':>9} {'steps each':>10} {'s a step':>9} {'hours':>8}  precision")
@@ -133,6 +132,17 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
         )
     wall = (training_s + asked_s) / execution.workers
     print(f"  on {execution.workers} workers at a time: about {duration(wall)}")
+
+
+def _measured(planned: plan.Plan, name: str, training: Training, known: Known, device: str) -> tuple[float, int]:
+    """Seconds of a step of a setting's training, and operations forward of the network that they were measured with."""
+    probed = planned.facts[name].get("precision")
+    if probed is None:
+        took = probe.step_seconds(training, known.classes, known.train, device)
+    else:  # measured when the precision was chosen
+        took = probed[f"{probed['precision']}_s"]
+        training = dataclasses.replace(training, variant=training.variant and probe.PROBED)
+    return took, probe.flops(training, known.classes, known.train)
 
 
 def _evaluated(planned: plan.Plan, key: str, seconds: dict[str, float], known: dict[str, Known]) -> float:

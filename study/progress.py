@@ -17,10 +17,12 @@ STALE_S = 60.0  # a running training tells its step every second
 
 
 def duration(seconds: float) -> str:
-    """Such as ``45 s``, ``3 min``, ``2 h 10 min``."""
+    """Such as ``45 s``, ``3 min``, ``2 h 10 min``, ``12 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
+    if minutes >= 14_400:
+        return f"{round(minutes / 1440):,} days"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 

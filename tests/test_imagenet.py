@@ -158,7 +158,11 @@ def _flatten(root: Path) -> None:
             "imagenet's val must be a folder",
             "{root}/val (no folder)",
         ),
-        (lambda root: root.rename(root.parent / "x"), "imagenet's data.root must be a folder", "{root} (no folder)"),
+        (
+            lambda root: root.rename(root.parent / "x"),
+            "imagenet must have the folders train/<class>/ and val/<class>/ in",
+            "none; sort the images",
+        ),
     ],
 )
 def test_a_fault_in_the_folders_is_told(root: Path, spoil: Callable[[Path], Any], rule: str, got: str) -> None:

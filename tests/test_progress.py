@@ -24,7 +24,7 @@ def _plan(*names: str) -> dict:
     ("seconds", "text"),
     [
         (0, "0 s"), (0.4, "0 s"), (45, "45 s"), (89, "89 s"), (90, "2 min"), (180, "3 min"), (7080, "118 min"),
-        (7200, "2 h 0 min"), (7800, "2 h 10 min"), (360000, "100 h 0 min"),
+        (7200, "2 h 0 min"), (7800, "2 h 10 min"), (360000, "100 h 0 min"), (8_640_000, "100 days"),
     ],
 )  # fmt: skip
 def test_a_duration_is_told_in_the_unit_that_a_person_would_take(seconds, text):

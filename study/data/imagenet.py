@@ -117,7 +117,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Photographs
 
 def _base(root: Path | None) -> Path:
     """The folder that holds train and val: the root, or ``imagenet`` in it."""
-    base = folder(root, "imagenet's data.root")
+    base = root if root is not None else folder(root, "imagenet's data.root")
     base = base / "imagenet" if (base / "imagenet").is_dir() else base
     if not any((base / split).is_dir() for split in ("train", "val")):
         raise InputError(
