@@ -7,8 +7,8 @@ GCN k=15 + BR on ResNets as in Fig. 2A, trained by the loop that workers run, st
 torchvision's own at stride 8 (by dilation), without an auxiliary head, enlarged bilinearly to the size of the image.
 All are measured in one process, in fp32 and in bf16 (automatic mixed precision), in turn in every round, so that
 whatever else the machine does meets all alike; a ratio is the median of the rounds' ratios. Batch normalisation
-of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more:
-then the default takes some eight minutes.
+of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more.
+Peak memory is that of a process of its own, beyond what it needs without a network. The default takes some ten minutes.
 """
 
 from __future__ import annotations

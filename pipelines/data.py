@@ -10,7 +10,7 @@ from pathlib import Path
 from study import audit_maps, fetch, inference, probe, stage, tier
 from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
 from study.evidence import DIFFERS, Evidence
-from study.models import build, inherit, stride_of
+from study.models import build, check, inherit, stride_of
 from study.paper import TABLES
 from study.quoted import QUOTES
 from study.source import cache_features
@@ -28,6 +28,7 @@ def main() -> None:
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         found = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
         facts[name] = found | {"frequent": frequent_classes(found, chosen.frequent)}
+    _note_unseen(facts)
     _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
     for name, setting in chosen.settings.items():
         if setting.after is not None:
@@ -78,6 +79,13 @@ def _open(name: str, setting: tier.Setting, cache: Path) -> DataSet:
     return open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name} ({name})"))
 
 
+def _note_unseen(facts: dict[str, dict]) -> None:
+    """Say which classes no training image shows: a wrong class list, or masks of other labels."""
+    for found in {found["fingerprint"]: found for found in facts.values()}.values():
+        if unseen := [label for label, n in zip(found["classes"], found["pixels"], strict=True) if not n]:
+            print(f"note: no training image of {found['name']} shows {', '.join(unseen)}")
+
+
 def _audit(listed: dict[str, int]) -> None:
     """Say where the official lists differ from what the paper counts."""
     for line in audit_maps.listed(Evidence({}, {"listed": listed}, QUOTES)):
@@ -104,6 +112,9 @@ def _check(chosen: tier.Tier, sources: dict[str, DataSet]) -> None:
                 f"the crop of {name} must fit into its training images of {trained} (height, width), got {crop}; make "
                 "recipe.crop smaller"
             )
+        seen = {"images of": source.size, "training images of": crop or trained}
+        for what, size in seen.items():
+            check(setting.network, size, f"{what} {name}")
     for cell in (cell for table in chosen.tables for cell in TABLES[table].cells):
         if cell.inference and chosen.reason(cell) is None:
             stride = stride_of(chosen.settings[cell.setting].network)

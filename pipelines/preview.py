@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import rehearsal
 from study import fetch, plan, probe, stage, tier
 from study.data import module_of, open_data, training_size
-from study.models import build_backbone, untrained
+from study.models import build_backbone, check, untrained
 from study.progress import duration
 from study.spec import Inference, InputError, Network, Training, digest
 from study.store import Store
@@ -75,6 +75,7 @@ def _known(params: dict[str, Any], chosen: tier.Tier, cache: Path) -> dict[str, 
 
 def _open(setting: tier.Setting, cache: Path) -> Known:
     source = open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name}"))
+    check(setting.network, setting.recipe.crop or training_size(source), f"training images of {setting.data.name}")
     return Known(len(source.classes), training_size(source), source.size, dict(source.splits))
 
 

@@ -52,6 +52,10 @@ def stand_in(block: dict[str, Any], folder: Path) -> dict[str, Any]:
 def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
     """params.yaml for the rehearsal of a tier: stand-ins, two steps a training, one seed."""
     block = stand_in(params["tiers"][name], folder)
+    for part, setting in tier.load(params, name).settings.items():  # what has no stand-in is read where it lies
+        data = (block if part == tier.MAIN else block.get("settings", {}).get(part, {})).get("data", {})
+        if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
+            data["root"] = str(setting.root)
     cpu = tier.execution(params).device == "cpu"
     for part in (block, *block.get("settings", {}).values()):
         recipe = part.get("recipe", {})

@@ -32,7 +32,15 @@ def number(value: Any, low: float, high: float | None, where: str) -> None:
     """A number above ``low`` where there is no ``high``, from low to high where there is."""
     if type(value) not in (int, float) or not (low < value < float("inf") if high is None else low <= value <= high):
         rule = f"a positive number, above {low}" if high is None else f"a number from {low} to {high}"
-        raise InputError(f"{where} must be {rule}, got {value!r}; write one")
+        remedy = (
+            "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)" if isinstance(value, str) else "write one"
+        )
+        raise InputError(f"{where} must be {rule}, got {value!r}; {remedy}")
+
+
+def yes_or_no(value: Any, where: str) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{where} must be true or false, got {value!r}; write one of them")
 
 
 def keys(block: Any, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:

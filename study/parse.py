@@ -58,6 +58,7 @@ def network(block: dict[str, Any], where: str) -> Network:
     checks.sequence(block["levels"], f"{where}.levels")
     checks.mapping(block["options"], f"{where}.options")
     checks.whole(block["output_stride"], 1, f"{where}.output_stride")
+    checks.yes_or_no(block["frozen"], f"{where}.frozen")
     if not block["levels"]:
         raise InputError(f"{where}.levels must name at least one level, got none; write e.g. [res4, res5]")
     checks.mapping(block.get("fixed", {}), f"{where}.fixed")
@@ -79,6 +80,7 @@ def recipe(block: dict[str, Any], where: str) -> Recipe:
     for key in ("steps", "batch", "validations"):
         checks.whole(block[key], 1, f"{where}.{key}")
     checks.number(block["lr"], 0, None, f"{where}.lr")
+    checks.yes_or_no(block["flip"], f"{where}.flip")
     for key in ("momentum", "weight_decay", "warmup"):
         checks.number(block[key], 0, 1, f"{where}.{key}")
     return Recipe(**block | {"crop": _size(block.get("crop"), f"{where}.crop")})
@@ -122,4 +124,6 @@ def frequent(block: dict[str, Any] | None, where: str) -> tuple[int, float] | No
     if block is None:
         return None
     checks.keys(block, where, {"min_images", "min_pixels"})
+    checks.whole(block["min_images"], 0, f"{where}.min_images")
+    checks.number(block["min_pixels"], 0, 1, f"{where}.min_pixels")
     return block["min_images"], block["min_pixels"]

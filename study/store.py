@@ -55,6 +55,12 @@ def main_checkout() -> Path:
     return Path(text.strip()).parent
 
 
+def located(path: str) -> Path:
+    """A file that params.yaml names; one that is not absolute lies in the main checkout, which all workspaces share."""
+    named = Path(path).expanduser()
+    return named if named.is_absolute() else main_checkout() / named
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -64,7 +70,7 @@ def file_digest(path: Path) -> str:
 def weights_digest(network: Network) -> str:
     """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
     named = dict(network.options).get("weights")
-    return str(named) if named in (None, "imagenet") else file_digest(Path(named))
+    return str(named) if named in (None, "imagenet") else file_digest(located(named))
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

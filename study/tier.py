@@ -14,7 +14,7 @@ import yaml
 from study import checks, parse
 from study.paper import TABLES
 from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
-from study.store import main_checkout
+from study.store import located
 
 MAIN = "main"  # the name of a tier's own setting
 CLASSIFY, SEGMENT = "classify", "segment"
@@ -193,6 +193,7 @@ def _check(block: dict[str, Any], where: str) -> None:
         checks.mapping(block.get(key, {}), f"{where}.{key}")
     for key in ("notes", "seeds", "tables", "extra"):
         checks.sequence(block[key], f"{where}.{key}")
+    checks.yes_or_no(block["meaningless"], f"{where}.meaningless")
     checks.whole(block["band_px"], 1, f"{where}.band_px")
     checks.whole(block["samples"], 1, f"{where}.samples")
     for table in block["tables"]:
@@ -245,12 +246,12 @@ def _setting(
     data = (own["data"] if same else elsewhere) | data
     root = changes.get("data", {}).get("root") or root or data.get("root")  # its own, the variable's, the tier's
     for key in ("stream", "fetch"):
-        checks.choice(data.get(key) or False, (True, False), f"{where}.data.{key}")
+        checks.yes_or_no(data.get(key) or False, f"{where}.data.{key}")
     network = own["network"] | changes.get("network", {})
     recipe = own["recipe"] | changes.get("recipe", {})
     setting = Setting(
         role, title, parse.data({k: v for k, v in data.items() if k not in AROUND}, f"{where}.data"),
-        _absolute(root) if root else None, bool(data.get("stream")),
+        located(root) if root else None, bool(data.get("stream")),
         bool(data.get("fetch")),
         parse.network(network, f"{where}.network"), parse.recipe(recipe, f"{where}.recipe"), **more,
     )  # fmt: skip
@@ -265,12 +266,6 @@ def _setting(
             "images), got true; set it to false"
         )
     return setting
-
-
-def _absolute(root: str) -> Path:
-    """A data folder; one that is not absolute lies in the main checkout, so that all workspaces share it."""
-    path = Path(root).expanduser()
-    return path if path.is_absolute() else main_checkout() / path
 
 
 def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:

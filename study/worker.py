@@ -90,6 +90,7 @@ def settle(device: str) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # of no use but to find reads of it, and slow
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 

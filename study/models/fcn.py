@@ -85,7 +85,10 @@ class FCN(nn.Module):
             upsample()
             refine(f"x{stride}")
         if stride != output_stride:
-            raise InputError(f"output_stride must be a level's stride divided by powers of two, got {output_stride}")
+            raise InputError(
+                f"output_stride must be a level's stride divided by powers of two, got {output_stride}; take 1, or "
+                f"{strides[self.levels[-1]]}"
+            )
 
     def _head(self, level: str, features: dict[str, torch.Tensor]) -> torch.Tensor:
         scores = self.heads[level](features[level])
@@ -97,7 +100,9 @@ class FCN(nn.Module):
             if operation == "add":
                 scores = scores + self._head(name, features)
             elif operation == "up":
-                scores = self.ups[name](scores)
+                # In bf16 a deconvolution of each class by itself is several times slower on a CPU than in fp32.
+                with torch.autocast(scores.device.type, enabled=False):
+                    scores = self.ups[name](scores.float())
             else:
                 scores = self.refinements[name](scores)
         return scores
