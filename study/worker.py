@@ -90,7 +90,8 @@ def settle(device: str) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # of no use but to find reads of it, and slow
+        # Of use only to find reads of it, and slow.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
