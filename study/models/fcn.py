@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
@@ -101,7 +103,8 @@ class FCN(nn.Module):
                 scores = scores + self._head(name, features)
             elif operation == "up":
                 # In bf16 a deconvolution of each class by itself is several times slower on a CPU than in fp32.
-                with torch.autocast(scores.device.type, enabled=False):
+                kind = scores.device.type
+                with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
                     scores = self.ups[name](scores.float())
             else:
                 scores = self.refinements[name](scores)
