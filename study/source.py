@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -42,15 +43,17 @@ class Source:
         band: str,
         device: torch.device,
         moments: dict[str, np.ndarray] | None = None,
-        stream: DataSet | None = None,
+        stream: Callable[[], DataSet] | None = None,
     ) -> None:
         """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band.
 
-        ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream`` is
-        the data set that training images are read from where they are not cached (D56).
+        ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream``
+        opens the data set that training images are read from where they are not cached (D56); an evaluation reads none.
         """
         self.training, self.classes, self.device = training, classes, device
-        self.folder, self.features, self.band, self.stream = folder, features, band, stream
+        self.folder, self.features, self.band = folder, features, band
+        self._open = stream
+        self._stream: DataSet | None = None
         self._arrays: dict[str, np.ndarray] = {}
         self._moments = {
             level: torch.from_numpy(pair)[:, None, :, None, None].to(device) for level, pair in (moments or {}).items()
@@ -68,9 +71,10 @@ class Source:
 
     def _training_images(self, indices: list[int]) -> tuple[np.ndarray | None, np.ndarray]:
         """Images (N, H, W, 3), None where features stand for them, and labels of training images."""
-        if self.stream is not None:
-            size = training_size(self.stream)
-            images, labels = zip(*(padded(*self.stream.read("train", i), size) for i in indices), strict=True)
+        if self._open is not None:
+            self._stream = stream = self._stream or self._open()
+            size = training_size(stream)
+            images, labels = zip(*(padded(*stream.read("train", i), size) for i in indices), strict=True)
             return np.stack(images), np.stack(labels)
         labels = self.array("train-labels.npy")[indices]
         return (self.array("train-images.npy")[indices] if self.features is None else None), labels
@@ -179,7 +183,7 @@ def open_source(
     band = band_name("val", training.band_px)
     folder = folder_of(cache, facts["fingerprint"], facts["streamed"])
     if facts["streamed"]:
-        stream = open_data(training.data, root, cache)
+        stream = functools.partial(open_data, training.data, root, cache)
     return Source(training, len(facts["classes"]), folder, features, band, device, moments, stream)
 
 

@@ -307,7 +307,10 @@ def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys)
 def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
     """The paper's VOC tier with a small network: SBD, COCO, ImageNet, three stages, pretraining, scales."""
     block = project.params["tiers"]["voc"]
-    block |= {"tables": ["T5", "T6", "T7", "T8"], "inference": {"MS": {"scales": [0.5]}, "MS-CRF": {"scales": [0.5]}}}
+    block |= {
+        "tables": ["T5", "T6", "T7", "T8"],
+        "inference": {"MS": {"scales": [0.5]}, "MS-CRF": {"scales": [0.5, 1]}},
+    }
     small = {"widths": [4, 4], "strides": [8, 16]}
     block["network"] |= {"backbone": "shallow", "levels": ["res2", "res3"], "options": small}
     for name, setting in block["settings"].items():
@@ -368,3 +371,10 @@ def test_archives_of_a_mirror_folder_go_through_the_data_stage(project, tmp_path
     assert "note: Images of VOC 2012 with SBD, listed here: the paper has 10,582, these lists 8" in told
     assert (project.folder / "photographs" / "VOCdevkit").is_dir()
     assert not list((project.folder / "photographs").glob("*.t*")), "used where it lay, not copied"
+
+
+def test_an_evaluation_of_a_streamed_set_needs_no_training_images(voc, tmp_path):
+    facts = prepare(VOC, voc, tmp_path, 2, stream=True)
+    source = open_source(training(), facts, tmp_path, torch.device("cpu"))  # as an evaluation does, without a root
+    inputs, labels, band = next(source.examples("val"))
+    assert inputs.shape == (2, 3, 512, 512) and labels.shape == band.shape == (2, 512, 512)
