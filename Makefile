@@ -11,7 +11,7 @@ TIER_OPTION := $(if $(TIER),--tier $(TIER))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status preview rehearse submission ui dashboard test check format bench lock
+.PHONY: help setup crf install-crf repro retry force status verify preview rehearse submission ui dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ force: setup ## run one cell's trainings again (CELL=T1/score/15, TIER=...)
 status: setup ## what a running ablation has done, is doing and has left
 	@$(STUDY) status $(TIER_OPTION)
 
+verify: setup ## recompute every number of a report from the stored counts, and check its digests (TIER=...)
+	@$(STUDY) verify $(TIER_OPTION)
+
 submission: setup ## write the archive that a benchmark's server takes (TIER=...)
 	@$(STUDY) submission $(TIER_OPTION)
 
@@ -81,6 +84,9 @@ check: setup ## check format, lint and types
 format: setup ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+mutants: setup ## plant known faults in copies of the project; the tests must find each
+	@$(RUN) $(BIN)/python -m benchmarks.mutants
 
 bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders
 	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)

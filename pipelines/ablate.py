@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from study import plan, results, schedule, stage, tier
+from study import commit, plan, results, schedule, stage, tier
 from study.ablation import Ablation
 from study.code import ROOT
 from study.data import prepare
@@ -18,7 +18,7 @@ from study.store import Store, StoreError, write_json
 from study.tracking import Tracker
 
 WAIT_S = 0.5
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def _train(
 ) -> None:
     from study.worker import train  # torch, only where something is trained
 
-    chosen = planned.tier
+    chosen, stands_at = planned.tier, commit.described()
     _read_again(planned, manifest, store)
     done = {}
     for key in planned.trainings.keys() - set(todo):
@@ -62,7 +62,7 @@ def _train(
             while True:
                 while jobs.free > 0 and (next_ := ablation.ask()):
                     after = {planned.init[next_]} - done.keys() if next_ in planned.init else ()
-                    jobs.submit(next_, _job(next_, planned, manifest, execution, store), tuple(after))
+                    jobs.submit(next_, _job(next_, planned, manifest, execution, store, stands_at), tuple(after))
                 if not jobs.busy:
                     break
                 for event in jobs.wait(WAIT_S):
@@ -86,14 +86,16 @@ def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> N
             cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 
 
-def _job(key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> Any:
+def _job(
+    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, stands_at: str
+) -> Any:
     from study.worker import Job
 
     setting = planned.data_of[key]
     return Job(
         key, planned.trainings[key], manifest["trainings"][key], manifest["data"][setting], store.root,
         execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
-        manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders,
+        manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders, stands_at,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""Stage evaluate: counts -> scores.csv, a CSV per table, metrics and plots for DVC, and the provenance."""
+"""Stage evaluate: counts -> scores.csv, a CSV per table, verdicts, metrics and plots for DVC, and the provenance."""
 
 from __future__ import annotations
 
 import platform
-import subprocess
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from study import audit, results, stage, tier
+from study import audit, commit, results, stage, tier, verdicts
 from study.paper import TABLES
-from study.store import Store, file_digest, write_json
+from study.store import Store, file_digest, json_bytes, write_json
 from study.tracking import Tracker
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
@@ -22,26 +22,50 @@ VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "
 def main() -> None:
     chosen = tier.load(tier.read())
     folder = stage.folder(chosen.name)
-    plan, collected = stage.read_json(folder / "plan.json"), folder / "results"
-    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
-    frame = results.frame(plan, collected, folder / "examined", computed=audit.counts(anatomy))
-    frame.to_csv(folder / "scores.csv", index=False)
-    summary = results.summary(frame)
-    listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
-    write_json(folder / "audit.json", audit.rows(TABLES, anatomy | {"listed": listed}))
+    plan = stage.read_json(folder / "plan.json")
+    frame, summary = frames(folder, plan)
+    for name in ("tables", "plots"):  # what an earlier plan left there is no result of this one
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name, content in contents(folder, plan, frame, summary).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
     store = Store()
-    Tracker(store.tracking_database, store.tracking_artifacts, chosen.name).cells(plan, frame, summary)
+    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
+    tracker.cells(plan, frame, summary)
+    found = _provenance(plan, folder / "results", folder / "examined", tracker.links())
+    write_json(folder / "provenance.json", found)
+
+
+def frames(folder: Path, plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """results.frame and results.summary of ``plan`` from the counts that were collected in ``folder``."""
+    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
+    return frame, results.summary(frame)
+
+
+def contents(folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> dict[str, bytes]:
+    """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
+    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
+    found = {
+        "scores.csv": _csv(frame),
+        "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
+        "metrics.json": json_bytes(_metrics(summary)),
+        "verdicts.json": json_bytes(
+            verdicts.content(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
+        ),
+    }
     for name, rows in summary.groupby("table", sort=False):
-        (folder / "tables").mkdir(exist_ok=True)
-        rows.drop(columns="table").to_csv(folder / "tables" / f"{name}.csv", index=False)
-    write_json(folder / "metrics.json", _metrics(summary))
-    (folder / "plots").mkdir(exist_ok=True)
-    _kernel_sizes(plan, summary).to_csv(folder / "plots" / "kernel_size.csv", index=False)
-    curves = results.curves(plan, collected)
+        found[f"tables/{name}.csv"] = _csv(rows.drop(columns="table"))
+    curves = results.curves(plan, folder / "results")
     points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
     points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
-    points.to_csv(folder / "plots" / "learning_curves.csv", index=False)
-    write_json(folder / "provenance.json", _provenance(plan, collected, folder / "examined"))
+    plots = {"kernel_size": _kernel_sizes(plan, summary), "learning_curves": points}
+    return found | {f"plots/{name}.csv": _csv(rows) for name, rows in plots.items()}
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    return rows.to_csv(index=False).encode()
 
 
 def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
@@ -61,28 +85,35 @@ def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
     return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
 
 
-def _provenance(plan: dict[str, Any], collected: Path, examined: Path) -> dict[str, Any]:
+def _provenance(
+    plan: dict[str, Any], collected: Path, examined: Path, links: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """What ran, where and on what; ``links`` are the tracker's pages of trainings, by key."""
     runs: dict[str, dict[str, Any]] = {}
     seconds = {"train": 0.0, "evaluate": 0.0}
     for key in plan["trainings"]:
         runs[key] = {"status": results.status(collected / key)}
         if runs[key]["status"] == results.DONE:
-            took = stage.read_json(collected / key / "result.json")["seconds"]
+            result = stage.read_json(collected / key / "result.json")
+            took = result["seconds"]
             runs[key] |= {"seconds": took, "sha256": file_digest(collected / key / "counts.npz")}
+            runs[key] |= {"commit": result.get("commit", ""), "mlflow": links.get(key)}
             seconds = {name: seconds[name] + took[name] for name in seconds}
     ablate = stage.read_json(collected / "ablate.json")
     states = [run["status"] for run in runs.values()]
     for key in plan["evaluations"]:
         runs[key] = {"status": results.status(examined / key)}
         if runs[key]["status"] == results.DONE:
-            took = stage.read_json(examined / key / "result.json")["seconds"]["evaluate"]
+            result = stage.read_json(examined / key / "result.json")
+            took = result["seconds"]["evaluate"]
             runs[key] |= {"seconds": {"evaluate": took}, "sha256": file_digest(examined / key / "counts.npz")}
+            runs[key] |= {"commit": result.get("commit", "")}
             seconds["evaluate"] += took
     asked = [runs[key]["status"] for key in plan["evaluations"]]
     return {
         "tier": plan["tier"],
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
+        "commit": commit.head(),
+        "dirty": commit.dirty(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "hardware": ablate["hardware"] | {"device": ablate["device"]},
         "seconds": seconds | {"wall": ablate["wall_s"]},
@@ -102,21 +133,6 @@ def _provenance(plan: dict[str, Any], collected: Path, examined: Path) -> dict[s
         "data": {name: facts["fingerprint"] for name, facts in plan["data"].items()},
         "runs": runs,
     }
-
-
-def _dirty() -> bool:
-    """Whether tracked files differ from the commit; the choice of a tier, which is an input, does not count."""
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
-        return True
-    ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
-    return ours | {"tier": ""} != committed | {"tier": ""}
-
-
-def _git(*words: str) -> str:
-    try:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 if __name__ == "__main__":

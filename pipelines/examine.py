@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import plan, schedule, stage, tier
+from study import commit, identity, plan, schedule, stage, tier
 from study.code import ROOT
 from study.paper import FIGURES
 from study.spec import Network, Variant, dense, freeze, gcn
@@ -37,7 +37,7 @@ def main() -> None:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
     _receptive(planned, manifest, execution, store, target)
-    write_json(target / "anatomy.json", _anatomy(chosen, manifest))
+    write_json(target / "anatomy.json", anatomy_of(chosen, manifest))
 
 
 def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> None:
@@ -58,6 +58,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
     )  # fmt: skip
     print(f"{len(ready)} evaluations of trained networks on {execution.workers} workers", flush=True)
     jobs, tick, ended = schedule.Schedule(engine, execution.workers), stage.ticker("evaluations"), 0
+    stands_at = commit.described()
     for key in ready:
         asked = planned.evaluations[key]
         facts, origin = (
@@ -65,7 +66,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
         )
         job = Examination(
             key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
-            execution.device, planned.tier.samples,
+            execution.device, planned.tier.samples, stands_at,
         )  # fmt: skip
         jobs.submit(key, job)
     try:
@@ -99,7 +100,7 @@ def _receptive(
         keys = {cell.variant.label: runs[seed] for cell, runs in drawn if cell.variant and seed in runs}
         if not keys or not all(store.run(key).done() for key in keys.values()):
             continue
-        run = store.run(plan.key_of_look(keys, probe, wanted.images), RECEPTIVE)
+        run = store.run(identity.key_of_look(keys, probe, wanted.images), RECEPTIVE)
         if not run.done():
             from study.examiner import Look, look
 
@@ -110,7 +111,7 @@ def _receptive(
         return
 
 
-def _anatomy(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
+def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
     """What the networks are, read off the modules as they are built: the paper's own, and this tier's."""
     from study import anatomy
 

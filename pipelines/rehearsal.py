@@ -65,7 +65,7 @@ def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]
             recipe["validations"] = 1
         if cpu and "batch" in recipe:
             recipe["batch"] = min(CPU_BATCH, recipe["batch"])  # ImageNet's would need more memory than there is
-    block |= {"seeds": block["seeds"][:1], "meaningless": True, "samples": 1, "receptive": None}
+    block |= {"seeds": block["seeds"][:1], "meaningless": True, "scale": "none", "samples": 1, "receptive": None}
     block |= {"title": f"Rehearsal of {name}: its numbers mean nothing", "judges": "Nothing: this was a rehearsal."}
     return {"tier": name, "execution": params["execution"], "tiers": {name: block}}
 

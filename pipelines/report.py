@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from study import report, stage, tier
+from study import outputs, report, stage, tier
 
 
 def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
-    report.build(stage.folder(chosen.name), params["tiers"][chosen.name])
+    folder, block = stage.folder(chosen.name), params["tiers"][chosen.name]
+    (folder / outputs.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
+    report.build(folder, block)
+    outputs.record(folder, block)
 
 
 if __name__ == "__main__":

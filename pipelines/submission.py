@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import plan, stage, submit, tier
+from study import identity, plan, stage, submit, tier
 from study.data import prepare
 from study.source import cache_features
 from study.spec import Inference
@@ -69,7 +69,7 @@ def _job(chosen: tier.Tier, execution: tier.Execution, store: Store) -> tuple[su
     trained, how = (asked.training, asked.inference) if asked else (key, Inference())
     setting = planned.data_of[trained]
     job = submit.Submission(
-        plan.key_of_evaluation(trained, how), trained, planned.trainings[trained], how, facts[setting],
+        identity.key_of_evaluation(trained, how), trained, planned.trainings[trained], how, facts[setting],
         facts[planned.origin(trained)], chosen.settings[setting].root, store.root, execution.device, wanted.format,
     )  # fmt: skip
     return job, chosen.settings[planned.origin(trained)]

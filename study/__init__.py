@@ -8,17 +8,21 @@ Each module imports from lower layers only, and each heavy third-party package h
 """
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("spec", "metrics", "seeds", "schedule", "code", "allocator", "views", "look", "drawings_canvas"),
-    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack"),
+    ("spec", "metrics", "seeds", "schedule", "code", "allocator", "views", "look", "drawings_canvas", "spread",
+     "compare"),
+    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
+     "predicates"),
     ("paper", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse", "drawings_network"),
-    ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings"),
-    ("data.*", "engine", "plan", "anatomy", "receptive", "evidence"),  # data.* are the data sets, one file each
+    ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
+     "claims", "identity"),
+    # data.* are the data sets, one file each
+    ("data.*", "engine", "plan", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics"),
     ("source", "submission", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "plates", "audit"),
-    ("worker", "report", "__main__"),
+    ("evaluate", "loader", "plates", "audit", "trials"),
+    ("worker", "report", "verdicts", "__main__"),
     ("examiner", "probe"),
     ("submit",),
-)
+)  # fmt: skip
 SCIENCE = (
     "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
     "loader", "probe", "submission", "submit",

@@ -76,6 +76,13 @@ def rehearse(arguments: argparse.Namespace) -> int:
     return rehearsal.rehearse(params, tier.load(params, arguments.tier).name)
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    """Recompute every number of a tier's report and check the digests of what it was made from."""
+    from pipelines import verify
+
+    return verify.verify(tier.read(PARAMS), arguments.tier)
+
+
 def ui(arguments: argparse.Namespace) -> None:
     """Serve the MLflow UI on the project's database, on this machine only."""
     from study.tracking import Tracker, serve
@@ -112,6 +119,7 @@ def main() -> None:
     command(where, "the path of the tier's report")
     command(preview, "what a tier would run and cost here, and which data is missing")
     command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")
+    command(verify, "recompute every number of a report from the stored counts, and check what it was made from")
     command(forget, "forget the trainings of one cell, so that they run again").add_argument(
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )

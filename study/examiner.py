@@ -27,7 +27,7 @@ PROBE_BATCH = 16
 
 @dataclass(frozen=True)
 class Examination:
-    """One evaluation: ``key`` names it, ``trained`` its training; ``origin`` as in worker.Job."""
+    """One evaluation: ``key`` names it, ``trained`` its training; ``origin``, ``commit`` as in worker.Job."""
 
     key: str
     trained: str
@@ -38,6 +38,7 @@ class Examination:
     store: Path
     device: str
     samples: int
+    commit: str = ""
 
 
 def examine(job: Examination) -> dict[str, float]:
@@ -53,7 +54,8 @@ def examine(job: Examination) -> dict[str, float]:
             source = open_source(job.training, job.facts, store.cache, device, job.origin)
             network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
             _examine(job, run, network, source)
-            write_json(run.path("result.json"), {"seconds": {"evaluate": time.monotonic() - began}})
+            seconds = {"evaluate": time.monotonic() - began}
+            write_json(run.path("result.json"), {"seconds": seconds, "commit": job.commit})
             run.finish()
     with np.load(run.path("counts.npz")) as archive:
         return metrics.score_all("counts", archive["counts"])

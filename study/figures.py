@@ -27,6 +27,7 @@ VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
 
 _BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()
 _INK = "#3d3d3d"
+VERDICTS = {"supported": _GREEN, "contradicted": _RED, "undecided": _GREY}
 _VOID = (0.72, 0.72, 0.72)
 _RC = sns.axes_style("whitegrid") | {
     "axes.edgecolor": "#8a8a8a", "axes.labelcolor": _INK, "axes.linewidth": 0.6, "axes.titlelocation": "left",
@@ -212,6 +213,42 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))
     axes[0, 0].set(ylabel="training loss")
     axes[1, 0].set(ylabel="tune mIoU (%)")
+    return figure
+
+
+@mpl.rc_context(_RC)
+def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
+    """A line a claim: the effect of its deciding part with its interval, what the claim says of it (the pale bar) and
+    the paper's own number (the hollow diamond); all in points. ``rows`` are those of verdicts.json with an interval,
+    ``names`` what verdicts are called, where not by their own name."""
+    height = 0.55 + 0.2 * len(rows)
+    figure, axes = _figure(1, 1, height)
+    ax, reach = axes[0, 0], 1.5 * max(1.0, *(abs(row[name] or 0) for row in rows for name in ("low", "high", "paper")))
+    for place, row in enumerate(rows):
+        low, high = (reach * sign if bound is None else bound
+                     for bound, sign in zip(row["bounds"], (-1, 1), strict=True))  # fmt: skip
+        ax.barh(place, high - low, left=low, height=0.72, color="#eef3f7", zorder=0)
+        colour = VERDICTS[row["verdict"]]
+        ax.plot([row["paper"]], [place], marker="D", mfc="white", color=_INK, markersize=3.5, ls="none", zorder=2)
+        ends = [row["estimate"] - row["low"]], [row["high"] - row["estimate"]]
+        ax.errorbar([row["estimate"]], [place], xerr=ends, color=colour, marker="o", capsize=2, elinewidth=1, zorder=3)
+    ax.axvline(0, color=_INK, lw=0.7)
+    # Effects span two orders of magnitude: logarithmic beyond one point.
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), xlabel="points of per cent")
+    ax.set_yticklabels([row["claim"].replace("_", " ") for row in rows])
+    ticks = [tick for tick in (1, 3, 10, 30, 100) if tick < reach]
+    ax.set_xticks([-tick for tick in ticks] + [0, *ticks])
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.grid(False, axis="y")
+    shown = [name for name in VERDICTS if any(row["verdict"] == name for row in rows)]
+    handles: list[Any] = [
+        Line2D([], [], color=VERDICTS[name], marker="o", label=names.get(name, name)) for name in shown
+    ]
+    handles += [Line2D([], [], color=_INK, marker="D", mfc="white", ls="none", label="the paper's own number"),
+                Patch(color="#dfe8ef", label="what the claim says")]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 

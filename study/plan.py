@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from study import code
+from study.claims import claims_digest
+from study.identity import identity, identity_of_evaluation, key_of, key_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Inference, Network, Table, Training, Variant, canonical, digest
-from study.store import weights_digest
+from study.spec import Cell, Inference, Table, Training, Variant, canonical, digest
 from study.tier import CLASSIFY, MAIN, Tier
 
-TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 METRIC_TITLES = {
     "miou": "mean IoU, all present classes",
     "miou_frequent": "mean IoU, frequent classes",
@@ -33,7 +31,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Plan:
     """``cells`` with their keys by seed; ``trainings`` by key, in the order in which they should start; ``init`` key ->
-    key of the training whose weights it starts from; ``data_of`` key -> setting."""
+    key of the training whose weights it starts from; ``data_of`` key -> setting; ``device`` is cpu or cuda."""
 
     tier: Tier
     tables: tuple[Table, ...]
@@ -41,6 +39,7 @@ class Plan:
     trainings: dict[str, Training]
     data_of: dict[str, str]
     facts: dict[str, dict[str, Any]]
+    device: str
     init: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
@@ -60,6 +59,9 @@ class Plan:
             "title": self.tier.title,
             "judges": self.tier.judges,
             "meaningless": self.tier.meaningless,
+            "claims": claims_digest(),
+            "scale": self.tier.scale,
+            "verdicts": asdict(self.tier.verdicts) if self.tier.verdicts else None,
             "tables": [
                 {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
                 | {"submitted": asdict(found) if (found := self.tier.submitted.get(t.id)) else None}
@@ -69,6 +71,9 @@ class Plan:
             "cells": [self._cell(*cell) for cell in self.cells],
             "trainings": {key: self._training(key, training) for key, training in self.trainings.items()},
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
+            "identities": {key: self._identity(key) for key in (*self.trainings, *self.evaluations)},
+            "settings": {name: self._setting(name) for name in self.facts},
+            "inference": {name: plain(how) for name, how in self.tier.inference.items()},
             "data": {name: facts | described[name] for name, facts in self.facts.items()},
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
         }
@@ -93,8 +98,22 @@ class Plan:
 
     def _training(self, key: str, training: Training) -> dict[str, Any]:
         fixed = {"seed": training.seed, "data": self.data_of[key], "steps": training.recipe.steps}
-        fixed |= {"backbone": training.network.backbone}
+        # The claims as they stand before it starts; they are a label, and no part of its key.
+        fixed |= {"backbone": training.network.backbone, "claims": claims_digest()}
         return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
+
+    def _setting(self, name: str) -> dict[str, Any]:
+        """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
+        setting, band = self.tier.settings[name], {"band_px": self.tier.band_px}
+        return {p: plain(getattr(setting, p)) for p in ("data", "network", "recipe", "after")} | band
+
+    def _identity(self, key: str) -> dict[str, Any]:
+        """What a key is the digest of, part by part; the spec of a training, which is long, by its own digest."""
+        if (asked := self.evaluations.get(key)) is not None:
+            return identity_of_evaluation(asked.training, asked.inference)
+        fingerprint = self.facts[self.data_of[key]]["fingerprint"]
+        found = identity(self.trainings[key], fingerprint, self.device, self.init.get(key))
+        return found | {"training": digest(found["training"])}
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         training = self._training(evaluation.training, self.trainings[evaluation.training])
@@ -105,6 +124,17 @@ class Plan:
 def _common(names: set[str]) -> str:
     """The setting of a table whose cells have one in common, else the tier's own."""
     return names.pop() if len(names) == 1 else MAIN
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as JSON types, its pairs of options as mappings."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if not isinstance(value, tuple):
+        return canonical(value)
+    if value and all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in value):
+        return {name: plain(item) for name, item in value}
+    return [plain(item) for item in value]
 
 
 def labels(variant: Variant | None) -> dict[str, Any]:
@@ -129,55 +159,6 @@ def cost(training: Training) -> int:
     return recipe.steps * recipe.batch * (100_000 + head)
 
 
-def training_roots(network: Network) -> tuple[code.Symbol, ...]:
-    """What a training reaches in the code, beside the data (which is known by its content)."""
-    roots = (
-        ("study.engine", ""),
-        ("study.evaluate", ""),
-        ("study.source", "Source"),
-        ("study.regions", "boundary_band"),
-        ("study.worker", "settle"),
-        ("study.models", "build"),
-        code.entry("study.models.backbones", "BACKBONES", network.backbone),
-    )
-    frozen = (("study.source", "features_of"), ("study.source", "channel_moments"))
-    return roots + frozen if network.frozen else roots
-
-
-def key_of(training: Training, fingerprint: str, device: str, init: str | None = None) -> str:
-    """The training's name: sha256 over its spec, its data's fingerprint, its code, the torch version, the device and
-    the key ``init`` of the training whose weights it starts from."""
-    identity = {
-        "training": canonical(training) | {"init": init},
-        "data": fingerprint,
-        "weights": weights_digest(training.network),
-        "code": code.code_digest(*training_roots(training.network)),
-        "torch": TORCH,
-        "device": device,
-    }
-    return digest(identity)
-
-
-def key_of_evaluation(training: str, inference: Inference) -> str:
-    """The name of an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
-    reached = code.code_digest(
-        ("study.inference", ""), ("study.evaluate", "image_counts"), ("study.regions", "boundary_band")
-    )
-    library = None
-    if inference.crf is not None:
-        try:
-            library = version("pydensecrf2")
-        except PackageNotFoundError:  # the data stage says so, with the remedy
-            library = "missing"
-    return digest({"of": training, "inference": canonical(inference), "code": reached, "library": library})
-
-
-def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
-    """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
-    reached = code.code_digest(("study.receptive", ""), ("study.examiner", "look"))
-    return digest({"look": trainings, "probe": probe, "images": images, "code": reached})
-
-
 def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
     """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
 
@@ -190,33 +171,33 @@ def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
     controls = {name: setting for name, setting in tier.settings.items() if setting.role == "control"}
     for number, (name, control) in enumerate(controls.items(), start=1):
         tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
-    plan = Plan(tier, tuple(tables), (), {}, {}, facts)
+    plan = Plan(tier, tuple(tables), (), {}, {}, facts, device)
     cells = []
     for table in tables:
         for cell in table.cells:
             runs = {}
             for seed in tier.seeds if cell.trained and tier.reason(cell) is None else ():
-                runs[seed] = key = _train(plan, cell.setting, cell.variant, seed, device)
+                runs[seed] = key = _train(plan, cell.setting, cell.variant, seed)
                 if cell.inference:
                     how = tier.inference[cell.inference]
                     runs[seed] = key_of_evaluation(key, how)
                     plan.evaluations.setdefault(runs[seed], Evaluation(key, cell.inference, how))
             cells.append((cell, cell.setting, runs))
-    return Plan(tier, tuple(tables), tuple(cells), _ordered(plan), plan.data_of, facts, plan.init, plan.evaluations)
+    return replace(plan, cells=tuple(cells), trainings=_ordered(plan))
 
 
-def _train(plan: Plan, name: str, variant: Variant | None, seed: int, device: str) -> str:
+def _train(plan: Plan, name: str, variant: Variant | None, seed: int) -> str:
     """Enter a training and those before it into the plan; returns its key."""
     setting, init, before = plan.tier.settings[name], None, None
     if setting.after is not None:
         pretrained = plan.tier.settings[setting.after].task == CLASSIFY
-        init = _train(plan, setting.after, None if pretrained else variant, seed, device)
+        init = _train(plan, setting.after, None if pretrained else variant, seed)
         before = plan.trainings[init]
     recipe, probed = setting.recipe, plan.facts[name].get("precision")
     if probed is not None:
         recipe = replace(recipe, precision=probed["precision"])
     training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)
-    key = key_of(training, plan.facts[name]["fingerprint"], device, init)
+    key = key_of(training, plan.facts[name]["fingerprint"], plan.device, init)
     plan.trainings.setdefault(key, training)
     plan.data_of.setdefault(key, name)
     if init is not None:

@@ -16,10 +16,12 @@ from typing import Any
 import pandas as pd
 import typst
 
-from study import plates, results
+from study import figures, plates, results
 from study.spec import COUNTED, SERVED
 
 TEMPLATE = Path(__file__).with_name("report.typ")
+# What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
+SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
@@ -32,18 +34,12 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     frame = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False,
                         na_values=dict.fromkeys(("seed", "value", "paper"), ""))  # fmt: skip
     summary = results.summary(frame)
-    failed = _failures(plan, folder)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
-    content = {
-        "tier": tier,
-        "tables": [_table(table, plan, summary, failed) for table in plan["tables"]],
+    content = {"tier": tier, "verdicts": _verdicts(folder, plan)} | words(folder, plan, summary) | {
         "figures": plates.draw(folder, plan, frame, summary),
         "learning": plates.learning(folder, plan),
-        "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
-        "not_applicable": _reasons(plan),
-        "holes": _holes(failed.values()),
-    }
+    }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     (folder / "report.json").write_text(text, encoding="utf-8")
     shutil.copyfile(TEMPLATE, folder / "report.typ")
@@ -51,6 +47,52 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     pdf = typst.compile(folder / "report.typ", root=folder, format="pdf", ignore_system_fonts=True)
     (folder / "report.pdf").write_bytes(pdf)
     return folder / "report.pdf"
+
+
+def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The verdicts as text, and the forest plot of those with an interval."""
+    judged = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    names = SHOWN if judged["scale"] == "mechanism" else {}
+    shown = [row for row in judged["rows"] if row["low"] is not None]
+    if shown:
+        figures.save(figures.forest(shown, names), folder / "figures" / "forest.svg")
+    others = {digest: n for digest, n in judged["recorded"].items() if digest != judged["claims"]}
+    rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
+    kinds: dict[str, int] = {}
+    for row in rows:
+        kinds[row["called"]] = kinds.get(row["called"], 0) + 1
+    return {
+        "rows": rows, "forest": bool(shown), "kinds": kinds,
+        "scale": judged["scale"], "digest": judged["claims"], "rules": plan["verdicts"],
+        "tested": sum(row["p"] is not None for row in judged["rows"]),
+        "same": judged["recorded"].get(judged["claims"], 0), "unrecorded": others.pop("", 0),
+        "other": sum(others.values()), "planned": plan["claims"],
+    }  # fmt: skip
+
+
+def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """One verdict as text; effects in points with their interval, what is counted as it is. ``names`` of verdicts."""
+    effect = ""
+    if row["low"] is not None:
+        effect = f"{row['estimate']:+z.1f} [{row['low']:+z.1f}, {row['high']:+z.1f}]"
+    elif row["estimate"] is not None:
+        effect = f"{row['estimate']:+z.1f}" if row["seeds"] else f"{row['estimate']:+,.0f}"
+    p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
+    weakest = row["part"] if row["parts"] > 1 and row["verdict"] != "contradicted" and effect else ""
+    named = {name: row[name] for name in ("claim", "says", "where", "printed", "verdict", "wording", "reason")}
+    called = names.get(row["verdict"], row["verdict"])
+    return named | {"called": called, "effect": effect, "p": p, "weakest": weakest}
+
+
+def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame) -> dict[str, Any]:
+    """The report's tables, audit and holes as text: every number of it but those in figures and learning curves."""
+    failed = _failures(plan, folder)
+    return {
+        "tables": [_table(table, plan, summary, failed) for table in plan["tables"]],
+        "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
+        "not_applicable": _reasons(plan),
+        "holes": _holes(failed.values()),
+    }
 
 
 def _failures(plan: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:

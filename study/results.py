@@ -37,6 +37,12 @@ def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     return found
 
 
+def labels(folder: Path) -> dict[str, Any]:
+    """What a training wrote of itself before its first step; nothing where that was not collected."""
+    path = folder / "training.json"
+    return json.loads(path.read_text(encoding="utf-8"))["labels"] if path.is_file() else {}
+
+
 def leading(scores: dict[str, float]) -> tuple[str, float]:
     """The metric that an ablation maximises, with its value: mIoU, or the accuracy of a classifier."""
     return next(iter(scores.items()))
@@ -63,10 +69,10 @@ def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | Non
             rows.append(fixed | values | {"run": "", "status": state})
         frequent = plan["data"][cell["data"]]["frequent"] if cell["runs"] else None
         for seed, key in cell["runs"].items():
-            place = _place(key, folders)
-            state = status(place)
+            folder = place(key, folders)
+            state = status(folder)
             if state == DONE and key not in known:
-                known[key] = scores(place, frequent)
+                known[key] = scores(folder, frequent)
             also = [name for name in plan["metrics"] if name != "miou"] if cell["metric"] == "miou" else []
             if frequent is None:
                 also = [name for name in also if name != "miou_frequent"]
@@ -91,7 +97,7 @@ def _untrained(
     return value, NOT_APPLICABLE if cell["not_applicable"] else MISSING if value is None else COUNTED
 
 
-def _place(key: str, folders: tuple[Path, ...]) -> Path:
+def place(key: str, folders: tuple[Path, ...]) -> Path:
     """The first folder that has something of ``key``."""
     return next((folder / key for folder in folders if (folder / key).is_dir()), folders[0] / key)
 

@@ -113,9 +113,14 @@ def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
+def json_bytes(value: Any) -> bytes:
+    """A JSON file's content: equal values are equal bytes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
-    write(path, lambda file: file.write(text.encode()))
+    content = json_bytes(value)
+    write(path, lambda file: file.write(content))
 
 
 class Run:

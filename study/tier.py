@@ -20,7 +20,13 @@ MAIN = "main"  # the name of a tier's own setting
 CLASSIFY, SEGMENT = "classify", "segment"
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
 MOST_LOADERS = 12  # processes that read ahead for one training
-OPTIONAL = {"settings", "inference", "receptive", "not_applicable", "submission", "submitted"}
+OPTIONAL = {
+    "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts",
+}  # fmt: skip
+MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts"}
+# What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
+PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
+LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
 SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
 
 
@@ -93,9 +99,20 @@ class Submitted:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment, the margin in points of per cent
+    below which a difference counts as none, and the number of bootstrap draws."""
+
+    alpha: float
+    margin_points: float
+    draws: int
+
+
+@dataclass(frozen=True)
 class Tier:
     """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
-    share of the labelled training pixels), None where all classes count alike."""
+    share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
+    judged, ``verdicts`` by which rules (None only where none may)."""
 
     name: str
     title: str
@@ -114,6 +131,8 @@ class Tier:
     samples: int
     frequent: tuple[int, float] | None
     extra: tuple[Variant, ...]
+    scale: str
+    verdicts: Rules | None
 
     @property
     def main(self) -> Setting:
@@ -169,6 +188,8 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         submitted=_submitted(block.get("submitted", {}), block["tables"], f"{where}.submitted"),
         frequent=parse.frequent(block["frequent"], f"{where}.frequent"),
         extra=tuple(parse.variant(v, f"{where}.extra") for v in block["extra"]),
+        scale=block.get("scale", NOTHING),
+        verdicts=_rules(block, where),
     )
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
     needed = {name for name, setting in settings.items() if setting.role != "stage"}
@@ -189,7 +210,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
 def _check(block: dict[str, Any], where: str) -> None:
     required = {field.name for field in fields(Tier)} - {"name"} - OPTIONAL | {"data", "controls", "network", "recipe"}
     checks.keys(block, where, required, OPTIONAL)
-    for key in ("data", "controls", "network", "recipe", *sorted(OPTIONAL - {"receptive", "submission"})):
+    for key in ("data", "controls", "network", "recipe", *sorted(MAPPINGS)):
         checks.mapping(block.get(key, {}), f"{where}.{key}")
     for key in ("notes", "seeds", "tables", "extra"):
         checks.sequence(block[key], f"{where}.{key}")
@@ -280,6 +301,28 @@ def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:
     if block["occluder_px"] % 2 == 0:
         raise InputError(f"{where}.occluder_px must be odd (it has a middle), got {block['occluder_px']}; add 1")
     return Receptive(**block)
+
+
+def _rules(block: dict[str, Any], where: str) -> Rules | None:
+    scale, rules = block.get("scale", NOTHING), block.get("verdicts")
+    checks.choice(scale, (PAPER, MECHANISM, NOTHING), f"{where}.scale")
+    if scale != NOTHING and block["meaningless"]:
+        raise InputError(
+            f"{where}.scale must be {NOTHING} where the numbers are meaningless (they can judge no claim), got "
+            f"{scale!r}; set it, or meaningless to false"
+        )
+    if rules is None and scale != NOTHING:
+        raise InputError(
+            f"{where}.verdicts must be there where a tier may judge claims (scale: {scale}), got none; write e.g. "
+            "{alpha: 0.05, margin_points: 0.5, draws: 2000}"
+        )
+    if rules is None:
+        return None
+    checks.keys(rules, f"{where}.verdicts", {field.name for field in fields(Rules)})
+    checks.number(rules["alpha"], 0, 0.5, f"{where}.verdicts.alpha")
+    checks.number(rules["margin_points"], 0, None, f"{where}.verdicts.margin_points")
+    checks.whole(rules["draws"], LEAST_DRAWS, f"{where}.verdicts.draws")
+    return Rules(**rules)
 
 
 def _submission(block: dict[str, Any] | None, tier: Tier, where: str) -> Submission | None:

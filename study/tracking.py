@@ -168,6 +168,15 @@ class Tracker:
         shown = f"viewStateShareKey={view}&compareRunsMode={mode}&workflowType=machine_learning"
         return f"{base.rstrip('/')}/#/experiments/{self._experiment}/runs?{shown}"
 
+    def links(self) -> dict[str, dict[str, str]]:
+        """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
+        pages = f"#/experiments/{self._experiment}/runs/"
+        return {
+            key: {"name": runs[0].info.run_name or "", "link": pages + runs[0].info.run_id}
+            for (kind, key), runs in self._runs.items()
+            if kind == "training"
+        }
+
     def _search(self, condition: str) -> list[Run]:
         return list(self._client.search_runs([self._experiment], condition, max_results=50_000))  # one page, its limit
 

@@ -37,7 +37,7 @@ SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 class Job:
     """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
     ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
-    ``loaders`` the number of processes that read ahead where the data set is streamed."""
+    ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's."""
 
     key: str
     training: Training
@@ -51,6 +51,7 @@ class Job:
     origin: dict[str, Any] | None = None
     root: Path | None = None
     loaders: int = 0
+    commit: str = ""
 
 
 class _Curve:
@@ -107,7 +108,8 @@ def _train(job: Job, run: Run) -> None:
     model = model.to(device).to(memory_format=torch.channels_last)
     state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
-    write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
+    if not resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
+        write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
     took, began = 0.0, time.monotonic()
     told = saved = began
     batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
@@ -171,6 +173,7 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
         "threads": torch.get_num_threads(),
         "steps": job.training.recipe.steps,
         "resumed": resumed,
+        "commit": job.commit,
     }
 
 

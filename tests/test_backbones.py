@@ -227,6 +227,16 @@ def test_resnet50_gcn_differs_from_resnet50_in_res4_and_res5_only() -> None:
     assert (plain.channels, plain.strides) == (gcn.channels, gcn.strides)
 
 
+@pytest.mark.parametrize("make", [TorchvisionResNet, ResNetGCN])
+def test_repeated_blocks_share_nothing(make) -> None:
+    with torch.device("meta"):
+        net = make("concat", None, True).net if make is ResNetGCN else make(50, None, True).net
+    for layer, number in (("layer1", 3), ("layer2", 4), ("layer3", 6), ("layer4", 3)):
+        assert len({id(block) for block in getattr(net, layer)}) == number
+    weights = [id(weight) for _, weight in net.named_parameters(remove_duplicate=False)]
+    assert len(set(weights)) == len(weights)
+
+
 def test_shallow_gcn_keeps_the_other_blocks_and_their_first_weights() -> None:
     """A seed's shallow nets with and without the block differ in the named levels alone."""
     nets = []

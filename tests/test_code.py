@@ -224,7 +224,7 @@ def test_a_module_that_is_not_there_is_named(fake):
 
 
 def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but_no_paper_and_no_plots():
-    from study.plan import training_roots
+    from study.identity import training_roots
     from study.spec import Network
 
     found = set(code.reached(*training_roots(Network("shallow", ("res4",)))))

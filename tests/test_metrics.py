@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from study import metrics
-from study.evaluate import image_counts
+from study.evaluate import count, image_counts
 from study.regions import boundary_band
 from study.spec import VOID
 
@@ -160,6 +162,24 @@ def test_distance_is_euclidean_at_a_corner() -> None:
         }
         assert set(zip(*map(np.ndarray.tolist, np.nonzero(boundary_band(labels, band_px))), strict=True)) == near
     assert not boundary_band(labels, 3)[2, 2] and boundary_band(labels, 3)[2, 3]
+
+
+class _OneImage:
+    """A source of one image, half class 0 and half class 1, to which any model gives class 0 throughout."""
+
+    classes, training = 2, SimpleNamespace(band_px=1)
+    labels = np.repeat([[0] * 5 + [1] * 5], 4, axis=0).astype(np.uint8)[None]
+
+    def examples(self, split: str, limit: int | None) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+        yield torch.zeros(1, 2, 4, 10), self.labels, boundary_band(self.labels[0], 1)[None]
+
+
+def test_the_band_is_that_of_the_truth_whatever_is_predicted() -> None:
+    """A constant prediction has no boundary at all; the truth's band is two columns of four pixels."""
+    counts = count(torch.nn.Identity(), _OneImage(), "val")
+    pixels = counts[0, :, :, metrics.TP] + counts[0, :, :, metrics.FN]
+    assert pixels[metrics.BOUNDARY].tolist() == [4, 4]
+    assert pixels[metrics.INTERNAL].tolist() == [16, 16]
 
 
 @pytest.mark.parametrize("value", [0, 3, VOID])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typst
 
-from study import anatomy, figures, paper, report, results
+from study import anatomy, claims, figures, paper, report, results, verdicts
 from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn
 
 TIER = {
@@ -66,6 +66,8 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
     metrics |= {} if frequent is None else {"miou_frequent": "mean IoU, frequent classes"}
     return {
         "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
+        "claims": claims.claims_digest(), "scale": "mechanism",
+        "verdicts": {"alpha": 0.05, "margin_points": 0.5, "draws": 200},
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
                     "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
         "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
@@ -113,6 +115,8 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
     (folder / "examined").mkdir()
     (folder / "examined" / "anatomy.json").write_text(json.dumps(ANATOMY))
     (folder / "audit.json").write_text(json.dumps([AUDITED]))
+    judged = verdicts.content(plan, folder / "results", computed={})
+    (folder / "verdicts.json").write_text(json.dumps(judged))
     results.frame(plan, folder / "results").to_csv(folder / "scores.csv", index=False)
     runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
     for key in set(runs) - set(failed):
@@ -160,7 +164,7 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
 
 def test_every_figure_is_there_and_is_vector(full: Path) -> None:
     found = {path.stem for path in (full / "figures").glob("*.svg")}
-    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network"}
+    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network", "forest"}
     assert found == drawn | {"curves_main", "curves_texture"}
     # Only the samples are bitmaps; text is outlines, so that no reader needs our fonts.
     for path in (full / "figures").glob("*.svg"):

@@ -1,0 +1,224 @@
+"""Plant known faults, one by one, in a copy of the project: the named tests must fail by their assertion with each,
+and pass before and after. ``python -m benchmarks.mutants [NAME ...]``; the checkout itself is never edited.
+
+A fault in code is a text that is replaced. A fault in a report (stale, edited) is planted in the folder of a small tier
+that is run first, and which tests/test_verify.py takes instead of making its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = (".git", ".venv", "runs", "data", "tmp")  # at the top: study/data is code
+CACHES = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+MODELS, METRICS, SEEDS = "tests/test_models.py::", "tests/test_metrics.py::", "tests/test_seeds.py::"
+AS_MADE = "tests/test_verify.py::test_a_report_as_it_was_made_verifies"
+REPORT = "reports/smoke/"  # of the project that is run for the faults in a report
+MAKE = "import sys, pathlib, test_verify; test_verify.make(pathlib.Path(sys.argv[1]))"
+
+
+class Mutant(NamedTuple):
+    """A fault: ``old``, which occurs once in ``file``, becomes ``new``; each of ``tests`` (pytest's node ids) must find
+    it. In a file of a report ``old`` is a regular expression, and the first place that it matches is replaced."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def in_report(self) -> bool:
+        return self.file.startswith(REPORT)
+
+
+MUTANTS = (
+    Mutant(
+        "padding on the wrong axis of one GCN branch", "study/models/heads.py",
+        "padding=(kernel[0] // 2, kernel[1] // 2)",
+        "padding=(kernel[0] // 2, kernel[1] // 2)[:: -1 if chain is head.chains[-1] else 1]",
+        (MODELS + "test_gcn_is_the_sum_of_two_separable_convolutions[7]",),
+    ),
+    Mutant(
+        "a convolution shared between the repeats of a stack", "study/models/heads.py",
+        "nn.Conv2d(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)",
+        'self.__dict__.setdefault("made", {}).setdefault((i, o, kernel), nn.Conv2d(\n'
+        "                        i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False))",
+        (MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[stack k=7]",),
+    ),
+    Mutant(
+        "a boundary refinement shared between its places", "study/models/fcn.py",
+        "self.refinements[name] = BoundaryRefinement(classes)",
+        "self.refinements[name] = next(iter(self.refinements.values()), None) or BoundaryRefinement(classes)",
+        (MODELS + "test_a_resnet_has_the_parts_and_sizes_of_fig_2a",),
+    ),
+    Mutant(
+        "a block of ResNet-GCN shared between repeats", "study/models/backbones.py",
+        "blocks[place] = GlobalBlock(",
+        "blocks[place] = blocks[1] if place > 1 else GlobalBlock(",
+        ("tests/test_backbones.py::test_repeated_blocks_share_nothing[ResNetGCN]",),
+    ),
+    Mutant(
+        "bias added", "study/models/heads.py", "kernel[1] // 2), bias=False)", "kernel[1] // 2), bias=True)",
+        (MODELS + "test_heads_are_linear_without_bias[GCN]",
+         MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[GCN k=15]"),
+    ),
+    Mutant(
+        "BR without its identity", "study/models/fcn.py",
+        "return scores + self.second(", "return self.second(",
+        (MODELS + "test_refinement_starts_as_the_identity[gcn]",),
+    ),
+    Mutant(
+        "void counted in scores", "study/evaluate.py",
+        "    scored = labels != VOID\n",
+        "    labels, scored = np.where(labels == VOID, 0, labels), np.ones(labels.shape, bool)\n",
+        (METRICS + "test_void_pixels_are_neither_hits_nor_misses",),
+    ),
+    Mutant(
+        "void counted in the loss", "study/engine.py",
+        "functional.cross_entropy(scores, labels.long(), ",
+        "functional.cross_entropy(scores, labels.long() % VOID, ",
+        (MODELS + "test_void_pixels_have_no_part_in_the_loss",),
+    ),
+    Mutant(
+        "mean of per-image IoU", "study/metrics.py",
+        "    scores = class_iou(counts)\n",
+        "    found = [[s for s in one if s == s] for one in zip(*map(class_iou, counts), strict=True)]\n"
+        "    scores = [sum(one) / len(one) if one else float('nan') for one in found]\n",
+        (METRICS + "test_a_mean_of_image_scores_is_not_the_dataset_score",),
+    ),
+    Mutant(
+        "boundary band from the prediction", "study/evaluate.py",
+        "            found.append(image_counts(label, prediction, near, source.classes))\n",
+        "            from study.regions import boundary_band\n\n"
+        "            near = boundary_band(prediction, source.training.band_px)\n"
+        "            found.append(image_counts(label, prediction, near, source.classes))\n",
+        (METRICS + "test_the_band_is_that_of_the_truth_whatever_is_predicted",),
+    ),
+    Mutant(
+        "seeds that do not reach the order", "study/seeds.py",
+        'order = generator(seed, "order", epoch)', 'order = generator(0, "order", epoch)',
+        (SEEDS + "test_the_order_of_the_images_follows_the_seed",),
+    ),
+    Mutant(
+        "seeds that do not reach the source", "study/source.py",
+        "recipe, seed = self.training.recipe, self.training.seed", "recipe, seed = self.training.recipe, 0",
+        (SEEDS + "test_another_seed_trains_on_other_images_and_another_variant_on_the_same",),
+    ),
+    # A result that was collected after the report: its PDF has the numbers of before.
+    Mutant("a stale report", REPORT + "provenance.json", r'"commit": "', '"commit": "0', (AS_MADE,)),
+    Mutant(
+        "an edited score", REPORT + "scores.csv", r"(?m)^(T5/GCN/overall,.*?,miou,0),[^,]+,", r"\1,0.987,", (AS_MADE,)
+    ),
+)  # fmt: skip
+
+
+def plant(mutant: Mutant, tree: Path) -> None:
+    """Put the fault into a tree. Raises ValueError where its place is not there, or (in code) is not the only one."""
+    path = tree / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if mutant.in_report:
+        changed, times = re.subn(mutant.old, mutant.new, text, count=1)
+    else:
+        changed, times = text.replace(mutant.old, mutant.new), text.count(mutant.old)
+    if times != 1 or changed == text:
+        raise ValueError(f"the place of {mutant.name!r} must occur once in {mutant.file}, got {times} times; mend it")
+    path.write_text(changed, encoding="utf-8")
+
+
+def run(tests: Sequence[str], tree: Path, project: Path | None) -> dict[str, str]:
+    """Run tests in a tree; returns by test ``passed``, ``assertion`` (it failed by one), or what else it ended with."""
+    report = tree / "junit.xml"
+    report.unlink(missing_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "PYTEST_"))}
+    environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"STUDY_TEST_PROJECT": str(project)} if project is not None else {}
+    command = [sys.executable, "-m", "pytest", "-q", "--junitxml", str(report), *tests]
+    ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    found = dict.fromkeys(tests, f"not run, status {ended.returncode}")
+    for case in ElementTree.parse(report).iter("testcase") if report.is_file() else ():
+        name = f"{(case.get('classname') or '').replace('.', '/')}.py::{case.get('name')}"
+        found[name] = _outcome(case)
+    return found
+
+
+def _outcome(case: ElementTree.Element) -> str:
+    failure = case.find("failure")
+    if failure is not None:
+        message = failure.get("message") or ""
+        # pytest leaves the name of the error out where an assertion has no words of its own.
+        return "assertion" if re.match(r"assert\b|AssertionError", message) else f"failed: {message[:60]}"
+    return next((kind for kind in ("error", "skipped") if case.find(kind) is not None), "passed")
+
+
+def copied(target: Path) -> Path:
+    """A copy of the project's tree, without results and environments."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name in CACHES or (Path(folder) == ROOT and name in LEFT_OUT)}
+
+    shutil.copytree(ROOT, target, ignore=left_out, symlinks=True)
+    for folder in (target / "reports").iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    return target
+
+
+def _project(tree: Path, folder: Path) -> Path:
+    """A small tier with its report, made by the tree's own code."""
+    folder.mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), str(tree / "tests")))}
+    subprocess.run([sys.executable, "-c", MAKE, str(folder)], cwd=tree, env=environment, check=True)
+    return folder
+
+
+def measure(mutants: Sequence[Mutant]) -> list[tuple[Mutant, bool, str]]:
+    """(mutant, whether every one of its tests found it and passed before and after, what happened)."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = copied(Path(temporary) / "tree")
+        project = _project(tree, Path(temporary) / "project") if any(m.in_report for m in mutants) else None
+        tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        before, during = run(tests, tree, project), []
+        for mutant in mutants:
+            place = project if mutant.in_report and project is not None else tree
+            kept = (place / mutant.file).read_bytes()
+            plant(mutant, place)
+            outcomes = run(mutant.tests, tree, project)
+            (place / mutant.file).write_bytes(kept)
+            during.append(outcomes)
+        after = run(tests, tree, project)
+    found = []
+    for mutant, outcomes in zip(mutants, during, strict=True):
+        told = [(before[test], outcomes[test], after[test]) for test in mutant.tests]
+        killed = all(one == ("passed", "assertion", "passed") for one in told)
+        found.append((mutant, killed, "; ".join(" / ".join(one) for one in dict.fromkeys(told))))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="mutants whose names hold one of these words (default: all)")
+    names = parser.parse_args().names
+    chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
+    found = measure(chosen)
+    print(f"{'fault':<52} {'':<9} before / with the fault / after; test")
+    for mutant, killed, told in found:
+        print(f"{mutant.name:<52} {'killed' if killed else 'SURVIVES':<9} {told}; {mutant.tests[0]}")
+    left = sum(not killed for _, killed, _ in found)
+    print(f"{len(found) - left} of {len(found)} faults found by the tests named for them")
+    return 1 if left or not found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

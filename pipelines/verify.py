@@ -1,0 +1,164 @@
+"""`make verify`: recompute every number of a report from the stored counts, and check what it was made from.
+
+Reads only. Each thing that is stale or was edited is one line with its remedy; what is not here is told as unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipelines import evaluate
+from study import changes, compare, outputs, plan, report, results, stage, store, tier
+from study.data import folder_of, intact
+
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")  # of a run, as far as it has them
+BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
+
+
+class Findings:
+    """What a verification found: ``wrong`` and ``unchecked`` lines, and how much was checked."""
+
+    def __init__(self, name: str) -> None:
+        self.wrong: list[str] = []
+        self.unchecked: list[str] = []
+        self.numbers = self.files = 0
+        self._again = f"run `make repro TIER={name}`"
+
+    def add(self, what: str, remedy: str = "") -> None:
+        """A line, once; the usual remedy is to run the tier again, which trains nothing that is whole."""
+        line = f"{what}; {remedy or self._again}"
+        if line not in self.wrong:
+            self.wrong.append(line)
+
+
+def verify(params: dict[str, Any], name: str | None = None) -> int:
+    """Verify the report of a tier (params' own if None) and print what was found; returns the exit status, 1 where
+    something is wrong. Raises InputError where plan.json or provenance.json is missing or damaged."""
+    chosen = tier.load(params, name)
+    folder, found = Path("reports") / chosen.name, Findings(chosen.name)
+    manifest = stage.read_json(folder / "plan.json")
+    provenance = stage.read_json(folder / "provenance.json")
+    _plan(params, chosen, folder, manifest, found)
+    _data(manifest, provenance, found)
+    _counts(folder, manifest, provenance, found)
+    _anatomy(chosen, folder, manifest, found)
+    try:
+        _numbers(folder, manifest, found)
+    except BROKEN as error:
+        found.add(f"the numbers of {folder} must follow from stored counts, got some that cannot be read ({error})")
+    lines, files = outputs.check(folder, params["tiers"][chosen.name])
+    found.files += files
+    for line in lines:
+        found.add(line)
+    for line in found.wrong:
+        print(f"error: {line}")
+    for line in found.unchecked:
+        print(f"not checked: {line}")
+    told = f"{found.numbers:,} numbers recomputed from the stored counts, digests of {found.files:,} files"
+    print(f"{chosen.name}: {told}; {f'{len(found.wrong)} errors' if found.wrong else 'all as they were made'}")
+    return 1 if found.wrong else 0
+
+
+def _plan(params: dict[str, Any], chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """plan.json against the plan of this code, params.yaml and data.json."""
+    facts = stage.read_json(folder / "data.json")
+    device = tier.execution(params).device
+    if params["execution"]["device"] == "auto":  # a report may be read on another machine
+        device = next((told["device"] for told in manifest["identities"].values() if "device" in told), device)
+    if lacking := sorted(chosen.settings.keys() - facts.keys()):
+        found.add(f"data.json must have every setting of params.yaml, got none of {', '.join(lacking)}")
+        return
+    today = json.loads(json.dumps(plan.build(chosen, facts, device).manifest()))
+    found.files += 1
+    for line in changes.changes(manifest, today):
+        found.add(line)
+
+
+def _data(manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+    """The data's fingerprints, and the cached arrays where the store has them."""
+    cache, absent = store.default_root() / "cache", []
+    for setting, facts in manifest["data"].items():
+        if provenance["data"].get(setting) != facts["fingerprint"]:
+            found.add(f"provenance.json must have the fingerprint of plan.json's data {setting}, got another")
+        kept = folder_of(cache, facts["fingerprint"], facts["streamed"])
+        if not kept.is_dir():
+            absent.append(setting)
+        elif not intact(kept):
+            found.add(f"{kept} must hold the data that was read for {setting}, got changed files")
+        else:
+            found.files += sum(1 for _ in kept.glob("*.npy"))
+    if absent:
+        found.unchecked.append(f"data of {', '.join(absent)}: no copy in {cache}")
+
+
+def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+    """Collected results against provenance.json, and against the run store where it has them."""
+    known, root, absent = provenance["runs"], store.default_root(), 0
+    places = dict.fromkeys(manifest["trainings"], "results") | dict.fromkeys(manifest["evaluations"], "examined")
+    for key in known.keys() - places.keys():
+        found.add(f"provenance.json must have the runs of plan.json only, got {key[:12]}")
+    for key, place in places.items():
+        collected, told = folder / place / key, known.get(key, {})
+        state = results.status(collected)
+        if state != told.get("status"):
+            found.add(f"{place}/{key[:12]} must be {told.get('status')}, as provenance.json says, got {state}")
+        if state != results.DONE:
+            continue
+        digests = {name: store.file_digest(collected / name) for name in COLLECTED if (collected / name).is_file()}
+        found.files += len(digests)
+        if digests["counts.npz"] != told.get("sha256"):
+            found.add(f"{place}/{key[:12]}/counts.npz must have the sha256 of provenance.json, got an edited file")
+        done = store.Run(root / key).read("DONE")
+        if done is None:
+            absent += 1
+            continue
+        for name in (name for name, digest in digests.items() if done.get(name) != digest):
+            found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
+    if absent:
+        found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _anatomy(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """What the audit and the drawings tell of networks, against the networks as the code builds them."""
+    from pipelines.examine import anatomy_of  # torch
+
+    stands = stage.read_json(folder / "examined" / "anatomy.json")
+    today = json.loads(store.json_bytes(anatomy_of(chosen, manifest)))
+    for where, was, now in compare.values(stands, today)[: compare.SHOWN]:
+        found.add(f"examined/anatomy.json, {where}: must be {now}, as the code builds it, got {was}")
+
+
+def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """Scores, tables, metrics, plots and audit by the evaluate stage's own functions, then the report's words."""
+    frame, summary = evaluate.frames(folder, manifest)
+    again = evaluate.contents(folder, manifest, frame, summary)
+    for name, content in again.items():
+        found.numbers += compare.numbers(content, name)
+        if (folder / name).is_file():
+            found.files += 1
+            for line in compare.files(name, (folder / name).read_bytes(), content):
+                found.add(line)
+        else:
+            found.add(f"{name} must be there, got no such file")
+    for made in (path for part in ("tables", "plots") for path in sorted((folder / part).glob("*"))):
+        if (name := made.relative_to(folder).as_posix()) not in again:
+            found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
+    for line in _words(stage.read_json(folder / "report.json"), folder, manifest, summary):
+        found.add(line)
+
+
+def _words(stands: Any, folder: Path, manifest: dict[str, Any], summary: pd.DataFrame) -> list[str]:
+    """The report's tables as text, which the PDF prints, against those of the recomputed numbers."""
+    today = json.loads(json.dumps(report.words(folder, manifest, summary), default=str))
+    for part in (stands, today):
+        part["tables"] = {table["heading"]: table for table in part["tables"]}
+    pairs = compare.values({name: stands.get(name) for name in today}, today)
+    return [
+        f"report.json, {where}: must be {now}, which the stored counts give, got {was}"
+        for where, was, now in pairs[: compare.SHOWN]
+    ]

@@ -1,0 +1,104 @@
+"""How the mean of an effect over seeds varies: its intervals, p values, power and detectable sizes.
+
+Two independent parts: that of the seeds, which shrinks with their number n, and that of the images, which does not. An
+interval's half width is sqrt(t1^2 S^2 / n + t2^2 C), each part with the t quantile of its own degrees of freedom
+(Banerjee 1961). It never covers too seldom, as far as effects are normal: let Z^2 be the squared error in standard
+errors, U1 and U2 the estimated over the true variances, and w the share of the seeds. The distribution function of Z^2
+is concave, so P(Z^2 <= w t1^2 U1 + (1 - w) t2^2 U2) is at least w P(Z^2 <= t1^2 U1) + (1 - w) P(Z^2 <= t2^2 U2), and
+both of these are 1 - alpha. It may cover too often. The p value is the alpha at which the interval just touches zero.
+
+Numpy and scipy only.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+NONE = 1e-24  # a variance below this is rounding: the scores do not vary at all
+LEAST_P = 1e-15  # no p value is said to be smaller
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a mean over seeds varies: ``seed`` is the variance S^2 of one seed's effect, ``image`` the part C that all
+    seeds share (squared fractions, nan where unknown), ``image_df`` the degrees of freedom of C."""
+
+    seed: float
+    image: float
+    seeds: int
+    image_df: float
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean over seeds, a fraction."""
+        return math.sqrt(self.seed / self.seeds + self.image)
+
+    @property
+    def varies(self) -> bool:
+        """False where all seeds and images agree to rounding, or one seed does not tell."""
+        return self.se**2 > NONE
+
+    @property
+    def still(self) -> bool:
+        """True where all seeds and images agree to rounding."""
+        return self.se**2 <= NONE
+
+    def half_width(self, alpha: float) -> float:
+        """Half the width of the 1 - alpha interval, a fraction."""
+        return math.sqrt(sum(self._squares(alpha)))
+
+    def p(self, distance: float) -> float:
+        """Two-sided p of an effect at this distance from the hypothesis; nan where the scores do not vary at all,
+        which is no evidence about how they would."""
+        if not self.varies:
+            return 1.0 if distance == 0 and self.still else math.nan
+        if self.half_width(LEAST_P) <= abs(distance):
+            return LEAST_P
+        if distance == 0:
+            return 1.0
+        root = optimize.brentq(lambda x: self.half_width(math.exp(x)) - abs(distance), math.log(LEAST_P), 0.0)
+        return math.exp(root)
+
+    def df(self, alpha: float) -> float:
+        """Degrees of freedom of the t interval that is as wide as this one at alpha."""
+        if not self.varies:
+            return math.nan
+        wanted, ends = self.half_width(alpha) / self.se, sorted((self.seeds - 1, self.image_df))
+        root = optimize.brentq(
+            lambda x: _quantile(alpha, math.exp(x)) - wanted, math.log(ends[0] / 2), math.log(ends[1] * 2)
+        )
+        return math.exp(root)
+
+    def power(self, effect: float, alpha: float) -> float:
+        """Chance that a true effect of this size gets a p below alpha, were the variances exactly these."""
+        seed, image = self._squares(alpha)
+        critical = np.sqrt(seed * _draws_of_variance(self.seeds - 1) + image) / self.se
+        shift = abs(effect) / self.se
+        return float((special.ndtr(shift - critical) + special.ndtr(-shift - critical)).mean())
+
+    def detectable(self, alpha: float, power: float) -> float:
+        """The smallest true effect found with this power, a fraction; 0 where nothing varies."""
+        if not self.varies:
+            return 0.0 if self.still else math.nan
+        greatest = 10 * self.half_width(alpha) + 10 * self.se
+        return optimize.brentq(lambda effect: self.power(effect, alpha) - power, 0.0, greatest)
+
+    def _squares(self, alpha: float) -> tuple[float, float]:
+        seed = _quantile(alpha, self.seeds - 1) ** 2 * self.seed / self.seeds
+        return seed, _quantile(alpha, self.image_df) ** 2 * self.image
+
+
+def _quantile(alpha: float, df: float) -> float:
+    """What |t| exceeds with probability alpha."""
+    return -float(special.stdtrit(df, alpha / 2)) if df > 0 else math.nan
+
+
+@functools.cache
+def _draws_of_variance(df: int) -> np.ndarray:
+    """(2000,) equally likely values of an estimated over a true variance."""
+    return special.chdtri(df, (np.arange(2000) + 0.5) / 2000) / df

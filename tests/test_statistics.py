@@ -1,0 +1,339 @@
+"""Effects, trends, equivalence and corrections: by hand, against scipy and statsmodels, invariant, calibrated."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from study import metrics, resampling
+from study.seeds import generator
+from study.spec import InputError
+from study.spread import LEAST_P, Spread
+from study.statistics import Counts, contrast, equivalent, holm, trend
+
+
+def _cell(right: list[list[int]], of: int = 100) -> Counts:
+    """A cell of one class whose pixel accuracy is ``right`` of ``of``, by seed and image."""
+    return [np.array([[[[0, 0, 0]], [[n, 0, of - n]]] for n in seed]) for seed in right]
+
+
+def _random(name: str, seeds: int = 3, images: int = 40, classes: int = 3, shift: float = 0.0) -> Counts:
+    """Counts with effects of seeds and of images."""
+    draw = generator("counts", name)
+    pixels = draw.poisson(30, (images, 2, classes)) * (draw.random((images, 1, classes)) < 0.5)
+    chance = 0.6 + shift + 0.1 * draw.normal(size=(images, 1, 1)) + 0.03 * draw.normal(size=(seeds, 1, 1, 1))
+    hits = draw.binomial(pixels, np.clip(chance, 0, 1))
+    return list(np.stack([hits, np.roll(pixels - hits, 1, -1), pixels - hits], -1))
+
+
+def _alike(right: list[int]) -> Counts:
+    """Cells whose images are all alike, so that only seeds vary."""
+    return _cell([[n] * 10 for n in right])
+
+
+ACCURACY = metrics.pixel_accuracy
+ADDRESS = ("test", 0)
+
+
+def test_without_an_effect_of_images_it_is_the_paired_t_test():
+    ours, base = _alike([70, 75, 71, 78]), _alike([66, 70, 69, 70])
+    effect = contrast([(1, ours), (-1, base)], ACCURACY, 0.05, 200, ADDRESS)
+    test = stats.ttest_rel([0.70, 0.75, 0.71, 0.78], [0.66, 0.70, 0.69, 0.70])
+    interval = test.confidence_interval(0.95)
+    assert (effect.low, effect.high) == pytest.approx((interval.low, interval.high))
+    assert effect.p == pytest.approx(test.pvalue)
+    assert (effect.df, effect.seeds, effect.images) == (pytest.approx(3), 4, 10)
+    assert effect.estimate == pytest.approx(0.0475)
+    assert effect.se == pytest.approx(0.025 / 2)  # differences 4, 5, 2 and 8 points: a deviation of 2.5
+
+
+def test_three_pairs_by_hand():
+    """Differences of 1, 2 and 3 points: mean 2, deviation 1, t quantile 4.3027 on two degrees of freedom."""
+    effect = contrast([(1, _alike([51, 52, 53])), (-1, _alike([50, 50, 50]))], ACCURACY, 0.05, 200, ADDRESS)
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert (effect.low, effect.high) == pytest.approx((0.02 - half, 0.02 + half))
+    assert effect.p == pytest.approx(0.0742, abs=1e-4)  # three seeds in perfect order, and no verdict
+
+
+def test_the_image_part_is_that_of_a_mean_over_images_and_does_not_shrink_with_seeds():
+    """All seeds agree, image by image: the variance is that of the images' differences over their number."""
+    right = [60, 70, 80, 50, 90, 65, 75, 85]
+    variance = np.var(np.array(right) / 100, ddof=1) / 8
+    for seeds in (2, 10):
+        terms = [(1.0, _cell([right] * seeds)), (-1.0, _cell([[50] * 8] * seeds))]
+        effect = contrast(terms, ACCURACY, 0.05, 20_000, ADDRESS)
+        assert effect.spread.seed == 0
+        assert effect.spread.image == pytest.approx(variance, rel=0.05)
+        assert effect.df == pytest.approx(7, rel=0.01)  # less by what a limited number of draws adds
+        assert effect.seeds_for(0.0001) is None
+
+
+def test_what_seed_and_image_do_together_is_counted_once():
+    """Noise of each seed and image on its own: the variance of the mean is that of one over the number of both."""
+    draw = generator("together")
+    errors = []
+    for number in range(100):
+        cell = list(draw.integers(0, 100, (5, 200)))
+        effect = contrast([(1, cell)], lambda ranks: float(ranks.mean()) / 100, 0.05, 100, ("together", number))
+        errors.append(effect.se**2)
+    assert np.mean(errors) == pytest.approx((1 / 12) / (5 * 200), rel=0.15)  # counted twice, it would be double
+
+
+def test_scores_are_dataset_level_and_those_of_the_tables():
+    """A large image counts more than a small one: 90 of 100 and 0 of 10 is 90 / 110, not 45 %."""
+    cell = [np.array([[[[0, 0, 0]], [[90, 0, 10]]], [[[0, 0, 0]], [[0, 0, 10]]]])] * 2
+    assert contrast([(1, cell)], ACCURACY, 0.05, 100, ADDRESS).estimate == 90 / 110
+    cell = _random("tables")
+    assert contrast([(1, cell)], metrics.miou, 0.05, 100, ADDRESS).estimate == pytest.approx(
+        np.mean([metrics.miou(seed) for seed in cell]), abs=0
+    )
+
+
+FEW = functools.partial(metrics.miou, classes=[0, 2])
+
+
+@pytest.mark.parametrize("score", [*metrics.METRICS.values(), FEW])
+def test_scores_of_draws_are_those_of_metrics(score: Callable) -> None:
+    seed = _random("draws", classes=4)[0]
+    seed[:, :, 3] = 0  # a class that nobody has
+    (_, times), *_ = resampling.image_draws(len(seed), 30, generator("draws"))
+    expected = [score(np.repeat(seed, row, axis=0)) for row in times]
+    assert resampling.scores(score, seed, times) == pytest.approx(expected, abs=1e-12)
+    assert resampling.scores(lambda counts: score(counts), seed, times) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("score", metrics.ERRORS.values())
+def test_scores_of_drawn_ranks_are_those_of_metrics(score: Callable) -> None:
+    ranks = generator("ranks").integers(0, 9, 50)
+    (_, times), *_ = resampling.image_draws(50, 30, generator("draws"))
+    expected = [score(np.repeat(ranks, row)) for row in times]
+    assert resampling.scores(score, ranks, times) == pytest.approx(expected, abs=1e-12)
+    assert resampling.scores(lambda drawn: score(drawn), ranks, times) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("score", [*metrics.METRICS.values(), FEW])
+def test_scores_without_an_image_are_those_of_metrics(score: Callable) -> None:
+    seed = _random("draws", classes=4)[0]
+    expected = [score(np.delete(seed, image, axis=0)) for image in range(len(seed))]
+    assert resampling.scores_without(score, seed) == pytest.approx(expected, abs=1e-12)
+    assert resampling.scores_without(lambda counts: score(counts), seed) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("score", metrics.ERRORS.values())
+def test_scores_without_a_rank_are_those_of_metrics(score: Callable) -> None:
+    ranks = generator("ranks").integers(0, 9, 50)
+    expected = [score(np.delete(ranks, image)) for image in range(50)]
+    assert resampling.scores_without(score, ranks) == pytest.approx(expected, abs=1e-12)
+    assert resampling.scores_without(lambda drawn: score(drawn), ranks) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_difference_in_two_of_many_images_has_few_degrees_of_freedom():
+    few, none = [90, 85] + [50] * 98, [50] * 100
+    effect = contrast([(1, _cell([few] * 3)), (-1, _cell([none] * 3))], ACCURACY, 0.05, 1000, ADDRESS)
+    assert 2 < effect.df < 5
+    assert effect.low < 0 < effect.estimate
+
+
+def test_every_score_of_the_study_is_taken_of_all_draws_at_once():
+    assert set(resampling.BATCHED) == set(metrics.METRICS.values())
+    assert set(resampling.RANKED) == set(metrics.ERRORS.values())
+
+
+def test_a_draw_takes_as_many_images_as_there_are_in_pieces_too(monkeypatch):
+    monkeypatch.setattr(resampling, "AT_ONCE", 70)
+    pieces = list(resampling.image_draws(30, 7, generator("pieces")))
+    assert [rows for rows, _ in pieces] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
+    times = np.concatenate([times for _, times in pieces])
+    assert times.shape == (7, 30)
+    assert (times.sum(1) == 30).all()
+    assert times.max() > 1
+
+
+def test_swapping_the_cells_swaps_the_sign_and_nothing_else():
+    a, b = _random("a", shift=0.05), _random("b")
+    one = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 300, ADDRESS)
+    other = contrast([(1, b), (-1, a)], metrics.miou, 0.05, 300, ADDRESS)
+    assert (other.estimate, other.low, other.high) == pytest.approx((-one.estimate, -one.high, -one.low))
+    assert (other.p, other.se, other.df, other.mde) == pytest.approx((one.p, one.se, one.df, one.mde))
+    assert equivalent(other, 0.1, 0.05) == pytest.approx(equivalent(one, 0.1, 0.05))
+
+
+def test_the_order_of_seeds_is_nothing_and_that_of_images_only_other_draws():
+    a, b = _random("a", shift=0.05), _random("b")
+    plain = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 4000, ADDRESS)
+    turned = contrast([(1, a[::-1]), (-1, b[::-1])], metrics.miou, 0.05, 4000, ADDRESS)
+    assert (turned.estimate, turned.se, turned.p) == pytest.approx((plain.estimate, plain.se, plain.p))
+    order = generator("order").permutation(40)
+    mixed = contrast(
+        [(1, [s[order] for s in a]), (-1, [s[order] for s in b])], metrics.miou, 0.05, 4000, ADDRESS
+    )  # fmt: skip
+    assert mixed.estimate == pytest.approx(plain.estimate, abs=1e-15)
+    assert mixed.se == pytest.approx(plain.se, rel=0.1)
+
+
+def test_the_same_address_gives_the_same_to_the_bit_and_the_data_stay_as_they_were():
+    a, b = _random("a"), _random("b")
+    before = [seed.copy() for seed in a]
+    first, again, other = (
+        contrast([(1, a), (-1, b)], metrics.miou, 0.05, 200, (*ADDRESS, what)) for what in "xxy"
+    )  # fmt: skip
+    assert first == again != other
+    assert all((old == new).all() for old, new in zip(before, a, strict=True))
+
+
+def test_one_seed_and_a_score_that_is_nan_give_no_verdict():
+    a, b = _random("a", seeds=1), _random("b", seeds=1)
+    effect = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 200, ADDRESS)
+    assert effect.estimate == metrics.miou(a[0]) - metrics.miou(b[0])
+    assert all(math.isnan(x) for x in (effect.low, effect.high, effect.p, effect.se, effect.df, effect.mde))
+    assert effect.seeds_for(0.01) is None
+    assert math.isnan(equivalent(effect, 0.1, 0.05))
+    slope, p = trend([a, b, a], metrics.miou, 0.05, 200, ADDRESS)
+    assert math.isnan(slope.p) and math.isnan(p)
+    empty = [np.zeros((5, 2, 1, 3), int)] * 3
+    assert math.isnan(contrast([(1, empty)], metrics.miou, 0.05, 200, ADDRESS).p)
+
+
+def test_a_cell_beside_itself_is_equal_and_no_variation_at_all_is_no_evidence():
+    a = _random("a")
+    same = contrast([(1, a), (-1, a)], metrics.miou, 0.05, 200, ADDRESS)
+    assert (same.estimate, same.low, same.high, same.p, same.mde) == (0, 0, 0, 1, 0)
+    assert equivalent(same, 0.001, 0.05) == 0
+    apart = contrast([(1, _alike([60, 60])), (-1, _alike([50, 50]))], ACCURACY, 0.05, 200, ADDRESS)
+    assert apart.estimate == pytest.approx(0.1)
+    assert math.isnan(apart.p) and math.isnan(apart.low) and math.isnan(equivalent(apart, 0.2, 0.05))
+
+
+def test_the_interval_touches_zero_where_alpha_is_p():
+    terms = [(1.0, _random("a", shift=0.05)), (-1.0, _random("b"))]
+    effect = contrast(terms, metrics.miou, 0.05, 300, ADDRESS)
+    touching = contrast(terms, metrics.miou, min(0.5, effect.p), 300, ADDRESS)
+    assert 0 < effect.p < 0.5
+    assert min(abs(touching.low), abs(touching.high)) == pytest.approx(0, abs=1e-9)
+    t = effect.spread.half_width(0.05) / effect.se
+    assert stats.t.isf(0.025, effect.df) == pytest.approx(t)
+
+
+def test_equivalence_is_that_the_interval_of_twice_alpha_lies_within():
+    terms = [(1.0, _random("a")), (-1.0, _random("b"))]
+    effect = contrast(terms, metrics.miou, 0.1, 300, ADDRESS)
+    reach = max(abs(effect.low), abs(effect.high))
+    assert equivalent(effect, reach, 0.05) == pytest.approx(0.05)
+    assert equivalent(effect, abs(effect.estimate), 0.05) == pytest.approx(0.5)
+    assert equivalent(effect, abs(effect.estimate) / 2, 0.05) > 0.5
+    for alpha in (0.01, 0.2):
+        wide = effect.spread.half_width(2 * alpha) + abs(effect.estimate)
+        assert equivalent(effect, 1.01 * wide, alpha) < alpha < equivalent(effect, 0.99 * wide, alpha)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_power_with_seeds_alone_is_that_of_the_t_test(seeds: int) -> None:
+    spread = Spread(0.02**2, 0.0, seeds, 100.0)
+    for effect in (0.01, 0.02, 0.03):  # far from zero statsmodels answers nan
+        expected = TTestPower().power(effect / 0.02, seeds, 0.05)
+        assert spread.power(effect, 0.05) == pytest.approx(expected, abs=0.002)
+    assert spread.power(spread.detectable(0.05, 0.8), 0.05) == pytest.approx(0.8)
+
+
+def test_seeds_that_would_decide_are_those_of_the_t_test_unless_images_forbid():
+    effect = contrast([(1, _alike([70, 75, 71, 78])), (-1, _alike([66, 70, 69, 70]))], ACCURACY, 0.05, 200, ADDRESS)
+    needed = effect.seeds_for(0.02)
+    assert needed == math.ceil(TTestPower().solve_power(0.02 / 0.025, power=0.8, alpha=0.05))
+    assert effect.seeds_for(1.0) == 2
+    assert effect.seeds_for(0) is None
+    assert effect.seeds_for(effect.mde) == 4
+    spread = Spread(0.02**2, 0.02**2, 3, 500.0)  # images alone: 2.8 standard errors of 0.02 are needed
+    noisy = type(effect)(0.0, -1, 1, 1, spread.se, 3, 3, 501, 1, spread)
+    assert noisy.seeds_for(0.055) is None
+    assert noisy.seeds_for(0.06) is not None
+
+
+def test_p_is_never_said_to_be_smaller_than_can_be_known():
+    assert Spread(1e-8, 1e-8, 3, 100.0).p(1e9) == LEAST_P
+
+
+def test_the_interval_is_exact_at_the_ends_and_wider_than_satterthwaite_between():
+    assert Spread(4.0, 0.0, 4, 50.0).half_width(0.05) == pytest.approx(stats.t.isf(0.025, 3))
+    assert Spread(0.0, 1.0, 4, 50.0).half_width(0.05) == pytest.approx(stats.t.isf(0.025, 50))
+    both = Spread(4.0, 1.0, 4, 50.0)
+    satterthwaite = 4 / (1 / 3 + 1 / 50)
+    assert both.half_width(0.05) > stats.t.isf(0.025, satterthwaite) * both.se
+    assert 3 < both.df(0.05) < satterthwaite
+
+
+def test_the_slope_by_hand_and_page_over_seeds():
+    """Accuracies rise by 2, 3 and 4 points a step: the slope is 3, the order of every block perfect."""
+    cells = [_alike([50 + 2 * step, 51 + 3 * step, 52 + 4 * step]) for step in range(4)]
+    slope, p = trend(cells, ACCURACY, 0.05, 200, ADDRESS)
+    assert slope.estimate == pytest.approx(0.03)
+    assert slope.se == pytest.approx(0.01 / math.sqrt(3))
+    assert p == pytest.approx((1 / 24) ** 3)  # one of 24 orders, three times
+    turned, against = trend(cells[::-1], ACCURACY, 0.05, 200, ADDRESS)
+    assert (turned.estimate, turned.p) == pytest.approx((-slope.estimate, slope.p))
+    assert against == pytest.approx(1)
+    flat, ties = trend([cells[0]] * 4, ACCURACY, 0.05, 200, ADDRESS)
+    assert flat.estimate == pytest.approx(0) and ties > 0.4  # scores that are tied are in no order
+
+
+def test_holm_by_hand_and_what_could_not_be_judged_still_counts():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+    adjusted = holm([0.01, math.nan, 0.03])
+    assert adjusted[0] == pytest.approx(0.03) and adjusted[2] == pytest.approx(0.06) and math.isnan(adjusted[1])
+
+
+def test_the_scale_of_voc_takes_less_than_two_seconds():
+    draw = generator("large")
+    a, b = (list(draw.integers(0, 2000, (3, 1449, 2, 21, 3))) for _ in range(2))
+    began = time.process_time()
+    contrast([(1, a), (-1, b)], metrics.miou, 0.05, 2000, ADDRESS)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_verdicts_on_nothing_are_wrong_at_most_at_alpha(seeds: int) -> None:
+    """400 simulations at alpha 0.1; see benchmarks/calibration.py for more of everything."""
+    wrong = np.zeros(4)
+    for number in range(400):
+        draw = generator("null", seeds, number)
+        image = 0.6 + 0.15 * draw.normal(size=(3, 1, 40))
+        chance = image + 0.03 * draw.normal(size=(3, seeds, 1)) + 0.1 * draw.normal(size=(3, seeds, 40))
+        cells = [_cell(list(right), 50) for right in draw.binomial(50, np.clip(chance, 0, 1))]
+        effect = contrast([(1, cells[2]), (-1, cells[0])], ACCURACY, 0.1, 100, ("null", number))
+        slope, page = trend(cells, ACCURACY, 0.1, 100, ("null", number))
+        wrong += [effect.p <= 0.1, slope.p <= 0.1, page <= 0.1, not effect.low <= 0 <= effect.high]
+    assert (wrong <= stats.binom.ppf(0.999, 400, 0.1)).all(), wrong
+
+
+A, B = _random("a"), _random("b")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: contrast([(1, A), (-1, B[:2])], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
+        (lambda: contrast([(1, A), (-1, [s[:9] for s in B])], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
+        (lambda: contrast([(1, [A[0], A[1][:9]])], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
+        (lambda: contrast([(1, [])], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
+        (lambda: contrast([], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
+        (lambda: contrast([(1, [s[:1] for s in A])], ACCURACY, 0.05, 200, ADDRESS), "two or more"),
+        (lambda: contrast([(1, A)], ACCURACY, 5, 200, ADDRESS), "alpha must be"),
+        (lambda: contrast([(1, A)], ACCURACY, 0.05, 20, ADDRESS), "draws of a bootstrap"),
+        (lambda: contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS).seeds_for(0.1, power=80), "power must be"),
+        (lambda: trend([A, B], ACCURACY, 0.05, 200, ADDRESS), "at least 3 cells"),
+        (lambda: equivalent(contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS), 0, 0.05), "margin of equivalence"),
+        (lambda: equivalent(contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS), 0.1, math.nan), "alpha must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call: Callable, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        call()
