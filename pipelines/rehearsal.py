@@ -112,6 +112,9 @@ def _told(reports: Path, name: str, seconds: float) -> int:
         if (folder / "failed.json").is_file():
             failed += 1
             print(f"  FAILED  {what}: {json.loads((folder / 'failed.json').read_text())['reason']}")
+        elif not (folder / "counts.npz").is_file():
+            failed += 1
+            print(f"  FAILED  {what}: it has no result (was the code edited meanwhile?)")
         else:
             result = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}
             peak = max(peak, result.get("peak_memory_mb") or 0)
