@@ -52,8 +52,8 @@ MUTANTS = (
     ),
     Mutant(
         "a convolution shared between the repeats of a stack", "study/models/heads.py",
-        "nn.Conv2d(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)",
-        'self.__dict__.setdefault("made", {}).setdefault((i, o, kernel), nn.Conv2d(\n'
+        "Convolution(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)",
+        'self.__dict__.setdefault("made", {}).setdefault((i, o, kernel), Convolution(\n'
         "                        i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False))",
         (MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[stack k=7]",),
     ),

@@ -1,11 +1,14 @@
-"""How the C library keeps memory: large maps are allocated and freed at every step."""
+"""How the C library keeps memory (large maps are allocated and freed at every step), and how much a training took."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
+from pathlib import Path
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's mallopt
+_PROCESS = Path("/proc/self")
 
 
 def keep_freed_memory() -> None:
@@ -18,3 +21,28 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_MAX, 0)
         libc.mallopt(_TRIM_THRESHOLD, 1 << 30)
         libc.mallopt(_TOP_PAD, 1 << 26)
+
+
+def forget_peak() -> None:
+    """Begin to measure ``peak_mb`` anew, without what earlier trainings of this process freed.
+
+    Where the kernel has no such counter, the peak stays that of the whole process.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    try:
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_mb() -> float:
+    """The most resident memory (MiB) of this process since ``forget_peak``, torch itself included."""
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = next((line for line in lines if line.startswith("VmHWM:")), None)
+    if told is not None:
+        return int(told.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)

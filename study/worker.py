@@ -6,7 +6,6 @@ import hashlib
 import io
 import math
 import os
-import resource
 import socket
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from study import metrics
-from study.allocator import keep_freed_memory
+from study.allocator import forget_peak, keep_freed_memory, peak_mb
 from study.engine import State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
 from study.loader import batches
@@ -30,6 +29,7 @@ PROGRESS_S = 1.0
 SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the next: they cost at most 2 % of the time
 DIGEST = hashlib.sha256().digest_size
 LOSS_POINTS = 50
+RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 
 
@@ -37,7 +37,8 @@ SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 class Job:
     """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
     ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
-    ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's."""
+    ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's.
+    With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93)."""
 
     key: str
     training: Training
@@ -52,6 +53,7 @@ class Job:
     root: Path | None = None
     loaders: int = 0
     commit: str = ""
+    until: int | None = None
 
 
 class _Curve:
@@ -72,17 +74,37 @@ class _Curve:
 
 
 def train(job: Job) -> dict[str, float]:
-    """Do one training, or nothing if it is done; returns its scores. Raises TrainingFailed where it cannot go on."""
+    """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
+    TrainingFailed where it cannot go on."""
     run = Store(job.store).run(job.key)
     with run.writing():
+        if job.until is not None:
+            return {"tune": _rung(job, job.until, run)}
         if not run.done():
-            settle(job.device)
-            for name in ("DONE", "failed.json"):  # of an earlier attempt
-                run.path(name).unlink(missing_ok=True)
-            _train(job, run)
+            _begin(job, run)
     with np.load(run.path("counts.npz")) as archive:
         (name,) = archive.files
         return metrics.score_all(name, archive[name])
+
+
+def _begin(job: Job, run: Run) -> None:
+    settle(job.device)
+    for name in ("DONE", "failed.json"):  # of an earlier attempt
+        run.path(name).unlink(missing_ok=True)
+    _train(job, run)
+
+
+def _rung(job: Job, until: int, run: Run) -> float:
+    """The score on the tune split after ``until`` steps: of an earlier call, or of going on till then."""
+    known = run.read(RUNGS) or {}
+    if str(until) not in known:
+        if run.done() or any(int(step) > until for step in known):  # it went past: its weights of then are gone
+            run.clear()
+        _begin(job, run)
+        known = run.read(RUNGS) or {}
+    if str(until) not in known:
+        raise TrainingFailed(f"a training must not have gone past step {until} unasked; delete {run.folder}")
+    return known[str(until)]
 
 
 def settle(device: str) -> None:
@@ -110,6 +132,7 @@ def _train(job: Job, run: Run) -> None:
     spent, resumed = _restore(run, state, curve)
     if not resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
+    forget_peak()
     took, began = 0.0, time.monotonic()
     told = saved = began
     batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
@@ -134,6 +157,12 @@ def _train(job: Job, run: Run) -> None:
             _save(run, state, curve, spent + now - began)
             saved = time.monotonic()
             took = saved - now
+        if step == job.until:
+            scores = metrics.score_all(*measure(model, source, "tune"))
+            write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): next(iter(scores.values()))})
+            if step < recipe.steps:
+                _save(run, state, curve, spent + time.monotonic() - began)
+                return
     trained = spent + time.monotonic() - began
     _save(run, state, curve, trained)
     began = time.monotonic()
@@ -166,7 +195,7 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
         "parameters": size(model),
         "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_mb(),
         "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
         "device": job.device,
         "host": socket.gethostname(),

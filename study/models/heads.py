@@ -6,8 +6,24 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from study.spec import Head
+
+WIDE = 13  # cells; wider 1xk kernels lose on the CPU
+
+
+class Convolution(nn.Conv2d):
+    """nn.Conv2d, save that on the CPU a wide 1xk kernel is computed as kx1 on the turned map, which is the same
+    function: there oneDNN's gradient of a 1xk kernel's weights takes several times as long as that of kx1."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        down, across = self.kernel_size
+        if maps.device.type != "cpu" or down > 1 or across <= WIDE:
+            return super().forward(maps)
+        turned, weight = (t.transpose(2, 3).clone(memory_format=torch.channels_last) for t in (maps, self.weight))
+        padding = (int(self.padding[1]), int(self.padding[0]))
+        return functional.conv2d(turned, weight, None, 1, padding).transpose(2, 3)
 
 
 class LinearHead(nn.Module):
@@ -22,7 +38,7 @@ class LinearHead(nn.Module):
         chains = [
             nn.Sequential(
                 *(
-                    nn.Conv2d(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
+                    Convolution(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
                     for i, o, kernel in (next(shapes) for _ in chain)
                 )
             )
