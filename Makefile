@@ -8,6 +8,7 @@ QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTIC
 RUN := $(QUIET) PATH="$(CURDIR)/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
 TIER_OPTION := $(if $(TIER),--tier $(TIER))
+TUNE_OPTION := $(if $(TUNE),--tune $(TUNE))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
@@ -34,8 +35,8 @@ install-crf:
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'cython==3.3.1' && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps '$(CRF)'; }
 
-repro: setup ## train, evaluate and report (TIER=shapes|smoke|camvid|voc_subset|voc|cityscapes)
-	@$(STUDY) choose $(TIER_OPTION)
+repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes also searches each variant's learning rate)
+	@$(STUDY) choose $(TIER_OPTION) $(TUNE_OPTION)
 	@$(RUN) dvc repro
 	@$(STUDY) where
 

@@ -32,25 +32,27 @@ def main() -> None:
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     if todo:
-        _train(planned, manifest, execution, store, todo)
+        train_all(planned, manifest, execution, store, todo, chosen.name)
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-    _collect(manifest, store, folder / "results", tracker)
-    write_json(folder / "results" / "ablate.json", _facts(execution, time.monotonic() - began, len(todo)))
+    tracker.sweep()
+    collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
+    write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
-def _train(
-    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, todo: list[str]
+def train_all(
+    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, todo: list[str], name: str
 ) -> None:
+    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
     from study.worker import train  # torch, only where something is trained
 
     chosen, stands_at = planned.tier, commit.described()
-    _read_again(planned, manifest, store)
+    read_again(planned, manifest, store)
     done = {}
     for key in planned.trainings.keys() - set(todo):
         run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
         _, value = results.leading(results.scores(run.folder, frequent))
         done[key] = (value, run.read("curve.json")["score"])
-    ablation = Ablation(store.study_log(chosen.name), chosen.name, manifest["trainings"])
+    ablation = Ablation(store.study_log(chosen.name), name, manifest["trainings"])
     ablation.start(done, todo)
     engine = schedule.open_engine(
         execution.engine, train, execution.workers, execution.address, execution.gpus_per_training,
@@ -62,7 +64,7 @@ def _train(
             while True:
                 while jobs.free > 0 and (next_ := ablation.ask()):
                     after = {planned.init[next_]} - done.keys() if next_ in planned.init else ()
-                    jobs.submit(next_, _job(next_, planned, manifest, execution, store, stands_at), tuple(after))
+                    jobs.submit(next_, job_of(next_, planned, manifest, execution, store, stands_at), tuple(after))
                 if not jobs.busy:
                     break
                 for event in jobs.wait(WAIT_S):
@@ -72,12 +74,13 @@ def _train(
         engine.close()
 
 
-def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> None:
+def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> None:
     """Make sure that the cached data (and features) are there, and are what the plan was made for."""
     from study.source import cache_features
 
     chosen = planned.tier
-    for name, setting in chosen.settings.items():
+    for name in dict.fromkeys([*planned.data_of.values(), tier.MAIN]):
+        setting = chosen.settings[name]
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick, setting.stream)
         if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
@@ -86,9 +89,10 @@ def _read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> N
             cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 
 
-def _job(
+def job_of(
     key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, stands_at: str
 ) -> Any:
+    """What a worker needs to know of a planned training."""
     from study.worker import Job
 
     setting = planned.data_of[key]
@@ -113,22 +117,22 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Di
         display.end(event.key, leading)
 
 
-def _collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker) -> None:
-    """Copy each planned training's small results (or its failure) to the stage's output, and log it."""
-    tracker.sweep()
+def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker, retry: str) -> None:
+    """Copy each planned training's small results (or its failure, with the command ``retry``) to the stage's output,
+    and log it."""
     for key, labels in manifest["trainings"].items():
         run, scores = store.run(key), {}
         if run.path("DONE").is_file():
             run.copy_products(target / key, COLLECTED)
             scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
         else:
-            retry = f"make retry TIER={manifest['tier']}"
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": retry})
         tracker.training(key, labels, target / key, scores)
 
 
-def _facts(execution: tier.Execution, wall_s: float, trained: int) -> dict[str, Any]:
+def facts(execution: tier.Execution, wall_s: float, trained: int) -> dict[str, Any]:
+    """Where and how trainings were executed, and for how long."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),

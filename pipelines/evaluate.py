@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from study import audit, commit, results, stage, tier, verdicts
+from study import audit, best, commit, results, stage, tier, verdicts
 from study.paper import TABLES
 from study.store import Store, file_digest, json_bytes, write_json
 from study.tracking import Tracker
@@ -33,6 +33,10 @@ def main() -> None:
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
     tracker.cells(plan, frame, summary)
     found = _provenance(plan, folder / "results", folder / "examined", tracker.links())
+    tuned = stage.tuned_plan(folder)
+    if tuned is not None:
+        tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
+        found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", tracker.links())
     write_json(folder / "provenance.json", found)
 
 
@@ -46,15 +50,24 @@ def frames(folder: Path, plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFra
 def contents(folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> dict[str, bytes]:
     """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
     anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
     found = {
         "scores.csv": _csv(frame),
         "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
         "metrics.json": json_bytes(_metrics(summary)),
         "verdicts.json": json_bytes(
-            verdicts.content(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
+            verdicts.content(
+                plan, folder / "results", folder / "examined", computed=audit.counts(anatomy), tuned=tuned,
+                tuned_folder=folder / "tuning" / "results",
+            )
         ),
-    }
+    }  # fmt: skip
+    if tuned is not None:
+        trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
+        found["tables/tuned.csv"] = _csv(best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))
+        found["tables/search.csv"] = _csv(best.trials(trials))
+        found["tables/importances.csv"] = _csv(best.importances(trials))
     for name, rows in summary.groupby("table", sort=False):
         found[f"tables/{name}.csv"] = _csv(rows.drop(columns="table"))
     curves = results.curves(plan, folder / "results")

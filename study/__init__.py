@@ -12,15 +12,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "compare"),
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
      "predicates"),
-    ("paper", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse", "drawings_network"),
+    ("paper", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse",
+     "drawings_network"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
      "claims", "identity"),
     # data.* are the data sets, one file each
     ("data.*", "engine", "plan", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics"),
-    ("source", "submission", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "plates", "audit", "trials"),
-    ("worker", "report", "verdicts", "__main__"),
-    ("examiner", "probe"),
+    ("source", "submission", "results", "figures", "search", "audit_maps", "audit_scores", "audit_weights"),
+    ("evaluate", "loader", "plates", "audit", "trials", "best", "figures_search"),
+    ("worker", "report_search", "verdicts", "__main__"),
+    ("examiner", "probe", "report"),
     ("submit",),
 )  # fmt: skip
 SCIENCE = (

@@ -22,12 +22,26 @@ def status(arguments: argparse.Namespace) -> None:
 
 
 def choose(arguments: argparse.Namespace) -> None:
-    """Set the one key ``tier:`` of params.yaml, leaving the rest of the file as it is."""
+    """Set the keys ``tier:`` and ``tune:`` of params.yaml, leaving the rest of the file as it is."""
     params = tier.read(PARAMS)
-    name = tier.load(params, arguments.tier).name
-    if name != params["tier"]:
-        text = PARAMS.read_text(encoding="utf-8")
-        PARAMS.write_text(re.sub(r"(?m)^tier:.*$", f"tier: {name}", text, count=1), encoding="utf-8")
+    chosen = tier.load(params, arguments.tier)
+    wanted = {"tier": chosen.name}
+    if arguments.tune:
+        wanted[tier.TUNE] = {"yes": "true", "no": "false"}[arguments.tune]
+        if arguments.tune == "yes" and chosen.tuning is None:
+            raise tier.InputError(
+                f"tiers.{chosen.name}.tuning must say what is searched before TUNE=yes, got none; write it as the tier "
+                "shapes does"
+            )
+    before = text = PARAMS.read_text(encoding="utf-8")
+    for key, value in wanted.items():
+        if str(params.get(key, False)).lower() != value:
+            line = f"{key}: {value}"
+            # Only the value: the comment after it stays.
+            text, found = re.subn(rf"(?m)^{key}:[ \t]*[^\s#]*", line, text, count=1)
+            text = text if found else f"{line}\n{text}"
+    if text != before:
+        PARAMS.write_text(text, encoding="utf-8")
 
 
 def where(arguments: argparse.Namespace) -> None:
@@ -115,7 +129,9 @@ def main() -> None:
         return added
 
     command(status, "what an ablation has done, is doing and has left")
-    command(choose, "set the tier in params.yaml")
+    command(choose, "set the tier in params.yaml, and whether each variant's best values are searched").add_argument(
+        "--tune", choices=("yes", "no"), default=None, help="default: leave params.yaml's `tune:` as it is"
+    )
     command(where, "the path of the tier's report")
     command(preview, "what a tier would run and cost here, and which data is missing")
     command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")

@@ -1,4 +1,4 @@
-"""The ablation as an Optuna study, asked and told from one process; the only import of optuna.
+"""The ablation, and the search for each variant's best values, as Optuna studies; the only import of optuna.
 
 Planned trainings are enqueued as trials and asked back one by one. The study is a view: the run store decides what is
 done, and a study that was lost or left behind by a killed driver is brought in line with it when the next one starts.
@@ -22,9 +22,16 @@ Curve = list[tuple[int, float]]
 
 
 class Ablation:
-    """Ask which training is next, tell how it went. ``planned``: key -> labels, in the order in which to start."""
+    """Ask which training is next, tell how it went. ``planned``: key -> labels, in the order in which to start;
+    ``values``: key -> what is searched, where something is. One process asks and tells."""
 
-    def __init__(self, log: Path, name: str, planned: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        log: Path,
+        name: str,
+        planned: dict[str, dict[str, Any]],
+        values: dict[str, dict[str, float]] | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.parameters = {key: _parameters(labels) for key, labels in planned.items()}
@@ -37,6 +44,10 @@ class Ablation:
             "backbone": CategoricalDistribution(_values(planned, "backbone")),
             "seed": IntDistribution(0, max(_values(planned, "seed"))),
         }
+        for key, searched in (values or {}).items():
+            self.parameters[key] |= searched
+        for part in dict.fromkeys(part for found in (values or {}).values() for part in found):
+            self.space[part] = CategoricalDistribution(sorted({p[part] for p in self.parameters.values()}))
         _mend(log)
         self.study = self._study(JournalStorage(JournalFileBackend(str(log))), name)
         self.open: dict[str, Trial] = {}
@@ -91,6 +102,14 @@ class Ablation:
         self.open[key] = trial
         return key
 
+    def report(self, key: str, step: int, score: float) -> None:
+        """The score of an open training that goes on, or will be dropped, after ``step``."""
+        self.open[key].report(score, step)
+
+    def prune(self, key: str) -> None:
+        """An open training was dropped for what it reported."""
+        self.study.tell(self.open.pop(key), state=TrialState.PRUNED)
+
     def tell(self, key: str, value: float, curve: Curve) -> None:
         """A training's leading metric (mIoU, or the accuracy of a classifier) and its values on the way."""
         trial = self.open.pop(key)
@@ -102,6 +121,34 @@ class Ablation:
         trial = self.open.pop(key)
         trial.set_user_attr("reason", reason)
         self.study.tell(trial, state=TrialState.FAIL)
+
+
+def begin_anew(log: Path, name: str) -> None:
+    """Forget a study, where there is one: a search is asked and told anew from what its trainings left."""
+    if log.is_file():
+        _mend(log)
+        storage = JournalStorage(JournalFileBackend(str(log)))
+        if name in (summary.study_name for summary in optuna.get_all_study_summaries(storage)):
+            optuna.delete_study(study_name=name, storage=storage)
+
+
+def importances(trials: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
+    """The share of each parameter in the variance of the scores of (parameters, score), by fANOVA's main effects: they
+    add up to 1. Nothing where scores do not vary or there are fewer than two of them."""
+    if len(trials) < 2 or len({score for _, score in trials}) < 2:
+        return {}
+    space: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(sorted({parameters[name] for parameters, _ in trials}))
+        for name in trials[0][0]
+    }  # fmt: skip
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([create_trial(params=p, distributions=space, value=score) for p, score in trials])
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return {
+        name: float(share)
+        for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+    }
 
 
 def _mend(log: Path) -> None:

@@ -15,11 +15,13 @@ def head() -> str:
 
 
 def dirty() -> bool:
-    """Whether tracked files differ from the commit; the choice of a tier, which is an input, does not count."""
+    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs,
+    do not count."""
     if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
         return True
     ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
-    return ours | {"tier": ""} != committed | {"tier": ""}
+    chosen = dict.fromkeys(("tier", tier.TUNE))
+    return ours | chosen != committed | chosen
 
 
 def described() -> str:

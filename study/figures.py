@@ -25,15 +25,15 @@ WIDTH_IN = 6.5
 DODGE = {"kxk": 0.25, "stack": -0.25}
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
 
-_BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()
-_INK = "#3d3d3d"
+BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()
+INK = "#3d3d3d"
 VERDICTS = {"supported": _GREEN, "contradicted": _RED, "undecided": _GREY}
 _VOID = (0.72, 0.72, 0.72)
-_RC = sns.axes_style("whitegrid") | {
-    "axes.edgecolor": "#8a8a8a", "axes.labelcolor": _INK, "axes.linewidth": 0.6, "axes.titlelocation": "left",
-    "axes.titlesize": 8, "axes.labelsize": 7.5, "font.family": ["DejaVu Sans"], "font.size": 7.5, "text.color": _INK,
-    "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "legend.fontsize": 7, "legend.frameon": False, "xtick.color": _INK,
-    "lines.linewidth": 1.2, "lines.markersize": 4.5, "ytick.color": _INK, "xtick.labelsize": 7, "ytick.labelsize": 7,
+RC = sns.axes_style("whitegrid") | {
+    "axes.edgecolor": "#8a8a8a", "axes.labelcolor": INK, "axes.linewidth": 0.6, "axes.titlelocation": "left",
+    "axes.titlesize": 8, "axes.labelsize": 7.5, "font.family": ["DejaVu Sans"], "font.size": 7.5, "text.color": INK,
+    "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "legend.fontsize": 7, "legend.frameon": False, "xtick.color": INK,
+    "lines.linewidth": 1.2, "lines.markersize": 4.5, "ytick.color": INK, "xtick.labelsize": 7, "ytick.labelsize": 7,
     # Text as outlines and ids from a fixed salt: the file depends on neither the machine's fonts nor the moment.
     "svg.fonttype": "path", "svg.hashsalt": "study",
 }  # fmt: skip
@@ -46,7 +46,7 @@ class Style(NamedTuple):
 
 def styles(plan: dict[str, Any]) -> dict[str, Style]:
     """Colour and marker of every head family of a plan; a family the paper does not have takes the next free pair."""
-    known = {"1x1": Style(_INK, "D"), "GCN": Style(_BLUE, "o"), "kxk": Style(_ORANGE, "s"), "stack": Style(_GREEN, "^")}
+    known = {"1x1": Style(INK, "D"), "GCN": Style(BLUE, "o"), "kxk": Style(_ORANGE, "s"), "stack": Style(_GREEN, "^")}
     free = [Style(c, m) for c, m in zip((_PINK, _RED, _SKY, _BROWN), ("v", "P", "X", "<"), strict=True)]
     others = sorted({item["head"] for item in [*plan["cells"], *plan["trainings"].values()]} - set(known))
     return known | {family: free[index % len(free)] for index, family in enumerate(others)}
@@ -60,17 +60,22 @@ def described(frame: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as SVG; equal figures give equal bytes."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure.savefig(path, format="svg", metadata={"Date": None})
     return path
 
 
-def _figure(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure with axes (rows, columns); call inside ``rc_context(_RC)``."""
+def panels(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with axes (rows, columns), in inches; call inside ``rc_context(RC)``."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(wspace=0.06))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     sns.despine(fig=figure)
     return figure, axes
+
+
+def shades(style: Style, number: int) -> list[tuple[float, ...]]:
+    """That many shades of a family's colour, from light to its own."""
+    return list(sns.light_palette(style.colour, number + 2)[2:])
 
 
 def _bars(ax: Axes, points: pd.DataFrame, x: str, style: Style, line: str = "-", **options: Any) -> None:
@@ -117,7 +122,7 @@ def _against_k(ax: Axes, means: pd.DataFrame, seeds: pd.DataFrame | None, look: 
     ax.set_xlabel("kernel size k")
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> Figure:
     """Score against k for every head: one panel a metric in ``names`` (metric -> title), the paper's panel last.
 
@@ -125,7 +130,7 @@ def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Styl
     """
     means, seeds = _plain(summary[summary["data"] == "main"]), _plain(frame[frame["data"] == "main"])
     paper = means[(means["metric"] == "miou") & means["paper"].notna()].drop_duplicates("label")
-    figure, axes = _figure(1, len(names) + (len(paper) > 0), 2.75)
+    figure, axes = panels(1, len(names) + (len(paper) > 0), 2.75)
     for ax, (metric, title) in zip(axes[0], names.items(), strict=False):
         ours = means[(means["metric"] == metric) & means["mean"].notna()].drop_duplicates("label")
         _against_k(ax, ours, seeds[seeds["metric"] == metric].drop_duplicates(["label", "seed"]), look, "-")
@@ -137,11 +142,11 @@ def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Styl
     return figure
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def parameters(ours: pd.DataFrame, paper: pd.DataFrame, look: dict[str, Style], title: str) -> Figure:
     """Score against the number of head parameters (log x). Both frames have one row a variant with VARIANT_COLUMNS,
     head_parameters, mean and high."""
-    figure, axes = _figure(1, 1 + (len(paper) > 0), 2.9)
+    figure, axes = panels(1, 1 + (len(paper) > 0), 2.9)
     for ax, points, line in zip(axes[0], (ours, paper), ("-", "--"), strict=False):
         for (family, refine), group in points.groupby(["head", "refine"], sort=False):
             plain, face = _plain(group), "white" if refine else look[family].colour
@@ -155,17 +160,17 @@ def parameters(ours: pd.DataFrame, paper: pd.DataFrame, look: dict[str, Style], 
     for ax, name in zip(axes[0], ("this study", "the paper: Tables 2 and 4, head on res-5"), strict=False):
         ax.set_title(name)
     axes[0, 0].set_ylabel(f"{title} (%)")
-    hollow = Line2D([], [], color=_INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
+    hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
     _legend(figure, {*ours["head"], *paper["head"]}, look, [hollow] if ours["refine"].any() else [])
     return figure
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def boundary(summary: pd.DataFrame, look: dict[str, Style]) -> Figure:
     """Boundary against internal accuracy of Table 5's rows, ours and the paper's (``summary`` is described)."""
     table = summary[summary["table"] == "T5"]
     sides = [table[table["metric"] == f"{side}_accuracy"].set_index("row") for side in ("internal", "boundary")]
-    figure, axes = _figure(1, 2, 2.5)
+    figure, axes = panels(1, 2, 2.5)
     for ax, source, title in zip(axes[0], ("mean", "paper"), ("this study", "the paper, VOC 2012 val"), strict=True):
         x, y = (side[source].dropna() * 100 for side in sides)
         ax.plot(x, y, color=_GREY, lw=0.8, zorder=1)
@@ -183,20 +188,19 @@ def boundary(summary: pd.DataFrame, look: dict[str, Style]) -> Figure:
     return figure
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
     """Training loss (log) above, tune score below; a column a head family, a line a variant's mean over seeds."""
     families = [family for family in look if family in set(curves["head"])]
     order = curves.drop_duplicates("label").sort_values(["kernel_size", "refine", "label"])
     longest = order.groupby("head").size().max()
     height = 3.0 + 0.13 * longest
-    figure, axes = _figure(2, len(families), height, sharex=True, sharey="row")
+    figure, axes = panels(2, len(families), height, sharex=True, sharey="row")
     means = curves.groupby(["label", "kind", "step"], as_index=False)["value"].mean()
     for (loss, score), family in zip(axes.T, families, strict=True):
         variants, handles = order[order["head"] == family], []
-        shades = sns.light_palette(look[family].colour, len(variants) + 2)[2:]
-        for row, shade in zip(variants.itertuples(), shades, strict=True):
-            line = {"color": shade, "linestyle": "--" if row.refine else "-", "linewidth": 1}
+        for row, shade in zip(variants.itertuples(), shades(look[family], len(variants)), strict=True):
+            line: dict[str, Any] = {"color": shade, "linestyle": "--" if row.refine else "-", "linewidth": 1}
             for ax, kind, scale in ((loss, "loss", 1), (score, "score", 100)):
                 points = means[(means["label"] == row.label) & (means["kind"] == kind)]
                 ax.plot(points["step"], points["value"] * scale, **line)
@@ -216,23 +220,23 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
     return figure
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
     """A line a claim: the effect of its deciding part with its interval, what the claim says of it (the pale bar) and
     the paper's own number (the hollow diamond); all in points. ``rows`` are those of verdicts.json with an interval,
     ``names`` what verdicts are called, where not by their own name."""
     height = 0.55 + 0.2 * len(rows)
-    figure, axes = _figure(1, 1, height)
+    figure, axes = panels(1, 1, height)
     ax, reach = axes[0, 0], 1.5 * max(1.0, *(abs(row[name] or 0) for row in rows for name in ("low", "high", "paper")))
     for place, row in enumerate(rows):
         low, high = (reach * sign if bound is None else bound
                      for bound, sign in zip(row["bounds"], (-1, 1), strict=True))  # fmt: skip
         ax.barh(place, high - low, left=low, height=0.72, color="#eef3f7", zorder=0)
         colour = VERDICTS[row["verdict"]]
-        ax.plot([row["paper"]], [place], marker="D", mfc="white", color=_INK, markersize=3.5, ls="none", zorder=2)
+        ax.plot([row["paper"]], [place], marker="D", mfc="white", color=INK, markersize=3.5, ls="none", zorder=2)
         ends = [row["estimate"] - row["low"]], [row["high"] - row["estimate"]]
         ax.errorbar([row["estimate"]], [place], xerr=ends, color=colour, marker="o", capsize=2, elinewidth=1, zorder=3)
-    ax.axvline(0, color=_INK, lw=0.7)
+    ax.axvline(0, color=INK, lw=0.7)
     # Effects span two orders of magnitude: logarithmic beyond one point.
     ax.set_xscale("symlog", linthresh=1)
     ax.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), xlabel="points of per cent")
@@ -246,7 +250,7 @@ def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
     handles: list[Any] = [
         Line2D([], [], color=VERDICTS[name], marker="o", label=names.get(name, name)) for name in shown
     ]
-    handles += [Line2D([], [], color=_INK, marker="D", mfc="white", ls="none", label="the paper's own number"),
+    handles += [Line2D([], [], color=INK, marker="D", mfc="white", ls="none", label="the paper's own number"),
                 Patch(color="#dfe8ef", label="what the claim says")]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -254,11 +258,11 @@ def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
 
 def _colours(classes: int) -> np.ndarray:
     """(classes, 3) RGB in 0..1: the colour-blind palette first, then its darker and its lighter turns."""
-    base = np.array(sns.color_palette([_INK, _ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _RED, _PINK, _BROWN, _ROSE]))
+    base = np.array(sns.color_palette([INK, _ORANGE, _SKY, _GREEN, _YELLOW, BLUE, _RED, _PINK, _BROWN, _ROSE]))
     return np.resize(np.concatenate([base, 0.55 * base[1:], 0.5 + base / 2]), (classes, 3))
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def qualitative(
     images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], classes: Sequence[str]
 ) -> Figure:
@@ -284,7 +288,7 @@ def qualitative(
     longest = max(len(str(handle.get_label())) for handle in handles)
     abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
     lines = -(-len(handles) // abreast)
-    figure, axes = _figure(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
+    figure, axes = panels(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
     # Viewers smooth enlarged bitmaps, which would mix class colours: enlarge here, by whole pixels.
     times = max(1, 384 // images.shape[2])
     pictures = {"image": images, **{name: (table[maps] * 255).astype(np.uint8) for name, maps in columns.items()}}
@@ -300,14 +304,14 @@ def qualitative(
     return figure
 
 
-@mpl.rc_context(_RC)
+@mpl.rc_context(RC)
 def control(summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> Figure:
     """Score by k on the main set and on each control set, for the variants of the control sets (``names``: data ->
     title). The axes have one span, so that equal slopes look equal. ``summary`` is described and of one metric."""
     means = _plain(summary[summary["mean"].notna()]).drop_duplicates(["data", "label"])
     wanted = set(means[means["data"] != "main"]["label"])
     means = means[means["label"].isin(wanted)]
-    figure, axes = _figure(1, len(names), 2.6)
+    figure, axes = panels(1, len(names), 2.6)
     for ax, (data, title) in zip(axes[0], names.items(), strict=True):
         _against_k(ax, means[means["data"] == data], None, look, "-")
         ax.set(title=title, ylabel="mean IoU (%)")

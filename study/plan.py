@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from study.claims import claims_digest
 from study.identity import identity, identity_of_evaluation, key_of, key_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Inference, Table, Training, Variant, canonical, digest
+from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest
 from study.tier import CLASSIFY, MAIN, Tier
 
 METRIC_TITLES = {
@@ -97,7 +99,12 @@ class Plan:
         } | labels(cell.variant)
 
     def _training(self, key: str, training: Training) -> dict[str, Any]:
-        fixed = {"seed": training.seed, "data": self.data_of[key], "steps": training.recipe.steps}
+        fixed = {
+            "seed": training.seed,
+            "data": self.data_of[key],
+            "steps": training.recipe.steps,
+            "lr": training.recipe.lr,
+        }
         # The claims as they stand before it starts; they are a label, and no part of its key.
         fixed |= {"backbone": training.network.backbone, "claims": claims_digest()}
         return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
@@ -159,11 +166,16 @@ def cost(training: Training) -> int:
     return recipe.steps * recipe.batch * (100_000 + head)
 
 
-def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
+def build(
+    tier: Tier,
+    facts: dict[str, dict[str, Any]],
+    device: str,
+    recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
+) -> Plan:
     """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
 
     ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data, and the precision that a
-    probe chose where the recipe leaves it to that.
+    probe chose where the recipe leaves it to that. ``recipes`` of (setting, variant) stand for the setting's own.
     """
     tables = [TABLES[name] for name in tier.tables]
     if tier.extra:
@@ -177,7 +189,7 @@ def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
         for cell in table.cells:
             runs = {}
             for seed in tier.seeds if cell.trained and tier.reason(cell) is None else ():
-                runs[seed] = key = _train(plan, cell.setting, cell.variant, seed)
+                runs[seed] = key = enter(plan, cell.setting, cell.variant, seed, recipes)
                 if cell.inference:
                     how = tier.inference[cell.inference]
                     runs[seed] = key_of_evaluation(key, how)
@@ -186,14 +198,20 @@ def build(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> Plan:
     return replace(plan, cells=tuple(cells), trainings=_ordered(plan))
 
 
-def _train(plan: Plan, name: str, variant: Variant | None, seed: int) -> str:
-    """Enter a training and those before it into the plan; returns its key."""
+def enter(
+    plan: Plan,
+    name: str,
+    variant: Variant | None,
+    seed: int,
+    recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
+) -> str:
+    """Enter a training in the setting ``name`` and those before it into the plan; returns its key."""
     setting, init, before = plan.tier.settings[name], None, None
     if setting.after is not None:
         pretrained = plan.tier.settings[setting.after].task == CLASSIFY
-        init = _train(plan, setting.after, None if pretrained else variant, seed)
+        init = enter(plan, setting.after, None if pretrained else variant, seed, recipes)
         before = plan.trainings[init]
-    recipe, probed = setting.recipe, plan.facts[name].get("precision")
+    recipe, probed = recipes.get((name, variant), setting.recipe), plan.facts[name].get("precision")
     if probed is not None:
         recipe = replace(recipe, precision=probed["precision"])
     training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)

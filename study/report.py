@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import typst
 
-from study import figures, plates, results
+from study import figures, plates, report_search, results
 from study.spec import COUNTED, SERVED
 
 TEMPLATE = Path(__file__).with_name("report.typ")
@@ -39,6 +39,7 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     content = {"tier": tier, "verdicts": _verdicts(folder, plan)} | words(folder, plan, summary) | {
         "figures": plates.draw(folder, plan, frame, summary),
         "learning": plates.learning(folder, plan),
+        "search_figures": report_search.draw(folder, plan),
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     (folder / "report.json").write_text(text, encoding="utf-8")
@@ -58,11 +59,14 @@ def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
         figures.save(figures.forest(shown, names), folder / "figures" / "forest.svg")
     others = {digest: n for digest, n in judged["recorded"].items() if digest != judged["claims"]}
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
+    for row, again in zip(rows, judged["tuned"] or [], strict=False):
+        row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
     kinds: dict[str, int] = {}
     for row in rows:
         kinds[row["called"]] = kinds.get(row["called"], 0) + 1
     return {
-        "rows": rows, "forest": bool(shown), "kinds": kinds,
+        "rows": rows, "forest": bool(shown), "kinds": kinds, "searched": judged["tuned"] is not None,
+        "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
         "scale": judged["scale"], "digest": judged["claims"], "rules": plan["verdicts"],
         "tested": sum(row["p"] is not None for row in judged["rows"]),
         "same": judged["recorded"].get(judged["claims"], 0), "unrecorded": others.pop("", 0),
@@ -84,6 +88,11 @@ def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return named | {"called": called, "effect": effect, "p": p, "weakest": weakest}
 
 
+def _both(row: dict[str, Any]) -> bool:
+    """Whether a claim was tested at the shared setting and with each variant at its best."""
+    return "tuned" in row and "untested" not in (row["called"], row["tuned"]["called"])
+
+
 def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame) -> dict[str, Any]:
     """The report's tables, audit and holes as text: every number of it but those in figures and learning curves."""
     failed = _failures(plan, folder)
@@ -92,6 +101,7 @@ def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame) -> dict[str
         "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
         "not_applicable": _reasons(plan),
         "holes": _holes(failed.values()),
+        "search": report_search.words(folder, plan),
     }
 
 

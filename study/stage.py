@@ -32,6 +32,12 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} must be there and whole ({error}); run `dvc repro`, which makes it") from error
 
 
+def tuned_plan(folder: Path) -> Any | None:
+    """The plan of the trainings with each variant at its best; None where no search was run (see pipelines.tune)."""
+    path = folder / "tuning" / "plan.json"
+    return read_json(path) if path.is_file() else None
+
+
 def run(main: Callable[[], int | None]) -> int:
     """Exit status of a stage: the user's mistakes and a store that cannot be written end in one clear line."""
     try:

@@ -15,15 +15,17 @@ from study import checks, parse
 from study.paper import TABLES
 from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
 from study.store import located
+from study.tuning import Tuning, tuning
 
 MAIN = "main"  # the name of a tier's own setting
+TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
 CLASSIFY, SEGMENT = "classify", "segment"
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
 MOST_LOADERS = 12  # processes that read ahead for one training
 OPTIONAL = {
-    "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts",
+    "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts", "tuning",
 }  # fmt: skip
-MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts"}
+MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning"}
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
 LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
@@ -112,7 +114,7 @@ class Rules:
 class Tier:
     """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
     share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
-    judged, ``verdicts`` by which rules (None only where none may)."""
+    judged, ``verdicts`` by which rules (None only where none may), ``tuning`` what is searched for each variant."""
 
     name: str
     title: str
@@ -133,6 +135,7 @@ class Tier:
     extra: tuple[Variant, ...]
     scale: str
     verdicts: Rules | None
+    tuning: Tuning | None
 
     @property
     def main(self) -> Setting:
@@ -151,7 +154,8 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
         params = content(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
-    checks.keys(params, "params.yaml", {"tier", "execution", "tiers"})
+    checks.keys(params, "params.yaml", {"tier", "execution", "tiers"}, {TUNE})
+    checks.yes_or_no(params.get(TUNE, False), TUNE)
     return params
 
 
@@ -190,6 +194,13 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         extra=tuple(parse.variant(v, f"{where}.extra") for v in block["extra"]),
         scale=block.get("scale", NOTHING),
         verdicts=_rules(block, where),
+        tuning=tuning(
+            block.get("tuning"),
+            f"{where}.tuning",
+            {name: setting.recipe for name, setting in settings.items()},
+            [name for name, s in settings.items() if s.after is None and s.task == SEGMENT],
+            block["seeds"],
+        ),
     )
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
     needed = {name for name, setting in settings.items() if setting.role != "stage"}

@@ -89,11 +89,21 @@ def judge(
     ]
 
 
-def content(plan: Mapping[str, Any], *folders: Path, computed: Mapping[str, float]) -> dict[str, Any]:
-    """The content of verdicts.json: the claims' digest now and as trainings recorded it, the scale, the verdicts."""
+def content(
+    plan: Mapping[str, Any],
+    *folders: Path,
+    computed: Mapping[str, float],
+    tuned: Mapping[str, Any] | None = None,
+    tuned_folder: Path = Path(),
+) -> dict[str, Any]:
+    """The content of verdicts.json: the claims' digest now and as trainings recorded it, the scale, the verdicts at the
+    shared setting and, with the plan ``tuned`` and its results, those with each variant at its best (D95)."""
     rows = [asdict(verdict) for verdict in judge(plan, *folders, computed=computed)]
     recorded = Collected(plan, folders, computed).recorded()
-    return {"claims": claims_digest(), "recorded": recorded, "scale": plan["scale"], "rows": rows}
+    found = {"claims": claims_digest(), "recorded": recorded, "scale": plan["scale"], "rows": rows, "tuned": None}
+    if tuned is not None:
+        found["tuned"] = [asdict(verdict) for verdict in judge(tuned, tuned_folder, computed=computed)]
+    return found
 
 
 def _tried(claim: Claim, plan: Mapping[str, Any], collected: Collected) -> tuple[Verdict, list[Tested]]:
