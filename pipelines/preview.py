@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import rehearsal
-from study import fetch, plan, probe, stage, tier
+from study import fetch, plan, probe, search, stage, tier
 from study.data import module_of, open_data, training_size
 from study.models import build_backbone, check, untrained
 from study.progress import duration
 from study.spec import Inference, InputError, Network, Training, digest
 from study.store import Store
+from study.tuning import Tuning
 
 GIB = 2**30
 BYTES, HALF = 4, 2  # of a weight, of a cached feature
@@ -47,7 +48,7 @@ def preview(params: dict[str, Any], name: str | None) -> None:
     planned = plan.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}
     print(f"tier {chosen.name}: {chosen.title}")
-    _work(planned, known, execution, done)
+    _work(planned, known, execution, done, params.get(tier.TUNE, False))
     _disk(planned, known, execution, done, store)
     _data(chosen, known)
 
@@ -94,21 +95,34 @@ def _facts(chosen: tier.Tier, known: dict[str, Known], device: str, cache: Path)
     return facts
 
 
-def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution, done: set[str]) -> None:
-    """Trainings by setting, with the hours that the probe foretells."""
-    flops: dict[Any, int] = {}
-    measured: dict[Any, tuple[float, int]] = {}  # recipe and network -> seconds of a step, operations of its network
-    seconds: dict[str, float] = {}
-    for key, training in planned.trainings.items():
-        name = planned.data_of[key]
+class _Paces:
+    """Seconds of a training step on this device: one probe for each kind of training, the others scaled by FLOPs."""
+
+    def __init__(self, known: dict[str, Known], device: str) -> None:
+        self.known, self.device = known, device
+        self._flops: dict[Any, int] = {}
+        self._measured: dict[Any, tuple[float, int]] = {}  # kind -> seconds of a step, FLOPs of the network probed
+
+    @property
+    def probes(self) -> int:
+        return len(self._measured)
+
+    def __call__(self, planned: plan.Plan, key: str) -> float:
+        training, name = planned.trainings[key], planned.data_of[key]
         like = (training.network, training.recipe.batch, training.recipe.crop, training.recipe.precision, name)
-        what = (training.variant, training.network, known[name].train)
-        if what not in flops:
-            flops[what] = probe.flops(training, known[name].classes, known[name].train)
-        if like not in measured:
-            measured[like] = _measured(planned, name, training, known[name], execution.device)
-        took, of = measured[like]
-        seconds[key] = took * flops[what] / of
+        what = (training.variant, training.network, self.known[name].train)
+        if what not in self._flops:
+            self._flops[what] = probe.flops(training, self.known[name].classes, self.known[name].train)
+        if like not in self._measured:
+            self._measured[like] = _measured(planned, name, training, self.known[name], self.device)
+        took, of = self._measured[like]
+        return took * self._flops[what] / of
+
+
+def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution, done: set[str], tune: bool) -> None:
+    """Trainings by setting, and the search for each variant's best values, with the hours that probes foretell."""
+    pace = _Paces(known, execution.device)
+    seconds = {key: pace(planned, key) for key in planned.trainings}
     print(f"\n  {'setting':30} {'trainings':>9} {'steps each':>10} {'s a step':>9} {'hours':>8}  precision")
     for name in dict.fromkeys(planned.data_of.values()):
         keys = [key for key in planned.trainings if planned.data_of[key] == name]
@@ -124,7 +138,7 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
     unit = "GPU hours" if execution.device == "cuda" else "hours of one CPU worker"
     print(
         f"\n  {len(planned.trainings)} trainings ({len(done)} done before), {steps:,} steps left: "
-        f"{training_s / 3600:,.1f} {unit}, estimated from {len(measured)} probes of this device ({execution.device})"
+        f"{training_s / 3600:,.1f} {unit}, estimated from {pace.probes} probes of this device ({execution.device})"
     )
     if planned.evaluations:
         print(
@@ -133,6 +147,26 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
         )
     wall = (training_s + asked_s) / execution.workers
     print(f"  on {execution.workers} workers at a time: about {duration(wall)}")
+    if planned.tier.tuning is not None:
+        _search(planned, planned.tier.tuning, pace, execution, tune)
+
+
+def _search(planned: plan.Plan, tuning: Tuning, pace: _Paces, execution: tier.Execution, on: bool) -> None:
+    """What the search for each variant's best values would cost, were nothing of it in the store."""
+    trials, found = search.candidates(planned.tier, planned.facts, planned.device)
+    steps = search.steps_of(found, tuning)
+    first = {c.group: next(iter(c.keys.values())) for c in found}
+    a_step = {group: pace(trials, key) for group, key in first.items()}
+    searching_s = sum(a_step[group] * number for group, number in steps.items())
+    asked = {(planned.data_of[key], training.variant) for key, training in planned.trainings.items()}
+    again = {group: trials.trainings[key].recipe.steps for group, key in first.items() if group in asked}
+    again_s = len(planned.tier.seeds) * sum(a_step[group] * number for group, number in again.items())
+    wall = duration((searching_s + again_s) / execution.workers)
+    print(
+        f"  tune ({'on' if on else 'off; TUNE=yes turns it on'}): {len(found)} candidates of {len(first)} variants, "
+        f"{sum(steps.values()):,} steps, then at most {len(planned.tier.seeds) * sum(again.values()):,} steps of "
+        f"trainings at each variant's best: about {wall} more"
+    )
 
 
 def _measured(planned: plan.Plan, name: str, training: Training, known: Known, device: str) -> tuple[float, int]:

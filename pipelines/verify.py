@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from pipelines import evaluate
-from study import changes, compare, outputs, plan, report, results, stage, store, tier
+from study import changes, compare, outputs, plan, report, results, search, stage, store, tier
 from study.data import folder_of, intact
+from study.spec import InputError
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")  # of a run, as far as it has them
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
@@ -47,6 +48,9 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
     _data(manifest, provenance, found)
     _counts(folder, manifest, provenance, found)
     _anatomy(chosen, folder, manifest, found)
+    if (tuned := stage.tuned_plan(folder)) is not None:
+        _search(chosen, folder, manifest, tuned, found)
+        _counts(folder / "tuning", tuned, provenance.get("tuned", {"runs": {}}), found)
     try:
         _numbers(folder, manifest, found)
     except BROKEN as error:
@@ -121,6 +125,34 @@ def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], 
             found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
     if absent:
         found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _search(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], tuned: dict[str, Any], found: Findings) -> None:
+    """The search's outcome against its scores, its scores against the run store where it has them, and the plan of the
+    trainings at each variant's best against that outcome."""
+    stands, root = stage.read_json(folder / "tuning" / "search.json")["trials"], store.default_root()
+    device = next(told["device"] for told in tuned["identities"].values() if "device" in told)
+    try:
+        trials = search.told(chosen, manifest["data"], device, stands)
+    except InputError as error:
+        found.add(str(error))
+        return
+    assert chosen.tuning is not None  # or told would have refused
+    today = json.loads(store.json_bytes(search.rows(trials, chosen.tuning)))
+    found.files += 1
+    for where, was, now in compare.values(stands, today)[: compare.SHOWN]:
+        found.add(f"search.json, trial {where}: must be {now}, which its scores give, got {was}")
+    for trial in stands:
+        rungs = [store.Run(root / key).read("rungs.json") for key in trial["keys"].values()]
+        for step, score in trial["scores"].items() if all(rungs) else ():
+            again = sum(rung.get(step, 0.0) for rung in rungs) / len(rungs)
+            if again != score:
+                found.add(
+                    f"search.json, {trial['label']} at step {step}: must be {again}, as in the run store, got {score}"
+                )
+    planned = search.tuned(chosen, manifest["data"], device, search.best(trials)).manifest()
+    for line in changes.changes(tuned, json.loads(json.dumps(planned))):
+        found.add(f"tuning/{line}")
 
 
 def _anatomy(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:

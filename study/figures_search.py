@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
@@ -19,7 +20,9 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
     """Last tune score against a searched ``value`` (log x): a panel a head family, a line a variant, its best filled.
     ``trials`` has one row a candidate that was trained to its end; ``shared`` is the value of the shared setting."""
     families = [family for family in look if family in set(trials["head"])]
-    figure, axes = figures.panels(1, len(families), 3.1, sharey=True)
+    longest = trials.groupby("head")["label"].nunique().max()
+    height = 2.6 + 0.13 * longest
+    figure, axes = figures.panels(1, len(families), height, sharey=True)
     for ax, family in zip(axes[0], families, strict=True):
         members = trials[trials["head"] == family].sort_values(["kernel_size", "refine", "label"])
         labels, handles = list(dict.fromkeys(members["label"])), []
@@ -35,7 +38,10 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
         ticks = sorted(trials[value].unique())
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.legend(handles=handles, loc="lower center", fontsize=6)
+        legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=6.5)
+        legend.set_in_layout(False)  # long labels would narrow one panel; room for them is kept below
+    below = (0.13 * longest + 0.15) / height
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))
     axes[0, 0].set_ylabel("tune mIoU (%)")
     return figure
 

@@ -86,6 +86,18 @@ def halve(found: list[Candidate], rung: int, tuning: Tuning) -> None:
             candidate.dropped = step
 
 
+def steps_of(found: list[Candidate], tuning: Tuning) -> dict[Group, int]:
+    """Training steps of all trials of each variant, as the rungs will leave them where none fails."""
+    steps = {}
+    for group, members in _groups(found).items():
+        left, before, total = len(members), 0, 0
+        for stop in tuning.stops(members[0].recipe):
+            total += (len(members) if members[0].whole else left) * len(tuning.seeds) * (stop - before)
+            left, before = max(1, math.ceil(tuning.keep * left)), stop
+        steps[group] = total
+    return steps
+
+
 def best(found: list[Candidate]) -> dict[Group, Recipe]:
     """Of each variant the eligible candidate with the best last score; variants without one are left out."""
     chosen = {}
