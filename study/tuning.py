@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study import checks
-from study.spec import InputError, Recipe
+from study.spec import InputError, Recipe, gcn
 
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
 
@@ -80,7 +80,7 @@ def tuning(
         )
     checks.number(block["keep"], 0, 1, f"{where}.keep")
     for k in block["factorial"]:
-        checks.whole(k, 1, f"{where}.factorial")
+        gcn(k)  # it refuses what is no kernel size
     search = tuple((name, tuple(map(float, values))) for name, values in block["search"].items())
     return Tuning(
         tuple(settings), search, tuple(block["seeds"]), tuple(map(float, block["rungs"])), float(block["keep"]),
