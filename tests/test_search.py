@@ -168,8 +168,8 @@ def test_choosing_leaves_comments_and_order_alone(project):
     changed = (project.folder / "params.yaml").read_text()
     assert changed == text.replace("tier: shapes", "tier: smoke").replace("tune: false ", "tune: true ", 1)
     assert tier.read(project.folder / "params.yaml")["tune"] is True
-    failed = project.run(sys.executable, "-m", "study", "choose", "--tier", "voc", "--tune", "yes", check=False)
-    assert failed.returncode == 2 and "tiers.voc.tuning must say what is searched" in failed.stderr
+    failed = project.run(sys.executable, "-m", "study", "choose", "--tier", "cityscapes", "--tune", "yes", check=False)
+    assert failed.returncode == 2 and "tiers.cityscapes.tuning must say what is searched" in failed.stderr
 
 
 def _searching(project, **recipe) -> None:
