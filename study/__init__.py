@@ -17,9 +17,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
      "claims", "identity"),
     # data.* are the data sets, one file each
-    ("data.*", "engine", "plan", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics"),
-    ("source", "submission", "results", "figures", "search", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "plates", "audit", "trials", "best", "figures_search"),
+    ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
+     "deviations"),
+    ("source", "plan", "submission", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
+    ("evaluate", "loader", "plates", "audit", "trials", "best", "search", "figures_search"),
     ("worker", "report_search", "verdicts", "__main__"),
     ("examiner", "probe", "report"),
     ("submit",),

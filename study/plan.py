@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from study import deviations
 from study.claims import claims_digest
 from study.identity import identity, identity_of_evaluation, key_of, key_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
@@ -78,6 +79,7 @@ class Plan:
             "inference": {name: plain(how) for name, how in self.tier.inference.items()},
             "data": {name: facts | described[name] for name, facts in self.facts.items()},
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
+            "deviations": deviations.rows(self.tier),
         }
 
     def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> dict[str, Any]:

@@ -24,8 +24,9 @@ AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixe
 MOST_LOADERS = 12  # processes that read ahead for one training
 OPTIONAL = {
     "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts", "tuning",
+    "notes",
 }  # fmt: skip
-MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning"}
+MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning", "notes"}
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
 LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
@@ -181,7 +182,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
     found = Tier(
         **{key: block[key] for key in ("title", "judges", "meaningless", "band_px", "samples")},
         name=name,
-        notes=tuple(block["notes"]),
+        notes=tuple(block.get("notes", ())),
         seeds=tuple(block["seeds"]),
         tables=tuple(block["tables"]),
         settings=settings,
@@ -224,7 +225,7 @@ def _check(block: dict[str, Any], where: str) -> None:
     for key in ("data", "controls", "network", "recipe", *sorted(MAPPINGS)):
         checks.mapping(block.get(key, {}), f"{where}.{key}")
     for key in ("notes", "seeds", "tables", "extra"):
-        checks.sequence(block[key], f"{where}.{key}")
+        checks.sequence(block.get(key, []), f"{where}.{key}")
     checks.yes_or_no(block["meaningless"], f"{where}.meaningless")
     checks.whole(block["band_px"], 1, f"{where}.band_px")
     checks.whole(block["samples"], 1, f"{where}.samples")

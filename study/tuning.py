@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,10 @@ class Tuning:
     factorial: tuple[int, ...]
 
     def recipes(self, recipe: Recipe) -> list[Recipe]:
-        """Every combination of the searched values, the shared one (``recipe`` itself) first."""
+        """Every combination of the searched values, the shared one (``recipe`` itself) first: it is always among them,
+        else a variant's best could be worse."""
         names = [name for name, _ in self.search]
-        grid = itertools.product(*(values for _, values in self.search))
+        grid = itertools.product(*(sorted({*values, getattr(recipe, name)}) for name, values in self.search))
         combinations: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in grid]
         found = [dataclasses.replace(recipe, **combination) for combination in combinations]
         return sorted(found, key=lambda other: other != recipe)
@@ -46,11 +47,9 @@ class Tuning:
         return [math.ceil(share * recipe.steps) for share in (*self.rungs, 1)]
 
 
-def tuning(
-    block: dict[str, Any] | None, where: str, recipes: Mapping[str, Recipe], free: Sequence[str], seeds: Sequence[int]
-) -> Tuning | None:
-    """``recipes`` of the tier's settings by name, ``free`` the settings that may be searched, ``seeds`` those of the
-    tier. Raises InputError, as all of parsing does."""
+def tuning(block: dict[str, Any] | None, where: str, free: Sequence[str], seeds: Sequence[int]) -> Tuning | None:
+    """``free`` are the settings that may be searched, ``seeds`` those of the tier. Raises InputError, as all of parsing
+    does."""
     if block is None:
         return None
     checks.keys(block, where, {"search", "seeds", "rungs", "keep", "factorial"}, {"settings"})
@@ -61,7 +60,7 @@ def tuning(
         checks.choice(name, free, f"{where}.settings")
     checks.mapping(block["search"], f"{where}.search")
     for name, values in block["search"].items():
-        _values(name, values, f"{where}.search", {setting: recipes[setting] for setting in settings})
+        _values(name, values, f"{where}.search")
     if not block["search"]:
         raise InputError(f"{where}.search must name what is searched, got nothing; write e.g. lr: [0.004, 0.008]")
     for seed in block["seeds"]:
@@ -88,7 +87,7 @@ def tuning(
     )  # fmt: skip
 
 
-def _values(name: str, values: Any, where: str, recipes: Mapping[str, Recipe]) -> None:
+def _values(name: str, values: Any, where: str) -> None:
     checks.choice(name, SEARCHED, where)
     checks.sequence(values, f"{where}.{name}")
     for value in values:
@@ -98,9 +97,3 @@ def _values(name: str, values: Any, where: str, recipes: Mapping[str, Recipe]) -
             checks.number(value, 0, 1, f"{where}.{name}")
     if len(set(values)) != len(values):
         raise InputError(f"{where}.{name} must be different values, got {values}; drop the second of two equal ones")
-    for setting, recipe in recipes.items():
-        if getattr(recipe, name) not in values:
-            raise InputError(
-                f"{where}.{name} must have the value that all variants share in the setting {setting} (else a "
-                f"variant's best could be worse than that), got {values} without {getattr(recipe, name)}; add it"
-            )

@@ -94,7 +94,6 @@ TIER = """@
     title: one convolution on halves
     judges: Nothing.
     meaningless: true
-    notes: []
     seeds: [0]
     tables: [T1]
     data: {name: shapes, cue: shape, size: 32, panels: 1, train: 4, tune: 2, val: 2, lines: 0,

@@ -27,6 +27,10 @@ ANATOMY = {
     name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
     for name, k in (("paper", 15), ("paper_local", 1), ("tier", 15))
 } | {"blocks": anatomy.blocks()}  # fmt: skip
+DEVIATIONS = [
+    {"id": "batch", "what": "Images a #strong[batch]", "status": "departs", "paper": "1", "place": "Sec. 4",
+     "here": "16", "decisions": ["D22"], "effect": "Less noise."},
+]  # fmt: skip
 AUDITED = {"group": "Parameters", "what": "Weights of GCN k = 3", "where": "Table 2", "printed": "260K",
            "recomputed": "260,694", "verdict": "differs", "note": "truncated"}  # fmt: skip
 
@@ -70,7 +74,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
         "verdicts": {"alpha": 0.05, "margin_points": 0.5, "draws": 200},
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
                     "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
-        "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
+        "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics, "deviations": DEVIATIONS,
         "data": {"main": facts | {"role": "main", "after": None}}
         | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}
            for name in {cell["data"] for cell in cells} - {"main"}},
