@@ -198,7 +198,6 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         tuning=tuning(
             block.get("tuning"),
             f"{where}.tuning",
-            {name: setting.recipe for name, setting in settings.items()},
             [name for name, s in settings.items() if s.after is None and s.task == SEGMENT],
             block["seeds"],
         ),
