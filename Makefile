@@ -87,12 +87,13 @@ format: setup ## format the code
 	@$(BIN)/ruff check --fix .
 
 mutants: setup ## plant known faults in copies of the project; the tests must find each
-	@$(RUN) $(BIN)/python -m benchmarks.mutants
+	@$(RUN) $(BIN)/python -m benchmarks.mutants --suite
 
-bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders
+bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders, the verdicts' error rates
 	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)
 	@$(RUN) $(BIN)/python -m benchmarks.throughput
 	@$(RUN) $(BIN)/python -m benchmarks.loader
+	@$(RUN) $(BIN)/python -m benchmarks.calibration
 
 lock: setup ## resolve requirements.in anew into requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url requirements.in -o requirements.lock

@@ -1,5 +1,6 @@
 """Plant known faults, one by one, in a copy of the project: the named tests must fail by their assertion with each,
-and pass before and after. ``python -m benchmarks.mutants [NAME ...]``; the checkout itself is never edited.
+and pass before and after. ``python -m benchmarks.mutants [NAME ...]``; the checkout itself is never edited. With
+``--suite`` the whole fast suite must pass before the first fault and after the last one.
 
 A fault in code is a text that is replaced. A fault in a report (stale, edited) is planted in the folder of a small tier
 that is run first, and which tests/test_verify.py takes instead of making its own.
@@ -183,12 +184,24 @@ def _project(tree: Path, folder: Path) -> Path:
     return folder
 
 
-def measure(mutants: Sequence[Mutant]) -> list[tuple[Mutant, bool, str]]:
-    """(mutant, whether every one of its tests found it and passed before and after, what happened)."""
+def _suite(tree: Path) -> bool:
+    """Whether the whole fast suite passes in a tree."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count()), "-m", "not slow"]
+    ended = subprocess.run(
+        command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True
+    )
+    print(f"the fast suite: {(ended.stdout.strip().splitlines() or ['no word'])[-1]}", flush=True)
+    return not ended.returncode
+
+
+def measure(mutants: Sequence[Mutant], suite: bool = False) -> list[tuple[Mutant, bool, str]]:
+    """(mutant, whether every one of its tests found it and passed before and after, what happened); with ``suite`` the
+    fast suite must pass before and after too, else none counts as found."""
     with tempfile.TemporaryDirectory() as temporary:
         tree = copied(Path(temporary) / "tree")
         project = _project(tree, Path(temporary) / "project") if any(m.in_report for m in mutants) else None
         tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        whole = _suite(tree) if suite else True
         before, during = run(tests, tree, project), []
         for mutant in mutants:
             place = project if mutant.in_report and project is not None else tree
@@ -198,10 +211,11 @@ def measure(mutants: Sequence[Mutant]) -> list[tuple[Mutant, bool, str]]:
             (place / mutant.file).write_bytes(kept)
             during.append(outcomes)
         after = run(tests, tree, project)
+        whole = (_suite(tree) if suite else True) and whole
     found = []
     for mutant, outcomes in zip(mutants, during, strict=True):
         told = [(before[test], outcomes[test], after[test]) for test in mutant.tests]
-        killed = all(one == ("passed", "assertion", "passed") for one in told)
+        killed = whole and all(one == ("passed", "assertion", "passed") for one in told)
         found.append((mutant, killed, "; ".join(" / ".join(one) for one in dict.fromkeys(told))))
     return found
 
@@ -209,9 +223,11 @@ def measure(mutants: Sequence[Mutant]) -> list[tuple[Mutant, bool, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="mutants whose names hold one of these words (default: all)")
-    names = parser.parse_args().names
+    parser.add_argument("--suite", action="store_true", help="run the fast suite before and after too")
+    arguments = parser.parse_args()
+    names = arguments.names
     chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
-    found = measure(chosen)
+    found = measure(chosen, arguments.suite)
     print(f"{'fault':<52} {'':<9} before / with the fault / after; test")
     for mutant, killed, told in found:
         print(f"{mutant.name:<52} {'killed' if killed else 'SURVIVES':<9} {told}; {mutant.tests[0]}")
