@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from study import audit, best, commit, results, stage, tier, verdicts
+from study import audit, best, commit, matched, results, stage, tier, verdicts
 from study.paper import TABLES
 from study.store import Store, file_digest, json_bytes, write_json
 from study.tracking import Tracker
@@ -63,6 +63,7 @@ def contents(folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: p
             )
         ),
     }  # fmt: skip
+    found |= {f"{name}.csv": _csv(rows) for name, rows in matched.tables(folder, plan, frame).items()}
     if tuned is not None:
         trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
         found["tables/tuned.csv"] = _csv(best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))

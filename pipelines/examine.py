@@ -38,6 +38,7 @@ def main() -> None:
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
     _receptive(planned, manifest, execution, store, target)
     write_json(target / "anatomy.json", anatomy_of(chosen, manifest))
+    write_json(target / "costs.json", costs_of(planned, manifest))
 
 
 def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> None:
@@ -125,6 +126,20 @@ def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
         "blocks": anatomy.blocks(),
         "table11": anatomy.table11(COUNTED_AT),
     }
+
+
+def costs_of(planned: plan.Plan, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """setting -> label -> what the network of these trainings costs on one whole image (D97)."""
+    from study.costs import costs
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, training in planned.trainings.items():
+        name, label = planned.data_of[key], plan.labels(training.variant)["label"]
+        if label not in found.setdefault(name, {}):
+            facts = manifest["data"][name]
+            size = tuple(facts["size"])
+            found[name][label] = costs(training.variant, training.network, len(facts["classes"]), size)
+    return found
 
 
 if __name__ == "__main__":

@@ -156,13 +156,17 @@ def _search(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], tuned: di
 
 
 def _anatomy(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
-    """What the audit and the drawings tell of networks, against the networks as the code builds them."""
-    from pipelines.examine import anatomy_of  # torch
+    """What the audit, the drawings and the costs tell of networks, against the networks as the code builds them."""
+    from pipelines.examine import anatomy_of, costs_of  # torch
 
-    stands = stage.read_json(folder / "examined" / "anatomy.json")
-    today = json.loads(store.json_bytes(anatomy_of(chosen, manifest)))
-    for where, was, now in compare.values(stands, today)[: compare.SHOWN]:
-        found.add(f"examined/anatomy.json, {where}: must be {now}, as the code builds it, got {was}")
+    again: dict[str, Any] = {"anatomy": anatomy_of(chosen, manifest)}
+    if chosen.settings.keys() <= manifest["data"].keys():  # else the plan is told to be another one
+        # A network is the same on every device.
+        again["costs"] = costs_of(plan.build(chosen, manifest["data"], "cpu"), manifest)
+    for name, built in again.items():
+        stands, today = stage.read_json(folder / "examined" / f"{name}.json"), json.loads(store.json_bytes(built))
+        for where, was, now in compare.values(stands, today)[: compare.SHOWN]:
+            found.add(f"examined/{name}.json, {where}: must be {now}, as the code builds it, got {was}")
 
 
 def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:

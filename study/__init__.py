@@ -19,15 +19,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # data.* are the data sets, one file each
     ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
      "deviations"),
-    ("source", "plan", "submission", "results", "figures", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "plates", "audit", "trials", "best", "search", "figures_search"),
-    ("worker", "report_search", "verdicts", "__main__"),
-    ("examiner", "probe", "report"),
+    ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
+    ("evaluate", "loader", "plates", "audit", "trials", "matched", "best", "search", "figures_cost", "figures_search"),
+    ("plates_cost", "report_search"),
+    ("worker", "report", "verdicts", "__main__"),
+    ("examiner", "probe"),
     ("submit",),
 )  # fmt: skip
 SCIENCE = (
     "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
-    "loader", "probe", "submission", "submit",
+    "costs", "loader", "probe", "submission", "submit",
 )  # fmt: skip
 SOLE_IMPORTERS = {
     "mlflow": "tracking",

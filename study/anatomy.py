@@ -23,7 +23,7 @@ CONVOLUTIONS = (torch.ops.aten.convolution,)
 ASIDE = ("downsample", "skip", "branches.1")  # what runs beside the longest way through a block
 
 
-def _macs(module: nn.Module, *inputs: Any) -> tuple[int, dict[str, int]]:
+def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[int, dict[str, int]]:
     """Multiply-adds of convolutions in one pass: all of them, and by the name of each module."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
@@ -78,8 +78,8 @@ def describe(variant: Variant, network: Network, classes: int, size: tuple[int, 
         in_backbone, in_decoder = _Record(backbone), _Record(decoder)
         features = backbone(images)
         decoder(features)
-        whole, _ = _macs(backbone, images)
-        _, parts = _macs(decoder, features)
+        whole, _ = multiply_adds(backbone, images)
+        _, parts = multiply_adds(decoder, features)
     heads = {level: [[_conv(conv) for conv in chain] for chain in head.chains] for level, head in _items(decoder.heads)}
     refinements: list[Any] = list(decoder.refinements.values())
     first = refinements[0] if refinements else None
@@ -190,7 +190,7 @@ def table11(side: int = 224) -> Json:
                 _stride_first(backbone)
             record, images = _Record(backbone), torch.empty(1, 3, side, side)
             backbone.eval()(images)
-            macs, parts = _macs(backbone, images)
+            macs, parts = multiply_adds(backbone, images)
         maps = {"conv1": record.shapes["net.conv1"][2]}
         maps |= {f"res-{n + 1}": record.shapes[f"net.layer{n}"][2] for n in range(1, 5)}
         by_part = {"conv1": parts["net.conv1"]} | {f"res-{n + 1}": parts[f"net.layer{n}"] for n in range(1, 5)}

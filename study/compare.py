@@ -7,7 +7,20 @@ import io
 import json
 from typing import Any
 
-NAMED = ("address", "metric", "seed", "table", "label", "head", "kernel_size", "step")  # columns that tell rows apart
+NAMED = (
+    "address",
+    "metric",
+    "seed",
+    "table",
+    "source",
+    "cost",
+    "label",
+    "against",
+    "head",
+    "kernel_size",
+    "step",
+    "share",
+)  # columns that tell rows apart
 SHOWN = 10  # differences of one file that are told one by one
 ABSENT = "nothing"
 

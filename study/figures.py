@@ -65,8 +65,8 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def panels(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure with axes (rows, columns), in inches; call inside ``rc_context(RC)``."""
+def canvas(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with axes (rows, columns); call inside ``rc_context(RC)``."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(wspace=0.06))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     sns.despine(fig=figure)
@@ -92,13 +92,13 @@ def _bars(ax: Axes, points: pd.DataFrame, x: str, style: Style, line: str = "-",
     ax.errorbar(points[x], points["mean"] * 100, yerr=half, **(look | options))
 
 
-def _legend(figure: Figure, families: Iterable[str], look: dict[str, Style], more: Sequence[Line2D] = ()) -> None:
+def family_legend(figure: Figure, families: Iterable[str], look: dict[str, Style], more: Sequence[Line2D] = ()) -> None:
     names = [family for family in look if family in set(families)]
     handles = [Line2D([], [], color=look[f].colour, marker=look[f].marker, label=f) for f in names]
     figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=len(handles) + len(more))
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+def plain_variants(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of variants that differ in head family and kernel size only: no BR, full width, one head for all levels."""
     full = frame["width"].isna() | (frame["width"].astype(float) == 1)
     mixed = frame["label"].str.contains("(", regex=False)
@@ -128,9 +128,9 @@ def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Styl
 
     ``frame`` and ``summary`` are described. The y axes differ on purpose: the scales of the data sets do.
     """
-    means, seeds = _plain(summary[summary["data"] == "main"]), _plain(frame[frame["data"] == "main"])
+    means, seeds = plain_variants(summary[summary["data"] == "main"]), plain_variants(frame[frame["data"] == "main"])
     paper = means[(means["metric"] == "miou") & means["paper"].notna()].drop_duplicates("label")
-    figure, axes = panels(1, len(names) + (len(paper) > 0), 2.75)
+    figure, axes = canvas(1, len(names) + (len(paper) > 0), 2.75)
     for ax, (metric, title) in zip(axes[0], names.items(), strict=False):
         ours = means[(means["metric"] == metric) & means["mean"].notna()].drop_duplicates("label")
         _against_k(ax, ours, seeds[seeds["metric"] == metric].drop_duplicates(["label", "seed"]), look, "-")
@@ -138,7 +138,7 @@ def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Styl
     if len(paper):
         _against_k(axes[0, -1], paper.assign(mean=paper["paper"], high=np.nan), None, look, "--")
         axes[0, -1].set(title="the paper, VOC 2012 val", ylabel="mean IoU (%)")
-    _legend(figure, means["head"], look)
+    family_legend(figure, means["head"], look)
     return figure
 
 
@@ -146,10 +146,10 @@ def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Styl
 def parameters(ours: pd.DataFrame, paper: pd.DataFrame, look: dict[str, Style], title: str) -> Figure:
     """Score against the number of head parameters (log x). Both frames have one row a variant with VARIANT_COLUMNS,
     head_parameters, mean and high."""
-    figure, axes = panels(1, 1 + (len(paper) > 0), 2.9)
+    figure, axes = canvas(1, 1 + (len(paper) > 0), 2.9)
     for ax, points, line in zip(axes[0], (ours, paper), ("-", "--"), strict=False):
         for (family, refine), group in points.groupby(["head", "refine"], sort=False):
-            plain, face = _plain(group), "white" if refine else look[family].colour
+            plain, face = plain_variants(group), "white" if refine else look[family].colour
             _bars(ax, plain, "head_parameters", look[family], line, linewidth=0.8)
             _bars(ax, group.drop(plain.index), "head_parameters", look[family], "none", markerfacecolor=face)
         for row in points.itertuples():
@@ -161,7 +161,7 @@ def parameters(ours: pd.DataFrame, paper: pd.DataFrame, look: dict[str, Style], 
         ax.set_title(name)
     axes[0, 0].set_ylabel(f"{title} (%)")
     hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
-    _legend(figure, {*ours["head"], *paper["head"]}, look, [hollow] if ours["refine"].any() else [])
+    family_legend(figure, {*ours["head"], *paper["head"]}, look, [hollow] if ours["refine"].any() else [])
     return figure
 
 
@@ -170,7 +170,7 @@ def boundary(summary: pd.DataFrame, look: dict[str, Style]) -> Figure:
     """Boundary against internal accuracy of Table 5's rows, ours and the paper's (``summary`` is described)."""
     table = summary[summary["table"] == "T5"]
     sides = [table[table["metric"] == f"{side}_accuracy"].set_index("row") for side in ("internal", "boundary")]
-    figure, axes = panels(1, 2, 2.5)
+    figure, axes = canvas(1, 2, 2.5)
     for ax, source, title in zip(axes[0], ("mean", "paper"), ("this study", "the paper, VOC 2012 val"), strict=True):
         x, y = (side[source].dropna() * 100 for side in sides)
         ax.plot(x, y, color=_GREY, lw=0.8, zorder=1)
@@ -195,7 +195,7 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
     order = curves.drop_duplicates("label").sort_values(["kernel_size", "refine", "label"])
     longest = order.groupby("head").size().max()
     height = 3.0 + 0.13 * longest
-    figure, axes = panels(2, len(families), height, sharex=True, sharey="row")
+    figure, axes = canvas(2, len(families), height, sharex=True, sharey="row")
     means = curves.groupby(["label", "kind", "step"], as_index=False)["value"].mean()
     for (loss, score), family in zip(axes.T, families, strict=True):
         variants, handles = order[order["head"] == family], []
@@ -226,7 +226,7 @@ def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
     the paper's own number (the hollow diamond); all in points. ``rows`` are those of verdicts.json with an interval,
     ``names`` what verdicts are called, where not by their own name."""
     height = 0.55 + 0.2 * len(rows)
-    figure, axes = panels(1, 1, height)
+    figure, axes = canvas(1, 1, height)
     ax, reach = axes[0, 0], 1.5 * max(1.0, *(abs(row[name] or 0) for row in rows for name in ("low", "high", "paper")))
     for place, row in enumerate(rows):
         low, high = (reach * sign if bound is None else bound
@@ -288,7 +288,7 @@ def qualitative(
     longest = max(len(str(handle.get_label())) for handle in handles)
     abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
     lines = -(-len(handles) // abreast)
-    figure, axes = panels(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
+    figure, axes = canvas(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
     # Viewers smooth enlarged bitmaps, which would mix class colours: enlarge here, by whole pixels.
     times = max(1, 384 // images.shape[2])
     pictures = {"image": images, **{name: (table[maps] * 255).astype(np.uint8) for name, maps in columns.items()}}
@@ -308,10 +308,10 @@ def qualitative(
 def control(summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> Figure:
     """Score by k on the main set and on each control set, for the variants of the control sets (``names``: data ->
     title). The axes have one span, so that equal slopes look equal. ``summary`` is described and of one metric."""
-    means = _plain(summary[summary["mean"].notna()]).drop_duplicates(["data", "label"])
+    means = plain_variants(summary[summary["mean"].notna()]).drop_duplicates(["data", "label"])
     wanted = set(means[means["data"] != "main"]["label"])
     means = means[means["label"].isin(wanted)]
-    figure, axes = panels(1, len(names), 2.6)
+    figure, axes = canvas(1, len(names), 2.6)
     for ax, (data, title) in zip(axes[0], names.items(), strict=True):
         _against_k(ax, means[means["data"] == data], None, look, "-")
         ax.set(title=title, ylabel="mean IoU (%)")
@@ -319,5 +319,5 @@ def control(summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]
     span = max(high - low for low, high in limits)
     for ax, (low, high) in zip(axes[0], limits, strict=True):
         ax.set_ylim((low + high - span) / 2, (low + high + span) / 2)
-    _legend(figure, means["head"], look)
+    family_legend(figure, means["head"], look)
     return figure

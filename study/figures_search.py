@@ -22,7 +22,7 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
     families = [family for family in look if family in set(trials["head"])]
     longest = trials.groupby("head")["label"].nunique().max()
     height = 2.6 + 0.13 * longest
-    figure, axes = figures.panels(1, len(families), height, sharey=True)
+    figure, axes = figures.canvas(1, len(families), height, sharey=True)
     for ax, family in zip(axes[0], families, strict=True):
         members = trials[trials["head"] == family].sort_values(["kernel_size", "refine", "label"])
         labels, handles = list(dict.fromkeys(members["label"])), []
@@ -50,7 +50,7 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
 def importances(shares: pd.DataFrame) -> Figure:
     """The share of each ``parameter`` in the variance of the factorial's tune scores, in per cent."""
     shares = shares.sort_values("importance")
-    figure, axes = figures.panels(1, 1, 0.75 + 0.26 * len(shares))
+    figure, axes = figures.canvas(1, 1, 0.75 + 0.26 * len(shares))
     names = [{"lr": "learning rate"}.get(name, name.replace("_", " ")) for name in shares["parameter"]]
     bars = axes[0, 0].barh(names, shares["importance"] * 100, color=figures.BLUE, height=0.6)
     axes[0, 0].bar_label(bars, fmt="%.0f %%", padding=3, fontsize=7)

@@ -12,8 +12,8 @@ from study.spec import digest
 from study.store import file_digest, write_json
 
 NAME = "outputs.json"
-READ = ("plan.json", "scores.csv", "audit.json", "verdicts.json", "provenance.json", "results/**/*", "examined/**/*",
-        "tuning/**/*")  # fmt: skip
+READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "audit.json", "verdicts.json",
+        "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.json", "figures/*")
 TEMPLATE = Path(__file__).with_name("report.typ")
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import typst
 
-from study import figures, plates, report_search, results
+from study import figures, plates, plates_cost, report_search, results
 from study.spec import COUNTED, SERVED
 
 TEMPLATE = Path(__file__).with_name("report.typ")
@@ -27,7 +27,8 @@ MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 def build(folder: Path, tier: dict[str, Any]) -> Path:
     """Write ``folder``/report.pdf (and report.json, report.typ, figures/*.svg) from its plan.json, scores.csv,
-    provenance.json and results/. ``tier`` is the tier's block of params.yaml. Equal inputs give equal bytes."""
+    costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml.
+    Equal inputs give equal bytes."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
     # No text of the frame may be read as a missing value; a variant may well be called "null".
@@ -38,6 +39,7 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     (folder / "figures").mkdir()
     content = {"tier": tier, "verdicts": _verdicts(folder, plan)} | words(folder, plan, summary) | {
         "figures": plates.draw(folder, plan, frame, summary),
+        "costs": plates_cost.draw(folder, plan),
         "learning": plates.learning(folder, plan),
         "search_figures": report_search.draw(folder, plan),
     }  # fmt: skip
@@ -99,6 +101,7 @@ def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame) -> dict[str
     return {
         "tables": [_table(table, plan, summary, failed) for table in plan["tables"]],
         "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
+        "matched": plates_cost.words(folder),
         "not_applicable": _reasons(plan),
         "holes": _holes(failed.values()),
         "search": report_search.words(folder, plan),

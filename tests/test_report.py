@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typst
 
-from study import anatomy, claims, figures, paper, report, results, verdicts
+from study import anatomy, claims, figures, matched, paper, report, results, verdicts
 from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn
 
 TIER = {
@@ -100,7 +100,20 @@ def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int 
     curve = {"loss": [[step, 2.0 * np.exp(-step / 40)] for step in steps], "score": score}
     (folder / "curve.json").write_text(json.dumps(curve))
     weights = 1000 * training["kernel_size"] * (3 if training["head"] == "stack" else 1)
-    (folder / "result.json").write_text(json.dumps({"parameters": weights + 10**6, "head_parameters": weights}))
+    told = {"parameters": weights + 10**6, "head_parameters": weights, "peak_memory_mb": 500 + weights / 1000}
+    told |= {"seconds": {"train": weights / 100}, "peak_gpu_memory_mb": None}
+    (folder / "result.json").write_text(json.dumps(told))
+
+
+def fake_costs(plan: dict[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
+    """examined/costs.json, with the weights of ``fake_run``; a stack's multiply-adds are not those of its weights."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for told in plan["trainings"].values():
+        weights = 1000 * told["kernel_size"] * (3 if told["head"] == "stack" else 1)
+        macs = weights * (500 if told["head"] == "stack" else 256)
+        cost = {"parameters": weights + 10**6, "head_parameters": weights, "macs": macs + 10**7, "head_macs": macs}
+        found.setdefault(told["data"], {})[told["label"]] = cost
+    return found
 
 
 def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | None = None) -> Path:
@@ -121,7 +134,11 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
     (folder / "audit.json").write_text(json.dumps([AUDITED]))
     judged = verdicts.content(plan, folder / "results", computed={})
     (folder / "verdicts.json").write_text(json.dumps(judged))
-    results.frame(plan, folder / "results").to_csv(folder / "scores.csv", index=False)
+    frame = results.frame(plan, folder / "results")
+    frame.to_csv(folder / "scores.csv", index=False)
+    (folder / "examined" / "costs.json").write_text(json.dumps(fake_costs(plan)))
+    for name, rows in matched.tables(folder, plan, frame).items():
+        rows.to_csv(folder / f"{name}.csv", index=False)
     runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
     for key in set(runs) - set(failed):
         runs[key]["seconds"] = {"train": 31.4, "evaluate": 2.5}
@@ -168,7 +185,8 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
 
 def test_every_figure_is_there_and_is_vector(full: Path) -> None:
     found = {path.stem for path in (full / "figures").glob("*.svg")}
-    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network", "forest"}
+    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network", "forest",
+             "costs"}  # fmt: skip
     assert found == drawn | {"curves_main", "curves_texture"}
     # Only the samples are bitmaps; text is outlines, so that no reader needs our fonts.
     for path in (full / "figures").glob("*.svg"):
