@@ -14,7 +14,7 @@ from study.store import file_digest, write_json
 NAME = "outputs.json"
 READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "audit.json", "verdicts.json",
         "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
-MADE = ("report.pdf", "report.json", "figures/*")
+MADE = ("report.pdf", "report.html", "report.json", "figures/*")
 TEMPLATE = Path(__file__).with_name("report.typ")
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
 CODE = {
@@ -58,7 +58,11 @@ def check(folder: Path, tier: dict[str, Any]) -> tuple[list[str], int]:
 
 def _found(folder: Path, tier: dict[str, Any]) -> dict[str, dict[str, str]]:
     sources = {what: code.code_digest(*roots) for what, roots in CODE.items()}
-    sources |= {"report.typ": file_digest(TEMPLATE), "the tier's block of params.yaml": digest(tier)}
+    sources |= {
+        "report.typ": file_digest(TEMPLATE),
+        "report.css": file_digest(TEMPLATE.with_suffix(".css")),
+        "the tier's block of params.yaml": digest(tier),
+    }
     return {"inputs": _digests(folder, READ), "outputs": _digests(folder, MADE), "sources": sources}
 
 

@@ -1,4 +1,4 @@
-"""Results of one tier -> figures and report.json -> report.typ -> report.pdf.
+"""Results of one tier -> figures and report.json -> report.typ -> report.pdf and report.html.
 
 Chooses and formats; every number comes from ``results`` or ``figures``, the words are report.typ's. Text reaches Typst
 as data only, never as markup.
@@ -20,13 +20,14 @@ from study import figures, plates, plates_cost, report_search, results
 from study.spec import COUNTED, SERVED
 
 TEMPLATE = Path(__file__).with_name("report.typ")
+STYLES = TEMPLATE.with_suffix(".css")  # of report.html
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
 def build(folder: Path, tier: dict[str, Any]) -> Path:
-    """Write ``folder``/report.pdf (and report.json, report.typ, figures/*.svg) from its plan.json, scores.csv,
+    """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
     costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml.
     Equal inputs give equal bytes."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
@@ -45,10 +46,12 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     (folder / "report.json").write_text(text, encoding="utf-8")
-    shutil.copyfile(TEMPLATE, folder / "report.typ")
-    # Embedded fonts only: the page must not depend on what a machine has installed.
-    pdf = typst.compile(folder / "report.typ", root=folder, format="pdf", ignore_system_fonts=True)
-    (folder / "report.pdf").write_bytes(pdf)
+    for source in (TEMPLATE, STYLES):
+        shutil.copyfile(source, folder / source.name)
+    for form in ("pdf", "html"):
+        # Embedded fonts only: the page must not depend on what a machine has installed.
+        made = typst.compile(folder / TEMPLATE.name, root=folder, format=form, ignore_system_fonts=True)
+        (folder / f"report.{form}").write_bytes(made)
     return folder / "report.pdf"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +177,25 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_equal_inputs_give_equal_bytes(full: Path) -> None:
-    names = ["report.pdf", "report.json", *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir())]
+    names = ["report.pdf", "report.html", "report.json", *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir())]
     before = {name: (full / name).read_bytes() for name in names}
     report.build(full, TIER)
     assert [name for name in names if (full / name).read_bytes() != before[name]] == []
     assert before["report.pdf"].startswith(b"%PDF-") and b"/Outlines" in before["report.pdf"]
+
+
+def test_the_page_for_browsers_is_one_file_with_all_that_the_pdf_has(full: Path) -> None:
+    page, content = (full / "report.html").read_text(encoding="utf-8"), _content(full)
+    headings = re.findall(r"<h3>(.*?)</h3>", page)
+    assert [table["heading"] for table in content["tables"]] == [h for h in headings if h.startswith("Table ")]
+    assert page.count("<img ") == len(list((full / "figures").glob("*.svg")))
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', page))  # nothing is fetched
+    assert "<link" not in page and "<script" not in page and "<style>" in page
+    assert all(cell["main"] in page for row in content["tables"][0]["rows"] for line in row["lines"]
+               for cell in line["cells"] if "main" in cell)  # fmt: skip
+    assert "T1/score/3 <code>" in page  # from a cell to the keys of its trainings
+    assert "#panic()" in page and "<tag>" not in page  # text is data, never markup
+    assert "color: #" in page  # verdicts keep their colours
 
 
 def test_every_figure_is_there_and_is_vector(full: Path) -> None:
@@ -257,9 +272,12 @@ def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
     report.build(folder, TIER)
     pages = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
+    assert '<p class="warning">THESE NUMBERS MEAN NOTHING.' in (folder / "report.html").read_text(encoding="utf-8")
     plain = json.loads((folder / "plan.json").read_text()) | {"meaningless": False}
     (folder / "plan.json").write_text(json.dumps(plain))
     calm = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
     alarm = b"#b3261e"
+    report.build(folder, TIER)
+    assert 'class="warning"' not in (folder / "report.html").read_text(encoding="utf-8")
     assert len(pages) > 1 and all(alarm in page for page in pages)
     assert alarm not in calm[0] and pages[0].count(alarm) > 1
