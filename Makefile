@@ -12,7 +12,7 @@ TUNE_OPTION := $(if $(TUNE),--tune $(TUNE))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status verify preview rehearse submission ui dashboard test check format mutants bench lock
+.PHONY: help setup crf install-crf repro retry force status compare verify preview rehearse submission ui dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ force: setup ## run one cell's trainings again (CELL=T1/score/15, TIER=...)
 
 status: setup ## what a running ablation has done, is doing and has left
 	@$(STUDY) status $(TIER_OPTION)
+
+compare: setup ## put reports side by side in one PDF (WITH="shapes camvid shapes@EXPERIMENT")
+	@$(STUDY) compare $(WITH)
 
 verify: setup ## recompute every number of a report from the stored counts, and check its digests (TIER=...)
 	@$(STUDY) verify $(TIER_OPTION)

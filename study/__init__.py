@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "loader", "plates", "audit", "trials", "matched", "best", "search", "figures_cost", "figures_search"),
     ("plates_cost", "report_search"),
     ("worker", "report", "verdicts", "__main__"),
-    ("examiner", "probe"),
+    ("examiner", "probe", "comparison"),
     ("submit",),
 )  # fmt: skip
 SCIENCE = (

@@ -49,6 +49,13 @@ def where(arguments: argparse.Namespace) -> None:
     print(stage.folder(tier.load(tier.read(PARAMS), arguments.tier).name) / "report.pdf")
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    """Put reports side by side: tiers, or tier@revision for a `dvc exp` experiment, in reports/comparison/."""
+    from pipelines.comparison import main
+
+    main(arguments.names)
+
+
 def forget(arguments: argparse.Namespace) -> None:
     """Forget the trainings of a cell (or one training), so that the next ablation runs them again."""
     name = tier.load(tier.read(PARAMS), arguments.tier).name
@@ -133,6 +140,9 @@ def main() -> None:
         "--tune", choices=("yes", "no"), default=None, help="default: leave params.yaml's `tune:` as it is"
     )
     command(where, "the path of the tier's report")
+    command(compare, "put reports side by side in one PDF and page for browsers").add_argument(
+        "names", nargs="+", metavar="REPORT", help="a tier, or tier@revision for an experiment of `dvc exp`"
+    )
     command(preview, "what a tier would run and cost here, and which data is missing")
     command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")
     command(verify, "recompute every number of a report from the stored counts, and check what it was made from")

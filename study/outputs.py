@@ -16,6 +16,7 @@ READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "a
         "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
 TEMPLATE = Path(__file__).with_name("report.typ")
+LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
 CODE = {
     "the report's code": (("study.report", "build"),),
@@ -59,10 +60,10 @@ def check(folder: Path, tier: dict[str, Any]) -> tuple[list[str], int]:
 def _found(folder: Path, tier: dict[str, Any]) -> dict[str, dict[str, str]]:
     sources = {what: code.code_digest(*roots) for what, roots in CODE.items()}
     sources |= {
-        "report.typ": file_digest(TEMPLATE),
-        "report.css": file_digest(TEMPLATE.with_suffix(".css")),
-        "the tier's block of params.yaml": digest(tier),
-    }
+        name: file_digest(TEMPLATE.with_name(name))
+        for name in (TEMPLATE.name, *LOOK)
+    }  # fmt: skip
+    sources["the tier's block of params.yaml"] = digest(tier)
     return {"inputs": _digests(folder, READ), "outputs": _digests(folder, MADE), "sources": sources}
 
 

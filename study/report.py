@@ -17,10 +17,9 @@ import pandas as pd
 import typst
 
 from study import figures, plates, plates_cost, report_search, results
+from study.outputs import LOOK, TEMPLATE
 from study.spec import COUNTED, SERVED
 
-TEMPLATE = Path(__file__).with_name("report.typ")
-STYLES = TEMPLATE.with_suffix(".css")  # of report.html
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
@@ -46,13 +45,18 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     (folder / "report.json").write_text(text, encoding="utf-8")
-    for source in (TEMPLATE, STYLES):
+    return typeset(folder, TEMPLATE)
+
+
+def typeset(folder: Path, template: Path) -> Path:
+    """Make ``template``'s PDF and page for browsers in ``folder``, from what it reads there; returns the PDF's path."""
+    for source in (template, *(template.with_name(name) for name in LOOK)):
         shutil.copyfile(source, folder / source.name)
     for form in ("pdf", "html"):
         # Embedded fonts only: the page must not depend on what a machine has installed.
-        made = typst.compile(folder / TEMPLATE.name, root=folder, format=form, ignore_system_fonts=True)
-        (folder / f"report.{form}").write_bytes(made)
-    return folder / "report.pdf"
+        made = typst.compile(folder / template.name, root=folder, format=form, ignore_system_fonts=True)
+        (folder / template.name).with_suffix(f".{form}").write_bytes(made)
+    return (folder / template.name).with_suffix(".pdf")
 
 
 def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:

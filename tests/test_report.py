@@ -177,7 +177,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_equal_inputs_give_equal_bytes(full: Path) -> None:
-    names = ["report.pdf", "report.html", "report.json", *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir())]
+    names = [
+        "report.pdf",
+        "report.html",
+        "report.json",
+        *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir()),
+    ]
     before = {name: (full / name).read_bytes() for name in names}
     report.build(full, TIER)
     assert [name for name in names if (full / name).read_bytes() != before[name]] == []
