@@ -11,7 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "schedule", "code", "allocator", "views", "look", "drawings_canvas", "spread",
      "compare"),
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
-     "predicates"),
+     "predicates", "pages"),
     ("paper", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse",
      "drawings_network"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",

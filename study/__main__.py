@@ -106,14 +106,22 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def ui(arguments: argparse.Namespace) -> None:
     """Serve the MLflow UI on the project's database, on this machine only."""
-    from study.tracking import Tracker, serve
+    from pipelines.replay import replay
+    from study.tracking import Tracker
 
     store = Store()
     name = tier.load(tier.read(PARAMS), arguments.tier).name
     base = f"http://127.0.0.1:{arguments.port}"
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, name)
+    if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
+        print(f"writing the runs of {name} to {store.tracking_database} again", flush=True)
+        replay(stage.folder(name), tracker)
+    tracker.report(stage.folder(name) / "report.pdf")
     print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
-    serve(store.tracking_database, store.tracking_artifacts, arguments.port)
+    server = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port), "--workers", "1"]
+    server += ["--backend-store-uri", f"sqlite:///{store.tracking_database.resolve()}", "--no-serve-artifacts"]
+    server += ["--default-artifact-root", store.tracking_artifacts.resolve().as_uri()]
+    os.execv(sys.executable, [sys.executable, *server])
 
 
 def dashboard(arguments: argparse.Namespace) -> None:

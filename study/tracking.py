@@ -14,32 +14,27 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
+from study import pages
 from study.spec import SERVED
-from study.views import experiment_tags
+from study.views import experiment_tags, picture, run_labels
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from pandas import DataFrame
+    from PIL import Image
 
 # mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-LAYOUT = 2  # version of what a run holds: raise it, and the next replay writes every run anew
+LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
-SHOWN = 4  # samples in a run's picture
-VOID = 255  # in labels
-HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
-OTHER_COLOUR = "#cc78bc"  # a user's own families
+REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
 
 
 class _Content(NamedTuple):
@@ -100,7 +95,7 @@ class Tracker:
         if self._current("training", key, digest):
             return
         name = f"{labels['label']}, seed {labels['seed']}"
-        params, tags = _labels(labels)
+        params, tags = run_labels(labels)
         params |= {name: labels[name] for name in ("seed", "steps", "backbone")}
         if "failed.json" in files:
             failed = json.loads(files["failed.json"])
@@ -121,8 +116,8 @@ class Tracker:
                 # The curve has no clock: even steps are near enough for the UI's axis of relative time.
                 metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
             mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
-            picture = _picture(folder / "samples.npz") if mapped else None
-            content = _Content(name, "FINISHED", params, metrics, tags, start, end, picture)
+            shown = picture(folder / "samples.npz") if mapped else None
+            content = _Content(name, "FINISHED", params, metrics, tags, start, end, shown)
         self._write("training", key, digest, content)
 
     def cells(self, plan: dict[str, Any], frame: DataFrame, summary: DataFrame) -> None:
@@ -137,6 +132,7 @@ class Tracker:
         counted = {a for a, group in rows.items() if any(math.isfinite(row["mean"]) for row in group)}
         counted -= {cell["address"] for cell in plan["cells"] if cell["metric"] in SERVED}
         told = [cell for cell in plan["cells"] if cell["runs"] or cell["address"] in counted]
+        compared = self._compared(told, plan["evaluations"])
         for place, cell in enumerate(told):
             address, values, status = cell["address"], {}, "FAILED"
             for row in rows.get(address, []):
@@ -148,37 +144,48 @@ class Tracker:
                 if metric == cell["metric"] and math.isfinite(mean):
                     status = "FINISHED"
             values = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-            params, tags = _labels(cell)
+            params, tags = run_labels(cell)
             tags |= {f"study.{part}": cell[part] for part in ("table", "row", "column", "metric")}
             tags["study.place"] = f"{place:04}"  # the UI sorts tags as text
-            tags["mlflow.note.content"] = self._note(seeds.get(address, []), cell["metric"], plan["evaluations"])
+            told_of = self._seeds(seeds.get(address, []), cell["metric"], plan["evaluations"])
+            tags["mlflow.note.content"] = pages.cell_note(told_of, compared.get(cell["table"], ""), self._report_page())
             digest = _digest(values, params, tags, status)
             if not self._current("cell", address, digest):
                 now = round(1000 * time.time())
-                metrics: list[tuple[str, float, float, int]] = [
-                    (name, value, now, cell["kernel_size"]) for name, value in values.items()
-                ]
+                metrics = [(name, value, float(now), cell["kernel_size"]) for name, value in values.items()]
                 self._write("cell", address, digest, _Content(address, status, params, metrics, tags, now, now))
         planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in told}
-        for named in self._runs.keys() - planned:
+        for named in self._runs.keys() - planned - {REPORT}:
             self._delete(self._runs.pop(named))
+        note = pages.experiment_note(self._experiment, self._report_page(), compared)
+        self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
+
+    def report(self, pdf: Path) -> None:
+        """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""
+        digest = hashlib.sha256(pdf.read_bytes()).hexdigest() if pdf.is_file() else ""
+        if digest and (run := self._report()).data.tags.get("study.digest") != digest:
+            self._client.log_artifact(run.info.run_id, str(pdf))
+            self._client.set_tag(run.info.run_id, "study.digest", digest)
+
+    def empty(self) -> bool:
+        """Whether no cell was ever logged, as after the database was deleted."""
+        return all(kind != "cell" for kind, _ in self._runs)
 
     def url(self, base: str, view: str = "cells", mode: str = "CHART") -> str:
         """The page to open on a server at ``base``: ``view`` is a key of views.VIEWS, ``mode`` CHART or TABLE."""
-        shown = f"viewStateShareKey={view}&compareRunsMode={mode}&workflowType=machine_learning"
-        return f"{base.rstrip('/')}/#/experiments/{self._experiment}/runs?{shown}"
+        return f"{base.rstrip('/')}/{pages.view(self._experiment, view, mode)}"
 
     def links(self) -> dict[str, dict[str, str]]:
         """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
-        pages = f"#/experiments/{self._experiment}/runs/"
+        below = f"#/experiments/{self._experiment}/runs/"
         return {
-            key: {"name": runs[0].info.run_name or "", "link": pages + runs[0].info.run_id}
+            key: {"name": runs[0].info.run_name or "", "link": below + runs[0].info.run_id}
             for (kind, key), runs in self._runs.items()
             if kind == "training"
         }
 
     def _search(self, condition: str) -> list[Run]:
-        return list(self._client.search_runs([self._experiment], condition, max_results=50_000))  # one page, its limit
+        return list(self._client.search_runs([self._experiment], condition, max_results=50_000))  # its limit
 
     def _current(self, kind: str, key: str, digest: str) -> bool:
         """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
@@ -211,46 +218,43 @@ class Tracker:
         self._delete(self._runs.get((kind, key), []))
         self._runs[kind, key] = [self._client.get_run(run)]
 
-    def _note(self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]) -> str:
-        """The seeds of a cell as a Markdown table, each with a link to its training."""
-        lines = ["| seed | value | status |", "|---|---|---|"]
-        for row in rows:
-            if row["metric"] == metric and row["status"] != "counted":
-                training = evaluations[row["run"]]["training"] if row["run"] in evaluations else row["run"]
-                run = self._runs.get(("training", training))
-                link = f"(#/experiments/{self._experiment}/runs/{run[0].info.run_id})" if run else ""
-                lines.append(f"| [{int(row['seed'])}]{link} | {row['value']:.4f} | {row['status']} |")
-        return "\n".join(lines) if len(lines) > 2 else ""
+    def _compared(self, cells: list[dict[str, Any]], evaluations: dict[str, Any]) -> dict[str, str]:
+        """By table, the comparison of its trainings that have results: one without would leave no metric in common."""
+        found: dict[str, list[str]] = {}
+        for cell in cells:
+            for key in cell["runs"].values():
+                run = self._runs.get(("training", _training(key, evaluations)), [])
+                found.setdefault(cell["table"], []).extend(r.info.run_id for r in run if r.info.status == "FINISHED")
+        return {table: pages.comparison(self._experiment, list(dict.fromkeys(ids))) for table, ids in found.items()}
 
+    def _seeds(
+        self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]
+    ) -> list[tuple[int, str, float, str]]:
+        """What pages.cell_note tells of each seed of a cell."""
+        asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
+        runs = [self._runs.get(("training", _training(row["run"], evaluations))) for row in asked]
+        links = [pages.run(self._experiment, run[0].info.run_id) if run else "" for run in runs]
+        return [(int(r["seed"]), link, r["value"], r["status"]) for r, link in zip(asked, links, strict=True)]
 
-def serve(database: Path, artifacts: Path, port: int) -> None:
-    """Becomes the MLflow server of ``database`` on this machine's ``port``; does not return."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database.resolve()}", "--no-serve-artifacts"]
-    os.execv(sys.executable, [*command, "--default-artifact-root", artifacts.resolve().as_uri()])
+    def _report(self) -> Run:
+        """The run of the report: one for good, as the pages of cells lead to it."""
+        if REPORT not in self._runs:
+            tags = {"study.kind": REPORT[0], "study.key": REPORT[1]}
+            self._runs[REPORT] = [self._client.create_run(self._experiment, tags=tags, run_name="report")]
+        run = self._runs[REPORT][0]
+        if run.info.status != "FINISHED":
+            self._client.set_terminated(run.info.run_id)
+            self._runs[REPORT] = [self._client.get_run(run.info.run_id)]
+        return self._runs[REPORT][0]
+
+    def _report_page(self) -> str:
+        return pages.run(self._experiment, self._report().info.run_id, REPORT[1])
 
 
 def _digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps([LAYOUT, *values], sort_keys=True).encode()).hexdigest()
 
 
-def _labels(labels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Params and tags that trainings and cells have in common. ``series`` is the label without the kernel size."""
-    series = labels["label"].replace(f" k={labels['kernel_size']}", "", 1)
-    series += "" if labels["data"] == "main" else f" ({labels['data']})"
-    params = {name: labels[name] for name in ("head", "kernel_size", "width")}
-    tags = {"study.label": labels["label"], "study.data": labels["data"]}
-    tags["mlflow.runColor"] = HEAD_COLOURS.get(labels["head"], OTHER_COLOUR)
-    return params | {"BR": int(labels["refine"]), "series": series}, tags
-
-
-def _picture(path: Path) -> Image.Image:
-    """A row for each sample: image, prediction, truth; classes in colours, void white."""
-    with np.load(path) as samples:
-        parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]
-    values = np.arange(256)  # VOC's colours: bits 0, 3 and 6 of a class are the high bits of its red, and so on
-    palette = np.stack([sum((values >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for c in range(3)], axis=1)
-    palette[VOID] = 255
-    parts = [part if part.ndim == 4 else palette.astype(np.uint8)[part] for part in parts]
-    framed = [np.pad(part, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]  # 4 px gaps
-    return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in zip(*framed, strict=True)]))
+def _training(key: str, evaluations: dict[str, Any]) -> str:
+    """The training of a cell's run, which may be an evaluation of one."""
+    return evaluations[key]["training"] if key in evaluations else key

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +158,7 @@ def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
 
     tracker = _replay(root, plan)
     before = ids()
-    assert len(before) == len(plan["trainings"]) + len(plan["cells"])
+    assert len(before) == len(plan["trainings"]) + len(plan["cells"]) + 1, "and the report"
     _replay(root, plan)
     assert ids() == before
 
@@ -190,22 +195,76 @@ def test_runs_that_left_the_plan_are_deleted(copied):
         del plan["trainings"][key]
     tracker.cells(plan, *_frames(plan))
     assert not {gone["address"], "GCN k=3, seed 0", "GCN k=3, seed 1"} & _runs(root).keys()
-    assert len(_runs(root)) == len(plan["trainings"]) + len(plan["cells"])
+    assert len(_runs(root)) == len(plan["trainings"]) + len(plan["cells"]) + 1
+
+
+def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
+    """All that a database holds of each run but the time of logging; in links its key stands for an id."""
+    client, kept = _client(root, name), {}
+    found = client.search_runs([client.get_experiment_by_name("smoke").experiment_id], max_results=1000)
+    keys = {run.info.run_id: run.data.tags["study.key"] for run in found}
+    ids = re.compile("|".join(keys))
+    for run in found:
+        tags = {tag: ids.sub(lambda id: keys[id[0]], value) for tag, value in run.data.tags.items()}
+        if tags["study.kind"] == "cell":
+            del tags["study.digest"]  # of the note too, in which links are
+        steps = {metric: client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics}
+        points = {metric: [(p.step, p.value) for p in history] for metric, history in steps.items()}
+        times = (run.info.start_time, run.info.end_time) if tags["study.kind"] == "training" else ()
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        kept[tags["study.key"]] = (run.info.status, run.data.params, points, tags, times, files)
+    return kept
 
 
 def test_a_rebuild_from_nothing_is_the_same(copied):
     root, plan = copied
-
-    def content(name: str) -> dict[str, Any]:
-        kept = {}
-        for run_name, run in _runs(root, name).items():
-            tags = {tag: run.data.tags[tag] for tag in ("study.kind", "study.key", "study.label", "mlflow.runColor")}
-            kept[run_name] = (run.info.status, run.data.params, run.data.metrics, tags)
-        return kept
-
+    before = content(root)
+    assert len(before) == len(plan["trainings"]) + len(plan["cells"]) + 1, "and the report"
     shutil.copytree(root / "empty", root / "second")
     _replay(root, plan, "second")
-    assert content("mlflow") == content("second")
+    assert content(root, "second") == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_tracking import _plan, _replay
+from mlflow.tracking import MlflowClient
+
+root, left = Path(sys.argv[1]), int(sys.argv[2])
+whole = MlflowClient.log_batch
+
+def log_batch(*arguments, **options):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments, **options)
+
+MlflowClient.log_batch = log_batch
+_replay(root, _plan(root))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [2, 8])  # amid the trainings, amid the cells
+def test_a_study_that_was_killed_leaves_no_run_running_once_the_next_one_starts(logged, tmp_path, left):
+    root, plan = tmp_path, logged[1]
+    shutil.copytree(logged[0] / "empty", root / "mlflow")
+    paths = os.pathsep.join(str(Path(__file__).resolve().parents[up]) for up in (0, 1))
+    command = [sys.executable, "-c", KILLED, str(root), str(left)]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    client = _client(root)
+    running = "attributes.status = 'RUNNING'"
+    experiment = client.get_experiment_by_name("smoke").experiment_id
+    assert len(client.search_runs([experiment], running)) == 1
+    Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke").sweep()
+    assert client.search_runs([experiment], running) == []
+    _replay(root, plan)
+    shutil.copytree(logged[0] / "empty", root / "second")
+    _replay(root, plan, "second")
+    assert content(root) == content(root, "second")
 
 
 def test_the_views_name_only_what_runs_have(logged):
