@@ -35,25 +35,26 @@ install-crf:
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check 'cython==3.3.1' && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps '$(CRF)'; }
 
-repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes also searches each variant's learning rate)
+repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes: also search learning rates)
 	@$(STUDY) choose $(TIER_OPTION) $(TUNE_OPTION)
 	@$(RUN) dvc repro
 	@$(STUDY) where
 
-retry: setup ## run the failed trainings of a tier again, then report (TIER=...)
+retry: setup ## train again what failed in a tier, then report (TIER=...)
 	@$(STUDY) choose $(TIER_OPTION)
 	@$(RUN) dvc repro --force --single-item ablate
 	@$(RUN) dvc repro
 	@$(STUDY) where
 
-force: setup ## run one cell's trainings again (CELL=T1/score/15, TIER=...)
+force: setup ## train one cell's trainings again, then report (CELL=T1/score/15, TIER=...)
+	@test -n "$(CELL)" || { echo "error: a cell must be named, got none; write make force CELL=T1/score/15" >&2; exit 2; }
 	@$(STUDY) choose $(TIER_OPTION)
 	@$(STUDY) forget $(CELL)
 	@$(RUN) dvc repro --force --single-item ablate
 	@$(RUN) dvc repro
 	@$(STUDY) where
 
-status: setup ## what a running ablation has done, is doing and has left
+status: setup ## which trainings are done, running, failed and left, from any terminal (TIER=...)
 	@$(STUDY) status $(TIER_OPTION)
 
 compare: setup ## put reports side by side in one PDF (WITH="shapes camvid shapes@EXPERIMENT")
@@ -71,10 +72,10 @@ preview: setup ## what a tier would run and cost on this machine, and which data
 rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)
 	@$(STUDY) rehearse $(TIER_OPTION)
 
-ui: setup ## open the MLflow UI on this machine (PORT=5000)
+ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000)
 	@$(STUDY) ui $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
-dashboard: setup ## open the Optuna dashboard on this machine (PORT=8080)
+dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080)
 	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
 test: setup ## run the tests on all cores (FAST=1 leaves out the slow ones, JOBS=1 takes one core)
@@ -92,7 +93,7 @@ format: setup ## format the code
 mutants: setup ## plant known faults in copies of the project; the tests must find each
 	@$(RUN) $(BIN)/python -m benchmarks.mutants --suite
 
-bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders, the verdicts' error rates
+bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders, error rates of verdicts
 	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)
 	@$(RUN) $(BIN)/python -m benchmarks.throughput
 	@$(RUN) $(BIN)/python -m benchmarks.loader

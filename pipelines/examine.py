@@ -9,6 +9,7 @@ from typing import Any
 from study import commit, identity, plan, schedule, stage, tier
 from study.code import ROOT
 from study.paper import FIGURES
+from study.progress import counted, named
 from study.spec import Network, Variant, dense, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, StoreError, write_json
 
@@ -57,7 +58,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
         execution.engine, examine, execution.workers, execution.address, execution.gpus_per_training,
         execution.retries, str(ROOT),
     )  # fmt: skip
-    print(f"{len(ready)} evaluations of trained networks on {execution.workers} workers", flush=True)
+    print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
     jobs, tick, ended = schedule.Schedule(engine, execution.workers), stage.ticker("evaluations"), 0
     stands_at = commit.described()
     for key in ready:
@@ -78,8 +79,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
                     raise StoreError(event.reason)
                 if event.failed:
                     store.run(event.key, EVALUATED).fail(event.kind, event.reason)
-                    told = manifest["evaluations"][event.key]
-                    print(f"{told['inference']} of {told['label']}, seed {told['seed']}, FAILED: {event.reason}")
+                    print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
                 tick(ended, len(ready))
     finally:
         engine.close()
@@ -105,7 +105,7 @@ def _receptive(
         if not run.done():
             from study.examiner import Look, look
 
-            print("valid receptive fields (Fig. 3)", flush=True)
+            print("looking at valid receptive fields (Figure 3)", flush=True)
             trainings = {label: (key, planned.trainings[key]) for label, key in keys.items()}
             look(Look(run.key, trainings, facts, facts, probe, wanted.images, store.root, execution.device))
         run.copy_products(target, RECEPTIVE)

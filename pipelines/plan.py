@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from study import plan, stage, tier
+from study.progress import counted
 from study.store import write_json
 
 
@@ -15,7 +16,9 @@ def main() -> None:
     manifest = plan.build(chosen, stage.read_json(folder / "data.json"), tier.execution(params).device).manifest()
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
-    print(f"{chosen.name}: {len(cells)} cells, {len(trainings)} trainings ({len(chosen.seeds)} seeds)")
+    told = (counted(len(cells), "cell"), counted(len(trainings), "training"))
+    asked, seeds = counted(len(manifest["evaluations"]), "evaluation"), counted(len(chosen.seeds), "seed")
+    print(f"{chosen.name}: {', '.join(told)} and {asked}, with {seeds}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipelines import rehearsal
 from study import fetch, plan, probe, search, stage, tier
 from study.data import module_of, open_data, training_size
 from study.models import build_backbone, check, untrained
-from study.progress import duration
+from study.progress import counted, duration
 from study.spec import Inference, InputError, Network, Training, digest
 from study.store import Store
 from study.tuning import Tuning
@@ -137,16 +137,17 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
     asked_s = sum(_evaluated(planned, key, seconds, known) for key in planned.evaluations)
     unit = "GPU hours" if execution.device == "cuda" else "hours of one CPU worker"
     print(
-        f"\n  {len(planned.trainings)} trainings ({len(done)} done before), {steps:,} steps left: "
-        f"{training_s / 3600:,.1f} {unit}, estimated from {pace.probes} probes of this device ({execution.device})"
+        f"\n  {counted(len(planned.trainings), 'training')} ({len(done)} done before), {steps:,} steps left: "
+        f"{training_s / 3600:,.1f} {unit}, estimated from {counted(pace.probes, 'probe')} of this "
+        f"device ({execution.device})"
     )
     if planned.evaluations:
         print(
-            f"  {len(planned.evaluations)} evaluations by crops, scales or CRF: about {asked_s / 3600:,.1f} {unit}, "
-            "the CRF left out"
+            f"  {counted(len(planned.evaluations), 'evaluation')} by crops, scales or CRF: about "
+            f"{asked_s / 3600:,.1f} {unit}, the CRF left out"
         )
     wall = (training_s + asked_s) / execution.workers
-    print(f"  on {execution.workers} workers at a time: about {duration(wall)}")
+    print(f"  on {counted(execution.workers, 'worker')}: about {duration(wall)}")
     if planned.tier.tuning is not None:
         _search(planned, planned.tier.tuning, pace, execution, tune)
 
@@ -257,7 +258,7 @@ def _data(chosen: tier.Tier, known: dict[str, Known]) -> None:
     for archive in archives.values():
         size = f"{archive.size / GIB:.1f} GiB"
         if archive.urls:
-            print(f"    to fetch: {archive.name} ({size}), by the data stage")
+            print(f"    to fetch: {archive.name} ({size}), by `make repro`")
         else:
             print(f"    to bring: {archive.name} ({size}). {archive.where}")
     for name, setting in chosen.settings.items():

@@ -20,7 +20,7 @@ from study import stage, tier
 from study.code import ROOT
 from study.layouts import LAYOUTS
 from study.probe import CPU_BATCH
-from study.progress import duration
+from study.progress import counted, duration, named
 from study.spec import InputError
 from study.store import Store
 
@@ -108,7 +108,7 @@ def _told(reports: Path, name: str, seconds: float) -> int:
     failed, peak, gpu = 0, 0.0, 0.0
     for key, folder in results.items():
         told = plan["trainings"].get(key) or plan["evaluations"][key]
-        what = f"{told['label']}, {told['data']}" + (f", {told['inference']}" if "inference" in told else "")
+        what = named(told)
         if (folder / "failed.json").is_file():
             failed += 1
             print(f"  FAILED  {what}: {json.loads((folder / 'failed.json').read_text())['reason']}")
@@ -121,7 +121,8 @@ def _told(reports: Path, name: str, seconds: float) -> int:
             gpu = max(gpu, result.get("peak_gpu_memory_mb") or 0)
     memory = f"{peak / 1024:.1f} GB of memory" + (f" and {gpu / 1024:.1f} GB of a GPU's" if gpu else "")
     print(
-        f"rehearsal of {name}: {len(plan['trainings'])} trainings of {STEPS} steps and {len(plan['evaluations'])} "
-        f"evaluations in {duration(seconds)}, {failed} failed; the largest worker took {memory}"
+        f"rehearsal of {name}: {counted(len(plan['trainings']), 'training')} of {STEPS} steps and "
+        f"{counted(len(plan['evaluations']), 'evaluation')} in {duration(seconds)}, {failed} failed; "
+        f"the largest worker took {memory}"
     )
     return 1 if failed else 0

@@ -15,6 +15,7 @@ import pandas as pd
 from pipelines import evaluate
 from study import changes, compare, outputs, plan, report, results, search, stage, store, tier
 from study.data import folder_of, intact
+from study.progress import counted
 from study.spec import InputError
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")  # of a run, as far as it has them
@@ -64,7 +65,7 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
     for line in found.unchecked:
         print(f"not checked: {line}")
     told = f"{found.numbers:,} numbers recomputed from the stored counts, digests of {found.files:,} files"
-    print(f"{chosen.name}: {told}; {f'{len(found.wrong)} errors' if found.wrong else 'all as they were made'}")
+    print(f"{chosen.name}: {told}; {counted(len(found.wrong), 'error') if found.wrong else 'all as they were made'}")
     return 1 if found.wrong else 0
 
 

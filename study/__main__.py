@@ -71,8 +71,7 @@ def forget(arguments: argparse.Namespace) -> None:
         )
     for key in sorted(keys):
         Store().run(key).clear()
-        how = f" ({known[key]['inference']})" if key in plan["evaluations"] else ""
-        print(f"forgotten: {known[key]['label']}, seed {known[key]['seed']}{how}")
+        print(f"forgotten: {progress.named(known[key])}")
 
 
 def submission(arguments: argparse.Namespace) -> None:
@@ -126,9 +125,12 @@ def ui(arguments: argparse.Namespace) -> None:
 
 def dashboard(arguments: argparse.Namespace) -> None:
     """Serve the Optuna dashboard on the tier's study, on this machine only."""
-    log = Store().study_log(tier.load(tier.read(PARAMS), arguments.tier).name)
+    name = tier.load(tier.read(PARAMS), arguments.tier).name
+    log = Store().study_log(name)
     if not log.is_file():
-        raise tier.InputError(f"a study must have run before it can be shown, got no {log}; run `make repro`")
+        raise tier.InputError(
+            f"a tier must have run before its study can be shown, got no {log}; run `make repro TIER={name}`"
+        )
     command = Path(sys.executable).with_name("optuna-dashboard")
     os.execv(command, [str(command), str(log), "--host", "127.0.0.1", "--port", str(arguments.port)])
 
@@ -143,7 +145,7 @@ def main() -> None:
         added.set_defaults(function=function)
         return added
 
-    command(status, "what an ablation has done, is doing and has left")
+    command(status, "which trainings of a tier are done, running, failed and left")
     command(choose, "set the tier in params.yaml, and whether each variant's best values are searched").add_argument(
         "--tune", choices=("yes", "no"), default=None, help="default: leave params.yaml's `tune:` as it is"
     )
@@ -154,7 +156,7 @@ def main() -> None:
     command(preview, "what a tier would run and cost here, and which data is missing")
     command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")
     command(verify, "recompute every number of a report from the stored counts, and check what it was made from")
-    command(forget, "forget the trainings of one cell, so that they run again").add_argument(
+    command(forget, "forget the trainings of one cell, so that they are trained again").add_argument(
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )
     command(submission, "write the archive of predictions that a benchmark's server takes")

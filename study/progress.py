@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +24,18 @@ def duration(seconds: float) -> str:
     if minutes >= 14_400:
         return f"{round(minutes / 1440):,} days"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 training``, ``2,000 trainings``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(training: Mapping[str, Any]) -> str:
+    """A training or an evaluation of the plan in words, as the report has it: ``GCN k=15 on texture, seed 0``."""
+    asked = f" ({training['inference']})" if "inference" in training else ""
+    where = "" if training["data"] == "main" else f" on {training['data']}"
+    return f"{training['label']}{where}{asked}, seed {training['seed']}"
 
 
 def remaining(
@@ -72,7 +84,7 @@ class Display:
     def __enter__(self) -> Display:
         left = len(self.plan["trainings"]) - len(self.done)
         kept = f", {len(self.done)} done before" if self.done else ""
-        self.say(f"{left} trainings to run on {self.workers} workers{kept}")
+        self.say(f"{counted(left, 'training')} to run on {counted(self.workers, 'worker')}{kept}")
         if self.live:
             self.live.start()
         return self
@@ -91,10 +103,7 @@ class Display:
         """A training ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
         began = self.running.pop(key, None)
         took = time.monotonic() - began if began else 0.0
-        training = self.plan["trainings"][key]
-        name = f"{training['label']}, seed {training['seed']}" + (
-            f", {training['data']}" if training["data"] != "main" else ""
-        )
+        name = named(self.plan["trainings"][key])
         if score is None:
             self.failed.add(key)
             self.say(f"{self._counts()}  {name} {f'FAILED after {duration(took)}' if began else 'NOT RUN'}: {reason}")
@@ -122,11 +131,11 @@ class Display:
         if not self.live:
             return
         table = Table(title=f"{self._counts()} trainings done{self._left()}", title_justify="left")
-        for column in ("training", "seed", "step", "loss", "mIoU % (tune)"):
+        for column in ("training", "step", "loss", "tune score %"):
             table.add_column(column)
         for key in self.running:
             training, said = self.plan["trainings"][key], self.store.run(key).progress() or {}
-            table.add_row(training["label"], str(training["seed"]), *_row(said))
+            table.add_row(named(training), *_row(said))
         self.live.update(table, refresh=True)
 
 
@@ -144,7 +153,7 @@ def status(store: Store, plan: dict[str, Any], workers: int) -> str:
     finished, running, failed, lines = {}, {}, {}, []
     for key, training in plan["trainings"].items():
         run = store.run(key)
-        name = f"{training['label']}, seed {training['seed']}, {training['data']}"
+        name = named(training)
         said = run.progress()
         if run.path("DONE").is_file():
             seconds = (run.read("result.json") or {"seconds": {}})["seconds"]
@@ -154,13 +163,15 @@ def status(store: Store, plan: dict[str, Any], workers: int) -> str:
         elif said and time.time() - said["time"] < STALE_S:
             running[key] = said["seconds"]
             step, loss, score = _row(said)
-            lines.append(f"  running  {name}: step {step}, loss {loss}, mIoU {score or '-'} %, on {said['host']}")
+            lines.append(
+                f"  running  {name}: step {step}, loss {loss or '-'}, tune score {score or '-'} %, on {said['host']}"
+            )
     left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
     seconds = remaining(plan, finished, running, workers, failed)
     head = (
-        f"{plan['tier']}: {len(finished)} of {len(plan['trainings'])} trainings done, {len(running)} running, "
-        f"{len(failed)} failed, {left} left"
+        f"{plan['tier']}: {len(finished)} of {counted(len(plan['trainings']), 'training')} done, "
+        f"{len(running)} running, {len(failed)} failed, {left} left"
     )
     if seconds is not None and left + len(running):
-        head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once it runs (make repro)"
+        head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once `make repro` runs"
     return "\n".join([head, *lines, *failed.values()])

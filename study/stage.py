@@ -29,7 +29,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be there and whole ({error}); run `dvc repro`, which makes it") from error
+        raise InputError(f"{path} must be there and whole ({error}); run `make repro`, which makes it") from error
 
 
 def tuned_plan(folder: Path) -> Any | None:

@@ -451,5 +451,5 @@ def test_a_stage_ends_with_one_line_and_status_2(tmp_path: Path, change: dict[st
 
 def test_a_file_that_an_earlier_stage_should_have_made_is_told(told: Told, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"a": 1})[:-1])
-    assert "run `dvc repro`" in told(lambda: stage.read_json(tmp_path / "plan.json"))
-    assert "run `dvc repro`" in told(lambda: stage.read_json(tmp_path / "data.json"))
+    assert "run `make repro`" in told(lambda: stage.read_json(tmp_path / "plan.json"))
+    assert "run `make repro`" in told(lambda: stage.read_json(tmp_path / "data.json"))

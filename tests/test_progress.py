@@ -91,8 +91,8 @@ def test_the_status_counts_what_is_done_running_failed_and_left_and_foretells_th
     _tell(store, "b-1", age_s=3600)  # its worker was killed an hour ago
     head, *lines = progress.status(store, plan, workers=1).splitlines()
     assert head.startswith("shapes: 1 of 6 trainings done, 1 running, 1 failed, 3 left, about ")
-    assert lines[0] == "  running  a, seed 1, main: step 40/100, loss 1.234, mIoU 45.6 %, on node-7"
-    assert lines[1] == "  failed   b, seed 0, main: the loss must be finite, got nan at step 7 of 100; lower the rate"
+    assert lines[0] == "  running  a, seed 1: step 40/100, loss 1.234, tune score 45.6 %, on node-7"
+    assert lines[1] == "  failed   b, seed 0: the loss must be finite, got nan at step 7 of 100; lower the rate"
     assert len(lines) == 2
 
 
@@ -137,7 +137,7 @@ def test_the_status_of_a_store_without_runs_says_what_is_left_and_foretells_noth
 
 def test_the_status_of_an_ablation_that_is_through_foretells_nothing(store):
     _finish(store, "a-0", 3)
-    assert progress.status(store, _plan("a/0"), 2) == "shapes: 1 of 1 trainings done, 0 running, 0 failed, 0 left"
+    assert progress.status(store, _plan("a/0"), 2) == "shapes: 1 of 1 training done, 0 running, 0 failed, 0 left"
 
 
 def test_a_training_that_has_said_no_loss_yet_is_shown_without_one(store):
@@ -163,7 +163,7 @@ def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(
     assert start == "3 trainings to run on 2 workers, 1 done before"
     assert lines[0].startswith("[2/4]  GCN k=15 + BR, seed 0: mIoU 50.5 % in 0 s; 1 running, 1 left, about ")
     assert lines[1] == "[3/4]  1x1, seed 0 FAILED after 0 s: the loss must be finite, got nan"
-    assert lines[2].startswith("[4/4]  texture [1x1], seed 0, texture: mIoU 25.0 % in 0 s; 0 running, 0 left")
+    assert lines[2].startswith("[4/4]  texture [1x1] on texture, seed 0: mIoU 25.0 % in 0 s; 0 running, 0 left")
     assert len(lines) == 3
     assert "\x1b" not in "".join(lines)
 

@@ -330,7 +330,7 @@ def test_a_rehearsal_tells_what_fails(project):
     block["recipe"] |= {"optimizer": "sgd", "lr": 1e30}
     project.save()
     ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "smoke", check=False)
-    assert ended.returncode == 1 and "FAILED  GCN k=15, main: the loss must be finite" in ended.stdout
+    assert ended.returncode == 1 and "FAILED  GCN k=15, seed 0: the loss must be finite" in ended.stdout
     block["network"]["levels"] = ["res9"]
     project.save()
     ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "smoke", check=False)
