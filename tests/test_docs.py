@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -143,7 +144,7 @@ def test_each_target_that_is_named_is_there_and_each_that_is_there_is_told_by_ma
     assert set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) == targets
     assert all(len(line) <= 120 for line in help_.splitlines())
     for command in sorted(command for command in COMMANDS if command.startswith("make ")):
-        said = project.run(*command.replace("make ", "make -n ").split()).stdout
+        said = project.run(*shlex.split(command.replace("make ", "make -n ", 1))).stdout
         (chosen,) = re.findall(r"TIER=(\w+)", command) or [""]
         assert not chosen or f"--tier {chosen}" in said, command
 
