@@ -43,6 +43,7 @@ repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes: als
 retry: setup ## train again what failed in a tier, then report (TIER=...)
 	@$(STUDY) choose $(TIER_OPTION)
 	@$(RUN) dvc repro --force --single-item ablate
+	@$(RUN) dvc repro --force --single-item tune
 	@$(RUN) dvc repro
 	@$(STUDY) where
 

@@ -28,7 +28,7 @@ def main() -> None:
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)
     if set(planned.trainings) != set(manifest["trainings"]):
-        raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `dvc repro`")
+        raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     if todo:

@@ -44,7 +44,7 @@ def main() -> None:
         ablate.train_all(planned, manifest, execution, store, todo, f"{chosen.name} tuned")
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
     tracker.sweep()
-    ablate.collect(manifest, store, target / "results", tracker, "dvc repro --force --single-item tune, then dvc repro")
+    ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
     frame = results.frame(manifest, target / "results")
     tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)

@@ -124,7 +124,7 @@ def _failures(plan: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
         state = results.status(places[key])
         if state == results.DONE:
             continue
-        told = {"kind": "missing", "reason": "no result was collected", "retry": "dvc repro"}
+        told = {"kind": "missing", "reason": "no result was collected", "retry": "make repro"}
         if state == results.FAILED:
             told = json.loads((places[key] / "failed.json").read_text(encoding="utf-8"))
         reason = " ".join(str(told["reason"]).split()).rstrip(".")

@@ -182,7 +182,7 @@ def weights_of(run: Run) -> dict[str, torch.Tensor]:
     if not run.done():
         raise TrainingFailed(
             f"the training {run.key[:12]} must be done and whole before its weights are used, got no whole run in "
-            f"{run.folder}; run `dvc repro`, which trains it again"
+            f"{run.folder}; run `make repro`, which trains it again"
         )
     return torch.load(run.path("weights.pt"), map_location="cpu", weights_only=True)
 
