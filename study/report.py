@@ -94,6 +94,8 @@ def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     weakest = row["part"] if row["parts"] > 1 and row["verdict"] != "contradicted" and effect else ""
     named = {name: row[name] for name in ("claim", "says", "where", "printed", "verdict", "wording", "reason")}
     called = names.get(row["verdict"], row["verdict"])
+    if names and row["says"] in row["wording"]:
+        named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
     least = "" if row["mde"] is None else f"{row['mde']:.1f}"
     return named | {"called": called, "effect": effect, "p": p, "weakest": weakest, "least": least}
 

@@ -28,7 +28,9 @@ class Project:
                 shutil.copy(source, folder / name)
         (folder / ".dvc").mkdir()
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STUDY_")} | {
+        # Neither the user's own store nor the words of the `make` that runs the tests.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "MAKE", "MFLAGS"))}
+        self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "OMP_NUM_THREADS": "1",

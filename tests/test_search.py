@@ -175,14 +175,14 @@ def _searching(project, **recipe) -> None:
     project.params["tune"] = True
     project.tier["recipe"] |= {"lr": 0.004} | recipe
     project.save()
-    project.stages("data", "plan", "ablate", "examine")
+    project.stages("data", "plan", "ablate")
 
 
 @pytest.mark.slow
 def test_a_search_ends_in_two_verdicts_figures_and_a_verified_report(project):
     project.tier.update({"scale": "mechanism", "meaningless": False, "seeds": [0, 1]})
     _searching(project)
-    project.stages("tune", "evaluate", "report")
+    project.stages("examine", "tune", "evaluate", "report")
     found = json.loads((project.reports / "tuning" / "search.json").read_text())
     ended = [trial for trial in found["trials"] if "4" in trial["scores"]]
     assert found["on"] and all("2" in trial["scores"] for trial in found["trials"])
@@ -227,7 +227,7 @@ def test_a_paused_training_ends_as_an_undisturbed_one(project):
 @pytest.mark.slow
 def test_a_search_killed_on_its_way_comes_to_the_same_end(project):
     project.tier["tuning"]["factorial"] = [1]
-    _searching(project, steps=60)
+    _searching(project, steps=40)
     other = project.folder / "undisturbed"
     command = [sys.executable, "-m", "pipelines.tune"]
     running = subprocess.Popen(command, cwd=project.folder, env=project.environment, start_new_session=True)
