@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?=
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# One more than cores: tests wait for disks, servers and processes that start.
+JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
 RUN := $(QUIET) PATH="$(CURDIR)/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
