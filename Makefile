@@ -81,7 +81,7 @@ dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIE
 	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
 
 test: setup ## run the tests on all cores (FAST=1 leaves out the slow ones, JOBS=1 takes one core)
-	@$(RUN) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(FAST),-m "not slow")
+	@$(RUN) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(if $(FAST),-m "not slow")
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from pipelines import rehearsal
-from study import checks, probe, stage, tier
+from study import checks, jobs, probe, stage, tier
 from study.data import open_data, prepare, training_size
 from study.loader import batches
 from study.source import open_source
@@ -79,7 +79,7 @@ def main() -> None:
     for number in arguments.processes:
         checks.whole(number, 0, "--processes")
     params = tier.read()
-    device = tier.execution(params).device
+    device = jobs.execution(params).device
     with tempfile.TemporaryDirectory() as folder:
         block = rehearsal.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
         chosen, stood_in = tier.load(params, arguments.tier), tier.load({"tiers": {"stand_in": block}}, "stand_in")

@@ -9,21 +9,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from study import commit, plan, results, schedule, stage, tier
+from study import commit, jobs, plan, results, schedule, stage, tier
 from study.ablation import Ablation
-from study.code import ROOT
 from study.data import prepare
+from study.jobs import Execution
 from study.progress import Display
-from study.store import Store, StoreError, write_json
+from study.store import Store, write_json
 from study.tracking import Tracker
 
-WAIT_S = 0.5
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
 
 def main() -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params), tier.execution(params), Store()
+    chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def train_all(
-    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, todo: list[str], name: str
+    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str
 ) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
     from study.worker import train  # torch, only where something is trained
@@ -54,21 +53,21 @@ def train_all(
         done[key] = (value, run.read("curve.json")["score"])
     ablation = Ablation(store.study_log(chosen.name), name, manifest["trainings"])
     ablation.start(done, todo)
-    engine = schedule.open_engine(
-        execution.engine, train, execution.workers, execution.address, execution.gpus_per_training,
-        execution.retries, str(ROOT),
-    )  # fmt: skip
+    engine = jobs.open_engine(train, execution)
     try:
         with Display(store, manifest, set(done), execution.workers) as display:
-            jobs = schedule.Schedule(engine, 1 if execution.engine == "inline" else execution.workers, display.begin)
-            while True:
-                while jobs.free > 0 and (next_ := ablation.ask()):
+            queue = schedule.Schedule(engine, jobs.slots(execution), display.begin)
+
+            def fill() -> None:
+                while queue.free > 0 and (next_ := ablation.ask()):
                     after = {planned.init[next_]} - done.keys() if next_ in planned.init else ()
-                    jobs.submit(next_, job_of(next_, planned, manifest, execution, store, stands_at), tuple(after))
-                if not jobs.busy:
-                    break
-                for event in jobs.wait(WAIT_S):
+                    queue.submit(next_, job_of(next_, planned, manifest, execution, store, stands_at), tuple(after))
+
+            fill()
+            for event in jobs.ends(queue):
+                if event:
                     _settle(event, store, ablation, display)
+                    fill()
                 display.refresh()
     finally:
         engine.close()
@@ -90,7 +89,7 @@ def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> No
 
 
 def job_of(
-    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, stands_at: str
+    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, stands_at: str
 ) -> Any:
     """What a worker needs to know of a planned training."""
     from study.worker import Job
@@ -105,8 +104,6 @@ def job_of(
 
 def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Display) -> None:
     run = store.run(event.key)
-    if event.kind == "StoreError":
-        raise StoreError(event.reason)
     if event.failed:
         run.fail(event.kind, event.reason)
         ablation.fail(event.key, event.reason)
@@ -131,8 +128,8 @@ def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Track
         tracker.training(key, labels, target / key, scores)
 
 
-def facts(execution: tier.Execution, wall_s: float, trained: int) -> dict[str, Any]:
-    """Where and how trainings were executed, and for how long."""
+def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
+    """Where and how trainings were execution, and for how long."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from study import audit_maps, fetch, inference, probe, stage, tier
+from study import audit_maps, fetch, inference, jobs, probe, stage, tier
 from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
 from study.evidence import DIFFERS, Evidence
 from study.models import build, check, inherit, stride_of
@@ -20,7 +20,7 @@ from study.store import Store, write_json
 
 def main() -> None:
     params = tier.read()
-    chosen, device = tier.load(params), tier.execution(params).device
+    chosen, device = tier.load(params), jobs.execution(params).device
     cache, facts = Store().cache, {}
     sources = _open_all(chosen, cache)
     _check(chosen, sources)

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import commit, identity, plan, schedule, stage, tier
-from study.code import ROOT
+from study import commit, identity, jobs, plan, schedule, stage, tier
+from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
 from study.spec import Network, Variant, dense, freeze, gcn
-from study.store import EVALUATED, RECEPTIVE, Store, StoreError, write_json
+from study.store import EVALUATED, RECEPTIVE, Store, write_json
 
-WAIT_S = 0.5
 COUNTED_AT = 224  # side of the input of Table 11
 PAPER_NETWORK = Network(
     "resnet", ("res2", "res3", "res4", "res5"), freeze({"depth": 152, "weights": None, "frozen_norm": True})
@@ -23,7 +22,7 @@ PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (5
 
 def main() -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params), tier.execution(params), Store()
+    chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)
@@ -42,7 +41,7 @@ def main() -> None:
     write_json(target / "costs.json", costs_of(planned, manifest))
 
 
-def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store) -> None:
+def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store) -> None:
     """Run what the store does not have, as the ablation runs trainings; a failure is a hole and stops no other."""
     from study.examiner import Examination, examine  # torch, only where something is to be done
 
@@ -54,12 +53,9 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
         )
     if not ready:
         return
-    engine = schedule.open_engine(
-        execution.engine, examine, execution.workers, execution.address, execution.gpus_per_training,
-        execution.retries, str(ROOT),
-    )  # fmt: skip
+    engine = jobs.open_engine(examine, execution)
     print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
-    jobs, tick, ended = schedule.Schedule(engine, execution.workers), stage.ticker("evaluations"), 0
+    queue, tick = schedule.Schedule(engine, jobs.slots(execution)), stage.ticker("evaluations")
     stands_at = commit.described()
     for key in ready:
         asked = planned.evaluations[key]
@@ -70,24 +66,18 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: tier.Exec
             key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
             execution.device, planned.tier.samples, stands_at,
         )  # fmt: skip
-        jobs.submit(key, job)
+        queue.submit(key, job)
     try:
-        while jobs.busy:
-            for event in jobs.wait(WAIT_S):
-                ended += 1
-                if event.kind == "StoreError":
-                    raise StoreError(event.reason)
-                if event.failed:
-                    store.run(event.key, EVALUATED).fail(event.kind, event.reason)
-                    print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
-                tick(ended, len(ready))
+        for ended, event in enumerate(filter(None, jobs.ends(queue)), 1):
+            if event.failed:
+                store.run(event.key, EVALUATED).fail(event.kind, event.reason)
+                print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
+            tick(ended, len(ready))
     finally:
         engine.close()
 
 
-def _receptive(
-    planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution, store: Store, target: Path
-) -> None:
+def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, target: Path) -> None:
     """Fig. 3 of the first seed that has all of its trainings."""
     wanted = planned.tier.receptive
     cells = {cell.address: (cell, runs) for cell, _, runs in planned.cells}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from study import plan, stage, tier
+from study import jobs, plan, stage, tier
 from study.progress import counted
 from study.store import write_json
 
@@ -13,7 +13,7 @@ def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
     folder = stage.folder(chosen.name)
-    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), tier.execution(params).device).manifest()
+    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), jobs.execution(params).device).manifest()
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import rehearsal
-from study import fetch, plan, probe, search, stage, tier
+from study import fetch, jobs, plan, probe, search, stage, tier
 from study.data import module_of, open_data, training_size
+from study.jobs import Execution
 from study.models import build_backbone, check, untrained
 from study.progress import counted, duration
 from study.spec import Inference, InputError, Network, Training, digest
@@ -43,7 +44,7 @@ def preview(params: dict[str, Any], name: str | None) -> None:
 
     Raises InputError for a mistake in the tier; data that is missing is no mistake, but is told.
     """
-    chosen, execution, store = tier.load(params, name), tier.execution(params), Store()
+    chosen, execution, store = tier.load(params, name), jobs.execution(params), Store()
     known = _known(params, chosen, store.cache)
     planned = plan.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}
@@ -119,7 +120,7 @@ class _Paces:
         return took * self._flops[what] / of
 
 
-def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution, done: set[str], tune: bool) -> None:
+def _work(planned: plan.Plan, known: dict[str, Known], execution: Execution, done: set[str], tune: bool) -> None:
     """Trainings by setting, and the search for each variant's best values, with the hours that probes foretell."""
     pace = _Paces(known, execution.device)
     seconds = {key: pace(planned, key) for key in planned.trainings}
@@ -152,7 +153,7 @@ def _work(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution
         _search(planned, planned.tier.tuning, pace, execution, tune)
 
 
-def _search(planned: plan.Plan, tuning: Tuning, pace: _Paces, execution: tier.Execution, on: bool) -> None:
+def _search(planned: plan.Plan, tuning: Tuning, pace: _Paces, execution: Execution, on: bool) -> None:
     """What the search for each variant's best values would cost, were nothing of it in the store."""
     trials, found = search.candidates(planned.tier, planned.facts, planned.device)
     steps = search.steps_of(found, tuning)
@@ -197,7 +198,7 @@ def _pixels(inference: Inference, size: tuple[int, int]) -> float:
     return passes * height * width * inference.crops[0] * inference.crops[1]
 
 
-def _disk(planned: plan.Plan, known: dict[str, Known], execution: tier.Execution, done: set[str], store: Store) -> None:
+def _disk(planned: plan.Plan, known: dict[str, Known], execution: Execution, done: set[str], store: Store) -> None:
     sizes = {
         key: BYTES * probe.weights(training, known[planned.data_of[key]].classes)
         for key, training in planned.trainings.items()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from study import stage, tier
+from study import jobs, stage, tier
 from study.code import ROOT
 from study.layouts import LAYOUTS
 from study.probe import CPU_BATCH
@@ -56,7 +56,7 @@ def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]
         data = (block if part == tier.MAIN else block.get("settings", {}).get(part, {})).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
             data["root"] = str(setting.root)
-    cpu = tier.execution(params).device == "cpu"
+    cpu = jobs.execution(params).device == "cpu"
     for part in (block, *block.get("settings", {}).values()):
         recipe = part.get("recipe", {})
         if "steps" in recipe:

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import identity, plan, stage, submit, tier
+from study import identity, jobs, plan, stage, submit, tier
 from study.data import prepare
+from study.jobs import Execution
 from study.source import cache_features
 from study.spec import Inference
 from study.store import Store, file_digest, write_json
@@ -19,7 +20,7 @@ from study.submission import FORMATS
 
 def main(name: str | None = None) -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params, name), tier.execution(params), Store()
+    chosen, execution, store = tier.load(params, name), jobs.execution(params), Store()
     if chosen.submission is None:
         having = [other for other, block in params["tiers"].items() if "submission" in block]
         raise tier.InputError(
@@ -46,7 +47,7 @@ def main(name: str | None = None) -> None:
     _tell(job, chosen, archive, len(images))
 
 
-def _job(chosen: tier.Tier, execution: tier.Execution, store: Store) -> tuple[submit.Submission, tier.Setting]:
+def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[submit.Submission, tier.Setting]:
     """What to predict, and the setting by whose training split a frozen backbone's features were standardised."""
     wanted = chosen.submission
     assert wanted is not None

@@ -5,142 +5,23 @@ Writes search.json and, where it is on, a plan of its own (tuning/plan.json) wit
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sys
-import time
-from typing import Any
 
-from pipelines import ablate
-from study import commit, plan, results, schedule, search, stage, tier
-from study.ablation import Ablation, begin_anew
-from study.code import ROOT
-from study.search import Candidate
-from study.store import Store, StoreError, write_json
-from study.tracking import Tracker
-from study.tuning import Tuning
-
-WAIT_S = 0.5
+from study import stage, tier
+from study.store import write_json
 
 
 def main() -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params), tier.execution(params), Store()
-    folder = stage.folder(chosen.name)
-    target = folder / "tuning"
+    target = stage.folder(tier.load(params).name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
-    if not params.get(tier.TUNE, False):
+    if params.get(tier.TUNE, False):
+        from pipelines import searching  # what trains is read only where something is trained
+
+        searching.search_and_train(params, target)
+    else:
         write_json(target / "search.json", {"on": False, "trials": []})
-        return
-    facts, began = stage.read_json(folder / "plan.json")["data"], time.monotonic()
-    trials = _search(chosen, facts, execution, store)
-    found = search.best(trials)
-    planned = search.tuned(chosen, facts, execution.device, found)
-    manifest = planned.manifest()
-    todo = [key for key in planned.trainings if not store.run(key).done()]
-    moved = sum(found[group] != chosen.settings[group[0]].recipe for group in found)
-    print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
-    if todo:
-        ablate.train_all(planned, manifest, execution, store, todo, f"{chosen.name} tuned")
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
-    tracker.sweep()
-    ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
-    frame = results.frame(manifest, target / "results")
-    tracker.cells(manifest, frame, results.summary(frame))
-    write_json(target / "plan.json", manifest)
-    wall_s = time.monotonic() - began
-    write_json(target / "results" / "ablate.json", ablate.facts(execution, wall_s, len(todo)))
-    assert chosen.tuning is not None  # or nothing would have been searched
-    write_json(target / "search.json", {"on": True, "trials": search.rows(trials, chosen.tuning)})
-
-
-def _search(
-    chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: tier.Execution, store: Store
-) -> list[Candidate]:
-    """Every candidate with its scores, rung by rung. What an earlier search left in the store is not trained again."""
-    from study.worker import train  # torch
-
-    planned, found = search.candidates(chosen, facts, execution.device)
-    manifest, tuning = planned.manifest(), chosen.tuning
-    assert tuning is not None  # candidates would have refused
-    ablate.read_again(planned, manifest, store)
-    study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
-    begin_anew(log, study)
-    values = {key: search.values(c.recipe, tuning) for c in found for key in c.keys.values()}
-    ablation = Ablation(log, study, {key: manifest["trainings"][key] for key in values}, values)
-    ablation.start({}, values)
-    while ablation.ask():  # all of them are open at once: whom to drop is known when all have reached a rung
-        pass
-    print(
-        f"search for each variant's best {', '.join(name for name, _ in tuning.search)}: {len(found)} candidates of "
-        f"{len({c.group for c in found})} variants, with {len(tuning.seeds)} seed{'s' * (len(tuning.seeds) > 1)} each",
-        flush=True,
-    )
-    engine = schedule.open_engine(
-        execution.engine, train, execution.workers, execution.address, execution.gpus_per_training,
-        execution.retries, str(ROOT),
-    )  # fmt: skip
-    try:
-        for rung in range(len(tuning.rungs) + 1):
-            _climb(rung, found, planned, manifest, execution, store, engine, ablation)
-            if rung < len(tuning.rungs):
-                search.halve(found, rung, tuning)
-            _tell(rung, found, tuning, ablation, store)
-    finally:
-        engine.close()
-    return found
-
-
-def _climb(
-    rung: int, found: list[Candidate], planned: plan.Plan, manifest: dict[str, Any], execution: tier.Execution,
-    store: Store, engine: schedule.Engine, ablation: Ablation,
-) -> None:  # fmt: skip
-    """Train every candidate that is left to the rung's step and score it on the tune split."""
-    tuning, stands_at = planned.tier.tuning, commit.described()
-    assert tuning is not None
-    jobs = schedule.Schedule(engine, 1 if execution.engine == "inline" else execution.workers)
-    at = {c.group: tuning.stops(c.recipe)[rung] for c in found}
-    owner = {key: c for c in found if c.runs for key in c.keys.values()}
-    steps = " or ".join(f"{step:,}" for step in sorted(set(at.values())))
-    tick = stage.ticker(f"search, rung {rung + 1} of {len(tuning.rungs) + 1} (to step {steps})")
-    scores: dict[str, float] = {}
-    for key, candidate in owner.items():
-        job = ablate.job_of(key, planned, manifest, execution, store, stands_at)
-        jobs.submit(key, dataclasses.replace(job, until=at[candidate.group]))
-    ended = 0
-    while jobs.busy:
-        for event in jobs.wait(WAIT_S):
-            ended += 1
-            if event.kind == "StoreError":
-                raise StoreError(event.reason)
-            if event.failed:
-                owner[event.key].failed = event.reason
-                told = manifest["trainings"][event.key]
-                print(f"search: {told['label']} at lr {told['lr']:g}, seed {told['seed']}, FAILED: {event.reason}")
-            else:
-                scores[event.key] = event.result["tune"]
-                ablation.report(event.key, at[owner[event.key].group], scores[event.key])
-            tick(ended, len(owner))
-    for candidate in found:
-        if candidate.runs:
-            own = [scores[key] for key in candidate.keys.values()]
-            candidate.scores[at[candidate.group]] = sum(own) / len(own)
-
-
-def _tell(rung: int, found: list[Candidate], tuning: Tuning, ablation: Ablation, store: Store) -> None:
-    """Close the trials of candidates that failed, were dropped or are through."""
-    last = rung == len(tuning.rungs)
-    for candidate in found:
-        for key in candidate.keys.values():
-            if key not in ablation.open:
-                continue
-            if candidate.failed:
-                ablation.fail(key, candidate.failed)
-            elif last:
-                ablation.tell(key, candidate.scores[candidate.recipe.steps], [])
-            elif not candidate.runs:
-                ablation.prune(key)
-                store.run(key).path("checkpoint.pt").unlink(missing_ok=True)  # it goes on no more
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines import evaluate
-from study import changes, compare, outputs, plan, report, results, search, stage, store, tier
+from study import changes, compare, jobs, outputs, plan, report, results, search, stage, store, tier
 from study.data import folder_of, intact
 from study.progress import counted
 from study.spec import InputError
@@ -72,7 +72,7 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
 def _plan(params: dict[str, Any], chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     """plan.json against the plan of this code, params.yaml and data.json."""
     facts = stage.read_json(folder / "data.json")
-    device = tier.execution(params).device
+    device = jobs.execution(params).device
     if params["execution"]["device"] == "auto":  # a report may be read on another machine
         device = next((told["device"] for told in manifest["identities"].values() if "device" in told), device)
     if lacking := sorted(chosen.settings.keys() - facts.keys()):

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from study import progress, stage, tier
+from study import jobs, progress, stage, tier
 from study.store import Store
 
 PARAMS = Path("params.yaml")
@@ -18,7 +18,7 @@ def status(arguments: argparse.Namespace) -> None:
     params = tier.read(PARAMS)
     name = tier.load(params, arguments.tier).name
     plan = stage.read_json(stage.folder(name) / "plan.json")
-    print(progress.status(Store(), plan, tier.execution(params).workers))
+    print(progress.status(Store(), plan, jobs.execution(params).workers))
 
 
 def choose(arguments: argparse.Namespace) -> None:

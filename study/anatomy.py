@@ -189,8 +189,7 @@ def table11(side: int = 224) -> Json:
             if first:
                 _stride_first(backbone)
             record, images = _Record(backbone), torch.empty(1, 3, side, side)
-            backbone.eval()(images)
-            macs, parts = multiply_adds(backbone, images)
+            macs, parts = multiply_adds(backbone.eval(), images)
         maps = {"conv1": record.shapes["net.conv1"][2]}
         maps |= {f"res-{n + 1}": record.shapes[f"net.layer{n}"][2] for n in range(1, 5)}
         by_part = {"conv1": parts["net.conv1"]} | {f"res-{n + 1}": parts[f"net.layer{n}"] for n in range(1, 5)}

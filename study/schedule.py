@@ -107,13 +107,6 @@ class Ray:
         self.ray.shutdown()
 
 
-def open_engine(
-    kind: str, function: Callable[[Any], Any], workers: int, address: str | None, gpus: float, retries: int, path: str
-) -> Engine:
-    """The engine of that ``kind``, ray or inline; ``path`` is where workers find this project."""
-    return Inline(function) if kind == "inline" else Ray(function, workers, address, gpus, retries, path)
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 

@@ -54,7 +54,7 @@ class Candidate:
 def candidates(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> tuple[Plan, list[Candidate]]:
     """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
     searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
-    tuning = _tuning(tier)
+    tuning = tuning_of(tier)
     planned, found = Plan(tier, (), (), {}, {}, facts, device), []
     asked: dict[Group, bool] = {}
     for cell, setting, runs in plan.build(tier, facts, device).cells:
@@ -123,7 +123,7 @@ def rows(found: list[Candidate], tuning: Tuning) -> list[dict[str, Any]]:
 def told(tier: Tier, facts: dict[str, dict[str, Any]], device: str, trials: list[dict[str, Any]]) -> list[Candidate]:
     """The candidates with the scores of ``trials`` (the content of search.json), judged anew by the rules. Raises
     InputError where they are not those that the tier asks for."""
-    tuning, (_, found) = _tuning(tier), candidates(tier, facts, device)
+    tuning, (_, found) = tuning_of(tier), candidates(tier, facts, device)
     by_keys = {tuple(trial["keys"].values()): trial for trial in trials}
     if [tuple(c.keys.values()) for c in found] != [tuple(trial["keys"].values()) for trial in trials]:
         raise InputError("search.json must have the trials of today's params.yaml and code, got others; run it again")
@@ -144,7 +144,7 @@ def values(recipe: Recipe, tuning: Tuning) -> dict[str, float]:
 def tuned(tier: Tier, facts: dict[str, dict[str, Any]], device: str, chosen: Mapping[Group, Recipe]) -> Plan:
     """The tier's plan with each variant at its best values: cells whose training, or one before it, was searched. Every
     other cell says why it has none."""
-    tuning, reasons = _tuning(tier), {}
+    tuning, reasons = tuning_of(tier), {}
     for cell, _, runs in plan.build(tier, facts, device).cells:
         names, at = [], cell.setting if runs else None
         while at is not None:
@@ -158,7 +158,7 @@ def tuned(tier: Tier, facts: dict[str, dict[str, Any]], device: str, chosen: Map
     return plan.build(dataclasses.replace(tier, not_applicable=tier.not_applicable | reasons), facts, device, chosen)
 
 
-def _tuning(tier: Tier) -> Tuning:
+def tuning_of(tier: Tier) -> Tuning:
     if tier.tuning is None:
         raise InputError(
             f"tiers.{tier.name}.tuning must say what is searched where `tune: true`, got none; write it as the tier "

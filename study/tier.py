@@ -21,7 +21,6 @@ MAIN = "main"  # the name of a tier's own setting
 TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
 CLASSIFY, SEGMENT = "classify", "segment"
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
-MOST_LOADERS = 12  # processes that read ahead for one training
 OPTIONAL = {
     "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts", "tuning",
     "notes",
@@ -31,20 +30,6 @@ MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning",
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
 LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
 SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How trainings are executed; none of it changes a result but ``device``, which is part of each key."""
-
-    engine: str
-    address: str | None
-    workers: int
-    device: str
-    gpus_per_training: float
-    checkpoint_s: float
-    retries: int
-    loaders: int
 
 
 @dataclass(frozen=True)
@@ -399,27 +384,3 @@ def _bound(cell: Cell, tier: Tier, where: str) -> None:
             )
     if cell.variant is None and tier.settings[cell.setting].task != CLASSIFY:
         raise InputError(f"{where}.settings.{cell.setting}.task must be classify for {cell.address}; set it")
-
-
-def execution(params: dict[str, Any]) -> Execution:
-    """How to execute. ``workers: auto`` is one per core or share of a GPU, ``device: auto`` a GPU if there is one."""
-    checks.keys(params["execution"], "execution", {field.name for field in fields(Execution)})
-    block = dict(params["execution"])
-    checks.choice(block["engine"], ("ray", "inline"), "execution.engine")
-    checks.choice(block["device"], ("auto", "cpu", "cuda"), "execution.device")
-    if block["device"] == "auto":
-        # Planning must not import torch; where NVIDIA's driver is loaded this device exists.
-        block["device"] = "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
-    if block["device"] == "cpu":
-        block["gpus_per_training"] = 0
-    if block["workers"] == "auto":
-        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        share = block["gpus_per_training"]
-        block["workers"] = int(gpus / share) if share else len(os.sched_getaffinity(0))
-    if not isinstance(block["workers"], int) or block["workers"] < 1:
-        raise InputError(f"execution.workers must be auto or a number from 1 up, got {block['workers']!r}; write auto")
-    if block["loaders"] == "auto":
-        cores = len(os.sched_getaffinity(0))
-        block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
-    checks.whole(block["loaders"], 0, "execution.loaders")
-    return Execution(**block)

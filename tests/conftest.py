@@ -12,7 +12,31 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of these files the slow tests share a fixture that takes long: one process runs them all.
+SHARING = ("test_browser", "test_docs", "test_guide", "test_verify")
+# Runs the stages that are named on the command line one after the other, in one process.
+IN_TURN = (
+    "import runpy, sys\n"
+    "for name in sys.argv[1:]:\n"
+    "    try:\n"
+    "        runpy.run_module(f'pipelines.{name}', run_name='__main__')\n"
+    "    except SystemExit as end:\n"
+    "        if end.code:\n"
+    "            raise\n"
+)
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, each for itself, so that none is left alone at the end; the fast ones by their file."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        file = item.path.stem
+        if item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.xdist_group(file))
+        elif file in SHARING:
+            item.add_marker(pytest.mark.xdist_group(f"{file} slow"))
 
 
 class Project:
@@ -22,8 +46,8 @@ class Project:
         self.folder = folder
         for name in COPIED:
             source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            if source.is_dir():  # with what Python has compiled: the copies keep the times of the files
+                shutil.copytree(source, folder / name)
             else:
                 shutil.copy(source, folder / name)
         (folder / ".dvc").mkdir()
@@ -66,8 +90,8 @@ class Project:
         return self.run(sys.executable, "-m", f"pipelines.{name}", check=check)
 
     def stages(self, *names: str) -> None:
-        for name in names:
-            self.stage(name)
+        """Run stages one after the other, in one process: what they import is read once."""
+        self.run(sys.executable, "-c", IN_TURN, *names)
 
     def repository(self) -> None:
         """Make the folder a Git and DVC repository."""

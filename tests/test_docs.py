@@ -25,7 +25,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
-from study import tier
+from study import jobs, tier
 from study.paper import FIGURES, TABLES
 from study.report import SHOWN, TEMPLATE
 
@@ -225,7 +225,7 @@ def test_the_blocks_for_params_yaml_load() -> None:
     for block in blocks:
         if "execution" in block:
             assert block["execution"].keys() == params["execution"].keys()
-            assert tier.execution(block).workers == block["execution"]["workers"]
+            assert jobs.execution(block).workers == block["execution"]["workers"]
             continue
         shapes = params["tiers"]["shapes"]
         changed = {name: shapes[name] | value if isinstance(value, dict) else value for name, value in block.items()}

@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from study import plan, stage, tier
+from study import jobs, plan, stage, tier
 from study.data import PAD_COLOUR, folder_of, intact, open_data, prepare
 from study.models import build_backbone
 from study.models.backbones import load_weights
@@ -216,7 +216,7 @@ def test_a_malformed_params_file_is_told(told: Told, tmp_path: Path, content: st
     [({"engine": "slurm"}, "'slurm'"), ({"workers": 0}, "0"), ({"device": "tpu"}, "'tpu'"), ({"x": 1}, "'x'")],
 )
 def test_a_wrong_value_in_execution_is_told(told: Told, change: dict[str, Any], got: str) -> None:
-    line = told(lambda: tier.execution({"execution": PARAMS["execution"] | change}))
+    line = told(lambda: jobs.execution({"execution": PARAMS["execution"] | change}))
     assert "execution" in line and f"got {got}" in line and "; " in line
 
 

@@ -22,7 +22,7 @@ from conftest import ROOT, Project
 from PIL import Image
 
 from pipelines import submission as script
-from study import plan, results, stage, submission, submit, tier
+from study import jobs, plan, results, stage, submission, submit, tier
 from study.data import prepare
 from study.spec import Inference, InputError, Training, Variant, gcn
 from study.store import Store
@@ -444,10 +444,10 @@ def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refu
     folder = stage.folder("smoke")
     (folder / "plan.json").write_text(json.dumps({"data": {name: {"fingerprint": "f"} for name in chosen.settings}}))
     with pytest.raises(InputError, match=r"T7/Stage-3-MS-CRF/.* must have its training .*, got none: .*make crf"):
-        script._job(chosen, tier.execution(params), Store(tmp_path / "runs"))
+        script._job(chosen, jobs.execution(params), Store(tmp_path / "runs"))
     (folder / "plan.json").write_text(json.dumps({"data": {}}))
     with pytest.raises(InputError, match=r"plan of params.yaml, got one without 'T7 Stage-3'; run `make repro"):
-        script._job(chosen, tier.execution(params), Store(tmp_path / "runs"))
+        script._job(chosen, jobs.execution(params), Store(tmp_path / "runs"))
 
 
 # the command

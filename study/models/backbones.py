@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-import torchvision
 from torch import nn
 
 from study.models.blocks import GlobalBlock, subsample
@@ -117,6 +116,8 @@ class TorchvisionResNet(NormalisedBackbone):
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         if depth not in (50, 101, 152):
             raise InputError(f"the depth of a ResNet must be 50, 101 or 152 (Sec. 4), got {depth!r}; take one of them")
+        import torchvision  # here, for it takes a second to import and most tiers do without
+
         builder = getattr(torchvision.models, f"resnet{depth}")
         try:
             self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
@@ -143,7 +144,9 @@ class TorchvisionResNet(NormalisedBackbone):
     def _last_scales(self) -> list[torch.Tensor]:
         """The last scale of every residual branch, which starts at zero where weights are random (D63): otherwise fifty
         blocks in a row, with statistics that are fixed, would let the maps grow beyond all numbers."""
-        bottlenecks = (m for m in self.net.modules() if isinstance(m, torchvision.models.resnet.Bottleneck))
+        from torchvision.models.resnet import Bottleneck
+
+        bottlenecks = (m for m in self.net.modules() if isinstance(m, Bottleneck))
         return [cast(torch.Tensor, block.bn3.weight) for block in bottlenecks]
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
