@@ -13,7 +13,7 @@ TUNE_OPTION := $(if $(TUNE),--tune $(TUNE))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status compare verify preview rehearse submission ui dashboard test check format mutants bench lock
+.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission ui dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ force: setup ## train one cell's trainings again, then report (CELL=T1/score/15,
 
 status: setup ## which trainings are done, running, failed and left, from any terminal (TIER=...)
 	@$(STUDY) status $(TIER_OPTION)
+
+stop: setup ## let all that trains a tier, on any machine, save checkpoints and end (TIER=...)
+	@$(STUDY) stop $(TIER_OPTION)
 
 compare: setup ## put reports side by side in one PDF (WITH="shapes camvid shapes@EXPERIMENT")
 	@$(STUDY) compare $(WITH)

@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from study import commit, jobs, plan, results, schedule, stage, tier
-from study.ablation import Ablation
+from study.ablation import Ablation, Order
 from study.data import prepare
 from study.jobs import Execution
 from study.progress import Display
-from study.store import Store, write_json
+from study.store import Store, first, write_json
 from study.tracking import Tracker
+from study.work import Work
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
@@ -32,9 +35,10 @@ def main() -> None:
     todo = [key for key in planned.trainings if not store.run(key).done()]
     if todo:
         train_all(planned, manifest, execution, store, todo, chosen.name)
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-    tracker.sweep()
-    collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
+    with FileLock(store.tracking_lock):
+        tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
+        tracker.sweep()
+        collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
     write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
@@ -51,26 +55,29 @@ def train_all(
         run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
         _, value = results.leading(results.scores(run.folder, frequent))
         done[key] = (value, run.read("curve.json")["score"])
-    ablation = Ablation(store.study_log(chosen.name), name, manifest["trainings"])
-    ablation.start(done, todo)
-    engine = jobs.open_engine(train, execution)
-    try:
-        with Display(store, manifest, set(done), execution.workers) as display:
-            queue = schedule.Schedule(engine, jobs.slots(execution), display.begin)
+    log = store.study_log(chosen.name)
+    with first(log.with_suffix(".lock")) as alone:
+        ablation = Ablation(log, name, manifest["trainings"]) if alone else Order()
+        if not alone:
+            print("another driver keeps the Optuna study of this tier; both share its trainings", flush=True)
+        ablation.start(done, todo)
+        with (
+            Display(store, manifest, set(done), execution.workers) as display,
+            Work(train, execution, store, chosen.name, display.begin) as work,
+        ):
 
             def fill() -> None:
-                while queue.free > 0 and (next_ := ablation.ask()):
-                    after = {planned.init[next_]} - done.keys() if next_ in planned.init else ()
-                    queue.submit(next_, job_of(next_, planned, manifest, execution, store, stands_at), tuple(after))
+                while work.free > 0 and (key := ablation.ask()):
+                    after = {planned.init[key]} - done.keys() if key in planned.init else ()
+                    job = job_of(key, planned, manifest, execution, store, stands_at, work.stop)
+                    work.submit(key, job, tuple(after))
 
             fill()
-            for event in jobs.ends(queue):
+            for event in work.ends():
                 if event:
                     _settle(event, store, ablation, display)
                     fill()
                 display.refresh()
-    finally:
-        engine.close()
 
 
 def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> None:
@@ -89,9 +96,10 @@ def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> No
 
 
 def job_of(
-    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, stands_at: str
-) -> Any:
-    """What a worker needs to know of a planned training."""
+    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, stands_at: str,
+    stop: Path,
+) -> Any:  # fmt: skip
+    """What a worker needs to know of a planned training; it ends early when the file ``stop`` is there."""
     from study.worker import Job
 
     setting = planned.data_of[key]
@@ -99,10 +107,11 @@ def job_of(
         key, planned.trainings[key], manifest["trainings"][key], manifest["data"][setting], store.root,
         execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
         manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders, stands_at,
+        stop=stop,
     )  # fmt: skip
 
 
-def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Display) -> None:
+def _settle(event: schedule.Event, store: Store, ablation: Ablation | Order, display: Display) -> None:
     run = store.run(event.key)
     if event.failed:
         run.fail(event.kind, event.reason)

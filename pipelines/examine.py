@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import commit, identity, jobs, plan, schedule, stage, tier
+from study import commit, identity, jobs, plan, stage, tier
 from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
 from study.spec import Network, Variant, dense, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, write_json
+from study.work import Work
 
 COUNTED_AT = 224  # side of the input of Table 11
 PAPER_NETWORK = Network(
@@ -53,28 +54,24 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
         )
     if not ready:
         return
-    engine = jobs.open_engine(examine, execution)
     print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
-    queue, tick = schedule.Schedule(engine, jobs.slots(execution)), stage.ticker("evaluations")
-    stands_at = commit.described()
-    for key in ready:
-        asked = planned.evaluations[key]
-        facts, origin = (
-            manifest["data"][name] for name in (planned.data_of[asked.training], planned.origin(asked.training))
-        )
-        job = Examination(
-            key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
-            execution.device, planned.tier.samples, stands_at,
-        )  # fmt: skip
-        queue.submit(key, job)
-    try:
-        for ended, event in enumerate(filter(None, jobs.ends(queue)), 1):
+    tick, stands_at = stage.ticker("evaluations"), commit.described()
+    with Work(examine, execution, store, planned.tier.name) as work:
+        for key in ready:
+            asked = planned.evaluations[key]
+            facts, origin = (
+                manifest["data"][name] for name in (planned.data_of[asked.training], planned.origin(asked.training))
+            )
+            job = Examination(
+                key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
+                execution.device, planned.tier.samples, stands_at, work.stop,
+            )  # fmt: skip
+            work.submit(key, job)
+        for ended, event in enumerate(filter(None, work.ends()), 1):
             if event.failed:
                 store.run(event.key, EVALUATED).fail(event.kind, event.reason)
                 print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
             tick(ended, len(ready))
-    finally:
-        engine.close()
 
 
 def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, target: Path) -> None:

@@ -7,14 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pipelines import ablate
-from study import commit, jobs, plan, results, schedule, search, stage, tier
-from study.ablation import Ablation, begin_anew
+from study import commit, jobs, plan, results, search, stage, tier
+from study.ablation import Ablation, Order, begin_anew
 from study.jobs import Execution
 from study.search import Candidate
-from study.store import Store, write_json
+from study.store import Store, first, write_json
 from study.tracking import Tracker
 from study.tuning import Tuning
+from study.work import Work
 
 
 def search_and_train(params: dict[str, Any], target: Path) -> None:
@@ -30,11 +33,12 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
     if todo:
         ablate.train_all(planned, manifest, execution, store, todo, f"{chosen.name} tuned")
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
-    tracker.sweep()
-    ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
-    frame = results.frame(manifest, target / "results")
-    tracker.cells(manifest, frame, results.summary(frame))
+    with FileLock(store.tracking_lock):
+        tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
+        tracker.sweep()
+        ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
+        frame = results.frame(manifest, target / "results")
+        tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     wall_s = time.monotonic() - began
     write_json(target / "results" / "ablate.json", ablate.facts(execution, wall_s, len(todo)))
@@ -49,45 +53,47 @@ def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Exec
     manifest, tuning = planned.manifest(), search.tuning_of(chosen)
     ablate.read_again(planned, manifest, store)
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
-    begin_anew(log, study)
     values = {key: search.values(c.recipe, tuning) for c in found for key in c.keys.values()}
-    ablation = Ablation(log, study, {key: manifest["trainings"][key] for key in values}, values)
-    ablation.start({}, values)
-    while ablation.ask():  # all of them are open at once: whom to drop is known when all have reached a rung
-        pass
     print(
         f"search for each variant's best {', '.join(name for name, _ in tuning.search)}: {len(found)} candidates of "
         f"{len({c.group for c in found})} variants, with {len(tuning.seeds)} seed{'s' * (len(tuning.seeds) > 1)} each",
         flush=True,
     )
-    engine = jobs.open_engine(train, execution)
-    try:
+    with first(log.with_suffix(".lock")) as alone, Work(train, execution, store, chosen.name) as work:
+        ablation: Ablation | Order = Order()
+        if alone:
+            begin_anew(log, study)
+            ablation = Ablation(log, study, {key: manifest["trainings"][key] for key in values}, values)
+        ablation.start({}, values)
+        while ablation.ask():  # all of them are open at once: whom to drop is known when all have reached a rung
+            pass
         for rung in range(len(tuning.rungs) + 1):
-            _climb(rung, found, planned, manifest, execution, store, engine, ablation)
+            _climb(rung, found, planned, manifest, work, ablation)
             if rung < len(tuning.rungs):
                 search.halve(found, rung, tuning)
             _tell(rung, found, tuning, ablation, store)
-    finally:
-        engine.close()
     return found
 
 
 def _climb(
-    rung: int, found: list[Candidate], planned: plan.Plan, manifest: dict[str, Any], execution: Execution,
-    store: Store, engine: schedule.Engine, ablation: Ablation,
-) -> None:  # fmt: skip
+    rung: int,
+    found: list[Candidate],
+    planned: plan.Plan,
+    manifest: dict[str, Any],
+    work: Work,
+    ablation: Ablation | Order,
+) -> None:
     """Train every candidate that is left to the rung's step and score it on the tune split."""
     tuning, stands_at = search.tuning_of(planned.tier), commit.described()
-    queue = schedule.Schedule(engine, jobs.slots(execution))
     at = {c.group: tuning.stops(c.recipe)[rung] for c in found}
     owner = {key: c for c in found if c.runs for key in c.keys.values()}
     steps = " or ".join(f"{step:,}" for step in sorted(set(at.values())))
     tick = stage.ticker(f"search, rung {rung + 1} of {len(tuning.rungs) + 1} (to step {steps})")
     scores: dict[str, float] = {}
     for key, candidate in owner.items():
-        job = ablate.job_of(key, planned, manifest, execution, store, stands_at)
-        queue.submit(key, dataclasses.replace(job, until=at[candidate.group]))
-    for ended, event in enumerate(filter(None, jobs.ends(queue)), 1):
+        job = ablate.job_of(key, planned, manifest, work.execution, work.store, stands_at, work.stop)
+        work.submit(key, dataclasses.replace(job, until=at[candidate.group]))
+    for ended, event in enumerate(filter(None, work.ends()), 1):
         if event.failed:
             owner[event.key].failed = event.reason
             told = manifest["trainings"][event.key]
@@ -102,7 +108,7 @@ def _climb(
             candidate.scores[at[candidate.group]] = sum(own) / len(own)
 
 
-def _tell(rung: int, found: list[Candidate], tuning: Tuning, ablation: Ablation, store: Store) -> None:
+def _tell(rung: int, found: list[Candidate], tuning: Tuning, ablation: Ablation | Order, store: Store) -> None:
     """Close the trials of candidates that failed, were dropped or are through."""
     last = rung == len(tuning.rungs)
     for candidate in found:

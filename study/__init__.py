@@ -13,9 +13,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
      "predicates", "pages"),
     ("paper", "tuning", "jobs", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse",
-     "drawings_network"),
+     "drawings_network", "drivers", "stopping"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
-     "claims", "identity"),
+     "work", "claims", "identity"),
     # data.* are the data sets, one file each
     ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
      "deviations"),

@@ -6,9 +6,10 @@ import argparse
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
-from study import jobs, progress, stage, tier
+from study import drivers, jobs, progress, stage, tier
 from study.store import Store
 
 PARAMS = Path("params.yaml")
@@ -18,7 +19,27 @@ def status(arguments: argparse.Namespace) -> None:
     params = tier.read(PARAMS)
     name = tier.load(params, arguments.tier).name
     plan = stage.read_json(stage.folder(name) / "plan.json")
-    print(progress.status(Store(), plan, jobs.execution(params).workers))
+    store = Store()
+    print(progress.status(store, plan, jobs.execution(params).workers, drivers.running(store, name)))
+
+
+def stop(arguments: argparse.Namespace) -> None:
+    """Ask the drivers of a tier, on any machine, to save what their trainings have and to end; wait until they did."""
+    store, name = Store(), tier.load(tier.read(PARAMS), arguments.tier).name
+    asked = drivers.running(store, name)
+    if not asked:
+        print(f"{name}: nobody trains it into {store.root}")
+    for driver in asked:
+        drivers.ask_to_stop(store, driver)
+        print(f"asked {driver['host']} (process {driver['pid']}) to stop; its trainings save a checkpoint", flush=True)
+    while asked:
+        time.sleep(0.5)
+        left = {driver["name"] for driver in drivers.running(store, name)}
+        for driver in [driver for driver in asked if driver["name"] not in left]:
+            asked.remove(driver)
+            print(
+                f"{driver['host']} (process {driver['pid']}) has stopped; `make repro` goes on from there", flush=True
+            )
 
 
 def choose(arguments: argparse.Namespace) -> None:
@@ -146,6 +167,7 @@ def main() -> None:
         return added
 
     command(status, "which trainings of a tier are done, running, failed and left")
+    command(stop, "let all that trains a tier, on any machine, save checkpoints and end")
     command(choose, "set the tier in params.yaml, and whether each variant's best values are searched").add_argument(
         "--tune", choices=("yes", "no"), default=None, help="default: leave params.yaml's `tune:` as it is"
     )

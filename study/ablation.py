@@ -123,6 +123,39 @@ class Ablation:
         self.study.tell(trial, state=TrialState.FAIL)
 
 
+class Order:
+    """The planned order without a study: for a driver beside another one that keeps the study of this tier.
+
+    What it trained is entered when the next ablation brings the study in line with the store.
+    """
+
+    def __init__(self) -> None:
+        self.queue: list[str] = []
+        self.open: set[str] = set()
+
+    def start(self, done: dict[str, tuple[float, Curve]], todo: Iterable[str]) -> None:
+        self.queue += todo
+
+    def ask(self) -> str | None:
+        """The key of the next training, None when the planned ones are through."""
+        if not self.queue:
+            return None
+        self.open.add(key := self.queue.pop(0))
+        return key
+
+    def report(self, key: str, step: int, score: float) -> None:
+        """Nothing is kept."""
+
+    def prune(self, key: str) -> None:
+        self.open.discard(key)
+
+    def tell(self, key: str, value: float, curve: Curve) -> None:
+        self.open.discard(key)
+
+    def fail(self, key: str, reason: str) -> None:
+        self.open.discard(key)
+
+
 def begin_anew(log: Path, name: str) -> None:
     """Forget a study, where there is one: a search is asked and told anew from what its trainings left."""
     if log.is_file():

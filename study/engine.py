@@ -21,6 +21,10 @@ class TrainingFailed(RuntimeError):
     """This training cannot go on; the others can."""
 
 
+class OutOfMemory(TrainingFailed):
+    """The device, or the machine, had no room left for this training."""
+
+
 @dataclass
 class State:
     """All that a checkpoint must hold: ``step`` counts the steps done."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -23,7 +25,12 @@ def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarr
         return scores.argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
 
 
-def count(model: nn.Module, source: Source, split: str, limit: int | None = None) -> np.ndarray:
+Beat = Callable[[], None]  # called after each batch: whoever waits is to know that it goes on
+
+
+def count(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> np.ndarray:
     """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void left out.
 
     The model is in evaluation mode meanwhile.
@@ -35,11 +42,14 @@ def count(model: nn.Module, source: Source, split: str, limit: int | None = None
         predictions = predict(model, inputs, labels.shape[-2:])
         for label, prediction, near in zip(labels, predictions, band, strict=True):
             found.append(image_counts(label, prediction, near, source.classes))
+        beat()
     model.train(was_training)
     return np.stack(found)
 
 
-def ranks(model: nn.Module, source: Source, split: str, limit: int | None = None) -> np.ndarray:
+def ranks(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> np.ndarray:
     """Ranks int64 (images,) of a classifier: how many classes scored above the true one (0: it is the first).
 
     The model is in evaluation mode meanwhile.
@@ -52,15 +62,18 @@ def ranks(model: nn.Module, source: Source, split: str, limit: int | None = None
             scores = model(inputs).float().cpu()
         true = scores.gather(1, torch.from_numpy(labels)[:, None])
         found.append((scores > true).sum(1).numpy())
+        beat()
     model.train(was_training)
     return np.concatenate(found)
 
 
-def measure(model: nn.Module, source: Source, split: str, limit: int | None = None) -> tuple[str, np.ndarray]:
+def measure(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> tuple[str, np.ndarray]:
     """The name in metrics.MEASURES of what a training is measured by, and its array."""
     if source.training.variant is None:
-        return "ranks", ranks(model, source, split, limit)
-    return "counts", count(model, source, split, limit)
+        return "ranks", ranks(model, source, split, limit, beat)
+    return "counts", count(model, source, split, limit, beat)
 
 
 def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from study import inference, metrics, receptive
+from study import inference, metrics, receptive, stopping
 from study.data import PAD_COLOUR
 from study.evaluate import image_counts
 from study.models import build, stride_of
@@ -27,7 +27,7 @@ PROBE_BATCH = 16
 
 @dataclass(frozen=True)
 class Examination:
-    """One evaluation: ``key`` names it, ``trained`` its training; ``origin``, ``commit`` as in worker.Job."""
+    """One evaluation: ``key`` names it, ``trained`` its training; ``origin``, ``commit``, ``stop`` as in worker.Job."""
 
     key: str
     trained: str
@@ -39,13 +39,15 @@ class Examination:
     device: str
     samples: int
     commit: str = ""
+    stop: Path | None = None
 
 
 def examine(job: Examination) -> dict[str, float]:
     """Do one evaluation on the val split, or nothing if it is done; returns its scores."""
     store = Store(job.store)
     run = store.run(job.key, EVALUATED)
-    with run.writing():
+    with run.writing(wait=False), stopping.noticing():
+        stopping.check(job.stop)
         if not run.done():
             settle(job.device)
             run.path("failed.json").unlink(missing_ok=True)

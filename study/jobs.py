@@ -1,19 +1,16 @@
-"""How jobs are executed: the block `execution:` of params.yaml, the engine it names and the end of each job on it."""
+"""How trainings are executed: the block `execution:` of params.yaml."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from study import checks, schedule
-from study.code import ROOT
+from study import checks
 from study.spec import InputError
-from study.store import StoreError
 
-WAIT_S = 0.5
 MOST_LOADERS = 12  # processes that read ahead for one training
 
 
@@ -28,6 +25,7 @@ class Execution:
     gpus_per_training: float
     checkpoint_s: float
     retries: int
+    hung_s: float
     loaders: int
 
 
@@ -56,33 +54,6 @@ def execution(params: dict[str, Any]) -> Execution:
         cores = len(os.sched_getaffinity(0))
         block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
     checks.whole(block["loaders"], 0, "execution.loaders")
+    checks.whole(block["retries"], 0, "execution.retries")
+    checks.number(block["hung_s"], 1, math.inf, "execution.hung_s")
     return Execution(**block)
-
-
-def open_engine(function: Callable[[Any], Any], execution: Execution) -> schedule.Engine:
-    """The engine that ``execution`` names; it executes ``function`` of a job, and is closed when the stage ends."""
-    if execution.engine == "inline":
-        return schedule.Inline(function)
-    return schedule.Ray(
-        function, execution.workers, execution.address, execution.gpus_per_training, execution.retries, str(ROOT)
-    )
-
-
-def slots(execution: Execution) -> int:
-    """How many jobs run at a time."""
-    return 1 if execution.engine == "inline" else execution.workers
-
-
-def ends(queue: schedule.Schedule) -> Iterator[schedule.Event | None]:
-    """The end of each job until none is left, and None whenever there was none for a while.
-
-    Raises StoreError where a job found the run store unusable: no other could keep its result either.
-    """
-    while queue.busy:
-        events = queue.wait(WAIT_S)
-        for event in events:
-            if event.kind == "StoreError":
-                raise StoreError(event.reason)
-            yield event
-        if not events:
-            yield None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +12,6 @@ from rich.live import Live
 from rich.table import Table
 
 from study.store import Store
-
-STALE_S = 60.0  # a running training tells its step every second
 
 
 def duration(seconds: float) -> str:
@@ -148,24 +146,28 @@ def _row(said: dict[str, Any]) -> tuple[str, str, str]:
     )
 
 
-def status(store: Store, plan: dict[str, Any], workers: int) -> str:
-    """What the store says of a plan, from any terminal: done, running, failed, left, and the time left."""
+def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[dict[str, Any]] = ()) -> str:
+    """What the store says of a plan, from any machine: who drives it, what is done, running, failed and left, how fast
+    and for how long. A training runs if its lock is held: no clock is asked."""
     finished, running, failed, lines = {}, {}, {}, []
     for key, training in plan["trainings"].items():
         run = store.run(key)
         name = named(training)
-        said = run.progress()
+        said = run.progress() or {}
         if run.path("DONE").is_file():
             seconds = (run.read("result.json") or {"seconds": {}})["seconds"]
             finished[key] = sum(seconds.values())
+        elif run.held():
+            running[key] = said.get("seconds", 0.0)
+            step, loss, score = _row(said)
+            where = f" on {said['host']} (process {said['pid']})" if said else ""
+            pace = f", {said['step'] / said['seconds']:.2f} steps a second" if said and said["seconds"] else ""
+            lines.append(
+                f"  running  {name}{where}: step {step} after {duration(running[key])}{pace}, loss {loss or '-'}, "
+                f"tune score {score or '-'} %"
+            )
         elif failure := run.failure():
             failed[key] = f"  failed   {name}: {failure['reason']}"
-        elif said and time.time() - said["time"] < STALE_S:
-            running[key] = said["seconds"]
-            step, loss, score = _row(said)
-            lines.append(
-                f"  running  {name}: step {step}, loss {loss or '-'}, tune score {score or '-'} %, on {said['host']}"
-            )
     left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
     seconds = remaining(plan, finished, running, workers, failed)
     head = (
@@ -174,4 +176,5 @@ def status(store: Store, plan: dict[str, Any], workers: int) -> str:
     )
     if seconds is not None and left + len(running):
         head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once `make repro` runs"
-    return "\n".join([head, *lines, *failed.values()])
+    by = [f"  driver   {d['host']} (process {d['pid']}) for {duration(store.now() - d['since'])}" for d in drivers]
+    return "\n".join([head, *by, *lines, *failed.values()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,10 +24,26 @@ class Event:
         return bool(self.kind)
 
 
-class Engine(Protocol):
-    """Executes ``function(payload)``; ``wait`` returns what has ended within ``timeout_s``, perhaps nothing."""
+@dataclass(frozen=True)
+class Need:
+    """What a job takes of a machine: CPU cores, and GPUs or a share of one."""
 
-    def submit(self, key: str, payload: Any) -> None: ...
+    cpus: float = 1
+    gpus: float = 0
+
+
+class Engine(Protocol):
+    """Executes ``function(payload)``; ``wait`` returns what has ended within ``timeout_s``, perhaps nothing.
+
+    ``cancel`` kills the process of a job, which then ends with kind Cancelled. ``alone(need)`` is what a job must need
+    to have its device, or its machine, to itself.
+    """
+
+    def submit(self, key: str, payload: Any, need: Need) -> None: ...
+
+    def cancel(self, key: str) -> None: ...
+
+    def alone(self, need: Need) -> Need: ...
 
     def wait(self, timeout_s: float) -> list[Event]: ...
 
@@ -40,8 +57,14 @@ class Inline:
         self.function = function
         self.waiting: list[tuple[str, Any]] = []
 
-    def submit(self, key: str, payload: Any) -> None:
+    def submit(self, key: str, payload: Any, need: Need) -> None:
         self.waiting.append((key, payload))
+
+    def cancel(self, key: str) -> None:
+        """Nothing: whoever asks is the process that would have to be killed."""
+
+    def alone(self, need: Need) -> Need:
+        return need
 
     def wait(self, timeout_s: float) -> list[Event]:
         if not self.waiting:
@@ -64,7 +87,6 @@ class Ray:
         function: Callable[[Any], Any],
         workers: int,
         address: str | None,
-        gpus: float,
         retries: int,
         pythonpath: str,
     ) -> None:
@@ -82,11 +104,24 @@ class Ray:
             log_to_driver=False,
             **local,
         )
-        self.task = ray.remote(function).options(num_cpus=1, num_gpus=gpus, max_retries=retries)
+        self.task, self.retries = ray.remote(function), retries
         self.running: dict[Any, str] = {}
+        self.cancelled: set[str] = set()
 
-    def submit(self, key: str, payload: Any) -> None:
-        self.running[self.task.remote(payload)] = key
+    def submit(self, key: str, payload: Any, need: Need) -> None:
+        task = self.task.options(num_cpus=need.cpus, num_gpus=need.gpus, max_retries=self.retries)
+        self.running[task.remote(payload)] = key
+
+    def cancel(self, key: str) -> None:
+        self.cancelled.add(key)
+        for reference in [reference for reference, known in self.running.items() if known == key]:
+            self.ray.cancel(reference, force=True)
+
+    def alone(self, need: Need) -> Need:
+        if need.gpus:
+            return Need(need.cpus, max(1, need.gpus))
+        cores = [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]
+        return Need(max([need.cpus, *cores]))
 
     def wait(self, timeout_s: float) -> list[Event]:
         ready, _ = self.ray.wait(list(self.running), timeout=timeout_s)  # until one has ended
@@ -94,8 +129,12 @@ class Ray:
 
     def _event(self, reference: Any, key: str) -> Event:
         errors = self.ray.exceptions
+        cancelled = key in self.cancelled
+        self.cancelled.discard(key)
         try:
             return Event(key, self.ray.get(reference))
+        except (errors.TaskCancelledError, errors.WorkerCrashedError) as error:
+            return Event(key, kind="Cancelled" if cancelled else type(error).__name__, reason=_first_line(error))
         except errors.OutOfMemoryError as error:
             return Event(key, kind="OutOfMemory", reason=_first_line(error))
         except errors.RayTaskError as error:
@@ -111,48 +150,78 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+@dataclass
+class _Held:
+    """A job that waits: for those in ``after``, and until ``due`` (of the monotonic clock)."""
+
+    payload: Any
+    after: tuple[str, ...]
+    need: Need
+    due: float = 0.0
+
+
 class Schedule:
     """At most ``slots`` jobs on the engine at a time; a job starts after those that it names in ``after``."""
 
-    def __init__(self, engine: Engine, slots: int, begun: Callable[[str], None] = lambda key: None) -> None:
-        """``begun(key)`` is called when a job is handed to the engine."""
-        self.engine, self.slots, self.begun = engine, slots, begun
-        self.held: dict[str, tuple[Any, tuple[str, ...]]] = {}
-        self.running: set[str] = set()
+    def __init__(
+        self,
+        engine: Engine,
+        slots: int,
+        begun: Callable[[str], None] = lambda key: None,
+        settle: Callable[[Event], Event | None] = lambda event: event,
+    ) -> None:
+        """``begun(key)`` is called when a job is handed to the engine, ``settle`` with what the engine tells of its
+        end: it gives the event to report, or None where this is no end (see ``again``) or nobody is to know."""
+        self.engine, self.slots, self.begun, self.settle = engine, slots, begun, settle
+        self.held: dict[str, _Held] = {}
+        self.running: dict[str, _Held] = {}
         self.ended: dict[str, bool] = {}  # key -> whether it went well
 
     @property
     def free(self) -> int:
         """Slots left, those of jobs that could start now taken off; a job that waits for another holds none."""
-        return self.slots - len(self.running) - sum(self._ready(after) for _, after in self.held.values())
+        return self.slots - len(self.running) - sum(self._ready(job) for job in self.held.values())
 
-    def _ready(self, after: tuple[str, ...]) -> bool:
-        """Whether all that a job names has ended (or was never submitted: it was done before)."""
-        return all(self.ended.get(name, name not in self.held and name not in self.running) for name in after)
+    def _ready(self, job: _Held) -> bool:
+        """Whether all that a job names has ended (or was never submitted: it was done before), and it is due."""
+        after = all(self.ended.get(name, name not in self.held and name not in self.running) for name in job.after)
+        return after and time.monotonic() >= job.due
 
     @property
     def busy(self) -> bool:
         return bool(self.running or self.held)
 
-    def submit(self, key: str, payload: Any, after: tuple[str, ...] = ()) -> None:
-        self.held[key] = (payload, after)
+    def submit(self, key: str, payload: Any, after: tuple[str, ...] = (), need: Need = Need()) -> None:
+        self.held[key] = _Held(payload, after, need)
+
+    def again(self, key: str, need: Need | None = None, wait_s: float = 0.0) -> None:
+        """Put back a job whose event is being settled, with another ``need``, not before ``wait_s`` have passed."""
+        job = self.running[key]
+        self.held[key] = _Held(job.payload, job.after, need or job.need, time.monotonic() + wait_s)
+
+    def forget_held(self) -> None:
+        """Start no more: forget every job that waits."""
+        self.held.clear()
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Start what can start; return what has ended. A job whose predecessor failed ends with kind NotRun."""
         events = []
-        for key, (payload, after) in list(self.held.items()):
-            if failed := [name for name in after if self.ended.get(name) is False]:
+        for key, job in list(self.held.items()):
+            if failed := [name for name in job.after if self.ended.get(name) is False]:
                 del self.held[key]
                 self.ended[key] = False  # so that what comes after it in this very loop does not start either
                 events.append(Event(key, kind="NotRun", reason=f"the training before it failed ({failed[0][:12]})"))
-            elif len(self.running) < self.slots and self._ready(after):
+            elif len(self.running) < self.slots and self._ready(job):
                 del self.held[key]
-                self.running.add(key)
+                self.running[key] = job
                 self.begun(key)
-                self.engine.submit(key, payload)
+                self.engine.submit(key, job.payload, job.need)
         if self.running:
-            events += self.engine.wait(0 if events else timeout_s)
-        for event in events:
-            self.running.discard(event.key)
-            self.ended[event.key] = not event.failed
+            for event in self.engine.wait(0 if events else timeout_s):
+                if settled := self.settle(event):
+                    self.ended[event.key] = not settled.failed
+                    events.append(settled)
+                self.running.pop(event.key, None)
+        elif not events and self.held:
+            time.sleep(timeout_s)  # nothing runs: what is held is not due yet
         return events

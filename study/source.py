@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import nn
 
 from study.allocator import keep_freed_memory
@@ -247,32 +248,33 @@ def cache_features(
 ) -> None:
     """Run a frozen backbone once over every image (and its mirror image) and keep the maps as float16 (D31)."""
     folder, images_folder = features_folder(network, facts, cache, flip), folder_of(cache, facts["fingerprint"])
-    if intact(folder):
-        return
-    keep_freed_memory()
-    backbone = build_backbone(network).eval().to(memory_format=torch.channels_last)
-    temporary = cache / f"features-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    passes = [(split, False) for split in facts["splits"]] + [("train", True)] * flip
-    done, every = 0, sum(facts["splits"][split] for split, _ in passes)
-    for split, mirrored in passes:
-        images = np.load(images_folder / f"{split}-images.npy", mmap_mode="r")
-        files: dict[str, np.ndarray] = {}
-        for start in range(0, len(images), FEATURE_BATCH):
-            batch = images[start : start + FEATURE_BATCH]
-            maps = features_of(backbone, batch, mirrored)
-            for level in network.levels:
-                if level not in files:
-                    path = temporary / f"{split}-{level}{'-flipped' if mirrored else ''}.npy"
-                    shape = (len(images), *maps[level].shape[1:])
-                    files[level] = allocate(path, np.float16, shape)
-                files[level][start : start + len(batch)] = maps[level].numpy()
-            done += len(batch)
-            tick(done, every)
-    for level in network.levels:
-        moments = channel_moments(np.load(temporary / f"train-{level}.npy", mmap_mode="r"))
-        np.save(temporary / f"moments-{level}.npy", moments)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    write_json(folder / "meta.json", {"files": {p.name: file_digest(p) for p in sorted(folder.glob("*.npy"))}})
+    with FileLock(cache / "lock"):  # two drivers that share the store must not compute the same at a time
+        if intact(folder):
+            return
+        keep_freed_memory()
+        backbone = build_backbone(network).eval().to(memory_format=torch.channels_last)
+        temporary = cache / f"features-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        passes = [(split, False) for split in facts["splits"]] + [("train", True)] * flip
+        done, every = 0, sum(facts["splits"][split] for split, _ in passes)
+        for split, mirrored in passes:
+            images = np.load(images_folder / f"{split}-images.npy", mmap_mode="r")
+            files: dict[str, np.ndarray] = {}
+            for start in range(0, len(images), FEATURE_BATCH):
+                batch = images[start : start + FEATURE_BATCH]
+                maps = features_of(backbone, batch, mirrored)
+                for level in network.levels:
+                    if level not in files:
+                        path = temporary / f"{split}-{level}{'-flipped' if mirrored else ''}.npy"
+                        shape = (len(images), *maps[level].shape[1:])
+                        files[level] = allocate(path, np.float16, shape)
+                    files[level][start : start + len(batch)] = maps[level].numpy()
+                done += len(batch)
+                tick(done, every)
+        for level in network.levels:
+            moments = channel_moments(np.load(temporary / f"train-{level}.npy", mmap_mode="r"))
+            np.save(temporary / f"moments-{level}.npy", moments)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+        write_json(folder / "meta.json", {"files": {p.name: file_digest(p) for p in sorted(folder.glob("*.npy"))}})

@@ -12,6 +12,7 @@ from typing import Any
 
 from study.progress import duration
 from study.spec import InputError
+from study.stopping import Stopped
 from study.store import StoreError
 
 TICK_S = 5.0
@@ -57,7 +58,7 @@ def run(main: Callable[[], int | None]) -> int:
             file=sys.stderr,
         )
         return 3
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         print("stopped; what is done is kept, and the same command goes on from here", file=sys.stderr)
         return 130
 

@@ -14,10 +14,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from study.spec import InputError, Network
 
@@ -28,6 +29,10 @@ PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.
 
 class StoreError(RuntimeError):
     """The store cannot be written; the message says what was saved and what to do."""
+
+
+class Busy(RuntimeError):
+    """Another process, perhaps on another machine, is at this run."""
 
 
 def default_root() -> Path:
@@ -123,6 +128,38 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write(content))
 
 
+def read_json_or_none(path: Path) -> Any:
+    """A JSON file, None where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def first(lock: Path) -> Iterator[bool]:
+    """Whether this process is the only holder of ``lock`` meanwhile: another one may be at the same study."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    tried = FileLock(lock, blocking=False)
+    try:
+        tried.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        tried.release()
+
+
+def held(lock: Path) -> bool:
+    """Whether some process, on any machine, holds this lock."""
+    if not lock.is_file():
+        return False
+    with first(lock) as alone:
+        return not alone
+
+
 class Run:
     """The folder of one training, or of one evaluation of a training; ``products`` are the files that make it whole."""
 
@@ -134,11 +171,19 @@ class Run:
         return self.folder / name
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the run's lock, waiting for another writer; the kernel frees it when its holder is killed."""
+    def writing(self, wait: bool = True) -> Iterator[None]:
+        """Hold the run's lock; the kernel frees it when its holder is killed. Raises Busy where another holds it and
+        this one is not to ``wait``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path("lock")):
+        lock = FileLock(self.path("lock"), blocking=wait)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise Busy(f"a run must have one writer at a time, got another at {self.key[:12]}; wait for it") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def finish(self) -> None:
         """Mark the run as whole: DONE names every product with its digest; what only resuming needs goes."""
@@ -154,6 +199,10 @@ class Run:
         except (OSError, ValueError):
             return False
 
+    def held(self) -> bool:
+        """Whether a process, on any machine, is at this run."""
+        return held(self.path("lock"))
+
     def fail(self, kind: str, reason: str) -> None:
         write_json(self.path("failed.json"), {"kind": kind, "reason": reason})
 
@@ -166,10 +215,7 @@ class Run:
 
     def read(self, name: str) -> Any:
         """A JSON file of the run, None where there is none or it is damaged."""
-        try:
-            return json.loads(self.path(name).read_text())
-        except (OSError, ValueError):
-            return None
+        return read_json_or_none(self.path(name))
 
     def clear(self) -> None:
         """Forget all of this run but its lock."""
@@ -191,12 +237,23 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                f"STUDY_STORE must be a folder that can be written, got {self.root} ({error}); name another"
-            ) from error
+            raise _unwritable(self.root, error) from error
 
     def run(self, key: str, products: tuple[str, ...] = PRODUCTS) -> Run:
         return Run(self.root / key, products)
+
+    def now(self) -> float:
+        """Seconds since 1970 by the file system that holds the store: one clock for all machines. Raises InputError
+        where nothing can be written there."""
+        try:
+            with TemporaryFile(dir=self.root) as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+
+    @property
+    def drivers(self) -> Path:
+        return self.root / "drivers"
 
     @property
     def cache(self) -> Path:
@@ -210,5 +267,14 @@ class Store:
         return self.root / "mlflow" / "mlflow.db"
 
     @property
+    def tracking_lock(self) -> Path:
+        """Held by whoever writes to the tracker: several writers that first touch one sqlite file corrupt it."""
+        return self.root / "mlflow.lock"
+
+    @property
     def tracking_artifacts(self) -> Path:
         return self.root / "mlflow" / "artifacts"
+
+
+def _unwritable(root: Path, error: OSError) -> InputError:
+    return InputError(f"STUDY_STORE must be a folder that can be written, got {root} ({error}); name another")

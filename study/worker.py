@@ -8,6 +8,8 @@ import math
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,9 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from study import metrics
+from study import metrics, stopping
 from study.allocator import forget_peak, keep_freed_memory, peak_mb
-from study.engine import State, TrainingFailed, fit, start
+from study.engine import OutOfMemory, State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
 from study.loader import batches
 from study.models import Classifier, Segmenter, build, inherit
@@ -38,7 +40,8 @@ class Job:
     """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
     ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
     ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's.
-    With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93)."""
+    With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93). When
+    the file ``stop`` is there it saves a checkpoint and ends."""
 
     key: str
     training: Training
@@ -54,6 +57,7 @@ class Job:
     loaders: int = 0
     commit: str = ""
     until: int | None = None
+    stop: Path | None = None
 
 
 class _Curve:
@@ -75,9 +79,11 @@ class _Curve:
 
 def train(job: Job) -> dict[str, float]:
     """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
-    TrainingFailed where it cannot go on."""
+    TrainingFailed where it cannot go on, OutOfMemory where its device has no room, Busy where another is at it, Stopped
+    or Preempted where it was asked to end and has saved a checkpoint."""
     run = Store(job.store).run(job.key)
-    with run.writing():
+    with run.writing(wait=False), stopping.noticing(), _memory():
+        stopping.check(job.stop)
         if job.until is not None:
             return {"tune": _rung(job, job.until, run)}
         if not run.done():
@@ -85,6 +91,23 @@ def train(job: Job) -> dict[str, float]:
     with np.load(run.path("counts.npz")) as archive:
         (name,) = archive.files
         return metrics.score_all(name, archive[name])
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Tell a device without room, in whatever words, from other failures."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"out of memory ({_first_line(error)})") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a CPU
+            raise
+        raise OutOfMemory(f"out of memory ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _begin(job: Job, run: Run) -> None:
@@ -133,8 +156,16 @@ def _train(job: Job, run: Run) -> None:
     if not resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
     forget_peak()
+    _tell(run, job, state, curve, spent)
     took, began = 0.0, time.monotonic()
     told = saved = began
+
+    def beat() -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_S:
+            told = time.monotonic()
+            _tell(run, job, state, curve, spent + told - began)
+
     batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
     for step, loss in fit(state, batch, recipe):
         value = float(loss)
@@ -147,32 +178,33 @@ def _train(job: Job, run: Run) -> None:
             curve.loss.append((step, sum(curve.losses) / len(curve.losses)))
             curve.losses = []
         if step in curve.score_steps:
-            scores = metrics.score_all(*measure(model, source, "tune", SCORED_IMAGES))
+            scores = metrics.score_all(*measure(model, source, "tune", SCORED_IMAGES, beat))
             curve.score.append((step, next(iter(scores.values()))))
         now = time.monotonic()
         if now - told >= PROGRESS_S or step == recipe.steps:
             told = now
             _tell(run, job, state, curve, spent + now - began)
+            _stop_if_asked(job, run, state, curve, spent + now - began)
         if now - saved >= job.checkpoint_s and (now - saved >= SAVING_SHARE * took or not job.checkpoint_s):
             _save(run, state, curve, spent + now - began)
             saved = time.monotonic()
             took = saved - now
         if step == job.until:
-            scores = metrics.score_all(*measure(model, source, "tune"))
+            scores = metrics.score_all(*measure(model, source, "tune", beat=beat))
             write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): next(iter(scores.values()))})
             if step < recipe.steps:
                 _save(run, state, curve, spent + time.monotonic() - began)
                 return
     trained = spent + time.monotonic() - began
     _save(run, state, curve, trained)
-    began = time.monotonic()
+    measuring = time.monotonic()
     write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
-    name, measured = measure(model, source, "val")
+    name, measured = measure(model, source, "val", beat=beat)
     arrays: dict[str, Any] = {name: measured}
     write(run.path("counts.npz"), lambda file: np.savez_compressed(file, **arrays))
     _write_samples(run, model, source, job.samples)
     write_json(run.path("curve.json"), {"loss": curve.loss, "score": curve.score})
-    seconds = {"train": trained, "evaluate": time.monotonic() - began}
+    seconds = {"train": trained, "evaluate": time.monotonic() - measuring}
     write_json(run.path("result.json"), _result(model, job, seconds, resumed))
     run.finish()
 
@@ -202,6 +234,7 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
         "threads": torch.get_num_threads(),
         "steps": job.training.recipe.steps,
         "resumed": resumed,
+        "pid": os.getpid(),
         "commit": job.commit,
     }
 
@@ -222,6 +255,14 @@ def _write_samples(run: Run, model: Segmenter | Classifier, source: Source, numb
         "names": np.array([name for *_, name in rows]),
     }
     write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **found))
+
+
+def _stop_if_asked(job: Job, run: Run, state: State, curve: _Curve, seconds: float) -> None:
+    try:
+        stopping.check(job.stop)
+    except (stopping.Stopped, stopping.Preempted):
+        _save(run, state, curve, seconds)
+        raise
 
 
 def _tell(run: Run, job: Job, state: State, curve: _Curve, seconds: float) -> None:

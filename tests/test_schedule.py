@@ -54,15 +54,15 @@ class Counting(Inline):
         super().__init__(work)
         self.most, self.order = 0, []
 
-    def submit(self, key, payload):
-        super().submit(key, payload)
+    def submit(self, key, payload, need):
+        super().submit(key, payload, need)
         self.order.append(key)
         self.most = max(self.most, len(self.waiting))
 
 
 @pytest.fixture(scope="module")
 def ray_engine():
-    engine = Ray(work, workers=2, address=None, gpus=0, retries=2, pythonpath=str(Path(__file__).parent))
+    engine = Ray(work, workers=2, address=None, retries=2, pythonpath=str(Path(__file__).parent))
     yield engine
     engine.close()
 

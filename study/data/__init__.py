@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock
 
 from study import checks, code
 from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
-from study.store import allocate, file_digest, write_json
+from study.store import allocate, file_digest, read_json_or_none, write_json
 
 Tick = Callable[[int, int], None]
 READERS = 8  # at most: decoding leaves Python's lock alone, so threads are enough
@@ -132,25 +133,26 @@ def prepare(
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
     reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"))
     stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream])[:16]}.json"
-    try:
-        facts = json.loads(stamp.read_text())
-        if intact(folder_of(cache, facts["fingerprint"], stream)):
-            return facts
-    except (OSError, ValueError):
-        pass
-    temporary = cache / f"reading-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        facts = {"name": data.name, "streamed": stream} | _read_all(source, temporary, band_px, tick, stream)
-        folder = folder_of(cache, facts["fingerprint"], stream)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "lock"):  # two drivers that share the store must not read the same at a time
+        known: dict[str, Any] | None = read_json_or_none(stamp)
+        if known and intact(folder_of(cache, known["fingerprint"], stream)):
+            return known
+        temporary = cache / f"reading-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-    files = {path.name: file_digest(path) for path in sorted(folder.glob("*.npy"))}
-    write_json(folder / "meta.json", {"facts": facts, "files": files})
-    write_json(stamp, facts)
+        temporary.mkdir()
+        try:
+            facts: dict[str, Any] = {"name": data.name, "streamed": stream} | _read_all(
+                source, temporary, band_px, tick, stream
+            )
+            folder = folder_of(cache, facts["fingerprint"], stream)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        files = {path.name: file_digest(path) for path in sorted(folder.glob("*.npy"))}
+        write_json(folder / "meta.json", {"facts": facts, "files": files})
+        write_json(stamp, facts)
     return facts
 
 
