@@ -11,7 +11,7 @@ from pathlib import Path
 from study import jobs, progress, stage, tier
 from study.store import Store
 
-PARAMS = Path("params.yaml")
+PARAMS, LOOPBACK = Path("params.yaml"), "127.0.0.1"
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -104,27 +104,27 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def ui(arguments: argparse.Namespace) -> None:
-    """Serve the MLflow UI on the project's database, on this machine only."""
+    """Serve the MLflow UI on the project's database, on this machine only unless a host is named."""
     from pipelines.replay import replay
     from study.tracking import Tracker
 
     store = Store()
     name = tier.load(tier.read(PARAMS), arguments.tier).name
-    base = f"http://127.0.0.1:{arguments.port}"
+    base = f"http://{arguments.host}:{arguments.port}"
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, name)
     if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
         print(f"writing the runs of {name} to {store.tracking_database} again", flush=True)
         replay(stage.folder(name), tracker)
     tracker.report(stage.folder(name) / "report.pdf")
     print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
-    server = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port), "--workers", "1"]
+    server = ["-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port), "--workers", "1"]
     server += ["--backend-store-uri", f"sqlite:///{store.tracking_database.resolve()}", "--no-serve-artifacts"]
     server += ["--default-artifact-root", store.tracking_artifacts.resolve().as_uri()]
     os.execv(sys.executable, [sys.executable, *server])
 
 
 def dashboard(arguments: argparse.Namespace) -> None:
-    """Serve the Optuna dashboard on the tier's study, on this machine only."""
+    """Serve the Optuna dashboard on the tier's study, on this machine only unless a host is named."""
     name = tier.load(tier.read(PARAMS), arguments.tier).name
     log = Store().study_log(name)
     if not log.is_file():
@@ -132,7 +132,7 @@ def dashboard(arguments: argparse.Namespace) -> None:
             f"a tier must have run before its study can be shown, got no {log}; run `make repro TIER={name}`"
         )
     command = Path(sys.executable).with_name("optuna-dashboard")
-    os.execv(command, [str(command), str(log), "--host", "127.0.0.1", "--port", str(arguments.port)])
+    os.execv(command, [str(command), str(log), "--host", arguments.host, "--port", str(arguments.port)])
 
 
 def main() -> None:
@@ -161,7 +161,9 @@ def main() -> None:
     )
     command(submission, "write the archive of predictions that a benchmark's server takes")
     for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
-        command(function, f"{text} on 127.0.0.1").add_argument("--port", type=int, default=port)
+        served = command(function, f"{text} on this machine only, unless --host names an address")
+        served.add_argument("--port", type=int, default=port)
+        served.add_argument("--host", default=LOOPBACK, help="who reaches the address may read and delete: no password")
     arguments = parser.parse_args()
     sys.exit(stage.run(lambda: arguments.function(arguments)))
 
