@@ -12,6 +12,7 @@ from typing import Any
 from study import commit, jobs, plan, results, schedule, stage, tier
 from study.ablation import Ablation
 from study.data import prepare
+from study.garbage import used
 from study.jobs import Execution
 from study.progress import Display
 from study.store import Store, write_json
@@ -121,6 +122,7 @@ def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Track
         run, scores = store.run(key), {}
         if run.path("DONE").is_file():
             run.copy_products(target / key, COLLECTED)
+            used(run)
             scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
         else:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}

@@ -103,6 +103,13 @@ def verify(arguments: argparse.Namespace) -> int:
     return verify.verify(tier.read(PARAMS), arguments.tier)
 
 
+def gc(arguments: argparse.Namespace) -> None:
+    """Show what no current plan names in the run store; remove it where --free says so."""
+    from pipelines.garbage import main
+
+    main(arguments.free == "yes", arguments.keep_days)
+
+
 def ui(arguments: argparse.Namespace) -> None:
     """Serve the MLflow UI on the project's database, on this machine only unless a host is named."""
     from pipelines.replay import replay
@@ -160,6 +167,11 @@ def main() -> None:
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )
     command(submission, "write the archive of predictions that a benchmark's server takes")
+    collect = command(gc, "show what no current plan names in the run store, and free it")
+    collect.add_argument("--free", choices=("yes", "no"), default="no", help="remove it (default: no)")
+    collect.add_argument(
+        "--keep-days", type=float, default=7.0, help="keep what was used since: other clones' plans are not seen"
+    )
     for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
         served = command(function, f"{text} on this machine only, unless --host names an address")
         served.add_argument("--port", type=int, default=port)

@@ -54,17 +54,23 @@ class Planted:
 # what the code can do at all
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_text_and_no_data_is_run(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call):
-            continue
+def test_no_text_and_no_data_is_run() -> None:
+    calls = [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
+    loads = 0
+    for place, node in calls:
         name, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-        assert name not in RUNS_TEXT | RUNS_DATA, f"line {node.lineno}"
-        assert options.get("shell", "False") == "False", f"line {node.lineno}"
-        assert name != "torch.load" or options.get("weights_only") == "True", f"line {node.lineno}"
-        assert options.get("allow_pickle", "False") == "False", f"line {node.lineno}"
-        assert not (name.endswith("enable_unsafe_deserialization") or name.endswith("add_safe_globals"))
+        loads += name in ("torch.load", "np.load")
+        assert name not in RUNS_TEXT | RUNS_DATA, place
+        assert options.get("shell", "False") == "False", place
+        assert name != "torch.load" or options.get("weights_only") == "True", place
+        assert options.get("allow_pickle", "False") == "False", place
+        assert not name.endswith(("enable_unsafe_deserialization", "add_safe_globals", "safe_globals")), place
+    assert loads > 10
 
 
 def test_no_page_of_a_report_runs_text() -> None:
@@ -134,7 +140,7 @@ def test_an_archive_of_more_than_the_disk_holds_writes_nothing(root: Path, tmp_p
         archive.filelist[0].file_size = claimed
     for name, content in (("set.tar", header), ("set.zip", forged.getvalue())):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(OSError, match="1152921504.[0-9] GB"):
+        with pytest.raises(OSError, match=r"1152921504\.[0-9] GB"):
             unpack(tmp_path / name, tmp_path / "into", lambda done, every: None, known=True)
         assert not list((tmp_path / "into").iterdir())
     root.mkdir()
@@ -179,15 +185,15 @@ def made(tmp_path: Path) -> Project:
     return project
 
 
-@pytest.mark.parametrize(
-    "evil", ["x; touch pwned", "$(shell touch pwned)", "`touch pwned`$$(touch pwned)", "'\"; touch pwned; '"]
-)
-def test_make_takes_no_name_for_a_command(made: Project, evil: str) -> None:
+def test_make_takes_no_name_for_a_command(made: Project) -> None:
+    evil = "x; touch pwned; $(shell touch pwned) `touch pwned` '; touch pwned; '\"; touch pwned; \""
     names = [f"{name}={evil}" for name in ("TIER", "TUNE", "CELL", "WITH", "PORT", "HOST", "JOBS", "FREE", "FAST")]
-    done = made.run("make", "-k", "status", "compare", "ui", "force", *names, check=False)
-    assert done.returncode
-    assert "tier must be one of" in done.stderr and f"got {evil.replace('$$', '$$')!r}" in done.stderr
+    done = made.run("make", "-k", "status", "compare", "ui", *names, check=False)
+    assert "tier must be one of" in done.stderr and "invalid int value" in done.stderr
+    assert f"got {evil!r}; set" in done.stderr, "it arrives as it was written"
     assert not (made.folder / "pwned").exists()
+    dry = made.run("make", "-n", "force", "gc", "test", "dashboard", *names).stdout
+    assert "touch" not in dry and '"$CELL"' in dry
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned", "../outside", "a b", ""])
@@ -226,8 +232,8 @@ SECRETS = ("s3cret", "t0ken", "us3r")
 
 
 def test_a_fetch_tells_no_secret_whether_it_succeeds_or_not(
-    server: Server,
-    root: Path,
+    server: Server,  # noqa: F811
+    root: Path,  # noqa: F811
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
