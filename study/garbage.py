@@ -24,7 +24,7 @@ DAY_S = 86400.0
 KEY = re.compile(r"[0-9a-f]{64}")
 TEMPORARY = re.compile(r"\..+\.\d+")  # as store.write names it: a file stays so where its writer was killed
 CACHED = re.compile(r"([0-9a-f]{16})(-streamed)?|features-[0-9a-f]{16}|coco-[0-9a-f]{16}")
-HALF_READ = re.compile(r"(reading|features)-\d+")  # a process's own folder
+HALF_READ = re.compile(r"(reading|features)-\d{1,10}")  # a process's own folder, by its number: shorter than a digest
 KINDS = ("runs", "checkpoints of finished runs", "prepared data", "temporary files")
 
 

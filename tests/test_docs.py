@@ -56,6 +56,8 @@ RUN = {
     "make retry TIER=smoke": "make retry TIER=smoke",
     "make retry TIER=shapes": "make retry TIER=smoke",
     "make retry TIER=voc": "make retry TIER=smoke",
+    "make gc": "make gc",
+    "make gc FREE=yes": "make gc FREE=yes",
     "make verify": "make verify TIER=smoke",
     "make verify TIER=smoke": "make verify TIER=smoke",
     ".venv/bin/dvc metrics show": ".venv/bin/dvc metrics show",
