@@ -88,8 +88,8 @@ def test_weights_that_are_named_in_params_run_no_code(tmp_path: Path, legacy: bo
         path.write_bytes(pickle.dumps({"conv1.weight": Planted(mark)}))
     else:
         torch.save({"conv1.weight": Planted(mark)}, path)
-    options = {"depth": 50, "weights": str(path), "frozen_norm": True}
-    text = refused(lambda: build_backbone(Network("resnet", ("res5",), freeze(options))))
+    network = Network("efficientnet_lite0", ("res5",), freeze({"weights": str(path)}))
+    text = refused(lambda: build_backbone(network))
     assert "pretrained weights must be a state dict of tensors" in text and str(path) in text
     assert not mark.exists()
     pickle.loads(path.read_bytes()) if legacy else torch.load(path, weights_only=False)
