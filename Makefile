@@ -2,18 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?=
 # One more than cores: tests wait for disks, servers and processes that start.
-JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+ifndef JOBS
+JOBS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+endif
+# What is named on the command line reaches a recipe as a shell variable, never as a part of its text, and make does not
+# expand it either: neither a shell nor make can take a name for a command.
+define literal
+override $(1) := $$(value $(1))
+export $(1)
+endef
+# Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
+HOST_OPTION := $(if $(filter command,$(origin HOST)),--host="$$HOST")
+$(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
-RUN := $(QUIET) PATH="$(CURDIR)/$(BIN):$$PATH"
+RUN := $(QUIET) PATH="$$PWD/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
-TIER_OPTION := $(if $(TIER),--tier $(TIER))
-TUNE_OPTION := $(if $(TUNE),--tune $(TUNE))
+TIER_OPTION := $(if $(TIER),--tier="$$TIER")
+TUNE_OPTION := $(if $(TUNE),--tune="$$TUNE")
+PORT_OPTION := $(if $(PORT),--port="$$PORT")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission ui dashboard test check format mutants bench lock
+.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,9 +60,9 @@ retry: setup ## train again what failed in a tier, then report (TIER=...)
 	@$(STUDY) where
 
 force: setup ## train one cell's trainings again, then report (CELL=T1/score/15, TIER=...)
-	@test -n "$(CELL)" || { echo "error: a cell must be named, got none; write make force CELL=T1/score/15" >&2; exit 2; }
+	@test -n "$$CELL" || { echo "error: a cell must be named, got none; write make force CELL=T1/score/15" >&2; exit 2; }
 	@$(STUDY) choose $(TIER_OPTION)
-	@$(STUDY) forget $(CELL)
+	@$(STUDY) forget -- "$$CELL"
 	@$(RUN) dvc repro --force --single-item ablate
 	@$(RUN) dvc repro
 	@$(STUDY) where
@@ -63,7 +74,7 @@ stop: setup ## let all that trains a tier, on any machine, save checkpoints and 
 	@$(STUDY) stop $(TIER_OPTION)
 
 compare: setup ## put reports side by side in one PDF (WITH="shapes camvid shapes@EXPERIMENT")
-	@$(STUDY) compare $(WITH)
+	@set -f; $(STUDY) compare -- $$WITH
 
 verify: setup ## recompute every number of a report from the stored counts, and check its digests (TIER=...)
 	@$(STUDY) verify $(TIER_OPTION)
@@ -71,20 +82,23 @@ verify: setup ## recompute every number of a report from the stored counts, and 
 submission: setup ## write the archive that a benchmark's server takes (TIER=...)
 	@$(STUDY) submission $(TIER_OPTION)
 
+gc: setup ## show what no current plan names in the run store, and free it (FREE=yes, KEEP_DAYS=7)
+	@$(STUDY) gc $(if $(FREE),--free="$$FREE") $(if $(KEEP_DAYS),--keep-days="$$KEEP_DAYS")
+
 preview: setup ## what a tier would run and cost on this machine, and which data is missing (TIER=...)
 	@$(STUDY) preview $(TIER_OPTION)
 
 rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)
 	@$(STUDY) rehearse $(TIER_OPTION)
 
-ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000)
-	@$(STUDY) ui $(TIER_OPTION) $(if $(PORT),--port $(PORT))
+ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000, HOST=127.0.0.1)
+	@$(STUDY) ui $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
-dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080)
-	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))
+dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080, HOST=127.0.0.1)
+	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
 test: setup ## run the tests on all cores (FAST=1 leaves out the slow ones, JOBS=1 takes one core)
-	@$(RUN) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(if $(FAST),-m "not slow")
+	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadgroup --no-loadscope-reorder $(if $(FAST),-m "not slow")
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from filelock import FileLock
 from study import commit, jobs, plan, results, schedule, stage, tier
 from study.ablation import Ablation, Order
 from study.data import prepare
+from study.garbage import used
 from study.jobs import Execution
 from study.progress import Display
 from study.store import Store, first, write_json
@@ -130,6 +131,7 @@ def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Track
         run, scores = store.run(key), {}
         if run.path("DONE").is_file():
             run.copy_products(target / key, COLLECTED)
+            used(run)
             scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
         else:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}

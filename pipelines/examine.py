@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from study import commit, identity, jobs, plan, stage, tier
+from study.garbage import used
 from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
@@ -34,6 +36,7 @@ def main() -> None:
         run = store.run(key, EVALUATED)
         if run.path("DONE").is_file():
             run.copy_products(target / key, EVALUATED)
+            used(run)
         else:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
@@ -76,19 +79,11 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
 
 def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, target: Path) -> None:
     """Fig. 3 of the first seed that has all of its trainings."""
-    wanted = planned.tier.receptive
-    cells = {cell.address: (cell, runs) for cell, _, runs in planned.cells}
-    drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
-    if wanted is None or not drawn:
-        return
-    probe = {name: getattr(wanted, name) for name in ("occluder_px", "stride_px", "share", "mass")}
-    probe["times"] = wanted.enlarge
-    facts = manifest["data"][tier.MAIN]
-    for seed in planned.tier.seeds:
-        keys = {cell.variant.label: runs[seed] for cell, runs in drawn if cell.variant and seed in runs}
-        if not keys or not all(store.run(key).done() for key in keys.values()):
+    wanted, facts = planned.tier.receptive, manifest["data"][tier.MAIN]
+    for keys, probe, key in looks(wanted, planned.tier.seeds, manifest):
+        if wanted is None or not all(store.run(key).done() for key in keys.values()):
             continue
-        run = store.run(identity.key_of_look(keys, probe, wanted.images), RECEPTIVE)
+        run = store.run(key, RECEPTIVE)
         if not run.done():
             from study.examiner import Look, look
 
@@ -96,7 +91,24 @@ def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Executio
             trainings = {label: (key, planned.trainings[key]) for label, key in keys.items()}
             look(Look(run.key, trainings, facts, facts, probe, wanted.images, store.root, execution.device))
         run.copy_products(target, RECEPTIVE)
+        used(run)
         return
+
+
+def looks(
+    wanted: tier.Receptive | None, seeds: Iterable[int], manifest: dict[str, Any]
+) -> Iterator[tuple[dict[str, str], dict[str, Any], str]]:
+    """For each seed of a plan the trainings {label: key} of Fig. 3, how they are probed, and the key of its run."""
+    cells = {cell["address"]: cell for cell in manifest["cells"]}
+    drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
+    if wanted is None:
+        return
+    probe = {name: getattr(wanted, name) for name in ("occluder_px", "stride_px", "share", "mass")}
+    probe["times"] = wanted.enlarge
+    for seed in map(str, seeds):
+        keys = {cell["label"]: cell["runs"][seed] for cell in drawn if seed in cell["runs"]}
+        if keys:
+            yield keys, probe, identity.key_of_look(keys, probe, wanted.images)
 
 
 def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:

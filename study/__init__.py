@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("paper", "tuning", "jobs", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress", "parse",
      "drawings_network", "drivers", "stopping"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
-     "work", "claims", "identity"),
+     "work", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
     ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
      "deviations"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from study import drivers, jobs, progress, stage, tier
 from study.store import Store
 
-PARAMS = Path("params.yaml")
+PARAMS, LOOPBACK = Path("params.yaml"), "127.0.0.1"
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -124,28 +124,35 @@ def verify(arguments: argparse.Namespace) -> int:
     return verify.verify(tier.read(PARAMS), arguments.tier)
 
 
+def gc(arguments: argparse.Namespace) -> None:
+    """Show what no current plan names in the run store; remove it where --free says so."""
+    from pipelines.garbage import main
+
+    main(arguments.free == "yes", arguments.keep_days)
+
+
 def ui(arguments: argparse.Namespace) -> None:
-    """Serve the MLflow UI on the project's database, on this machine only."""
+    """Serve the MLflow UI on the project's database, on this machine only unless a host is named."""
     from pipelines.replay import replay
     from study.tracking import Tracker
 
     store = Store()
     name = tier.load(tier.read(PARAMS), arguments.tier).name
-    base = f"http://127.0.0.1:{arguments.port}"
+    base = f"http://{arguments.host}:{arguments.port}"
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, name)
     if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
         print(f"writing the runs of {name} to {store.tracking_database} again", flush=True)
         replay(stage.folder(name), tracker)
     tracker.report(stage.folder(name) / "report.pdf")
     print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
-    server = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port), "--workers", "1"]
+    server = ["-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port), "--workers", "1"]
     server += ["--backend-store-uri", f"sqlite:///{store.tracking_database.resolve()}", "--no-serve-artifacts"]
     server += ["--default-artifact-root", store.tracking_artifacts.resolve().as_uri()]
     os.execv(sys.executable, [sys.executable, *server])
 
 
 def dashboard(arguments: argparse.Namespace) -> None:
-    """Serve the Optuna dashboard on the tier's study, on this machine only."""
+    """Serve the Optuna dashboard on the tier's study, on this machine only unless a host is named."""
     name = tier.load(tier.read(PARAMS), arguments.tier).name
     log = Store().study_log(name)
     if not log.is_file():
@@ -153,7 +160,7 @@ def dashboard(arguments: argparse.Namespace) -> None:
             f"a tier must have run before its study can be shown, got no {log}; run `make repro TIER={name}`"
         )
     command = Path(sys.executable).with_name("optuna-dashboard")
-    os.execv(command, [str(command), str(log), "--host", "127.0.0.1", "--port", str(arguments.port)])
+    os.execv(command, [str(command), str(log), "--host", arguments.host, "--port", str(arguments.port)])
 
 
 def main() -> None:
@@ -182,8 +189,15 @@ def main() -> None:
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )
     command(submission, "write the archive of predictions that a benchmark's server takes")
+    collect = command(gc, "show what no current plan names in the run store, and free it")
+    collect.add_argument("--free", choices=("yes", "no"), default="no", help="remove it (default: no)")
+    collect.add_argument(
+        "--keep-days", type=float, default=7.0, help="keep what was used since: other clones' plans are not seen"
+    )
     for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
-        command(function, f"{text} on 127.0.0.1").add_argument("--port", type=int, default=port)
+        served = command(function, f"{text} on this machine only, unless --host names an address")
+        served.add_argument("--port", type=int, default=port)
+        served.add_argument("--host", default=LOOPBACK, help="who reaches the address may read and delete: no password")
     arguments = parser.parse_args()
     sys.exit(stage.run(lambda: arguments.function(arguments)))
 

@@ -256,6 +256,11 @@ def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
     return figure
 
 
+def _literal(text: str) -> str:
+    """A user's words as they are: between two dollars Matplotlib would set a formula."""
+    return text.replace("$", r"\$")
+
+
 def _colours(classes: int) -> np.ndarray:
     """(classes, 3) RGB in 0..1: the colour-blind palette first, then its darker and its lighter turns."""
     base = np.array(sns.color_palette([INK, _ORANGE, _SKY, _GREEN, _YELLOW, BLUE, _RED, _PINK, _BROWN, _ROSE]))
@@ -283,7 +288,7 @@ def qualitative(
     table[shown] = _colours(len(shown))
     ratio = images.shape[1] / images.shape[2]
     side = WIDTH_IN / (len(columns) + 1)
-    handles = [Patch(color=table[index], label=classes[index]) for index in shown]
+    handles = [Patch(color=table[index], label=_literal(classes[index])) for index in shown]
     handles += [Patch(color=_VOID, label="void")] if (labels == 255).any() else []
     longest = max(len(str(handle.get_label())) for handle in handles)
     abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
@@ -314,7 +319,7 @@ def control(summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]
     figure, axes = canvas(1, len(names), 2.6)
     for ax, (data, title) in zip(axes[0], names.items(), strict=True):
         _against_k(ax, means[means["data"] == data], None, look, "-")
-        ax.set(title=title, ylabel="mean IoU (%)")
+        ax.set(title=_literal(title), ylabel="mean IoU (%)")
     limits = [ax.get_ylim() for ax in axes[0]]
     span = max(high - low for low, high in limits)
     for ax, (low, high) in zip(axes[0], limits, strict=True):

@@ -161,6 +161,11 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
     checks.mapping(params["tiers"], "tiers")
     if name not in list(params["tiers"]):
         raise InputError(f"tier must be one of {', '.join(params['tiers'])}, got {name!r}; set `tier:` in params.yaml")
+    if not re.fullmatch(r"\w[\w.-]*", str(name)):
+        raise InputError(
+            f"a tier's name must be of letters, digits, '_', '-' and '.' (folders and commands take it), got {name!r}; "
+            "rename it in params.yaml"
+        )
     block, where = params["tiers"][name], f"tiers.{name}"
     _check(block, where)
     settings = _settings(block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -21,8 +23,10 @@ def unpack(path: Path, into: Path, tick: Tick, known: bool) -> None:
     """Unpack a .tar, .tar.gz, .tgz or .zip into a folder; ``tick(done, all)`` counts bytes.
 
     ``known``: its checksum was found right, so its end is not looked at. Raises one of BROKEN for an archive that is
-    broken, InputError where a member is a path out of the folder.
+    broken, InputError where a member is a path out of the folder, OSError before more is written than the disk has room
+    for.
     """
+    into.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         _unzip(path, into, tick)
     else:
@@ -39,6 +43,12 @@ def _admit(path: Path, name: str, fault: object = None) -> None:
         )
 
 
+def _need_room(path: Path, into: Path, size: int) -> None:
+    """Raises OSError where a few bytes claim to become more than the disk can hold."""
+    if size > (free := shutil.disk_usage(into).free):
+        raise OSError(errno.ENOSPC, f"{path} holds {size / 1e9:.1f} GB, of which {free / 1e9:.1f} GB have room")
+
+
 def _untar(path: Path, into: Path, tick: Tick, known: bool) -> None:
     with (
         path.open("rb") as file,
@@ -47,6 +57,7 @@ def _untar(path: Path, into: Path, tick: Tick, known: bool) -> None:
     ):
         for member in tar:
             _admit(path, member.name)
+            _need_room(path, into, member.size)
             try:
                 tar.extract(member, into, filter="data")
             except tarfile.FilterError as error:
@@ -68,6 +79,7 @@ def _unzip(path: Path, into: Path, tick: Tick) -> None:
         for member in members:
             _admit(path, member.filename, "it is a link" if stat.S_ISLNK(member.external_attr >> 16) else None)
         done, every = 0, sum(member.file_size for member in members)
+        _need_room(path, into, every)
         for member in members:
             file.extract(member, into)
             done += member.file_size

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import pickle
 import socket
 import time
 from collections.abc import Iterator
@@ -316,7 +317,10 @@ def _restore(run: Run, state: State, curve: _Curve) -> tuple[float, list[int]]:
         return 0.0, []
     if hashlib.sha256(content.getbuffer()).digest() != known:
         return 0.0, []
-    dumped = torch.load(content, map_location="cpu", weights_only=True)
+    try:
+        dumped = torch.load(content, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whole, but not ours: it holds more than tensors and numbers
+        return 0.0, []
     state.restore(dumped["state"])
     curve.restore(dumped["curve"])
     return dumped["seconds"], [state.step]

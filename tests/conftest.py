@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -106,6 +107,13 @@ class Project:
     def runs(self) -> dict[str, float]:
         """Key -> when it was done, of every run that is done."""
         return {path.parent.name: path.stat().st_mtime for path in (self.folder / "runs").glob("*/DONE")}
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process and its children wait for TCP connections."""
+    first = psutil.Process(pid)
+    sockets = [place for one in (first, *first.children(recursive=True)) for place in one.net_connections("inet")]
+    return {place.laddr.ip.removeprefix("::ffff:") for place in sockets if place.status == psutil.CONN_LISTEN}
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_an_unknown_backbone_and_weights_that_do_not_fit_are_told(told: Told, tm
     (tmp_path / "text.pt").write_text("no state dict")
     layer = torch.nn.Linear(1, 1)
     assert "(bias, weight, x); name the right ones" in told(lambda: load_weights(layer, tmp_path / "other.pt"))
-    assert "must be a readable state dict" in told(lambda: load_weights(layer, tmp_path / "text.pt"))
+    assert "must be a state dict of tensors" in told(lambda: load_weights(layer, tmp_path / "text.pt"))
     assert "must be a file" in told(lambda: load_weights(layer, tmp_path / "none.pt"))
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import listening
 
 from study.schedule import Event, Inline, Ray, Schedule
 
@@ -207,3 +208,11 @@ def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine):
     spans = [event.result for event in drain(jobs).values()]
     at_once = [sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans]
     assert max(at_once) == 2
+
+
+@pytest.mark.slow
+def test_a_ray_that_is_started_here_is_reached_from_this_machine_only(ray_engine):
+    jobs = Schedule(ray_engine, slots=1)
+    jobs.submit("one", {"value": 1})
+    assert drain(jobs)["one"].result == 1, "its worker processes listen too"
+    assert listening(os.getpid()) == {"127.0.0.1"}

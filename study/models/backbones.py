@@ -291,7 +291,8 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: st
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
-            f"pretrained weights must be a readable state dict, got {path} ({error}); fetch it again"
+            "pretrained weights must be a state dict of tensors (nothing else is loaded: it could run code), got "
+            f"{path} ({str(error).splitlines()[0].partition('.')[0]}); fetch it again"
         ) from error
     state = state.get("state_dict", state)  # as many training scripts wrap it
     state = {name: value for name, value in state.items() if not name.startswith(without)}
