@@ -19,20 +19,27 @@ MOST_LOADERS = 12  # processes that read ahead for one training
 
 @dataclass(frozen=True)
 class Execution:
-    """How trainings are executed; none of it changes a result but ``device``, which is part of each key."""
+    """How trainings are executed; none of it changes a result (several processes a training: only by rounding, D100)
+    but ``device``, which is part of each key."""
 
     engine: str
     address: str | None
     workers: int
     device: str
     gpus_per_training: float
+    processes_per_training: int
     checkpoint_s: float
     retries: int
     loaders: int
 
+    @property
+    def processes(self) -> int:
+        """How many processes share a training: one a GPU, or as many as are wanted of a CPU."""
+        return self.processes_per_training if self.device == "cpu" else max(1, int(self.gpus_per_training))
+
 
 def execution(params: dict[str, Any]) -> Execution:
-    """The block `execution:` of ``params``. ``workers: auto`` is one per core or share of a GPU, ``device: auto`` a GPU
+    """The block `execution:` of ``params``. ``workers: auto`` is what the cores or GPUs suffice for, ``device: auto`` a GPU
     if there is one.
 
     Raises InputError.
@@ -44,12 +51,21 @@ def execution(params: dict[str, Any]) -> Execution:
     if block["device"] == "auto":
         # Planning must not import torch; where NVIDIA's driver is loaded this device exists.
         block["device"] = "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+    share = block["gpus_per_training"]
+    checks.number(share, 0, None, "execution.gpus_per_training")
+    if share > 1 and share != int(share):
+        raise InputError(
+            "execution.gpus_per_training must be a share of one GPU or a whole number of them, got "
+            f"{share!r}; write e.g. 0.5, 1 or 2"
+        )
+    checks.whole(block["processes_per_training"], 1, "execution.processes_per_training")
     if block["device"] == "cpu":
         block["gpus_per_training"] = 0
     if block["workers"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        share = block["gpus_per_training"]
-        block["workers"] = int(gpus / share) if share else len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
+        on_cpu = max(1, cores // block["processes_per_training"])
+        block["workers"] = on_cpu if block["device"] == "cpu" else int(gpus / share)
     if not isinstance(block["workers"], int) or block["workers"] < 1:
         raise InputError(f"execution.workers must be auto or a number from 1 up, got {block['workers']!r}; write auto")
     if block["loaders"] == "auto":
@@ -64,8 +80,9 @@ def open_engine(function: Callable[[Any], Any], execution: Execution) -> schedul
     if execution.engine == "inline":
         return schedule.Inline(function)
     return schedule.Ray(
-        function, execution.workers, execution.address, execution.gpus_per_training, execution.retries, str(ROOT)
-    )
+        function, execution.workers, execution.address, execution.gpus_per_training, execution.retries, str(ROOT),
+        execution.processes,
+    )  # fmt: skip
 
 
 def slots(execution: Execution) -> int:

@@ -57,7 +57,9 @@ class Inline:
 
 
 class Ray:
-    """Runs each job as a Ray task in a worker process; a task whose worker dies is started again ``retries`` times."""
+    """Runs each job as a Ray task in a worker process, with ``gpus`` GPUs and ``cpus`` cores of one machine. A task
+    whose worker dies, or that raises ConnectionError (a process it needs is gone), is started again ``retries`` times.
+    """
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Ray:
         gpus: float,
         retries: int,
         pythonpath: str,
+        cpus: int = 1,
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -74,7 +77,7 @@ class Ray:
 
         self.ray = ray
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        local: dict[str, Any] = {} if address else {"num_cpus": workers * cpus, "include_dashboard": False}
         ray.init(
             address=address,
             runtime_env={"env_vars": environment},
@@ -82,7 +85,9 @@ class Ray:
             log_to_driver=False,
             **local,
         )
-        self.task = ray.remote(function).options(num_cpus=1, num_gpus=gpus, max_retries=retries)
+        self.task = ray.remote(function).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=retries, retry_exceptions=[ConnectionError]
+        )
         self.running: dict[Any, str] = {}
 
     def submit(self, key: str, payload: Any) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from study import metrics
+from study import metrics, parallel
 from study.allocator import forget_peak, keep_freed_memory, peak_mb
 from study.engine import State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
@@ -38,7 +39,8 @@ class Job:
     """What a worker needs to know of one training. ``init`` is the key of the training whose weights it starts from,
     ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
     ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's.
-    With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93)."""
+    With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93).
+    ``processes`` share it (D100)."""
 
     key: str
     training: Training
@@ -54,6 +56,7 @@ class Job:
     loaders: int = 0
     commit: str = ""
     until: int | None = None
+    processes: int = 1
 
 
 class _Curve:
@@ -75,7 +78,8 @@ class _Curve:
 
 def train(job: Job) -> dict[str, float]:
     """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
-    TrainingFailed where it cannot go on."""
+    TrainingFailed where it cannot go on, InputError or ProcessLost as study.parallel does."""
+    parallel.check(job.training, job.processes, job.device)
     run = Store(job.store).run(job.key)
     with run.writing():
         if job.until is not None:
@@ -91,7 +95,18 @@ def _begin(job: Job, run: Run) -> None:
     settle(job.device)
     for name in ("DONE", "failed.json"):  # of an earlier attempt
         run.path(name).unlink(missing_ok=True)
-    _train(job, run)
+    with parallel.together(follow, job, job.processes, job.device) as team:
+        _train(job, run, team)
+
+
+def follow(job: Job, team: parallel.Team) -> None:
+    """The steps of a training in each of its processes but the first: nothing is evaluated or written."""
+    settle(job.device)
+    source, state = _open(job)
+    _restore(Store(job.store).run(job.key), state, _Curve(1, 1))
+    for step, _ in _steps(job, team, source, state):
+        if step == job.until:
+            return
 
 
 def _rung(job: Job, until: int, run: Run) -> float:
@@ -119,24 +134,33 @@ def settle(device: str) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def _train(job: Job, run: Run) -> None:
-    training, recipe = job.training, job.training.recipe
-    device = torch.device(job.device)
-    store = Store(job.store)
+def _open(job: Job) -> tuple[Source, State]:
+    """The data of a training, and its network as it is before the first step."""
+    training, store, device = job.training, Store(job.store), torch.device(job.device)
     source = open_source(training, job.facts, store.cache, device, job.origin, job.root)
     model = build(training.variant, training.network, source.classes, training.seed)
     if job.init is not None:
         inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
-    model = model.to(device).to(memory_format=torch.channels_last)
-    state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
+    return source, start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
+
+
+def _steps(job: Job, team: parallel.Team, source: Source, state: State) -> Iterator[tuple[int, torch.Tensor]]:
+    recipe, loaders = job.training.recipe, job.loaders if job.facts["streamed"] else 0
+    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe)
+
+
+def _train(job: Job, run: Run, team: parallel.Team) -> None:
+    training, recipe = job.training, job.training.recipe
+    source, state = _open(job)
+    model: Any = state.model
+    curve = _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
     if not resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
     forget_peak()
     took, began = 0.0, time.monotonic()
     told = saved = began
-    batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
-    for step, loss in fit(state, batch, recipe):
+    for step, loss in _steps(job, team, source, state):
         value = float(loss)
         if not math.isfinite(value):
             raise TrainingFailed(
@@ -200,6 +224,7 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
         "device": job.device,
         "host": socket.gethostname(),
         "threads": torch.get_num_threads(),
+        "processes": job.processes,
         "steps": job.training.recipe.steps,
         "resumed": resumed,
         "commit": job.commit,
