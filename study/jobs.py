@@ -39,8 +39,8 @@ class Execution:
 
 
 def execution(params: dict[str, Any]) -> Execution:
-    """The block `execution:` of ``params``. ``workers: auto`` is what the cores or GPUs suffice for, ``device: auto`` a GPU
-    if there is one.
+    """The block `execution:` of ``params``. ``workers: auto`` is as many as fit, ``device: auto``
+    a GPU if there is one.
 
     Raises InputError.
     """

@@ -116,7 +116,7 @@ class Team:
             from timm.layers import convert_sync_batchnorm  # torch's own would drop the activation of timm's layers
 
             convert_sync_batchnorm(state.model)
-        model = DistributedDataParallel(state.model, broadcast_buffers=False, static_graph=True)
+        model = DistributedDataParallel(state.model, forward_sync_buffers=False, static_graph=True)
         model.register_comm_hook(self, _summed)
         inner = State(model, state.optimizer, state.step)
 
@@ -140,7 +140,7 @@ def _share(labels: torch.Tensor) -> torch.Tensor:
     return own / every
 
 
-def _summed(team: Team, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def _summed(team, bucket):  # torch refuses annotations that are strings
     """Gradients of the mean over this process's pixels -> of the mean over all of them."""
     gradients = bucket.buffer().mul_(team.share).masked_fill_(team.share == 0, 0)
     work = distributed.all_reduce(gradients, async_op=True)
