@@ -215,12 +215,14 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
     def size(module: torch.nn.Module | None) -> int:
         return sum(p.numel() for p in module.parameters()) if module is not None else 0
 
+    on_gpu = job.device == "cuda"
     return {
         "parameters": size(model),
         "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
         "peak_memory_mb": peak_mb(),
-        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
+        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+        "gpu_memory_mb": torch.cuda.get_device_properties(0).total_memory / 2**20 if on_gpu else None,
         "device": job.device,
         "host": socket.gethostname(),
         "threads": torch.get_num_threads(),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from study import parallel, tier
+from study import jobs, parallel, tier
 from study.code import ROOT
 from study.data import folder_of, prepare
 from study.layouts import LAYOUTS
@@ -22,7 +22,7 @@ from study.models import build
 from study.seeds import batch_indices
 from study.source import IMAGES, cache_features, open_source
 from study.spec import VOID, Data, InputError, Network, Recipe, Training, Variant, freeze, gcn
-from study.store import Store
+from study.store import Store, write_json
 from study.worker import Job, train
 
 SGD = Recipe("sgd", 0.02, 0.9, 0.0005, "poly", 0.0, 5, 4, True, "fp32", 1, (48, 48))
@@ -70,7 +70,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = dataclasses.replace(SGD, steps=2000, crop=None)
+    recipe = dataclasses.replace(SGD, steps=200, crop=None)
     killed: list[int] = []
 
     class Watched(parallel._Others):
@@ -97,7 +97,7 @@ def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     assert not Store(tmp_path).run("key").done()
     train(job(tmp_path, "key", FEATURES, recipe, 1))
     result = json.loads((tmp_path / "key" / "result.json").read_text())
-    assert 1 <= result["resumed"][0] < 2000 and result["processes"] == 1
+    assert 1 <= result["resumed"][0] < 200 and result["processes"] == 1
 
 
 def test_the_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
@@ -125,3 +125,20 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_done(tmp_path: Path
         with pytest.raises(InputError, match=rule):
             train(Job("key", training, {}, {}, tmp_path / "store", "cpu", 0.0, 1, processes=processes))
     assert not (tmp_path / "store").exists()
+
+
+def test_as_many_trainings_share_a_gpu_as_its_memory_holds_with_a_tenth_to_spare(tmp_path: Path, monkeypatch) -> None:
+    each = 1000 + jobs.CONTEXT_MB
+    fits = {
+        memory: jobs.trainings_a_gpu(1000, memory) for memory in (each, 2 * each, 2.3 * each, 4.4 * each, 90 * each)
+    }
+    assert list(fits.values()) == [1, 1, 2, 3, 4]
+    monkeypatch.setenv("STUDY_STORE", str(tmp_path))
+    params = tier.read(ROOT / "params.yaml")
+    params["execution"] |= {"device": "cuda", "gpus_per_training": "auto", "workers": 1}
+    assert jobs.execution(params).gpus_per_training == 1
+    write_json(Store(tmp_path).peak(params["tier"]), {"peak_mb": 1000, "memory_mb": 2.3 * each})
+    found = jobs.execution(params)
+    assert (found.gpus_per_training, found.processes) == (0.5, 1)
+    params["execution"]["gpus_per_training"] = 4
+    assert jobs.execution(params).processes == 4
