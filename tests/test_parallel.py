@@ -70,7 +70,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = dataclasses.replace(SGD, steps=200, crop=None)
+    recipe = dataclasses.replace(SGD, steps=60, crop=None)
     killed: list[int] = []
 
     class Watched(parallel._Others):
@@ -97,7 +97,7 @@ def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     assert not Store(tmp_path).run("key").done()
     train(job(tmp_path, "key", FEATURES, recipe, 1))
     result = json.loads((tmp_path / "key" / "result.json").read_text())
-    assert 1 <= result["resumed"][0] < 200 and result["processes"] == 1
+    assert 1 <= result["resumed"][0] < 60 and result["processes"] == 1
 
 
 def test_the_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
