@@ -31,7 +31,7 @@ from study.source import Raw, Source
 from study.spec import VOID, InputError, Recipe, Training
 
 WAIT = datetime.timedelta(days=30)  # as long as the first process may evaluate; a death is noticed in other ways
-POLL_S, NOTICED_S = 0.02, 2.0
+POLL_S, NOTICED_S = 0.02, 5.0
 GRACE_S = 10.0  # after another process died: a GPU's collective would wait for it for ever
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 MEMBER = "from study.parallel import member; member()"
