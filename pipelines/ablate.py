@@ -47,8 +47,11 @@ def train_all(
     planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str
 ) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
-    from study.worker import train  # torch, only where something is trained
+    from study import parallel  # torch, only where something is trained
+    from study.worker import train
 
+    for key in todo if execution.processes > 1 else ():
+        parallel.check(planned.trainings[key], execution.processes, execution.device)
     chosen, stands_at = planned.tier, commit.described()
     read_again(planned, manifest, store)
     done = {}
@@ -108,7 +111,7 @@ def job_of(
         key, planned.trainings[key], manifest["trainings"][key], manifest["data"][setting], store.root,
         execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
         manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders, stands_at,
-        stop=stop,
+        stop=stop, processes=execution.processes,
     )  # fmt: skip
 
 

@@ -44,14 +44,27 @@ def preview(params: dict[str, Any], name: str | None) -> None:
 
     Raises InputError for a mistake in the tier; data that is missing is no mistake, but is told.
     """
-    chosen, execution, store = tier.load(params, name), jobs.execution(params), Store()
+    chosen, store = tier.load(params, name), Store()
+    execution = jobs.execution(params | {"tier": chosen.name})
     known = _known(params, chosen, store.cache)
     planned = plan.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}
     print(f"tier {chosen.name}: {chosen.title}")
     _work(planned, known, execution, done, params.get(tier.TUNE, False))
+    if params["execution"]["gpus_per_training"] == "auto" and execution.device == "cuda":
+        print(f"  gpus_per_training auto: {_share(chosen.name)}")
     _disk(planned, known, execution, done, store)
     _data(chosen, known)
+
+
+def _share(name: str) -> str:
+    """What gpus_per_training: auto comes to, and why."""
+    known = jobs.rehearsed(name)
+    if known is None:
+        return f"1, as no rehearsal has measured this tier's memory on a GPU; run `make rehearse TIER={name}`"
+    peak, memory = known
+    share = counted(jobs.trainings_a_gpu(peak, memory), "training")
+    return f"{share} a GPU; the largest of a rehearsal took {peak / 1024:.1f} of {memory / 1024:.1f} GB"
 
 
 def _known(params: dict[str, Any], chosen: tier.Tier, cache: Path) -> dict[str, Known]:

@@ -22,7 +22,7 @@ from study.layouts import LAYOUTS
 from study.probe import CPU_BATCH
 from study.progress import counted, duration, named
 from study.spec import InputError
-from study.store import Store
+from study.store import Store, write_json
 
 STAGES = ("data", "plan", "ablate", "examine", "evaluate", "report")
 STEPS, TUNE = 2, 1
@@ -105,7 +105,7 @@ def _told(reports: Path, name: str, seconds: float) -> int:
     plan = stage.read_json(reports / "plan.json")
     results = {key: reports / "results" / key for key in plan["trainings"]}
     results |= {key: reports / "examined" / key for key in plan["evaluations"]}
-    failed, peak, gpu = 0, 0.0, 0.0
+    failed, peak, gpu, has = 0, 0.0, 0.0, 0.0
     for key, folder in results.items():
         told = plan["trainings"].get(key) or plan["evaluations"][key]
         what = named(told)
@@ -118,7 +118,10 @@ def _told(reports: Path, name: str, seconds: float) -> int:
         else:
             result = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}
             peak = max(peak, result.get("peak_memory_mb") or 0)
-            gpu = max(gpu, result.get("peak_gpu_memory_mb") or 0)
+            if (result.get("peak_gpu_memory_mb") or 0) > gpu:
+                gpu, has = result["peak_gpu_memory_mb"], result["gpu_memory_mb"]
+    if gpu and not failed:
+        write_json(Store().peak(name), {"peak_mb": gpu, "memory_mb": has})  # for gpus_per_training: auto
     memory = f"{peak / 1024:.1f} GB of memory" + (f" and {gpu / 1024:.1f} GB of a GPU's" if gpu else "")
     print(
         f"rehearsal of {name}: {counted(len(plan['trainings']), 'training')} of {STEPS} steps and "

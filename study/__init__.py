@@ -20,7 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
      "deviations"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "plates", "audit", "trials", "matched", "best", "search", "figures_cost", "figures_search"),
+    ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
+     "figures_search"),
     ("plates_cost", "report_search"),
     ("worker", "report", "verdicts", "__main__"),
     ("examiner", "probe", "comparison"),
@@ -28,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 SCIENCE = (
     "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
-    "costs", "loader", "probe", "submission", "submit",
+    "costs", "loader", "parallel", "probe", "submission", "submit",
 )  # fmt: skip
 SOLE_IMPORTERS = {
     "mlflow": "tracking",

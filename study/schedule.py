@@ -80,12 +80,14 @@ class Inline:
 
 
 class Ray:
-    """Runs each job as a Ray task in a worker process; a task whose worker dies is started again ``retries`` times."""
+    """Runs each job as a Ray task in a worker process, with ``gpus`` GPUs and ``cpus`` cores of one machine. A task
+    whose worker dies, or that raises ConnectionError (a process it needs is gone), is started again ``retries`` times.
+    """
 
     def __init__(
         self,
         function: Callable[[Any], Any],
-        workers: int,
+        cores: int,
         address: str | None,
         retries: int,
         pythonpath: str,
@@ -99,7 +101,7 @@ class Ray:
 
         self.ray = ray
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
         ray.init(
             address=address,
             runtime_env={"env_vars": environment},
@@ -112,7 +114,9 @@ class Ray:
         self.cancelled: set[str] = set()
 
     def submit(self, key: str, payload: Any, need: Need) -> None:
-        task = self.task.options(num_cpus=need.cpus, num_gpus=need.gpus, max_retries=self.retries)
+        task = self.task.options(
+            num_cpus=need.cpus, num_gpus=need.gpus, max_retries=self.retries, retry_exceptions=[ConnectionError]
+        )
         self.running[task.remote(payload)] = key
 
     def cancel(self, key: str) -> None:

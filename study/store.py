@@ -259,6 +259,10 @@ class Store:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    def peak(self, tier: str) -> Path:
+        """What the largest training of a tier's rehearsal took of a GPU's memory (D101)."""
+        return self.cache / f"peak-{tier}.json"
+
     def study_log(self, tier: str) -> Path:
         return self.root / "optuna" / f"{tier}.log"
 

@@ -25,7 +25,8 @@ def open_engine(function: Callable[[Any], Any], execution: Execution) -> schedul
     """The engine that ``execution`` names; it executes ``function`` of a job."""
     if execution.engine == "inline":
         return schedule.Inline(function)
-    return schedule.Ray(function, execution.workers, execution.address, execution.retries, str(ROOT))
+    cores = execution.workers * execution.processes
+    return schedule.Ray(function, cores, execution.address, execution.retries, str(ROOT))
 
 
 class Work:
@@ -46,7 +47,7 @@ class Work:
     ) -> None:
         self.execution, self.store, self.tier = execution, store, tier
         self.function, self.begun = function, begun
-        self.need = schedule.Need(1, execution.gpus_per_training)
+        self.need = schedule.Need(execution.processes, execution.gpus_per_training)
         self.hung: dict[str, int] = {}  # key -> how often
         self.seen: dict[str, tuple[Any, float]] = {}  # key -> what its process told last, and since when
         self.watched = 0.0

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from study import metrics, stopping
+from study import metrics, parallel, stopping
 from study.allocator import forget_peak, keep_freed_memory, peak_mb
 from study.engine import OutOfMemory, State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
@@ -42,7 +42,7 @@ class Job:
     ``origin`` the facts of the data of the first of them (its own without one). ``root`` is the folder of its data set,
     ``loaders`` the number of processes that read ahead where the data set is streamed, ``commit`` the project's.
     With ``until`` the training pauses after that step and is asked for its score on the whole tune split (D93). When
-    the file ``stop`` is there it saves a checkpoint and ends."""
+    the file ``stop`` is there it saves a checkpoint and ends. ``processes`` share it (D100)."""
 
     key: str
     training: Training
@@ -59,6 +59,7 @@ class Job:
     commit: str = ""
     until: int | None = None
     stop: Path | None = None
+    processes: int = 1
 
 
 class _Curve:
@@ -81,7 +82,9 @@ class _Curve:
 def train(job: Job) -> dict[str, float]:
     """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
     TrainingFailed where it cannot go on, OutOfMemory where its device has no room, Busy where another is at it, Stopped
-    or Preempted where it was asked to end and has saved a checkpoint."""
+    or Preempted where it was asked to end and has saved a checkpoint, InputError or ProcessLost as study.parallel does.
+    """
+    parallel.check(job.training, job.processes, job.device)
     run = Store(job.store).run(job.key)
     with run.writing(wait=False), stopping.noticing(), _memory():
         stopping.check(job.stop)
@@ -115,7 +118,18 @@ def _begin(job: Job, run: Run) -> None:
     settle(job.device)
     for name in ("DONE", "failed.json"):  # of an earlier attempt
         run.path(name).unlink(missing_ok=True)
-    _train(job, run)
+    with parallel.together(follow, job, job.processes, job.device) as team:
+        _train(job, run, team)
+
+
+def follow(job: Job, team: parallel.Team) -> None:
+    """The steps of a training in each of its processes but the first: nothing is evaluated or written."""
+    settle(job.device)
+    source, state = _open(job)
+    _restore(Store(job.store).run(job.key), state, _Curve(1, 1))
+    for step, _ in _steps(job, team, source, state):
+        if step == job.until:
+            return
 
 
 def _rung(job: Job, until: int, run: Run) -> float:
@@ -143,16 +157,26 @@ def settle(device: str) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def _train(job: Job, run: Run) -> None:
-    training, recipe = job.training, job.training.recipe
-    device = torch.device(job.device)
-    store = Store(job.store)
+def _open(job: Job) -> tuple[Source, State]:
+    """The data of a training, and its network as it is before the first step."""
+    training, store, device = job.training, Store(job.store), torch.device(job.device)
     source = open_source(training, job.facts, store.cache, device, job.origin, job.root)
     model = build(training.variant, training.network, source.classes, training.seed)
     if job.init is not None:
         inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
-    model = model.to(device).to(memory_format=torch.channels_last)
-    state, curve = start(model, recipe), _Curve(recipe.steps, recipe.validations)
+    return source, start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
+
+
+def _steps(job: Job, team: parallel.Team, source: Source, state: State) -> Iterator[tuple[int, torch.Tensor]]:
+    recipe, loaders = job.training.recipe, job.loaders if job.facts["streamed"] else 0
+    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe)
+
+
+def _train(job: Job, run: Run, team: parallel.Team) -> None:
+    training, recipe = job.training, job.training.recipe
+    source, state = _open(job)
+    model: Any = state.model
+    curve = _Curve(recipe.steps, recipe.validations)
     spent, resumed = _restore(run, state, curve)
     if not resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": canonical(training)})
@@ -167,8 +191,7 @@ def _train(job: Job, run: Run) -> None:
             told = time.monotonic()
             _tell(run, job, state, curve, spent + told - began)
 
-    batch = batches(source, state.step, recipe.steps, job.loaders if job.facts["streamed"] else 0)
-    for step, loss in fit(state, batch, recipe):
+    for step, loss in _steps(job, team, source, state):
         value = float(loss)
         if not math.isfinite(value):
             raise TrainingFailed(
@@ -224,15 +247,18 @@ def _result(model: Segmenter | Classifier, job: Job, seconds: dict[str, float], 
     def size(module: torch.nn.Module | None) -> int:
         return sum(p.numel() for p in module.parameters()) if module is not None else 0
 
+    on_gpu = job.device == "cuda"
     return {
         "parameters": size(model),
         "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
         "peak_memory_mb": peak_mb(),
-        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else None,
+        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+        "gpu_memory_mb": torch.cuda.get_device_properties(0).total_memory / 2**20 if on_gpu else None,
         "device": job.device,
         "host": socket.gethostname(),
         "threads": torch.get_num_threads(),
+        "processes": job.processes,
         "steps": job.training.recipe.steps,
         "resumed": resumed,
         "pid": os.getpid(),

@@ -213,7 +213,15 @@ def test_a_malformed_params_file_is_told(told: Told, tmp_path: Path, content: st
 
 @pytest.mark.parametrize(
     ("change", "got"),
-    [({"engine": "slurm"}, "'slurm'"), ({"workers": 0}, "0"), ({"device": "tpu"}, "'tpu'"), ({"x": 1}, "'x'")],
+    [
+        ({"engine": "slurm"}, "'slurm'"),
+        ({"workers": 0}, "0"),
+        ({"device": "tpu"}, "'tpu'"),
+        ({"x": 1}, "'x'"),
+        ({"gpus_per_training": 1.5}, "1.5"),
+        ({"gpus_per_training": 0}, "0"),
+        ({"processes_per_training": 0}, "0"),
+    ],
 )
 def test_a_wrong_value_in_execution_is_told(told: Told, change: dict[str, Any], got: str) -> None:
     line = told(lambda: jobs.execution({"execution": PARAMS["execution"] | change}))

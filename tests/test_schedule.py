@@ -25,6 +25,11 @@ def work(payload: dict) -> object:
             Path(marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return "second attempt"
+    if marker := payload.get("lost_until"):  # a process that it needs is gone on its first attempt
+        if not Path(marker).exists():
+            Path(marker).touch()
+            raise ConnectionResetError("a process of this training was lost")
+        return "second attempt"
     if payload.get("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
     if payload.get("sleep"):
@@ -63,7 +68,7 @@ class Counting(Inline):
 
 @pytest.fixture(scope="module")
 def ray_engine():
-    engine = Ray(work, workers=2, address=None, retries=2, pythonpath=str(Path(__file__).parent))
+    engine = Ray(work, cores=2, address=None, retries=2, pythonpath=str(Path(__file__).parent))
     yield engine
     engine.close()
 
@@ -180,11 +185,12 @@ def test_a_ray_worker_has_one_thread_the_projects_path_and_a_process_of_its_own(
 
 
 @pytest.mark.slow
-def test_a_ray_worker_that_is_killed_is_started_again(ray_engine, tmp_path):
+def test_a_ray_worker_that_is_killed_or_lost_another_process_is_started_again(ray_engine, tmp_path):
     jobs = Schedule(ray_engine, 2)
-    jobs.submit("a", {"dies_until": str(tmp_path / "marker")})
-    assert drain(jobs) == {"a": Event("a", "second attempt")}
-    assert (tmp_path / "marker").exists()
+    jobs.submit("a", {"dies_until": str(tmp_path / "killed")})
+    jobs.submit("b", {"lost_until": str(tmp_path / "lost")})
+    assert drain(jobs) == {name: Event(name, "second attempt") for name in "ab"}
+    assert (tmp_path / "killed").exists() and (tmp_path / "lost").exists()
 
 
 @pytest.mark.slow

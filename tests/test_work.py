@@ -23,7 +23,7 @@ from study.store import Store, write_json
 from study.work import Work
 
 ROOT = Path(__file__).resolve().parent.parent
-INLINE = Execution("inline", None, 1, "cpu", 0, 15, 1, 2, 0)
+INLINE = Execution("inline", None, 1, "cpu", 0, 1, 15, 1, 2, 0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert other.stdout.readline() == "held\n"
-    execution = Execution("ray", None, 2, "cpu", 0, 15, retries=1, hung_s=3, loaders=0)
+    execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=3, loaders=0)
     orders = {
         "well": (), "hangs once": ("hangs",), "hangs": ("hangs", "hangs"), "full": ("full",),
         "preempted": ("preempted", "preempted", "preempted"), "shared": (),
