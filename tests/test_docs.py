@@ -78,9 +78,10 @@ DRY = {
     "make rehearse TIER=cityscapes": "as for voc",
     "make check": ".ci/run runs it",
     "make test FAST=1": ".ci/run runs all of the tests",
+    "export RAY_AUTH_MODE=token": "of the shell; test_cluster.py has a cluster that demands a token",
     "dvc exp run -S tier=camvid": "test_pipeline.py runs it with a tier of its own",
 }
-CLUSTER = ("start", "status", "stop")  # of ray
+CLUSTER = ("down", "exec", "get-auth-token", "start", "status", "stop", "up")  # of ray
 SET = re.compile(r"^(?:STUDY_\w+=\S+ )+")  # variables before a command
 
 
