@@ -139,6 +139,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_jobs_share_a_gpu_each_sees_its_own_only_and_none_is_where_there_is_none(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -194,6 +195,7 @@ def _kill_one_that_trains(cluster: Cluster, store: Path, driver: subprocess.Pope
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_when_a_machine_dies_all_is_trained_on_the_others_once_and_to_the_same_counts(
     cluster: Cluster, project: Project, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_when_a_machine_dies_all_is_trained_on_the_others_once_and_to_the_same_c
         out, errors = driver.communicate(timeout=WAIT_S)
     finally:
         driver.kill()
+        driver.communicate()
     assert driver.returncode == 0, errors
 
     told = [line for line in out.splitlines() if line.startswith("[")]
