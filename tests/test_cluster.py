@@ -27,7 +27,7 @@ from conftest import ROOT, Project
 CPU_ONLY = 0  # GPUs of the first machine, on which `make repro` runs
 NODES = ((1, CPU_ONLY), (4, 2), (2, 1))  # cores and GPUs that each machine says it has
 SHARE, SHARING = 0.5, 6  # of a GPU for each of so many jobs: all GPUs are full when each has two
-STEPS = 40
+STEPS = 12
 WAIT_S = 240
 # Tells where each job is, once all have begun: none waits for the place of another.
 WHERE = f"""
@@ -80,7 +80,7 @@ class Cluster:
         role = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
         ip = host if number == 1 else f"127.0.0.{number}"
         options = [f"--node-ip-address={ip}", f"--num-cpus={cores}", f"--num-gpus={gpus}", "--disable-usage-stats"]
-        options += ["--block", f"--object-store-memory={80 * 2**20}"]
+        options += ["--block", "--include-log-monitor=false", f"--object-store-memory={80 * 2**20}"]
         log = self.folder / f"node-{number}.log"
         with log.open("w") as out:
             command = [ray, "start", *(role if number == 1 else [f"--address={self.address}"]), *options]
