@@ -103,7 +103,7 @@ class Ray:
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
         ray.init(
-            address=address,
+            address=address or "local",  # else Ray would join a cluster that happens to run on this machine
             runtime_env={"env_vars": environment},
             logging_level=logging.ERROR,
             log_to_driver=False,

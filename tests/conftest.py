@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of these files the slow tests share a fixture that takes long: one process runs them all.
-SHARING = ("test_browser", "test_docs", "test_guide", "test_verify")
+SHARING = ("test_browser", "test_cluster", "test_docs", "test_guide", "test_verify")
 # Runs the stages that are named on the command line one after the other, in one process.
 IN_TURN = (
     "import runpy, sys\n"

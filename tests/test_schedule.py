@@ -68,7 +68,9 @@ class Counting(Inline):
 
 @pytest.fixture(scope="module")
 def ray_engine():
-    engine = Ray(work, cores=2, address=None, retries=2, pythonpath=str(Path(__file__).parent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a cluster that was not asked for is not joined
+        engine = Ray(work, cores=2, address=None, retries=2, pythonpath=str(Path(__file__).parent))
     yield engine
     engine.close()
 
