@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from study.progress import Display
 from study.store import Store, write_json
 from study.tracking import Tracker
 
+OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
 
-def main() -> None:
+def main(open_engine: OpenEngine = jobs.open_engine) -> None:
     params = tier.read()
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     folder = stage.folder(chosen.name)
@@ -31,7 +33,7 @@ def main() -> None:
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     if todo:
-        train_all(planned, manifest, execution, store, todo, chosen.name)
+        train_all(planned, manifest, execution, store, todo, chosen.name, open_engine)
     tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
     tracker.sweep()
     collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
@@ -39,8 +41,9 @@ def main() -> None:
 
 
 def train_all(
-    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str
-) -> None:
+    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str,
+    open_engine: OpenEngine = jobs.open_engine,
+) -> None:  # fmt: skip
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
     from study.worker import train  # torch, only where something is trained
 
@@ -53,7 +56,7 @@ def train_all(
         done[key] = (value, run.read("curve.json")["score"])
     ablation = Ablation(store.study_log(chosen.name), name, manifest["trainings"])
     ablation.start(done, todo)
-    engine = jobs.open_engine(train, execution)
+    engine = open_engine(train, execution)
     try:
         with Display(store, manifest, set(done), execution.workers) as display:
             queue = schedule.Schedule(engine, jobs.slots(execution), display.begin)
