@@ -31,6 +31,7 @@ import yaml
 
 from benchmarks.sleepers import Sleepers
 from study import stage, tier
+from study.code import ROOT
 from study.store import Store
 
 TIER, TABLES = "smoke", ["T1", "T2", "T3", "T4", "T5", "T6"]
@@ -46,7 +47,7 @@ def configure(cells: int, workers: int, folder: Path) -> int:
     params["tier"] = TIER
     params["execution"] |= {"workers": workers, "device": "cpu"}
     block = params["tiers"][TIER]
-    block |= {"tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
+    block |= {"tuning": None, "tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
     chosen = tier.load(params)
     facts = {name: {"fingerprint": name} for name in chosen.settings}
     each = len(plan.build(chosen, facts, "cpu").trainings)
@@ -62,6 +63,12 @@ def timed(name: str, function: Callable[[], Any]) -> float:
     took = time.monotonic() - began
     print(f"  {name}: {took:.1f} s", flush=True)
     return took
+
+
+def _stage(name: str) -> float:
+    """Seconds of a stage in a process of its own, from its start to its end."""
+    command = [sys.executable, "-m", f"pipelines.{name}"]
+    return timed(f"stage {name}", lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
 
 
 def promise(name: str, value: float, limit: float, unit: str, least: bool = False) -> None:
@@ -146,17 +153,15 @@ def _ask(url: str, content: dict[str, Any] | None = None) -> bytes:
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Run every stage in ``folder`` and print what it took."""
     each = configure(arguments.cells, arguments.workers, folder)
-    os.environ["STUDY_STORE"] = str(folder / "runs")
+    os.environ |= {"STUDY_STORE": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
     os.chdir(folder)
-    from pipelines import data, evaluate, examine, plan, report
-
-    print(f"{-(-arguments.cells // each)} seeds of {each} trainings on {arguments.workers} workers")
-    data.main()
-    promise("planning", timed("plan", plan.main), PLANNING_S, "s")
+    seeds = -(-arguments.cells // each)
+    print(f"{seeds} seeds of {each} trainings on {arguments.workers} workers, of {arguments.seconds:g} s each")
+    _stage("data")
+    promise("planning", _stage("plan"), PLANNING_S, "s")
     ablate(arguments.workers, arguments.seconds)
-    timed("examine", examine.main)
-    timed("evaluate", evaluate.main)
-    timed("report", report.main)
+    for name in ("examine", "evaluate", "report"):
+        _stage(name)
     serve(Store().tracking_database)
 
 
