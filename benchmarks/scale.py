@@ -45,6 +45,7 @@ def configure(cells: int, workers: int, folder: Path) -> int:
 
     params = tier.read()
     params["tier"] = TIER
+    params.pop(tier.TUNE, None)
     params["execution"] |= {"workers": workers, "device": "cpu"}
     block = params["tiers"][TIER]
     block |= {"tuning": None, "tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
@@ -75,10 +76,9 @@ def promise(name: str, value: float, limit: float, unit: str, least: bool = Fals
     """Print a value beside what is promised of it."""
     kept = value >= limit if least else value <= limit
     bound = "at least" if least else "at most"
-    print(
-        f"{name}: {value:.4g} {unit}, {value / limit:.2f} of what is promised ({bound} {limit:g}){'' if kept else ': NO'}",
-        flush=True,
-    )
+    said = "" if kept else ": NO"
+    ratio = f"{value / limit:.2f} of what is promised ({bound} {limit:g})"
+    print(f"{name}: {value:.4g} {unit}, {ratio}{said}", flush=True)
 
 
 def busy(spans: list[tuple[float, float]], workers: int) -> float:

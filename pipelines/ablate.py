@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.beside import Beside, Target
+from pipelines.beside import collect as collect_one
 from study import commit, jobs, plan, results, schedule, stage, tier
 from study.ablation import Ablation
 from study.data import prepare
@@ -19,7 +21,6 @@ from study.store import Store, write_json
 from study.tracking import Tracker
 
 OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
 
 def main(open_engine: OpenEngine = jobs.open_engine) -> None:
@@ -32,19 +33,20 @@ def main(open_engine: OpenEngine = jobs.open_engine) -> None:
         raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
+    target = Target(store.root, (folder / "results").absolute(), chosen.name, f"make retry TIER={chosen.name}")
     if todo:
-        train_all(planned, manifest, execution, store, todo, chosen.name, open_engine)
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-    tracker.sweep()
-    collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
+        with Beside(manifest, target) as beside:
+            train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, beside.ended)
+    collect(manifest, target)
     write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
 def train_all(
     planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str,
-    open_engine: OpenEngine = jobs.open_engine,
+    open_engine: OpenEngine = jobs.open_engine, ended: Callable[[str], None] = lambda key: None,
 ) -> None:  # fmt: skip
-    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
+    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
+    ``ended(key)`` is called when a training has ended, either way."""
     from study.worker import train  # torch, only where something is trained
 
     chosen, stands_at = planned.tier, commit.described()
@@ -70,6 +72,7 @@ def train_all(
             for event in jobs.ends(queue):
                 if event:
                     _settle(event, store, ablation, display)
+                    ended(event.key)
                     fill()
                 display.refresh()
     finally:
@@ -117,18 +120,13 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Di
         display.end(event.key, leading)
 
 
-def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker, retry: str) -> None:
-    """Copy each planned training's small results (or its failure, with the command ``retry``) to the stage's output,
-    and log it."""
-    for key, labels in manifest["trainings"].items():
-        run, scores = store.run(key), {}
-        if run.path("DONE").is_file():
-            run.copy_products(target / key, COLLECTED)
-            scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
-        else:
-            failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
-            write_json(target / key / "failed.json", failure | {"retry": retry})
-        tracker.training(key, labels, target / key, scores)
+def collect(manifest: dict[str, Any], target: Target) -> Tracker:
+    """Collect and log what the process beside the trainings has not, once that has ended; returns the tracker."""
+    tracker = target.tracker()
+    tracker.sweep()
+    for key in manifest["trainings"]:
+        collect_one(key, manifest, target, tracker)
+    return tracker
 
 
 def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
