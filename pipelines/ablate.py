@@ -6,25 +6,24 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from study import commit, jobs, plan, results, schedule, stage, tier
+from pipelines import beside
+from pipelines.beside import Target
+from study import commit, jobs, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
-from study.garbage import used
 from study.jobs import Execution
 from study.progress import Display
 from study.store import Store, first, write_json
-from study.tracking import Tracker
 from study.work import Work
 
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
 
 
-def main() -> None:
+def main(open_engine: OpenEngine = work.open_engine) -> None:
     params = tier.read()
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     folder = stage.folder(chosen.name)
@@ -34,19 +33,20 @@ def main() -> None:
         raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
+    target = Target(store.root, (folder / "results").absolute(), chosen.name, f"make retry TIER={chosen.name}")
     if todo:
-        train_all(planned, manifest, execution, store, todo, chosen.name)
-    with FileLock(store.tracking_lock):
-        tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-        tracker.sweep()
-        collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
+        with beside.logging(manifest, target, len(todo)) as ended:
+            train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
+    collect(manifest, target)
     write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
 def train_all(
-    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str
-) -> None:
-    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training."""
+    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str,
+    open_engine: OpenEngine = work.open_engine, ended: Callable[[str], None] = lambda key: None,
+) -> None:  # fmt: skip
+    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
+    ``ended(key)`` is called when a training has ended, either way."""
     from study import parallel  # torch, only where something is trained
     from study.worker import train
 
@@ -67,19 +67,20 @@ def train_all(
         ablation.start(done, todo)
         with (
             Display(store, manifest, set(done), execution.workers) as display,
-            Work(train, execution, store, chosen.name, display.begin) as work,
+            Work(train, execution, store, chosen.name, display.begin, open_engine) as queue,
         ):
 
             def fill() -> None:
-                while work.free > 0 and (key := ablation.ask()):
+                while queue.free > 0 and (key := ablation.ask()):
                     after = {planned.init[key]} - done.keys() if key in planned.init else ()
-                    job = job_of(key, planned, manifest, execution, store, stands_at, work.stop)
-                    work.submit(key, job, tuple(after))
+                    job = job_of(key, planned, manifest, execution, store, stands_at, queue.stop)
+                    queue.submit(key, job, tuple(after))
 
             fill()
-            for event in work.ends():
+            for event in queue.ends():
                 if event:
                     _settle(event, store, ablation, display)
+                    ended(event.key)
                     fill()
                 display.refresh()
 
@@ -127,19 +128,12 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation | Order, dis
         display.end(event.key, leading)
 
 
-def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker, retry: str) -> None:
-    """Copy each planned training's small results (or its failure, with the command ``retry``) to the stage's output,
-    and log it."""
-    for key, labels in manifest["trainings"].items():
-        run, scores = store.run(key), {}
-        if run.path("DONE").is_file():
-            run.copy_products(target / key, COLLECTED)
-            used(run)
-            scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
-        else:
-            failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
-            write_json(target / key / "failed.json", failure | {"retry": retry})
-        tracker.training(key, labels, target / key, scores)
+def collect(manifest: dict[str, Any], target: Target) -> None:
+    """Collect and log what the process beside the trainings has not, once that has ended."""
+    with target.tracker() as tracker:
+        tracker.sweep()
+        for key in manifest["trainings"]:
+            beside.collect(key, manifest, target, tracker)
 
 
 def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:

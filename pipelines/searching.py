@@ -7,15 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from pipelines import ablate
+from pipelines import ablate, beside
 from study import commit, jobs, plan, results, search, stage, tier
 from study.ablation import Ablation, Order, begin_anew
 from study.jobs import Execution
 from study.search import Candidate
 from study.store import Store, first, write_json
-from study.tracking import Tracker
 from study.tuning import Tuning
 from study.work import Work
 
@@ -31,13 +28,14 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     todo = [key for key in planned.trainings if not store.run(key).done()]
     moved = sum(found[group] != chosen.settings[group[0]].recipe for group in found)
     print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
+    name, retry = f"{chosen.name} tuned", f"make retry TIER={chosen.name}"
+    place = beside.Target(store.root, (target / "results").absolute(), name, retry)
     if todo:
-        ablate.train_all(planned, manifest, execution, store, todo, f"{chosen.name} tuned")
-    with FileLock(store.tracking_lock):
-        tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
-        tracker.sweep()
-        ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
-        frame = results.frame(manifest, target / "results")
+        with beside.logging(manifest, place, len(todo)) as ended:
+            ablate.train_all(planned, manifest, execution, store, todo, name, ended=ended)
+    ablate.collect(manifest, place)
+    frame = results.frame(manifest, target / "results")
+    with place.tracker() as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     wall_s = time.monotonic() - began

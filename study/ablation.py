@@ -6,19 +6,95 @@ done, and a study that was lost or left behind by a killed driver is brought in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 KEY = "run"  # the user attribute that holds a trial's key in the run store
 CHOICES = "choices"  # the study's own attribute that holds its categorical choices
 Curve = list[tuple[int, float]]
+
+
+class _Journal(BaseJournalBackend):
+    """Optuna's journal in a file, as JournalFileBackend keeps it, but lines written ``together`` take one lock and no
+    fsync: a trial has twenty. The run store is the truth; what a power cut takes from the study comes back from it."""
+
+    def __init__(self, log: Path) -> None:
+        self.log, self.lock = log, JournalFileSymlinkLock(str(log))
+        log.touch()
+        self.offset = 0  # bytes of the file that were read
+        self.lines: list[bytes] = []  # that are to be written
+        self.read = 0  # of them
+        self.held = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Hold the lock, and write all lines at the end."""
+        self.lock.acquire()
+        self.held = True
+        try:
+            yield
+        finally:
+            with self.log.open("ab") as file:
+                file.write(b"".join(self.lines))
+            self.offset += sum(map(len, self.lines[: self.read]))
+            self.lines, self.read, self.held = [], 0, False
+            self.lock.release()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self.held:
+            self.lines += lines
+        else:
+            with self.together():
+                self.lines += lines
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """What was written since the last call: a JournalStorage reads each line once."""
+        if not self.read:  # else all of the file was read, and the lock keeps others from writing more
+            with self.log.open("rb") as file:
+                file.seek(self.offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self.offset += len(line)
+                    yield json.loads(line)
+        while self.read < len(self.lines):
+            self.read += 1
+            yield json.loads(self.lines[self.read - 1])
+
+
+class _Storage(JournalStorage):
+    """A journal that finds the next waiting trial without a look at all others: only this process starts trials."""
+
+    def __init__(self, journal: _Journal) -> None:
+        self.passed: dict[int, int] = {}  # study -> number of trials, from the first on, none of which waits any more
+        super().__init__(journal)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As in Optuna, but of trials that wait, which ``ask`` looks for, the first."""
+        if states != (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        number = self.passed.get(study_id, 0)
+        while True:
+            try:
+                trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
+            except KeyError:  # there are no more
+                return []
+            if trial.state == TrialState.WAITING:
+                return [trial]
+            number += 1
+            self.passed[study_id] = number
 
 
 class Ablation:
@@ -49,7 +125,8 @@ class Ablation:
         for part in dict.fromkeys(part for found in (values or {}).values() for part in found):
             self.space[part] = CategoricalDistribution(sorted({p[part] for p in self.parameters.values()}))
         _mend(log)
-        self.study = self._study(JournalStorage(JournalFileBackend(str(log))), name)
+        self.journal = _Journal(log)
+        self.study = self._study(_Storage(self.journal), name)
         self.open: dict[str, Trial] = {}
         self.queue: set[str] = set()
 
@@ -70,13 +147,18 @@ class Ablation:
 
     def start(self, done: dict[str, tuple[float, Curve]], todo: Iterable[str]) -> None:
         """Bring the study in line with the store: ``done`` key -> mIoU and curve; enqueue ``todo`` in its order."""
-        known = set()
+        with self.journal.together():
+            self._start(done, todo)
+
+    def _start(self, done: dict[str, tuple[float, Curve]], todo: Iterable[str]) -> None:
+        known, waiting = set(), 0
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING:  # its driver was killed
                 self.study.tell(trial.number, state=TrialState.FAIL)
             elif trial.state == TrialState.COMPLETE:
                 known.add(trial.user_attrs.get(KEY))
-        while any(t.state == TrialState.WAITING for t in self.study.get_trials(deepcopy=False)):
+            waiting += trial.state == TrialState.WAITING
+        for _ in range(waiting):
             self.study.tell(self.study.ask(), state=TrialState.FAIL)  # enqueued by a driver that was killed
         for key, (value, curve) in done.items():
             if key not in known:
@@ -96,7 +178,8 @@ class Ablation:
         """The key of the training that Optuna wants next, None when the planned ones are through."""
         if not self.queue:
             return None
-        trial = self.study.ask(self.space)
+        with self.journal.together():
+            trial = self.study.ask(self.space)
         key = trial.user_attrs[KEY]
         self.queue.discard(key)
         self.open[key] = trial
@@ -113,14 +196,16 @@ class Ablation:
     def tell(self, key: str, value: float, curve: Curve) -> None:
         """A training's leading metric (mIoU, or the accuracy of a classifier) and its values on the way."""
         trial = self.open.pop(key)
-        for step, score in curve:
-            trial.report(score, step)
-        self.study.tell(trial, value)
+        with self.journal.together():
+            for step, score in curve:
+                trial.report(score, step)
+            self.study.tell(trial, value)
 
     def fail(self, key: str, reason: str) -> None:
         trial = self.open.pop(key)
-        trial.set_user_attr("reason", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
+        with self.journal.together():
+            trial.set_user_attr("reason", reason)
+            self.study.tell(trial, state=TrialState.FAIL)
 
 
 class Order:
@@ -160,7 +245,7 @@ def begin_anew(log: Path, name: str) -> None:
     """Forget a study, where there is one: a search is asked and told anew from what its trainings left."""
     if log.is_file():
         _mend(log)
-        storage = JournalStorage(JournalFileBackend(str(log)))
+        storage = _Storage(_Journal(log))
         if name in (summary.study_name for summary in optuna.get_all_study_summaries(storage)):
             optuna.delete_study(study_name=name, storage=storage)
 

@@ -45,6 +45,7 @@ class Plan:
     device: str
     init: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    known: dict[tuple[str, Training, str | None], str] = field(default_factory=dict)  # setting, training, init -> key
 
     def origin(self, key: str) -> str:
         """The setting of the first of a training's stages (its own where it is not staged)."""
@@ -56,13 +57,14 @@ class Plan:
         """The content of plan.json."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
         settings = {name: self.tier.settings[name] for name in self.facts}
+        claims = claims_digest()
         described = {name: {"role": s.role, "title": s.title, "after": s.after} for name, s in settings.items()}
         return {
             "tier": self.tier.name,
             "title": self.tier.title,
             "judges": self.tier.judges,
             "meaningless": self.tier.meaningless,
-            "claims": claims_digest(),
+            "claims": claims,
             "scale": self.tier.scale,
             "verdicts": asdict(self.tier.verdicts) if self.tier.verdicts else None,
             "tables": [
@@ -72,7 +74,7 @@ class Plan:
                 for t in self.tables
             ],
             "cells": [self._cell(*cell) for cell in self.cells],
-            "trainings": {key: self._training(key, training) for key, training in self.trainings.items()},
+            "trainings": {key: self._training(key, training, claims) for key, training in self.trainings.items()},
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
             "identities": {key: self._identity(key) for key in (*self.trainings, *self.evaluations)},
             "settings": {name: self._setting(name) for name in self.facts},
@@ -100,7 +102,7 @@ class Plan:
             "runs": {str(seed): key for seed, key in runs.items()},
         } | labels(cell.variant)
 
-    def _training(self, key: str, training: Training) -> dict[str, Any]:
+    def _training(self, key: str, training: Training, claims: str) -> dict[str, Any]:
         fixed = {
             "seed": training.seed,
             "data": self.data_of[key],
@@ -108,7 +110,7 @@ class Plan:
             "lr": training.recipe.lr,
         }
         # The claims as they stand before it starts; they are a label, and no part of its key.
-        fixed |= {"backbone": training.network.backbone, "claims": claims_digest()}
+        fixed |= {"backbone": training.network.backbone, "claims": claims}
         return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
 
     def _setting(self, name: str) -> dict[str, Any]:
@@ -125,8 +127,8 @@ class Plan:
         return found | {"training": digest(found["training"])}
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
-        training = self._training(evaluation.training, self.trainings[evaluation.training])
-        named = {name: training[name] for name in ("label", "seed", "data")}
+        key, training = evaluation.training, self.trainings[evaluation.training]
+        named = {"label": labels(training.variant)["label"], "seed": training.seed, "data": self.data_of[key]}
         return named | {"training": evaluation.training, "inference": evaluation.name}
 
 
@@ -217,7 +219,9 @@ def enter(
     if probed is not None:
         recipe = replace(recipe, precision=probed["precision"])
     training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)
-    key = key_of(training, plan.facts[name]["fingerprint"], plan.device, init)
+    key = plan.known.get((name, training, init))
+    if key is None:  # cells of several tables share most trainings, and a key takes long
+        key = plan.known[name, training, init] = key_of(training, plan.facts[name]["fingerprint"], plan.device, init)
     plan.trainings.setdefault(key, training)
     plan.data_of.setdefault(key, name)
     if init is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -48,23 +49,35 @@ def remaining(
 
     A training is expected to take as long as those with its label did, else the mean of all.
     """
-    if not finished:
-        return None
     known: dict[str, list[float]] = {}
     for key, seconds in finished.items():
         known.setdefault(plan["trainings"][key]["label"], []).append(seconds)
-    mean = sum(finished.values()) / len(finished)
+    waiting: dict[str, int] = {}
+    begun: dict[str, list[float]] = {}
+    for key, training in plan["trainings"].items():
+        if key in running:
+            begun.setdefault(training["label"], []).append(running[key])
+        elif key not in finished and key not in over:
+            waiting[training["label"]] = waiting.get(training["label"], 0) + 1
+    took = {label: (len(found), sum(found)) for label, found in known.items()}
+    return _remaining(took, waiting, begun, workers)
 
-    def expected(key: str) -> float:
-        same = known.get(plan["trainings"][key]["label"])
-        return sum(same) / len(same) if same else mean
 
-    left = [
-        max(0.0, expected(key) - running.get(key, 0.0))
-        for key in plan["trainings"]
-        if key not in finished and key not in over
-    ]
-    return max(sum(left) / max(1, workers), max(left, default=0.0))
+def _remaining(
+    took: dict[str, tuple[int, float]], waiting: dict[str, int], begun: dict[str, list[float]], workers: int
+) -> float | None:
+    """``remaining`` by label: how many ended and their seconds; how many wait; seconds so far of those that run."""
+    if not took:
+        return None
+    mean = sum(seconds for _, seconds in took.values()) / sum(number for number, _ in took.values())
+    all_, longest = 0.0, 0.0
+    for label in waiting.keys() | begun.keys():
+        number, seconds = took.get(label, (1, mean))
+        expected = seconds / number
+        left = [max(0.0, expected - so_far) for so_far in begun.get(label, ())]
+        all_ += expected * waiting.get(label, 0) + sum(left)
+        longest = max(longest, *left, expected if waiting.get(label) else 0.0)
+    return max(all_ / max(1, workers), longest)
 
 
 class Display:
@@ -76,6 +89,8 @@ class Display:
         self.failed: set[str] = set()
         self.finished: dict[str, float] = {}
         self.running: dict[str, float] = {}
+        self.took: dict[str, tuple[int, float]] = {}  # label -> how many ended, and their seconds
+        self.left = Counter(t["label"] for key, t in plan["trainings"].items() if key not in self.done)
         self.console = Console(soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
 
@@ -101,13 +116,16 @@ class Display:
         """A training ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
         began = self.running.pop(key, None)
         took = time.monotonic() - began if began else 0.0
-        name = named(self.plan["trainings"][key])
+        label, name = self.plan["trainings"][key]["label"], named(self.plan["trainings"][key])
+        self.left[label] -= 1
         if score is None:
             self.failed.add(key)
             self.say(f"{self._counts()}  {name} {f'FAILED after {duration(took)}' if began else 'NOT RUN'}: {reason}")
         else:
             self.done.add(key)
             self.finished[key] = took
+            number, seconds = self.took.get(label, (0, 0.0))
+            self.took[label] = number + 1, seconds + took
             metric, value = score
             metric = {"miou": "mIoU"}.get(metric, metric.replace("_", " "))
             self.say(f"{self._counts()}  {name}: {metric} {100 * value:.1f} % in {duration(took)}{self._left()}")
@@ -117,10 +135,12 @@ class Display:
         return f"[{len(self.done) + len(self.failed)}/{all_}]"
 
     def _left(self) -> str:
-        now = time.monotonic()
-        running = {key: now - begun for key, begun in self.running.items()}
+        now, begun = time.monotonic(), dict[str, list[float]]()
+        for key, began in self.running.items():
+            begun.setdefault(self.plan["trainings"][key]["label"], []).append(now - began)
         waiting = len(self.plan["trainings"]) - len(self.done) - len(self.failed) - len(self.running)
-        seconds = remaining(self.plan, self.finished, running, self.workers, self.done | self.failed)
+        unbegun = {label: number - len(begun.get(label, ())) for label, number in self.left.items()}
+        seconds = _remaining(self.took, unbegun, begun, self.workers)
         text = f"; {len(self.running)} running, {waiting} left"
         return text if seconds is None else f"{text}, about {duration(seconds)}"
 

@@ -274,8 +274,13 @@ class Figure:
     cells: tuple[str, ...] = ()
 
 
+PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
 def canonical(value: Any) -> Any:
     """The identity of a frozen value as plain JSON types: labels (``compare=False``) are left out."""
+    if type(value) in PLAIN:
+        return value
     if dataclasses.is_dataclass(value):
         return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
     if isinstance(value, tuple | list):

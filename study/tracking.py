@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +33,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
+PAGE = 1000  # runs in a search
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
 REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
 
@@ -49,6 +50,15 @@ class _Content(NamedTuple):
     start: float
     end: float
     picture: Image.Image | None = None
+
+
+class _Known(NamedTuple):
+    """What is kept of a run that the experiment has: all of ten thousand would fill the memory."""
+
+    id: str
+    name: str
+    status: str
+    digest: str
 
 
 class Tracker:
@@ -74,13 +84,15 @@ class Tracker:
         for tag, value in experiment_tags(found.creation_time or 0).items():
             if found.tags.get(tag) != value:
                 self._client.set_experiment_tag(self._experiment, tag, value)
-        self._runs: dict[tuple[str, str], list[Run]] = {}  # (kind, key or address) -> one run, more after a kill
+        self._runs: dict[tuple[str, str], list[_Known]] = {}  # (kind, key or address) -> one run, more after a kill
         for run in self._search("tags.`study.kind` != ''"):  # not what people made in the UI
-            self._runs.setdefault((run.data.tags["study.kind"], run.data.tags["study.key"]), []).append(run)
+            tags, info = run.data.tags, run.info
+            known = _Known(info.run_id, info.run_name or "", info.status, tags.get("study.digest", ""))
+            self._runs.setdefault((tags["study.kind"], tags["study.key"]), []).append(known)
 
     def sweep(self) -> int:
         """Sets what a killed driver left RUNNING to KILLED and returns how many there were; for the driver's start."""
-        left = self._search("attributes.status = 'RUNNING'")
+        left = list(self._search("attributes.status = 'RUNNING'"))
         for run in left:
             self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
         return len(left)
@@ -163,9 +175,10 @@ class Tracker:
     def report(self, pdf: Path) -> None:
         """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""
         digest = hashlib.sha256(pdf.read_bytes()).hexdigest() if pdf.is_file() else ""
-        if digest and (run := self._report()).data.tags.get("study.digest") != digest:
-            self._client.log_artifact(run.info.run_id, str(pdf))
-            self._client.set_tag(run.info.run_id, "study.digest", digest)
+        if digest and (run := self._report()).digest != digest:
+            self._client.log_artifact(run.id, str(pdf))
+            self._client.set_tag(run.id, "study.digest", digest)
+            self._runs[REPORT] = [run._replace(digest=digest)]
 
     def empty(self) -> bool:
         """Whether no cell was ever logged, as after the database was deleted."""
@@ -179,26 +192,30 @@ class Tracker:
         """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
         below = f"#/experiments/{self._experiment}/runs/"
         return {
-            key: {"name": runs[0].info.run_name or "", "link": below + runs[0].info.run_id}
+            key: {"name": runs[0].name, "link": below + runs[0].id}
             for (kind, key), runs in self._runs.items()
             if kind == "training"
         }
 
-    def _search(self, condition: str) -> list[Run]:
-        return list(self._client.search_runs([self._experiment], condition, max_results=50_000))  # its limit
+    def _search(self, condition: str) -> Iterator[Run]:
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs([self._experiment], condition, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token or ""
 
     def _current(self, kind: str, key: str, digest: str) -> bool:
         """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
         runs = self._runs.get((kind, key), [])
-        kept = [run for run in runs if run.data.tags.get("study.digest") == digest][:1]
+        kept = [run for run in runs if run.digest == digest][:1]
         if kept:
             self._delete(run for run in runs if run not in kept)
             self._runs[kind, key] = kept
         return bool(kept)
 
-    def _delete(self, runs: Iterable[Run]) -> None:
+    def _delete(self, runs: Iterable[_Known]) -> None:
         for run in runs:
-            self._client.delete_run(run.info.run_id)
+            self._client.delete_run(run.id)
 
     def _write(self, kind: str, key: str, digest: str, content: _Content) -> None:
         """Writes a run, its digest last, then deletes those it replaces: a kill in between loses nothing."""
@@ -216,7 +233,7 @@ class Tracker:
         self._client.log_batch(run, rest, params, [RunTag("study.digest", digest)])
         self._client.set_terminated(run, content.status, round(content.end))
         self._delete(self._runs.get((kind, key), []))
-        self._runs[kind, key] = [self._client.get_run(run)]
+        self._runs[kind, key] = [_Known(run, content.name, content.status, digest)]
 
     def _compared(self, cells: list[dict[str, Any]], evaluations: dict[str, Any]) -> dict[str, str]:
         """By table, the comparison of its trainings that have results: one without would leave no metric in common."""
@@ -224,7 +241,7 @@ class Tracker:
         for cell in cells:
             for key in cell["runs"].values():
                 run = self._runs.get(("training", _training(key, evaluations)), [])
-                found.setdefault(cell["table"], []).extend(r.info.run_id for r in run if r.info.status == "FINISHED")
+                found.setdefault(cell["table"], []).extend(r.id for r in run if r.status == "FINISHED")
         return {table: pages.comparison(self._experiment, list(dict.fromkeys(ids))) for table, ids in found.items()}
 
     def _seeds(
@@ -233,22 +250,23 @@ class Tracker:
         """What pages.cell_note tells of each seed of a cell."""
         asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
         runs = [self._runs.get(("training", _training(row["run"], evaluations))) for row in asked]
-        links = [pages.run(self._experiment, run[0].info.run_id) if run else "" for run in runs]
+        links = [pages.run(self._experiment, run[0].id) if run else "" for run in runs]
         return [(int(r["seed"]), link, r["value"], r["status"]) for r, link in zip(asked, links, strict=True)]
 
-    def _report(self) -> Run:
+    def _report(self) -> _Known:
         """The run of the report: one for good, as the pages of cells lead to it."""
         if REPORT not in self._runs:
             tags = {"study.kind": REPORT[0], "study.key": REPORT[1]}
-            self._runs[REPORT] = [self._client.create_run(self._experiment, tags=tags, run_name="report")]
+            made = self._client.create_run(self._experiment, tags=tags, run_name="report").info.run_id
+            self._runs[REPORT] = [_Known(made, "report", "RUNNING", "")]
         run = self._runs[REPORT][0]
-        if run.info.status != "FINISHED":
-            self._client.set_terminated(run.info.run_id)
-            self._runs[REPORT] = [self._client.get_run(run.info.run_id)]
+        if run.status != "FINISHED":
+            self._client.set_terminated(run.id)
+            self._runs[REPORT] = [run._replace(status="FINISHED")]
         return self._runs[REPORT][0]
 
     def _report_page(self) -> str:
-        return pages.run(self._experiment, self._report().info.run_id, REPORT[1])
+        return pages.run(self._experiment, self._report().id, REPORT[1])
 
 
 def _digest(*values: Any) -> str:

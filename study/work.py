@@ -44,7 +44,9 @@ class Work:
         store: Store,
         tier: str,
         begun: Callable[[str], None] = lambda key: None,
+        open_engine: Callable[[Callable[[Any], Any], Execution], schedule.Engine] = open_engine,
     ) -> None:
+        self.open_engine = open_engine
         self.execution, self.store, self.tier = execution, store, tier
         self.function, self.begun = function, begun
         self.need = schedule.Need(execution.processes, execution.gpus_per_training)
@@ -57,7 +59,7 @@ class Work:
         with ExitStack() as stack:
             self.stop = stack.enter_context(drivers.registered(self.store, self.tier))
             stack.enter_context(stopping.driving(self.stop.touch))
-            self.engine = open_engine(self.function, self.execution)
+            self.engine = self.open_engine(self.function, self.execution)
             stack.callback(self.engine.close)
             slots = 1 if self.execution.engine == "inline" else self.execution.workers
             self.queue = schedule.Schedule(self.engine, slots, self._begin, self._settle)

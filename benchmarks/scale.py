@@ -1,0 +1,188 @@
+"""Thousands of trainings on many workers: what the driver, the tracker and the report cost, as ratios to promises.
+
+    python -m benchmarks.scale                              # 10,000 trainings on 64 workers
+    python -m benchmarks.scale --cells 500 --seconds 1      # a minute
+
+Every stage of the pipeline runs as it is, in a folder of its own: plan, run store, Optuna's study, MLflow's database
+and the report are real. Only the trainings are not: they sleep (half to one and a half of ``--seconds``) in worker
+processes that are used again, and write small products. Measured are planning; the CPU time that the driver takes for a
+training, imports and the catching up with MLflow apart; the share of time in which workers are busy, from the first
+start to the last; the driver's memory; and
+how long the MLflow server takes for the page of runs, and the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.sleepers import Sleepers
+from study import stage, tier
+from study.code import ROOT
+from study.jobs import Execution
+from study.schedule import Engine
+from study.store import Store
+
+TIER, TABLES = "smoke", ["T1", "T2", "T3", "T4", "T5", "T6"]
+PLANNING_S, DRIVER_MS, BUSY, MEMORY_MB = 5.0, 10.0, 0.95, 1024.0
+PAGE = 100  # runs that the UI asks for at a time
+
+
+def configure(cells: int, workers: int, folder: Path) -> int:
+    """Write params.yaml for ``cells`` trainings or somewhat more to ``folder``; returns their number for one seed."""
+    from study import plan
+
+    params = tier.read()
+    params["tier"] = TIER
+    params.pop(tier.TUNE, None)
+    params["execution"] |= {"workers": workers, "device": "cpu"}
+    block = params["tiers"][TIER]
+    block |= {"tuning": None, "tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
+    chosen = tier.load(params)
+    facts = {name: {"fingerprint": name} for name in chosen.settings}
+    each = len(plan.build(chosen, facts, "cpu").trainings)
+    block["seeds"] = list(range(-(-cells // each)))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return each
+
+
+def timed(name: str, function: Callable[[], Any]) -> float:
+    """Seconds that ``function`` took, which are printed."""
+    began = time.monotonic()
+    function()
+    took = time.monotonic() - began
+    print(f"  {name}: {took:.1f} s", flush=True)
+    return took
+
+
+def _stage(name: str) -> float:
+    """Seconds of a stage in a process of its own, from its start to its end."""
+    command = [sys.executable, "-m", f"pipelines.{name}"]
+    return timed(f"stage {name}", lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
+def promise(name: str, value: float, limit: float, unit: str, least: bool = False) -> None:
+    """Print a value beside what is promised of it."""
+    kept = value >= limit if least else value <= limit
+    bound = "at least" if least else "at most"
+    said = "" if kept else ": NO"
+    ratio = f"{value / limit:.2f} of what is promised ({bound} {limit:g})"
+    print(f"{name}: {value:.4g} {unit}, {ratio}{said}", flush=True)
+
+
+def busy(spans: list[tuple[float, float]], workers: int) -> float:
+    """The share of worker time that trainings took, from the first start to the last."""
+    first, last = min(began for began, _ in spans), max(began for began, _ in spans)
+    return sum(min(ended, last) - began for began, ended in spans) / (workers * (last - first))
+
+
+def ablate(workers: int, seconds: float) -> None:
+    """Run the stage on sleeping workers, again with nothing left to train, and print what it took."""
+    from pipelines import ablate
+
+    engines: list[Sleepers] = []
+
+    def open_engine(function: Callable[[Any], Any], execution: Execution) -> Engine:
+        engines.append(Sleepers(workers, seconds))
+        return engines[-1]
+
+    began = time.monotonic()
+    ablate.main(open_engine)
+    wall, spans = time.monotonic() - began, engines[0].spans
+    last = max(ended for _, ended in spans)
+    first = min(begun for begun, _ in spans)
+    print(f"  ablate: {wall:.1f} s; {first - began:.1f} s before the first training, {began + wall - last:.1f} s after "
+          f"the last")  # fmt: skip
+    promise("driver, CPU time for a training", 1000 * engines[0].cpu_s / len(spans), DRIVER_MS, "ms")
+    promise("workers busy", busy(spans, workers), BUSY, "of their time", least=True)
+    promise("driver, peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, MEMORY_MB, "MB")
+    timed("ablate again, nothing left to train", lambda: ablate.main(open_engine))
+
+
+def serve(database: Path) -> None:
+    """Ask the MLflow server for what its UI asks for first, and print the seconds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{database.resolve()}"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    base = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow"
+    try:
+        while not _up(f"http://127.0.0.1:{port}/health"):
+            if server.poll() is not None:
+                sys.exit("error: the MLflow server must start to be measured, but it ended")
+            time.sleep(0.2)
+        name = json.loads(_ask(f"{base}/experiments/get-by-name?experiment_name={TIER}"))
+        experiment = name["experiment"]["experiment_id"]
+        for kind, order in (("cell", "tags.`study.place` ASC"), ("training", "metrics.`val/miou` DESC")):
+            asked: dict[str, Any] = {"experiment_ids": [experiment], "filter": f"tags.`study.kind` = '{kind}'"}
+            asked |= {"max_results": PAGE, "order_by": [order]}
+            for _ in range(2):
+                timed(f"MLflow server, first {PAGE} runs ({kind}s)", partial(_ask, f"{base}/runs/search", asked))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _up(url: str) -> bool:
+    try:
+        return bool(_ask(url))
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def _ask(url: str, content: dict[str, Any] | None = None) -> bytes:
+    data = None if content is None else json.dumps(content).encode()
+    asked = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=300) as answer:
+        return answer.read()
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Run every stage in ``folder`` and print what it took."""
+    each = configure(arguments.cells, arguments.workers, folder)
+    os.environ |= {"STUDY_STORE": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
+    os.chdir(folder)
+    seeds = -(-arguments.cells // each)
+    print(f"{seeds} seeds of {each} trainings on {arguments.workers} workers, of {arguments.seconds:g} s each")
+    _stage("data")
+    promise("planning", _stage("plan"), PLANNING_S, "s")
+    ablate(arguments.workers, arguments.seconds)
+    for name in ("examine", "evaluate", "report"):
+        _stage(name)
+    serve(Store().tracking_database)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=10_000, help="trainings; as many seeds are taken as it needs")
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=2.0, help="mean length of a training")
+    parser.add_argument("--folder", type=Path, default=None, help="where to work and leave all (default: nowhere)")
+    arguments = parser.parse_args()
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        measure(arguments, arguments.folder.resolve())
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(arguments, Path(temporary))
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

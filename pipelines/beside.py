@@ -1,0 +1,135 @@
+"""What is collected and logged of trainings while others still run: by a process of its own, as MLflow takes a tenth of
+a second for each. It stops with the driver, however that ends, and whatever it did not reach is caught up with later.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from study import results
+from study.code import ROOT
+from study.garbage import used
+from study.store import Store, first, write_json
+from study.tracking import Tracker
+
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+NICE = 10  # trainings go first
+FROM = 50  # trainings
+
+
+class Target(NamedTuple):
+    """Where trainings are collected (``folder``) and logged (``experiment``); ``retry`` is the command for failures."""
+
+    store: Path
+    folder: Path
+    experiment: str
+    retry: str
+
+    @property
+    def turn(self) -> Path:
+        """The lock of whoever writes to the experiment: two writers would log a training twice."""
+        return Store(self.store).tracking_database.with_name(f"{self.experiment}.lock")
+
+    @contextmanager
+    def tracker(self) -> Iterator[Tracker]:
+        """The experiment's tracker, once no other driver writes to it."""
+        self.turn.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.turn):
+            yield self.opened()
+
+    def opened(self) -> Tracker:
+        store = Store(self.store)
+        with FileLock(store.tracking_lock):  # processes that first touch one sqlite file together corrupt it
+            return Tracker(store.tracking_database, store.tracking_artifacts, self.experiment)
+
+
+def collect(key: str, manifest: dict[str, Any], target: Target, tracker: Tracker) -> None:
+    """Copy a training's small results (or its failure) to the stage's output, and log it."""
+    run, labels, folder, scores = Store(target.store).run(key), manifest["trainings"][key], target.folder / key, {}
+    if run.path("DONE").is_file():
+        run.copy_products(folder, COLLECTED)
+        used(run)
+        scores = results.scores(folder, manifest["data"][labels["data"]]["frequent"])
+    else:
+        failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
+        write_json(folder / "failed.json", failure | {"retry": target.retry})
+    tracker.training(key, labels, folder, scores)
+
+
+@contextmanager
+def logging(manifest: dict[str, Any], target: Target, number: int) -> Iterator[Callable[[str], None]]:
+    """What to call with the key of each training that has ended. A process beside them is worth its start only where
+    many are to come; of fewer the caller logs all in the end."""
+    if number < FROM:
+        yield lambda key: None
+        return
+    with Beside(manifest, target) as process:
+        yield process.ended
+
+
+class Beside:
+    """A context in which ``ended(key)`` has a training collected and logged; at its end the process has stopped, and
+    the database has no other writer than the caller."""
+
+    def __init__(self, manifest: dict[str, Any], target: Target) -> None:
+        self.told = manifest, target
+
+    def __enter__(self) -> Beside:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.beside"], stdin=subprocess.PIPE, env=environment
+        )
+        self._tell(pickle.dumps(self.told))
+        return self
+
+    def ended(self, key: str) -> None:
+        self._tell(pickle.dumps(key))
+
+    def __exit__(self, *exc: object) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _tell(self, content: bytes) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed; the caller catches up in the end
+            self.process.stdin.write(content)
+            self.process.stdin.flush()
+
+
+def main() -> None:
+    os.nice(NICE)
+    manifest, target = pickle.load(sys.stdin.buffer)
+    ended: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def listen() -> None:  # at once, so that a driver never waits
+        try:
+            while True:
+                ended.put(pickle.load(sys.stdin.buffer))
+        except EOFError:
+            stopped.set()
+            ended.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    with first(target.turn) as alone:
+        tracker = target.opened() if alone else None  # else another driver logs this experiment
+        while (key := ended.get()) is not None and not stopped.is_set():
+            if tracker is not None:
+                collect(key, manifest, target, tracker)
+
+
+if __name__ == "__main__":
+    main()
