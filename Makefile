@@ -13,7 +13,7 @@ TUNE_OPTION := $(if $(TUNE),--tune $(TUNE))
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status compare verify preview rehearse submission ui dashboard test check format mutants bench lock
+.PHONY: help setup crf install-crf repro retry force status compare verify preview rehearse submission ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ rehearse: setup ## run every stage for two steps a training, at full resolution,
 
 ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000)
 	@$(STUDY) ui $(TIER_OPTION) $(if $(PORT),--port $(PORT))
+
+replay: setup ## write a tier's runs to MLflow again, as far as they are not there (TIER=...)
+	@$(STUDY) replay $(TIER_OPTION)
 
 dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080)
 	@$(STUDY) dashboard $(TIER_OPTION) $(if $(PORT),--port $(PORT))

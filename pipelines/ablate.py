@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines import view, weights
 from study import commit, jobs, plan, results, schedule, stage, tier
 from study.ablation import Ablation
 from study.data import prepare
 from study.jobs import Execution
+from study.place import place
 from study.progress import Display
 from study.store import Store, write_json
-from study.tracking import Tracker
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 
@@ -30,11 +31,16 @@ def main() -> None:
         raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
+    at = place(params, store)
+    view.checked(at, chosen.name, todo)
     if todo:
         train_all(planned, manifest, execution, store, todo, chosen.name)
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-    tracker.sweep()
-    collect(manifest, store, folder / "results", tracker, f"make retry TIER={chosen.name}")
+    collect(manifest, store, folder / "results", f"make retry TIER={chosen.name}")
+    weights.collect(manifest, store, folder / "weights")
+    with view.kept(at, chosen.name):
+        tracker = view.opened(at, chosen.name)
+        tracker.sweep()
+        view.trainings(manifest, folder / "results", tracker)
     write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
@@ -114,18 +120,15 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation, display: Di
         display.end(event.key, leading)
 
 
-def collect(manifest: dict[str, Any], store: Store, target: Path, tracker: Tracker, retry: str) -> None:
-    """Copy each planned training's small results (or its failure, with the command ``retry``) to the stage's output,
-    and log it."""
-    for key, labels in manifest["trainings"].items():
-        run, scores = store.run(key), {}
+def collect(manifest: dict[str, Any], store: Store, target: Path, retry: str) -> None:
+    """Copy each planned training's small results (or its failure, with the command ``retry``) to the stage's output."""
+    for key in manifest["trainings"]:
+        run = store.run(key)
         if run.path("DONE").is_file():
             run.copy_products(target / key, COLLECTED)
-            scores = results.scores(target / key, manifest["data"][labels["data"]]["frequent"])
         else:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": retry})
-        tracker.training(key, labels, target / key, scores)
 
 
 def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:

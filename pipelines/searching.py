@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines import ablate
+from pipelines import ablate, view
 from study import commit, jobs, plan, results, schedule, search, stage, tier
 from study.ablation import Ablation, begin_anew
 from study.jobs import Execution
+from study.place import place
 from study.search import Candidate
 from study.store import Store, write_json
-from study.tracking import Tracker
 from study.tuning import Tuning
 
 
@@ -21,6 +21,8 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     """Search, train at what was found, and write plan, results and search.json to ``target``."""
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     facts, began = stage.read_json(target.parent / "plan.json")["data"], time.monotonic()
+    at, name = place(params, store), f"{chosen.name} tuned"
+    view.checked(at, name, True)
     trials = _search(chosen, facts, execution, store)
     found = search.best(trials)
     planned = search.tuned(chosen, facts, execution.device, found)
@@ -29,12 +31,14 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     moved = sum(found[group] != chosen.settings[group[0]].recipe for group in found)
     print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
     if todo:
-        ablate.train_all(planned, manifest, execution, store, todo, f"{chosen.name} tuned")
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
-    tracker.sweep()
-    ablate.collect(manifest, store, target / "results", tracker, f"make retry TIER={chosen.name}")
+        ablate.train_all(planned, manifest, execution, store, todo, name)
+    ablate.collect(manifest, store, target / "results", f"make retry TIER={chosen.name}")
     frame = results.frame(manifest, target / "results")
-    tracker.cells(manifest, frame, results.summary(frame))
+    with view.kept(at, name):
+        tracker = view.opened(at, name)
+        tracker.sweep()
+        view.trainings(manifest, target / "results", tracker)
+        tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     wall_s = time.monotonic() - began
     write_json(target / "results" / "ablate.json", ablate.facts(execution, wall_s, len(todo)))
