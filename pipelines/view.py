@@ -56,6 +56,6 @@ def trainings(plan: dict[str, Any], collected: Path, tracker: Tracker) -> None:
 
 
 def checked(place: Place, tier: str, todo: Any) -> None:
-    """Open the view before hours are spent on ``todo``, if there is any. Raises Unreachable."""
-    if todo:
+    """Open a view that was named before hours are spent on ``todo``, if there is any. Raises Unreachable."""
+    if todo and place.named:
         opened(place, tier)
