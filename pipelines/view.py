@@ -23,7 +23,7 @@ def opened(place: Place, tier: str) -> Tracker:
     except ImportError as error:
         raise place.refusal(
             f"{error} (a driver that must be installed into .venv: psycopg[binary] for postgresql, pymysql for "
-            "mysql+pymysql, boto3 for artifacts in S3)"
+            "mysql+pymysql)"
         ) from None
     except refusals() as error:
         raise place.refusal(str(error).partition("(Background on this error")[0]) from None

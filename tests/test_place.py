@@ -75,6 +75,12 @@ def test_an_address_with_a_password_is_refused_in_params_and_never_told(alone, t
     assert PASSWORD not in str(refused.value)
 
 
+@pytest.mark.skipif(find_spec("boto3"), reason="boto3 is installed")
+def test_artifacts_in_a_bucket_want_what_writes_them(alone, tmp_path):
+    with pytest.raises(InputError, match="pip install boto3"):
+        place({"tracking": {"artifacts": "s3://bucket/folder"}}, Store(tmp_path))
+
+
 def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):
     at = Place(f"postgresql://me:{PASSWORD}@127.0.0.1:{_port()}/mlflow", None, "", VARIABLE)
     with pytest.raises(Unreachable, match=r"MLflow's database must answer, got .*refused.*STUDY_TRACKING") as told:
