@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import json
 import os
@@ -18,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import IN_TURN, Project
 from test_tracking import _plan, _replay, content, log
 
 from pipelines import view
+from study.__main__ import replay, ui
 from study.place import GENERAL, VARIABLE, Place, Unreachable, place
 from study.spec import InputError
 from study.store import Store
@@ -167,12 +169,13 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(alone, project: Project, server, monkeypatch):
+def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
+    alone, project: Project, server, monkeypatch, capsys
+):
     base, process = server
     gone = f"http://{getpass.getuser()}:{PASSWORD}@127.0.0.1:{_port()}"
-    project.stages("data", "plan")
     project.environment["STUDY_TRACKING"] = gone
-    refused = project.stage("ablate", check=False)
+    refused = project.run(sys.executable, "-c", IN_TURN, "data", "plan", "ablate", check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("error: MLflow's server must answer")
     assert len(refused.stderr.splitlines()) == 1 and project.runs() == {}, "told before anything was trained"
 
@@ -187,12 +190,15 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(alone, proje
     written = b"".join(path.read_bytes() for path in project.reports.rglob("*") if path.is_file())
     assert PASSWORD not in told and PASSWORD.encode() not in written
 
-    project.environment["STUDY_TRACKING"] = base
-    project.run(sys.executable, "-m", "study", "replay")
+    monkeypatch.setenv(VARIABLE, base)
+    monkeypatch.chdir(project.folder)
+    chosen = argparse.Namespace(tier=None, port=5000)
+    replay(chosen)
     tracker = view.opened(Place(base, None, "", VARIABLE), "smoke")
     assert tracker.links().keys() == project.runs().keys() and not tracker.empty()
-    said = project.run(sys.executable, "-m", "study", "ui").stdout
-    assert said == f"MLflow UI: {tracker.url(base)}\n", "the server's page, and none of our own"
+    capsys.readouterr()
+    ui(chosen)
+    assert capsys.readouterr().out == f"MLflow UI: {tracker.url(base)}\n", "the server's page, and none of our own"
     assert not (project.folder / "runs" / "mlflow").exists()
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -200,3 +206,4 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(alone, proje
     with view.kept(Place(base, None, "", VARIABLE), "smoke"):
         tracker.sweep()
         raise AssertionError("nobody answers")
+    assert "is behind" in capsys.readouterr().err
