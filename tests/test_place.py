@@ -125,7 +125,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     command += ["--artifacts-destination", str(tmp_path / "kept")]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen(command, env=kept | {"MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=tmp_path, **quiet)
+    kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes
+    process = subprocess.Popen(command, env=kept, cwd=tmp_path, **quiet)
     try:
         end = time.monotonic() + 250
         while True:
