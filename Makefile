@@ -24,7 +24,7 @@ PORT_OPTION := $(if $(PORT),--port="$$PORT")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui dashboard test check format mutants bench lock
+.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ rehearse: setup ## run every stage for two steps a training, at full resolution,
 
 ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000, HOST=127.0.0.1)
 	@$(STUDY) ui $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
+
+replay: setup ## write a tier's runs to MLflow again, as far as they are not there (TIER=...)
+	@$(STUDY) replay $(TIER_OPTION)
 
 dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080, HOST=127.0.0.1)
 	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)

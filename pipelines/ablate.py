@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines import beside
+from pipelines import beside, view, weights
 from pipelines.beside import Target
 from study import commit, jobs, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
 from study.jobs import Execution
+from study.place import place
 from study.progress import Display
 from study.store import Store, first, write_json
 from study.work import Work
@@ -33,11 +34,14 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
         raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
-    target = Target(store.root, (folder / "results").absolute(), chosen.name, f"make retry TIER={chosen.name}")
+    at = place(params, store)
+    view.checked(at, chosen.name, todo)
+    target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
         with beside.logging(manifest, target, len(todo)) as ended:
             train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
     collect(manifest, target)
+    weights.collect(manifest, store, folder / "weights")
     write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
 
 
@@ -129,11 +133,12 @@ def _settle(event: schedule.Event, store: Store, ablation: Ablation | Order, dis
 
 
 def collect(manifest: dict[str, Any], target: Target) -> None:
-    """Collect and log what the process beside the trainings has not, once that has ended."""
-    with target.tracker() as tracker:
+    """Collect all trainings, and log what the process beside them has not, once that has ended."""
+    for key in manifest["trainings"]:
+        beside.collect(key, target)
+    with view.kept(target.place, target.tier), view.writing(target.place, target.tier, target.store) as tracker:
         tracker.sweep()
-        for key in manifest["trainings"]:
-            beside.collect(key, manifest, target, tracker)
+        view.trainings(manifest, target.folder, tracker)
 
 
 def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:

@@ -15,13 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
-
-from study import results
+from pipelines import view
 from study.code import ROOT
 from study.garbage import used
+from study.place import Place
 from study.store import Store, first, write_json
-from study.tracking import Tracker
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
 NICE = 10  # trainings go first
@@ -29,42 +27,25 @@ FROM = 50  # trainings
 
 
 class Target(NamedTuple):
-    """Where trainings are collected (``folder``) and logged (``experiment``); ``retry`` is the command for failures."""
+    """Where trainings of the run store ``store`` are collected (``folder``) and logged (the experiment of ``tier`` at
+    ``place``); ``retry`` is the command for failures."""
 
     store: Path
     folder: Path
-    experiment: str
     retry: str
-
-    @property
-    def turn(self) -> Path:
-        """The lock of whoever writes to the experiment: two writers would log a training twice."""
-        return Store(self.store).tracking_database.with_name(f"{self.experiment}.lock")
-
-    @contextmanager
-    def tracker(self) -> Iterator[Tracker]:
-        """The experiment's tracker, once no other driver writes to it."""
-        self.turn.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.turn):
-            yield self.opened()
-
-    def opened(self) -> Tracker:
-        store = Store(self.store)
-        with FileLock(store.tracking_lock):  # processes that first touch one sqlite file together corrupt it
-            return Tracker(store.tracking_database, store.tracking_artifacts, self.experiment)
+    place: Place
+    tier: str
 
 
-def collect(key: str, manifest: dict[str, Any], target: Target, tracker: Tracker) -> None:
-    """Copy a training's small results (or its failure) to the stage's output, and log it."""
-    run, labels, folder, scores = Store(target.store).run(key), manifest["trainings"][key], target.folder / key, {}
+def collect(key: str, target: Target) -> None:
+    """Copy a training's small results, or its failure, to the stage's output."""
+    run, folder = Store(target.store).run(key), target.folder / key
     if run.path("DONE").is_file():
         run.copy_products(folder, COLLECTED)
         used(run)
-        scores = results.scores(folder, manifest["data"][labels["data"]]["frequent"])
     else:
         failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
         write_json(folder / "failed.json", failure | {"retry": target.retry})
-    tracker.training(key, labels, folder, scores)
 
 
 @contextmanager
@@ -124,11 +105,13 @@ def main() -> None:
             ended.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    with first(target.turn) as alone:
-        tracker = target.opened() if alone else None  # else another driver logs this experiment
+    lock = view.turn(target.place, target.tier, target.store)
+    with view.kept(target.place, target.tier), first(lock) as alone:
+        tracker = view.opened(target.place, target.tier) if alone else None  # else another driver logs them
         while (key := ended.get()) is not None and not stopped.is_set():
+            collect(key, target)
             if tracker is not None:
-                collect(key, manifest, target, tracker)
+                view.training(key, manifest, target.folder, tracker)
 
 
 if __name__ == "__main__":

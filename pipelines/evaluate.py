@@ -11,16 +11,19 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines import view
 from study import audit, best, commit, matched, results, stage, tier, verdicts
 from study.paper import TABLES
+from study.place import place
 from study.store import Store, file_digest, json_bytes, write_json
-from study.tracking import Tracker
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
+_Links = dict[str, dict[str, str]]
 
 
 def main() -> None:
-    chosen = tier.load(tier.read())
+    params = tier.read()
+    chosen = tier.load(params)
     folder = stage.folder(chosen.name)
     plan = stage.read_json(folder / "plan.json")
     frame, summary = frames(folder, plan)
@@ -29,14 +32,16 @@ def main() -> None:
     for name, content in contents(folder, plan, frame, summary).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
-    store = Store()
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, chosen.name)
-    tracker.cells(plan, frame, summary)
-    found = _provenance(plan, folder / "results", folder / "examined", tracker.links())
+    at, links, at_best = place(params, Store()), _Links(), _Links()
     tuned = stage.tuned_plan(folder)
+    with view.kept(at, chosen.name), view.writing(at, chosen.name, Store().root) as tracker:
+        tracker.cells(plan, frame, summary)
+        links = tracker.links()
+        if tuned is not None:
+            at_best = view.opened(at, f"{chosen.name} tuned").links()
+    found = _provenance(plan, folder / "results", folder / "examined", links)
     if tuned is not None:
-        tracker = Tracker(store.tracking_database, store.tracking_artifacts, f"{chosen.name} tuned")
-        found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", tracker.links())
+        found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", at_best)
     write_json(folder / "provenance.json", found)
 
 
@@ -99,9 +104,7 @@ def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
     return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
 
 
-def _provenance(
-    plan: dict[str, Any], collected: Path, examined: Path, links: dict[str, dict[str, str]]
-) -> dict[str, Any]:
+def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _Links) -> dict[str, Any]:
     """What ran, where and on what; ``links`` are the tracker's pages of trainings, by key."""
     runs: dict[str, dict[str, Any]] = {}
     seconds = {"train": 0.0, "evaluate": 0.0}

@@ -91,7 +91,7 @@ def rehearse(params: dict[str, Any], name: str) -> int:
 
 
 def _stage(name: str, folder: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("STUDY_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("STUDY_", "MLFLOW_TRACKING"))}
     environment |= {"PYTHONPATH": str(ROOT), "STUDY_STORE": str(folder / "runs"), "GIT_DIR": os.devnull}
     ended = subprocess.run([sys.executable, "-m", f"pipelines.{name}"], cwd=folder, env=environment)
     if ended.returncode:

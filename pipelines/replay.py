@@ -1,20 +1,36 @@
-"""The MLflow runs of a tier from what its stages collected, for a database that was deleted."""
+"""The MLflow runs of a tier from what its stages collected: for a database that is new, was deleted or is behind."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines import view
 from pipelines.evaluate import frames
 from study import results, stage
+from study.place import Place
 from study.tracking import Tracker
 
 
 def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and evaluate logged of reports/<tier> (``folder``); changes nothing that is there."""
     plan = stage.read_json(folder / "plan.json")
-    for key, labels in plan["trainings"].items():
-        collected, scores = folder / "results" / key, {}
-        if results.status(collected) == results.DONE:
-            scores = results.scores(collected, plan["data"][labels["data"]]["frequent"])
-        tracker.training(key, labels, collected, scores)
+    view.trainings(plan, folder / "results", tracker)
     tracker.cells(plan, *frames(folder, plan))
+
+
+def whole(place: Place, tier: str) -> Tracker:
+    """Replays a tier, the trainings with each variant at its best and the report. Raises Unreachable."""
+    folder = stage.folder(tier)
+    tracker = view.opened(place, tier)
+    try:
+        tracker.sweep()
+        replay(folder, tracker)
+        tracker.report(folder / "report.pdf")
+        if (tuned := stage.tuned_plan(folder)) is not None:
+            at_best = view.opened(place, f"{tier} tuned")
+            view.trainings(tuned, folder / "tuning" / "results", at_best)
+            frame = results.frame(tuned, folder / "tuning" / "results")
+            at_best.cells(tuned, frame, results.summary(frame))
+    except view.refusals() as error:
+        raise place.refusal(str(error)) from None
+    return tracker

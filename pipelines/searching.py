@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines import ablate, beside
+from pipelines import ablate, beside, view
 from study import commit, jobs, plan, results, search, stage, tier
 from study.ablation import Ablation, Order, begin_anew
 from study.jobs import Execution
+from study.place import place
 from study.search import Candidate
 from study.store import Store, first, write_json
 from study.tuning import Tuning
@@ -21,6 +22,8 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     """Search, train at what was found, and write plan, results and search.json to ``target``."""
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
     facts, began = stage.read_json(target.parent / "plan.json")["data"], time.monotonic()
+    at, name = place(params, store), f"{chosen.name} tuned"
+    view.checked(at, name, True)
     trials = _search(chosen, facts, execution, store)
     found = search.best(trials)
     planned = search.tuned(chosen, facts, execution.device, found)
@@ -28,14 +31,14 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     todo = [key for key in planned.trainings if not store.run(key).done()]
     moved = sum(found[group] != chosen.settings[group[0]].recipe for group in found)
     print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
-    name, retry = f"{chosen.name} tuned", f"make retry TIER={chosen.name}"
-    place = beside.Target(store.root, (target / "results").absolute(), name, retry)
+    results_in = (target / "results").absolute()
+    collected = beside.Target(store.root, results_in, f"make retry TIER={chosen.name}", at, name)
     if todo:
-        with beside.logging(manifest, place, len(todo)) as ended:
+        with beside.logging(manifest, collected, len(todo)) as ended:
             ablate.train_all(planned, manifest, execution, store, todo, name, ended=ended)
-    ablate.collect(manifest, place)
+    ablate.collect(manifest, collected)
     frame = results.frame(manifest, target / "results")
-    with place.tracker() as tracker:
+    with view.kept(at, name), view.writing(at, name, store.root) as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     wall_s = time.monotonic() - began

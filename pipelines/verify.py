@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines import evaluate
+from pipelines import evaluate, weights
 from study import changes, compare, jobs, outputs, plan, report, results, search, stage, store, tier
 from study.data import folder_of, intact
 from study.progress import counted
@@ -48,6 +48,7 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
     _plan(params, chosen, folder, manifest, found)
     _data(manifest, provenance, found)
     _counts(folder, manifest, provenance, found)
+    _weights(folder, manifest, found)
     _anatomy(chosen, folder, manifest, found)
     if (tuned := stage.tuned_plan(folder)) is not None:
         _search(chosen, folder, manifest, tuned, found)
@@ -126,6 +127,20 @@ def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], 
             found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
     if absent:
         found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _weights(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """The headline weights against their index, and its trainings against the plan."""
+    headline = weights.trainings(manifest)
+    for name, told in stage.read_json(folder / "weights" / weights.INDEX).items():
+        if headline.get(told["cell"]) != told["training"]:
+            found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
+        file = folder / "weights" / name
+        if not file.is_file() or store.file_digest(file) != told["sha256"]:
+            found.add(
+                f"weights/{name} must have the sha256 of its index, got {'an edited' if file.is_file() else 'no'} file"
+            )
+        found.files += 1
 
 
 def _search(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], tuned: dict[str, Any], found: Findings) -> None:

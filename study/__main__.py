@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from study import drivers, jobs, progress, stage, tier
+from study.place import place
 from study.store import Store
 
 PARAMS, LOOPBACK = Path("params.yaml"), "127.0.0.1"
@@ -132,23 +133,37 @@ def gc(arguments: argparse.Namespace) -> None:
 
 
 def ui(arguments: argparse.Namespace) -> None:
-    """Serve the MLflow UI on the project's database, on this machine only unless a host is named."""
-    from pipelines.replay import replay
-    from study.tracking import Tracker
+    """Serve the MLflow UI on the project's database, on this machine only unless a host is named; of a server, tell
+    the page."""
+    from pipelines import replay, view
 
-    store = Store()
-    name = tier.load(tier.read(PARAMS), arguments.tier).name
-    base = f"http://{arguments.host}:{arguments.port}"
-    tracker = Tracker(store.tracking_database, store.tracking_artifacts, name)
+    params = tier.read(PARAMS)
+    name, at = tier.load(params, arguments.tier).name, place(params, Store())
+    tracker = view.opened(at, name)
     if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
-        print(f"writing the runs of {name} to {store.tracking_database} again", flush=True)
-        replay(stage.folder(name), tracker)
+        print(f"writing the runs of {name} to {at.shown} again", flush=True)
+        tracker = replay.whole(at, name)
     tracker.report(stage.folder(name) / "report.pdf")
+    if at.served:
+        print(f"MLflow UI: {tracker.url(at.shown)}")
+        return
+    base = f"http://{arguments.host}:{arguments.port}"
     print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
     server = ["-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port), "--workers", "1"]
-    server += ["--backend-store-uri", f"sqlite:///{store.tracking_database.resolve()}", "--no-serve-artifacts"]
-    server += ["--default-artifact-root", store.tracking_artifacts.resolve().as_uri()]
-    os.execv(sys.executable, [sys.executable, *server])
+    server += ["--no-serve-artifacts", "--default-artifact-root", str(at.artifacts)]
+    # Not an argument: those are for all to see. Nor are jobs run, which would take a GB of memory.
+    own = {"MLFLOW_BACKEND_STORE_URI": at.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, [sys.executable, *server], os.environ | own)
+
+
+def replay(arguments: argparse.Namespace) -> None:
+    """Write a tier's trainings, cells and report to MLflow, as far as they are not there."""
+    from pipelines import replay
+
+    params = tier.read(PARAMS)
+    name, at = tier.load(params, arguments.tier).name, place(params, Store())
+    replay.whole(at, name)
+    print(f"MLflow at {at.shown} has the runs of {name}")
 
 
 def dashboard(arguments: argparse.Namespace) -> None:
@@ -185,6 +200,7 @@ def main() -> None:
     command(preview, "what a tier would run and cost here, and which data is missing")
     command(rehearse, "run every stage for two steps a training, at full resolution, on stand-ins for the data")
     command(verify, "recompute every number of a report from the stored counts, and check what it was made from")
+    command(replay, "write a tier's runs to MLflow, as far as they are not there")
     command(forget, "forget the trainings of one cell, so that they are trained again").add_argument(
         "what", metavar="CELL", help="an address such as T1/score/15, or a run's key"
     )

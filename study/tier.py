@@ -140,7 +140,7 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
         params = content(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
-    checks.keys(params, "params.yaml", {"tier", "execution", "tiers"}, {TUNE})
+    checks.keys(params, "params.yaml", {"tier", "execution", "tiers"}, {TUNE, "tracking"})
     checks.yes_or_no(params.get(TUNE, False), TUNE)
     return params
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from study import pages
 from study.spec import SERVED
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that starts again has half a minute
 
 LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
@@ -62,21 +64,29 @@ class _Known(NamedTuple):
 
 
 class Tracker:
-    """The MLflow experiment ``experiment`` in the sqlite file ``database``, its pictures under ``artifacts``.
+    """The MLflow experiment ``experiment`` in ``database`` (a sqlite file, or the address of a database or server), its
+    pictures under ``artifacts`` (a folder or an address; None: where the server puts them).
 
     Both are made where missing. One writer at a time: processes that first touch one sqlite file together corrupt it.
     """
 
-    def __init__(self, database: Path, artifacts: Path, experiment: str) -> None:
+    def __init__(self, database: Path | str, artifacts: Path | str | None, experiment: str) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
         from mlflow.tracking import MlflowClient
 
-        for folder in (database.parent, artifacts):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(f"sqlite:///{database.resolve()}")
+        if isinstance(artifacts, Path):
+            artifacts = artifacts.resolve().as_uri()
+        if isinstance(database, Path):
+            database = f"sqlite:///{database.resolve()}"
+        for scheme, uri in (("sqlite:///", database), ("file://", artifacts)):
+            if uri is not None and uri.startswith(scheme):
+                path = Path(unquote(uri.removeprefix(scheme)))
+                (path.parent if uri == database else path).mkdir(parents=True, exist_ok=True)
+        _ask(database)
+        self._client = MlflowClient(database)
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
-            made = self._client.create_experiment(experiment, artifacts.resolve().as_uri())
+            made = self._client.create_experiment(experiment, artifacts)
             found = self._client.get_experiment(made)
         elif found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
@@ -267,6 +277,23 @@ class Tracker:
 
     def _report_page(self) -> str:
         return pages.run(self._experiment, self._report().id, REPORT[1])
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What a view raises that cannot be written: its server is gone, or does not let us in."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _ask(database: str) -> None:
+    """Connect to a database once: MLflow would try for minutes where a password is wrong."""
+    if not database.startswith(("http", "sqlite")):
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.NullPool)
+        engine.connect().close()
 
 
 def _digest(*values: Any) -> str:

@@ -54,7 +54,9 @@ class Project:
         (folder / ".dvc").mkdir()
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
         # Neither the user's own store nor the words of the `make` that runs the tests.
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "MAKE", "MFLAGS"))}
+        kept = {
+            k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "MLFLOW_TRACKING", "MAKE", "MFLAGS"))
+        }
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_tracking import _labels, content
 
-from pipelines import ablate
+from pipelines import ablate, view
 from pipelines.beside import Beside, Target
+from study.place import place
 from study.store import Store, write, write_json
 
 KEYS = ("a", "b", "c", "d")
@@ -39,7 +40,7 @@ def manifest(tmp_path: Path) -> dict:
         run.finish()
     store.run("d").fail("OutOfMemory", "3 GB asked")
     labels = _labels("GCN k=3") | {"steps": 10, "backbone": "shallow"}
-    _target(tmp_path).opened()
+    view.opened(_target(tmp_path).place, "smoke")
     return {
         "trainings": {key: labels | {"seed": seed} for seed, key in enumerate(KEYS)},
         "data": {"main": {"frequent": None}},
@@ -47,7 +48,8 @@ def manifest(tmp_path: Path) -> dict:
 
 
 def _target(root: Path) -> Target:
-    return Target(root / "runs", root / "results", "smoke", "make retry TIER=smoke")
+    at = place({}, Store(root / "runs"))
+    return Target(root / "runs", root / "results", "make retry TIER=smoke", at, "smoke")
 
 
 def _told(root: Path) -> dict:

@@ -27,7 +27,9 @@ from conftest import ROOT, Project, listening
 
 from study import jobs, tier
 from study.paper import FIGURES, TABLES
+from study.place import place
 from study.report import SHOWN, TEMPLATE
+from study.store import Store
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -66,10 +68,12 @@ RUN = {
     "dvc plots diff": ".venv/bin/dvc plots diff --json",
     "dvc exp show": ".venv/bin/dvc exp show --csv",
     "make": "make",
+    "make replay": "make replay TIER=smoke",
+    "make replay TIER=shapes": "make replay TIER=smoke",
     "make setup": "make setup",  # nothing is left to install
     "make format": "make format",
 }
-SERVED = {"make ui", "make ui TIER=smoke", "make dashboard", "make dashboard TIER=smoke"}
+SERVED = {"make ui", "make ui TIER=smoke", "make ui TIER=shapes", "make dashboard", "make dashboard TIER=smoke"}
 # Only looked at, with the reason.
 DRY = {
     'make compare WITH="shapes smoke"': "needs two reports; test_comparison.py runs it",
@@ -84,6 +88,23 @@ DRY = {
     "dvc exp run -S tier=camvid": "test_pipeline.py runs it with a tier of its own",
 }
 CLUSTER = ("down", "exec", "get-auth-token", "start", "status", "stop", "up")  # of ray
+SHARED = "test_sharing.py runs it with a remote, a branch or an experiment of its own"
+DRY |= dict.fromkeys(
+    (
+        ". .venv/bin/activate",
+        "dvc remote add --default team /shared/remote",
+        "git switch --create shared",
+        "git add params.yaml dvc.lock .dvc/config",
+        'git commit --message "The report of the tier shapes"',
+        "dvc push",
+        "dvc pull",
+        "dvc repro",
+        "dvc exp run --queue --name narrow -S tiers.shapes.band_px=2",
+        "dvc queue start",
+        "dvc queue status",
+    ),
+    SHARED,
+)
 SET = re.compile(r"^(?:STUDY_\w+=\S+ )+")  # variables before a command
 
 
@@ -224,7 +245,7 @@ def test_what_is_for_a_cluster_is_what_ray_takes(tmp_path: Path) -> None:
         assert [flag for flag in re.findall(r"--[\w-]+", line) if flag not in flags[line.split()[1]]] == [], line
 
 
-def test_the_blocks_for_params_yaml_load() -> None:
+def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     blocks = [yaml.safe_load(block) for page in PAGES for block in _blocks(page, "yaml")]
     for block in blocks:
@@ -232,11 +253,15 @@ def test_the_blocks_for_params_yaml_load() -> None:
             assert block["execution"].keys() == params["execution"].keys()
             assert jobs.execution(block).workers == block["execution"]["workers"]
             continue
+        if "tracking" in block:
+            assert block["tracking"].keys() == params["tracking"].keys()
+            assert place(block, Store(tmp_path)).experiment("shapes") == "our group shapes"
+            continue
         shapes = params["tiers"]["shapes"]
         changed = {name: shapes[name] | value if isinstance(value, dict) else value for name, value in block.items()}
         loaded = tier.load(params | {"tiers": {"shapes": shapes | changed}}, "shapes")
         assert "extra" not in block or len(loaded.extra) == len(block["extra"])
-    assert {name for block in blocks for name in block} == {"extra", "settings", "inference", "execution"}
+    assert {name for block in blocks for name in block} == {"extra", "settings", "inference", "execution", "tracking"}
 
 
 def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> None:

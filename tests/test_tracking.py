@@ -74,11 +74,16 @@ def _frames(plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _replay(root: Path, plan: dict[str, Any], name: str = "mlflow") -> Tracker:
     tracker = Tracker(root / name / "mlflow.db", root / name / "artifacts", "smoke")
+    log(tracker, root, plan)
+    return tracker
+
+
+def log(tracker: Tracker, root: Path, plan: dict[str, Any]) -> None:
+    """All of a plan, from the results in ``root``."""
     for key, labels in plan["trainings"].items():
         folder = root / "results" / key
         tracker.training(key, labels, folder, {} if (folder / "failed.json").exists() else SCORES)
     tracker.cells(plan, *_frames(plan))
-    return tracker
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def copied(tmp_path: Path, logged: tuple[Path, dict[str, Any]]) -> tuple[Path, d
 def _client(root: Path, name: str = "mlflow"):
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(f"sqlite:///{root / name / 'mlflow.db'}")
+    return MlflowClient(name if "://" in name else f"sqlite:///{root / name / 'mlflow.db'}")
 
 
 def _runs(root: Path, name: str = "mlflow", condition: str = "") -> dict[str, Any]:

@@ -1,0 +1,210 @@
+"""MLflow on a server of its own: a real PostgreSQL and a real MLflow server, what is told where they fail, secrets."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import IN_TURN, Project
+from test_tracking import _plan, _replay, content, log
+
+from pipelines import view
+from study.__main__ import replay, ui
+from study.place import GENERAL, VARIABLE, Place, Unreachable, place
+from study.spec import InputError
+from study.store import Store
+
+PASSWORD = "s3cr3t"
+
+
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a server."""
+    for name in (VARIABLE, GENERAL, "STUDY_ARTIFACTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_studys_variable_comes_before_params_and_params_before_mlflows_own(alone, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    local = place({}, store)
+    assert local.uri == f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}" and local.experiment("smoke") == "smoke"
+    monkeypatch.setenv(GENERAL, "http://general:1")
+    assert place({}, store).uri == "http://general:1"
+    params = {"tracking": {"server": "postgresql://me@team/mlflow", "artifacts": None, "name": "ours"}}
+    named = place(params, store)
+    assert (named.uri, named.experiment("smoke")) == ("postgresql://me@team/mlflow", "ours smoke")
+    assert named.artifacts == (tmp_path / "mlflow" / "artifacts").as_uri(), "a database keeps no files"
+    monkeypatch.setenv(VARIABLE, f"https://me:{PASSWORD}@mine")
+    mine = place(params, store)
+    assert (mine.named, mine.shown, mine.artifacts) == (VARIABLE, "https://mine", None)
+    assert PASSWORD not in mine.hidden(f"no {mine.uri} and no {PASSWORD}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql://me:{PASSWORD}@team/mlflow",
+        f"postgresql://team/mlflow?user=me&password={PASSWORD}",
+        f"https://{PASSWORD}@team",
+        f"postgresql://me:{PASSWORD}@team:five/mlflow",
+        f"mssql://me:{PASSWORD}@team/mlflow",
+        f"postgresql://me:{PASSWORD}/x@team/mlflow",
+    ],
+)
+def test_an_address_with_a_password_is_refused_in_params_and_never_told(alone, tmp_path, address):
+    with pytest.raises(InputError, match=r"tracking\.server must") as refused:
+        place({"tracking": {"server": address}}, Store(tmp_path))
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.skipif(find_spec("boto3"), reason="boto3 is installed")
+def test_artifacts_in_a_bucket_want_what_writes_them(alone, tmp_path):
+    with pytest.raises(InputError, match="pip install boto3"):
+        place({"tracking": {"artifacts": "s3://bucket/folder"}}, Store(tmp_path))
+
+
+def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):
+    at = Place(f"postgresql://me:{PASSWORD}@127.0.0.1:{_port()}/mlflow", None, "", VARIABLE)
+    with pytest.raises(Unreachable, match=r"MLflow's database must answer, got .*refused.*STUDY_TRACKING") as told:
+        view.opened(at, "smoke")
+    assert PASSWORD not in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server with a password, run by an unprivileged user as it demands."""
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL's server is not installed (initdb, pg_ctl)")
+    if not find_spec("psycopg"):
+        pytest.skip("PostgreSQL's driver is not installed (pip install 'psycopg[binary]')")
+    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), _port()
+    (folder / "password").write_text(PASSWORD)
+    other = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    if other:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "nobody", "nogroup")
+    quiet = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL} | other
+    data, start = str(folder / "data"), f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
+    made = ["initdb", "-D", data, "-U", "study", "-A", "scram-sha-256", "--pwfile", str(folder / "password"), "-N"]
+    subprocess.run(made, **quiet)
+    control = ["pg_ctl", "-D", data, "-w", "-t", "200"]
+    try:
+        subprocess.run([*control, "-l", str(folder / "log"), "-o", start, "start"], **quiet)
+        yield f"postgresql://study:{PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **(quiet | {"check": False}))
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of an MLflow server, and its process."""
+    base = f"http://127.0.0.1:{(port := _port())}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    command += ["--artifacts-destination", str(tmp_path / "kept")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes
+    process = subprocess.Popen(command, env=kept, cwd=tmp_path, **quiet)
+    try:
+        end = time.monotonic() + 250
+        while True:
+            try:
+                urllib.request.urlopen(f"{base}/health", timeout=20).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.5)
+        yield base, process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, postgres, tmp_path):
+    plan = _plan(tmp_path)
+    _replay(tmp_path, plan)
+    at = Place(postgres, (tmp_path / "pictures").as_uri(), "", VARIABLE)
+    log(view.opened(at, "smoke"), tmp_path, plan)
+    found = content(tmp_path, postgres)
+    assert found == content(tmp_path)
+    before = view.opened(at, "smoke").links()
+    log(view.opened(at, "smoke"), tmp_path, plan)
+    assert view.opened(at, "smoke").links() == before and content(tmp_path, postgres) == found
+    wrong = at._replace(uri=postgres.replace(PASSWORD, "wr0ng"))
+    with pytest.raises(Unreachable, match="password authentication failed") as told:
+        view.opened(wrong, "smoke")
+    assert "wr0ng" not in str(told.value)
+    missing = next(name for name in ("pg8000", "psycopg2", "asyncpg") if not find_spec(name))
+    with pytest.raises(Unreachable, match=f"{missing}.* must be installed"):
+        view.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
+    alone, project: Project, server, monkeypatch, capsys
+):
+    base, process = server
+    gone = f"http://{getpass.getuser()}:{PASSWORD}@127.0.0.1:{_port()}"
+    project.environment["STUDY_TRACKING"] = gone
+    refused = project.run(sys.executable, "-c", IN_TURN, "data", "plan", "ablate", check=False)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: MLflow's server must answer")
+    assert len(refused.stderr.splitlines()) == 1 and project.runs() == {}, "told before anything was trained"
+
+    project.environment["STUDY_TRACKING"] = base
+    project.stages("ablate", "examine", "tune")
+    project.environment["STUDY_TRACKING"] = gone  # between two stages
+    behind = project.stage("evaluate")
+    assert "is behind" in behind.stderr and "`make replay TIER=smoke` catches up" in behind.stderr
+    found = json.loads((project.reports / "provenance.json").read_text())["runs"].values()
+    assert {run["mlflow"] for run in found} == {None}
+    told = refused.stderr + behind.stdout + behind.stderr
+    written = b"".join(path.read_bytes() for path in project.reports.rglob("*") if path.is_file())
+    assert PASSWORD not in told and PASSWORD.encode() not in written
+
+    monkeypatch.setenv(VARIABLE, base)
+    monkeypatch.chdir(project.folder)
+    chosen = argparse.Namespace(tier=None, port=5000)
+    replay(chosen)
+    tracker = view.opened(Place(base, None, "", VARIABLE), "smoke")
+    assert tracker.links().keys() == project.runs().keys() and not tracker.empty()
+    capsys.readouterr()
+    ui(chosen)
+    assert capsys.readouterr().out == f"MLflow UI: {tracker.url(base)}\n", "the server's page, and none of our own"
+    assert not (project.folder / "runs" / "mlflow").exists()
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    _end(process)  # with an experiment open
+    with view.kept(Place(base, None, "", VARIABLE), "smoke"):
+        tracker.sweep()
+        raise AssertionError("nobody answers")
+    assert "is behind" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""A second clone has the report, the results and the headline weights from a DVC remote, and experiments from DVC's
+queue find the run store: nothing is trained again."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
+
+
+def dvc(project: Project, *words: str) -> str:
+    return project.run(sys.executable, "-m", "dvc", *words, timeout_s=900).stdout
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository whose report is committed to a branch, and pushed to a folder."""
+    project = Project(tmp_path_factory.mktemp("first"))
+    project.repository()
+    project.stages("data", "plan", "ablate", "examine", "tune", "evaluate", "report", "conclude")
+    dvc(project, "commit", "-q", "-f")  # what `dvc repro` has done by then, in one process
+    dvc(project, "remote", "add", "-q", "-d", "team", str(tmp_path_factory.mktemp("remote")))
+    project.run("git", "checkout", "-qb", "shared")
+    project.run("git", "add", "dvc.lock", ".dvc/config")
+    project.run("git", "commit", "-qm", "shared")
+    dvc(project, "push", "-q")
+    return project
+
+
+def _clone(project: Project, folder: Path) -> Project:
+    project.run("git", "clone", "-q", "-b", "shared", str(project.folder), str(folder))
+    found = copy.copy(project)
+    found.folder, found.environment = folder, project.environment | {"PYTHONPATH": str(folder)}
+    return found
+
+
+def test_a_second_clone_has_the_report_without_training_and_without_the_run_store(
+    first: Project, tmp_path: Path
+) -> None:
+    second = _clone(first, tmp_path / "second")
+    dvc(second, "pull", "-q")
+    assert "Running stage" not in dvc(second, "repro")
+    said = second.run(sys.executable, "-m", "study", "verify").stdout
+    assert "all as they were made" in said and "3 of 3 runs against the run store: not in" in said
+    assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)  # builds a network of weights
+    told = second.run(sys.executable, "-c", block.replace("shapes", "smoke")).stdout
+    assert told.startswith("GCN k=15 + BR, seed 0: ")
+    assert second.runs() == {}
+    weights = second.reports / "weights" / "T5-GCN+BR-overall.pt"
+    weights.unlink()  # a link into DVC's cache
+    weights.write_bytes(b"edited")
+    said = second.run(sys.executable, "-m", "study", "verify", check=False).stdout
+    assert "weights/T5-GCN+BR-overall.pt must have the sha256 of its index" in said
+
+
+def test_experiments_from_the_queue_train_nothing_again(first: Project) -> None:
+    before = first.runs()
+    dvc(first, "exp", "run", "--queue", "-n", "renamed", "-S", "tiers.smoke.title=renamed", "ablate")
+    dvc(first, "queue", "start")
+    end = time.monotonic() + 900
+    while "Success" not in (told := dvc(first, "queue", "status")):
+        assert "Failed" not in told and time.monotonic() < end, dvc(first, "queue", "logs", "renamed")
+        time.sleep(2)
+    assert "renamed" in dvc(first, "exp", "list")
+    assert first.runs() == before
+
+
+@pytest.mark.skipif(not find_spec("dvc_s3"), reason="dvc-s3 is not installed (pip install dvc-s3)")
+@pytest.mark.skipif(not find_spec("moto"), reason="no S3 server is installed (pip install 'moto[server]')")
+def test_a_bucket_is_a_remote(first: Project, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    first.environment |= keys
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        end = time.monotonic() + 200
+        while True:
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/study", method="PUT"), timeout=20).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end
+                time.sleep(0.5)
+        dvc(first, "remote", "add", "-q", "bucket", "s3://study/reports")
+        dvc(first, "remote", "modify", "-q", "bucket", "endpointurl", endpoint)
+        dvc(first, "push", "-q", "-r", "bucket")
+        second = _clone(first, tmp_path / "second")
+        (second.folder / ".dvc" / "config").write_bytes((first.folder / ".dvc" / "config").read_bytes())
+        dvc(second, "pull", "-q", "-r", "bucket")
+        assert "Running stage" not in dvc(second, "repro")
+        assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
