@@ -59,6 +59,7 @@ RUN = {
     "make retry TIER=shapes": "make retry TIER=smoke",
     "make retry TIER=voc": "make retry TIER=smoke",
     "make gc": "make gc",
+    "make stop TIER=smoke": "make stop TIER=smoke",
     "make gc FREE=yes": "make gc FREE=yes",
     "make verify": "make verify TIER=smoke",
     "make verify TIER=smoke": "make verify TIER=smoke",
@@ -84,6 +85,7 @@ DRY = {
     "make rehearse TIER=cityscapes": "as for voc",
     "make check": ".ci/run runs it",
     "make test FAST=1": ".ci/run runs all of the tests",
+    ".venv/bin/python -m benchmarks.storm --minutes 3": "minutes of faults; its parts are tested one by one",
     "export RAY_AUTH_MODE=token": "of the shell; test_cluster.py has a cluster that demands a token",
     "dvc exp run -S tier=camvid": "test_pipeline.py runs it with a tier of its own",
 }
