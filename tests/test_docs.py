@@ -59,6 +59,7 @@ RUN = {
     "make retry TIER=shapes": "make retry TIER=smoke",
     "make retry TIER=voc": "make retry TIER=smoke",
     "make gc": "make gc",
+    "make stop": "make stop TIER=smoke",
     "make stop TIER=smoke": "make stop TIER=smoke",
     "make gc FREE=yes": "make gc FREE=yes",
     "make verify": "make verify TIER=smoke",
