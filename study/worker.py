@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import os
-import pickle
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
-from study import metrics, parallel, stopping
+from study import checkpoint, metrics, parallel, stopping
 from study.allocator import forget_peak, keep_freed_memory, peak_mb
 from study.engine import OutOfMemory, State, TrainingFailed, fit, start
 from study.evaluate import measure, predict
@@ -30,7 +27,6 @@ from study.store import Run, Store, write, write_json
 
 PROGRESS_S = 1.0
 SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the next: they cost at most 2 % of the time
-DIGEST = hashlib.sha256().digest_size
 LOSS_POINTS = 50
 RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
@@ -306,46 +302,15 @@ def _tell(run: Run, job: Job, state: State, curve: _Curve, seconds: float) -> No
     write_json(run.path("progress.json"), said)
 
 
-class _Hashed:
-    """A file that is written once from its start, and the digest of what was written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, content: Any) -> int:
-        self.digest.update(content)
-        return self.file.write(content)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _save(run: Run, state: State, curve: _Curve, seconds: float) -> None:
-    """A checkpoint: its digest, then its bytes, in one file that is replaced as a whole. Never a copy in memory."""
-
-    def fill(file: BinaryIO) -> None:
-        file.write(bytes(DIGEST))
-        hashed = _Hashed(file)
-        torch.save({"state": state.dump(), "curve": curve.dump(), "seconds": seconds}, hashed)  # type: ignore[arg-type]
-        file.seek(0)
-        file.write(hashed.digest.digest())
-
-    write(run.path("checkpoint.pt"), fill)
+    content = {"state": state.dump(), "curve": curve.dump(), "seconds": seconds}
+    checkpoint.save(run.path("checkpoint.pt"), content)
 
 
 def _restore(run: Run, state: State, curve: _Curve) -> tuple[float, list[int]]:
     """Go on from the checkpoint, if a whole one is there; returns the seconds spent before and the step resumed at."""
-    try:
-        with run.path("checkpoint.pt").open("rb") as file:
-            known = file.read(DIGEST)
-            content = io.BytesIO(file.read())
-    except OSError:
-        return 0.0, []
-    if hashlib.sha256(content.getbuffer()).digest() != known:
-        return 0.0, []
-    try:
-        dumped = torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # whole, but not ours: it holds more than tensors and numbers
+    dumped = checkpoint.load(run.path("checkpoint.pt"))
+    if dumped is None:
         return 0.0, []
     state.restore(dumped["state"])
     curve.restore(dumped["curve"])
