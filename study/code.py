@@ -17,7 +17,8 @@ REGISTRIES = {"BACKBONES", "HEADS", "TABLES", "FIGURES", "METRICS", "ERRORS", "M
 Symbol = tuple[str, str]  # (module, name)
 
 
-def _path(module: str) -> Path | None:
+def path_of(module: str) -> Path | None:
+    """The file of a module of this project, None for others."""
     base = ROOT.joinpath(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
@@ -26,7 +27,7 @@ class _Module:
     """Definitions and imported names of one module of this project."""
 
     def __init__(self, name: str) -> None:
-        path = _path(name)
+        path = path_of(name)
         if path is None:
             raise FileNotFoundError(f"no module {name} in this project")
         self.definitions: dict[str, ast.stmt] = {}
@@ -43,7 +44,7 @@ class _Module:
             if isinstance(part, ast.ImportFrom) and part.module and part.module.split(".")[0] == "study":
                 for alias in part.names:
                     sub = f"{part.module}.{alias.name}"
-                    symbol = (sub, "") if _path(sub) else (part.module, alias.name)
+                    symbol = (sub, "") if path_of(sub) else (part.module, alias.name)
                     self.imports[alias.asname or alias.name] = symbol
 
 
@@ -135,6 +136,6 @@ def imports(module: str) -> set[str]:
             continue
         found.add(name)
         todo += [owner for owner, _ in _module(name).imports.values()]
-        if "." in name and _path(name.rsplit(".", 1)[0]):
+        if "." in name and path_of(name.rsplit(".", 1)[0]):
             todo.append(name.rsplit(".", 1)[0])
     return found

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of these files the slow tests share a fixture that takes long: one process runs them all.
@@ -25,6 +27,8 @@ IN_TURN = (
     "        if end.code:\n"
     "            raise\n"
 )
+# What stores of this run of the tests begin with; the processes that this one starts inherit its name.
+SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY_TESTS', str(os.getpid()))}"
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 
@@ -40,6 +44,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"{file} slow"))
 
 
+def _seed(store: Path) -> None:
+    """Begin a store with what each would make anew, and takes seconds: the tables of MLflow's database, with nothing in
+    them, and what was counted of the networks of the same plan by the same code."""
+    SEED.mkdir(parents=True, exist_ok=True)
+    with FileLock(SEED.with_suffix(".lock")):
+        if not (SEED / "mlflow").exists():
+            from mlflow.tracking import MlflowClient
+
+            (SEED / "mlflow").mkdir()
+            MlflowClient(f"sqlite:///{SEED / 'mlflow' / 'mlflow.db'}").search_experiments()
+        shutil.copytree(SEED, store)
+
+
+def _keep(path: Path) -> None:
+    """Let later stores begin with this file of the cache."""
+    with FileLock(SEED.with_suffix(".lock")):
+        (SEED / "cache").mkdir(exist_ok=True)
+        shutil.copy(path, SEED / "cache")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # the process that drives the others, or the only one
+        shutil.rmtree(SEED, ignore_errors=True)
+        SEED.with_suffix(".lock").unlink(missing_ok=True)
+
+
 class Project:
     """A copy of the project with a tiny tier: ``run`` a command in it, ``edit`` its params.yaml."""
 
@@ -51,6 +81,7 @@ class Project:
                 shutil.copytree(source, folder / name)
             else:
                 shutil.copy(source, folder / name)
+        _seed(folder / "runs")
         (folder / ".dvc").mkdir()
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
         # Neither the user's own store nor the words of the `make` that runs the tests.
@@ -95,6 +126,8 @@ class Project:
     def stages(self, *names: str) -> None:
         """Run stages one after the other, in one process: what they import is read once."""
         self.run(sys.executable, "-c", IN_TURN, *names)
+        for path in (self.folder / "runs" / "cache").glob("networks-*.json"):
+            _keep(path)
 
     def repository(self) -> None:
         """Make the folder a Git and DVC repository."""
