@@ -14,7 +14,7 @@ export $(1)
 endef
 # Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
 HOST_OPTION := $(if $(filter command,$(origin HOST)),--host="$$HOST")
-$(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
+$(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST LONG FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
 RUN := $(QUIET) PATH="$$PWD/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
@@ -100,8 +100,8 @@ replay: setup ## write a tier's runs to MLflow again, as far as they are not the
 dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080, HOST=127.0.0.1)
 	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
-test: setup ## run the tests on all cores (FAST=1 leaves out the slow ones, JOBS=1 takes one core)
-	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadgroup --no-loadscope-reorder $(if $(FAST),-m "not slow")
+test: setup ## run the tests on all cores (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
+	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .

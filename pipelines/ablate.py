@@ -85,7 +85,7 @@ def train_all(
                 if event:
                     _settle(event, store, ablation, display)
                     ended(event.key)
-                    fill()
+                fill()  # a training that another driver is at leaves its place to the next
                 display.refresh()
 
 

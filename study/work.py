@@ -95,7 +95,7 @@ class Work:
             if not events:
                 yield None
             self._watch()
-        if self.stopping:
+        if self.stopping or self.stop.exists():  # the last job there was may have seen it first
             raise stopping.Stopped
 
     def _begin(self, key: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,6 @@ import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of these files the slow tests share a fixture that takes long: one process runs them all.
-SHARING = ("test_browser", "test_cluster", "test_docs", "test_guide", "test_verify")
 # Runs the stages that are named on the command line one after the other, in one process.
 IN_TURN = (
     "import runpy, sys\n"
@@ -32,16 +31,11 @@ SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow tests first, each for itself, so that none is left alone at the end; the fast ones by their file."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        file = item.path.stem
-        if item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.xdist_group(file))
-        elif file in SHARING:
-            item.add_marker(pytest.mark.xdist_group(f"{file} slow"))
+    """The files with the most slow tests first, so that none is left alone at the end. One process runs a whole file:
+    its tests share what it makes for all of them."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def _seed(store: Path) -> None:

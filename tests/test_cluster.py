@@ -139,6 +139,7 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_jobs_share_a_gpu_each_sees_its_own_only_and_none_is_where_there_is_none(
@@ -195,6 +196,7 @@ def _kill_one_that_trains(cluster: Cluster, store: Path, driver: subprocess.Pope
     return key
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_when_a_machine_dies_all_is_trained_on_the_others_once_and_to_the_same_counts(

@@ -40,7 +40,7 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
 
     project.tier["extra"] = [{"head": "gcn", "k": 17}]
     project.save()
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", "evaluate")
     added = project.runs()
     assert {key: added[key] for key in runs} == runs
     assert len(added) == 4
@@ -52,11 +52,12 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
 
     project.tier["extra"] = []
     project.save()
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", "evaluate")
     assert project.runs() == added
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
+@pytest.mark.long
 def test_switching_tiers_to_and_fro_retrains_nothing(project):
     project.params["tiers"]["other"] = json.loads(json.dumps(project.tier)) | {"seeds": [1]}
     project.save()
@@ -112,7 +113,7 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     project.save()
     project.repository()
     process = subprocess.Popen(
-        ["dvc", "repro"],
+        ["dvc", "repro", "evaluate"],
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.PIPE,
@@ -129,7 +130,7 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     process.communicate()
     interrupted = [path.parent.name for path in store.glob("*/checkpoint.pt") if not (path.parent / "DONE").is_file()]
     assert interrupted
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", "evaluate")
     resumed = [json.loads((store / key / "result.json").read_text())["resumed"] for key in interrupted]
     assert any(resumed)
     table = (project.reports / "scores.csv").read_bytes()

@@ -168,6 +168,7 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
         view.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(

@@ -303,6 +303,7 @@ def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys)
     assert "cityscapes-dataset.com" in told
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
     """The paper's VOC tier with a small network: SBD, COCO, ImageNet, three stages, pretraining, scales."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1500)]
 PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
 
 

@@ -468,6 +468,7 @@ def voc_project(project: Project) -> Project:
 COMMAND = (sys.executable, "-m", "study", "submission")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_submission_goes_on_where_it_was_and_its_score_enters_the_report(voc_project: Project):
     project = voc_project

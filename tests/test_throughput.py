@@ -21,6 +21,7 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_prints_seconds_ratios_memory_and_the_promise() -> None:
     ran = _run("--depths", "50", "--size", "64", "--rounds", "1", "--device", "cpu")

@@ -142,6 +142,7 @@ def test_weights_of_another_architecture_are_told_with_tensors_that_misfit(tmp_p
         TimmBackbone("resnet18", str(tmp_path / "resnet34.pt"), True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_tier_trains_with_it_from_weights_in_a_file_to_a_score(project: Project) -> None:
     torch.save(timm.create_model("resnet18").state_dict(), project.folder / "resnet18.pt")

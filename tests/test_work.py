@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from study import drivers, progress, stopping
+from study import __main__, drivers, progress, stopping
 from study.engine import OutOfMemory
 from study.jobs import Execution
 from study.spec import InputError
@@ -92,7 +94,8 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
             if len(found) == len(orders) - 1:
                 assert "shared" not in found
                 other.kill()
-    assert other.wait() == -signal.SIGKILL
+    other.communicate()
+    assert other.returncode == -signal.SIGKILL
     assert drivers.running(Store(tmp_path)) == []
     assert found == {
         "well": "attempt 1",
@@ -214,24 +217,30 @@ def pids(results: list[Path]) -> set[int]:
 
 @pytest.mark.slow
 def test_two_drivers_share_the_trainings_of_one_plan_and_none_is_done_twice(project, tmp_path_factory):
-    project.tier["tables"], project.tier["recipe"]["steps"] = ["T1"], 8
+    project.tier["tables"], project.tier["recipe"]["steps"] = ["T1"], 100
     project.save()
-    project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
+    store = Store(tmp_path_factory.mktemp("store"))
+    project.environment["STUDY_STORE"] = str(store.root)
     project.stages("data", "plan")
+    planned = json.loads((project.reports / "plan.json").read_text())["trainings"]
     second = tmp_path_factory.mktemp("second") / "project"
     subprocess.run(["cp", "-r", str(project.folder), str(second)], check=True)
     environment = project.environment | {"PYTHONPATH": ""}
-    both = [
-        subprocess.Popen([sys.executable, "-m", "pipelines.ablate"], cwd=folder, env=environment,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for folder in (project.folder, second)
-    ]  # fmt: skip
+    with ExitStack() as stack:  # nothing can be trained before both are at work
+        for key in planned:
+            stack.enter_context(store.run(key).writing())
+        both = [
+            subprocess.Popen([sys.executable, "-m", "pipelines.ablate"], cwd=folder, env=environment,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for folder in (project.folder, second)
+        ]  # fmt: skip
+        while len(drivers.running(store)) < 2 and all(process.poll() is None for process in both):
+            time.sleep(0.1)
     said = [process.communicate(timeout=200)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum("another driver keeps the Optuna study" in text for text in said) == 1
-    results = sorted(Path(project.environment["STUDY_STORE"]).glob("*/result.json"))
-    planned = len(json.loads((project.reports / "plan.json").read_text())["trainings"])
-    assert len(results) == planned
+    results = sorted(store.root.glob("*/result.json"))
+    assert len(results) == len(planned)
     assert pids(results) == {process.pid for process in both}
     for path in results:
         same = [folder / "reports/smoke/results" / path.parent.name for folder in (project.folder, second)]
@@ -240,7 +249,7 @@ def test_two_drivers_share_the_trainings_of_one_plan_and_none_is_done_twice(proj
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(project):
+def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(project, monkeypatch, capsys):
     project.params["execution"]["checkpoint_s"] = 600  # only the stop writes one
     project.tier["recipe"]["steps"] = 500
     project.save()
@@ -255,10 +264,13 @@ def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(p
     while " steps a second" not in said and driver.poll() is None:
         said = progress.status(store, plan, 1, drivers.running(store, "smoke"))
     assert f"(process {driver.pid}) for " in said and "0 of 3 trainings done, 1 running, 0 failed, 2 left" in said
-    asked = project.run(sys.executable, "-m", "study", "stop").stdout
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("STUDY_STORE", str(store.root))
+    __main__.stop(argparse.Namespace(tier=None))  # in this process: the command's own start takes as long as a training
+    asked = capsys.readouterr().out
     assert f"(process {driver.pid}) has stopped; `make repro` goes on from there" in asked
     assert driver.wait(60) == 130
-    assert "the same command goes on from here" in driver.stdout.read()
+    assert "the same command goes on from here" in driver.communicate()[0]
     (stopped,) = (path.parent for path in store.root.glob("*/checkpoint.pt"))
     assert " 0 running, 0 failed, " in progress.status(store, plan, 1)
     project.stage("ablate")
