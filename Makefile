@@ -100,7 +100,7 @@ replay: setup ## write a tier's runs to MLflow again, as far as they are not the
 dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080, HOST=127.0.0.1)
 	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
-test: setup ## run the tests on all cores (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
+test: setup ## run the tests (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
 	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
 check: setup ## check format, lint and types

@@ -4,8 +4,8 @@ a second for each. It stops with the driver, however that ends, and whatever it 
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -69,13 +69,14 @@ class Beside:
     def __enter__(self) -> Beside:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.beside"], stdin=subprocess.PIPE, env=environment
+            [sys.executable, "-m", "pipelines.beside"], stdin=subprocess.PIPE, env=environment, text=True
         )
-        self._tell(pickle.dumps(self.told))
+        manifest, target = self.told
+        self._tell([manifest, [str(target.store), str(target.folder), target.retry, target.place, target.tier]])
         return self
 
     def ended(self, key: str) -> None:
-        self._tell(pickle.dumps(key))
+        self._tell(key)
 
     def __exit__(self, *exc: object) -> None:
         assert self.process.stdin is not None
@@ -83,26 +84,25 @@ class Beside:
             self.process.stdin.close()
         self.process.wait()
 
-    def _tell(self, content: bytes) -> None:
+    def _tell(self, value: Any) -> None:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it was killed; the caller catches up in the end
-            self.process.stdin.write(content)
+            self.process.stdin.write(json.dumps(value) + "\n")
             self.process.stdin.flush()
 
 
 def main() -> None:
     os.nice(NICE)
-    manifest, target = pickle.load(sys.stdin.buffer)
+    manifest, (store, folder, retry, place, tier) = json.loads(sys.stdin.readline())
+    target = Target(Path(store), Path(folder), retry, Place(*place), tier)
     ended: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     stopped = threading.Event()
 
     def listen() -> None:  # at once, so that a driver never waits
-        try:
-            while True:
-                ended.put(pickle.load(sys.stdin.buffer))
-        except EOFError:
-            stopped.set()
-            ended.put(None)
+        for line in sys.stdin:
+            ended.put(json.loads(line))
+        stopped.set()
+        ended.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     lock = view.turn(target.place, target.tier, target.store)

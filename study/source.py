@@ -248,7 +248,9 @@ def cache_features(
 ) -> None:
     """Run a frozen backbone once over every image (and its mirror image) and keep the maps as float16 (D31)."""
     folder, images_folder = features_folder(network, facts, cache, flip), folder_of(cache, facts["fingerprint"])
-    with FileLock(cache / "lock"):  # two drivers that share the store must not compute the same at a time
+    with FileLock(
+        cache.with_name(f"{cache.name}.lock")
+    ):  # two drivers that share the store must not compute the same at a time
         if intact(folder):
             return
         keep_freed_memory()

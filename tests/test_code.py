@@ -246,6 +246,6 @@ def test_no_module_hides_code_from_the_digest_at_its_top_level():
     modules = code.imports("study.worker") - {"study"}
     assert "study.engine" in modules and "study.models.backbones" in modules
     for module in modules:
-        for node in ast.parse(code._path(module).read_text()).body:
+        for node in ast.parse(code.path_of(module).read_text()).body:
             assert isinstance(node, known), f"{module}:{node.lineno}"
             assert not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant), f"{module}:{node.lineno}"

@@ -85,6 +85,7 @@ DRY = {
     "make rehearse TIER=voc": "test_scale.py rehearses the paper's layouts at a small size",
     "make rehearse TIER=cityscapes": "as for voc",
     "make check": ".ci/run runs it",
+    "make test": ".ci/run runs it",
     "make test FAST=1": ".ci/run runs all of the tests",
     ".venv/bin/python -m benchmarks.storm --minutes 3": "minutes of faults; its parts are tested one by one",
     "export RAY_AUTH_MODE=token": "of the shell; test_cluster.py has a cluster that demands a token",

@@ -319,7 +319,7 @@ def test_a_fault_in_the_users_data_is_told_and_leaves_no_cache(
     before, after = line.split("got ", 1)
     assert rule in before and got in after and remedy in after
     cache = tmp_path / "cache"
-    assert not cache.exists() or [path.name for path in cache.iterdir()] in ([], ["lock"])
+    assert not cache.exists() or not list(cache.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,8 @@ def test_each_command_is_a_target_that_runs_what_is_run_here(project: Project) -
         (project.folder / name).touch()
     commands = dict(re.findall(r"^make (\w+) (TIER=\w+) ", COMMANDS, re.MULTILINE))
     assert list(commands) == ["preview", "rehearse", "repro"] and set(commands.values()) == {"TIER=mine"}
-    ends = {"preview": "-m study preview --tier mine", "rehearse": "-m study rehearse --tier mine"}
-    ends |= {"repro": "-m study choose --tier mine", "ui": "-m study ui --tier mine"}
+    ends = {"preview": '-m study preview --tier="$TIER"', "rehearse": '-m study rehearse --tier="$TIER"'}
+    ends |= {"repro": '-m study choose --tier="$TIER"', "ui": '-m study ui --tier="$TIER"'}
     for target in re.findall(r"(?:^|`)make (\w+)", GUIDE, re.MULTILINE):
         said = project.run("make", "-n", target, commands.get(target, "TIER=mine")).stdout
         assert ends[target] in said and ("dvc repro" in said) == (target == "repro")

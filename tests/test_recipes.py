@@ -105,7 +105,7 @@ def test_the_slurm_script_asks_for_what_slurm_knows() -> None:
 
 def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_ends_all(job: Job) -> None:
     process = job.start()
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     rays = [call for call in job.calls if call.startswith("ray start") or call.startswith("make repro")]
     address, own = "10.0.0.1:24711", "--num-cpus=16 --num-gpus=4"
@@ -127,7 +127,7 @@ def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_e
 def test_a_failure_of_make_is_the_jobs_and_is_not_queued_again(job: Job) -> None:
     job.environment["DRIVER"] = "2"
     process = job.start()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 2 and not any("requeue" in call for call in job.calls)
 
 
@@ -139,7 +139,7 @@ def test_at_slurms_warning_the_driver_is_interrupted_and_the_job_goes_back_into_
     while not waits.exists() and time.monotonic() < end and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)  # to the script alone, as B: says
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 130, said
     last = [call for call in job.calls if call.endswith((" interrupted", " ends", " 4711"))]
     assert [call.split()[-1] for call in last] == ["interrupted", "ends", "ends", "4711"]
@@ -149,7 +149,7 @@ def test_at_slurms_warning_the_driver_is_interrupted_and_the_job_goes_back_into_
 def test_a_project_that_is_not_set_for_a_cluster_is_told_so_before_anything_starts(job: Job) -> None:
     (job.folder / "params.yaml").write_text("execution:\n  address: null\n")
     process = job.start()
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 2 and "execution.address of params.yaml must be auto" in said
     assert not job.log.exists()
 

@@ -134,7 +134,9 @@ def prepare(
     reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"))
     stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream])[:16]}.json"
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "lock"):  # two drivers that share the store must not read the same at a time
+    with FileLock(
+        cache.with_name(f"{cache.name}.lock")
+    ):  # two drivers that share the store must not read the same at a time
         known: dict[str, Any] | None = read_json_or_none(stamp)
         if known and intact(folder_of(cache, known["fingerprint"], stream)):
             return known
