@@ -39,8 +39,8 @@ TOLERATED = re.compile(
     r"status of 404 \(Not Found\) http://127\.0\.0\.1:\d+/ajax-api/2\.0/mlflow/users/current$"
     # Chromium's word for a layout that takes one more frame.
     r"|ResizeObserver loop completed with undelivered notifications"
-    # Plotly draws parallel coordinates once before the card has a width.
-    r"|attribute transform: Expected number, \"translate\(NaN"
+    # Plotly draws a chart once before its card has a size: <path> attribute d: Expected number, "M0.5,0.5VNaN".
+    r"|attribute \w+: Expected \w+, .*NaN"
 )
 GAIN = {"1x1": 0.0, "kxk": -0.01, "stack": -0.03, "GCN": 0.0}
 
