@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,9 @@ def train_all(
 ) -> None:  # fmt: skip
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
     ``ended(key)`` is called when a training has ended, either way."""
-    from study import parallel  # torch, only where something is trained
-    from study.worker import train
+    from study.worker import train  # torch, only where something is trained
 
-    for key in todo if execution.processes > 1 else ():
-        parallel.check(planned.trainings[key], execution.processes, execution.device)
+    check_shared(planned, execution, todo)
     chosen, stands_at = planned.tier, commit.described()
     read_again(planned, manifest, store)
     done = {}
@@ -87,6 +85,15 @@ def train_all(
                     ended(event.key)
                 fill()  # a training that another driver is at leaves its place to the next
                 display.refresh()
+
+
+def check_shared(planned: plan.Plan, execution: Execution, todo: Iterable[str]) -> None:
+    """Raises InputError where processes are to share a training of ``todo`` that cannot be shared (D100)."""
+    if execution.processes > 1:
+        from study import parallel
+
+        for key in todo:
+            parallel.check(planned.trainings[key], execution.processes, execution.device)
 
 
 def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> None:

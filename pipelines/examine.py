@@ -69,7 +69,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
             )
             job = Examination(
                 key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
-                execution.device, planned.tier.samples, stands_at, work.stop,
+                execution.device, planned.tier.samples, execution.checkpoint_s, stands_at, work.stop,
             )  # fmt: skip
             work.submit(key, job)
         for ended, event in enumerate(filter(None, work.ends()), 1):

@@ -32,5 +32,5 @@ def whole(place: Place, tier: str) -> Tracker:
             frame = results.frame(tuned, folder / "tuning" / "results")
             at_best.cells(tuned, frame, results.summary(frame))
     except view.refusals() as error:
-        raise place.refusal(str(error)) from None
+        raise place.refusal(view.told(error)) from None
     return tracker

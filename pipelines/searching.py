@@ -52,6 +52,7 @@ def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Exec
 
     planned, found = search.candidates(chosen, facts, execution.device)
     manifest, tuning = planned.manifest(), search.tuning_of(chosen)
+    ablate.check_shared(planned, execution, planned.trainings)
     ablate.read_again(planned, manifest, store)
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
     values = {key: search.values(c.recipe, tuning) for c in found for key in c.keys.values()}

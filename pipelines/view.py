@@ -3,7 +3,6 @@ found is kept whether MLflow takes it or not, and `make replay` catches up."""
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,12 @@ def opened(place: Place, tier: str) -> Tracker:
             "mysql+pymysql)"
         ) from None
     except refusals() as error:
-        raise place.refusal(str(error).partition("(Background on this error")[0]) from None
+        raise place.refusal(told(error)) from None
+
+
+def told(error: Exception) -> str:
+    """What went wrong, without the statement that the database was asked."""
+    return str(error).partition("[SQL:")[0].partition("(Background on this error")[0].strip()
 
 
 @contextmanager
@@ -39,11 +43,10 @@ def kept(place: Place, tier: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or not isinstance(error, (Unreachable, *refusals())):
+        if not isinstance(error, (Unreachable, *refusals())):
             raise
         print(
-            f"warning: MLflow at {place.shown} is behind, as it failed ({place.hidden(str(error))[:300]}); every "
+            f"warning: MLflow at {place.shown} is behind, as it failed ({place.hidden(told(error))}); every "
             f"result is kept, and the report needs no MLflow: `make replay TIER={tier.split()[0]}` catches up",
             file=sys.stderr,
             flush=True,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from study import inference, metrics, receptive, stopping
+from study import checkpoint, inference, metrics, receptive, stopping
 from study.data import PAD_COLOUR
 from study.evaluate import image_counts
 from study.models import build, stride_of
 from study.source import FromImages, Source, open_source
 from study.spec import Inference, Training
-from study.store import EVALUATED, RECEPTIVE, Store, write, write_json
-from study.worker import samples_of, settle, weights_of
+from study.store import EVALUATED, RECEPTIVE, Run, Store, write, write_json
+from study.worker import PROGRESS_S, samples_of, settle, tell, weights_of
 
 PROBE_BATCH = 16
 
@@ -38,12 +38,14 @@ class Examination:
     store: Path
     device: str
     samples: int
+    checkpoint_s: float = 15.0
     commit: str = ""
     stop: Path | None = None
 
 
 def examine(job: Examination) -> dict[str, float]:
-    """Do one evaluation on the val split, or nothing if it is done; returns its scores."""
+    """Do one evaluation on the val split, or nothing if it is done; returns its scores. Raises Stopped or Preempted
+    where it was asked to end and has saved the images it did, Busy where another process is at it."""
     store = Store(job.store)
     run = store.run(job.key, EVALUATED)
     with run.writing(wait=False), stopping.noticing():
@@ -51,12 +53,10 @@ def examine(job: Examination) -> dict[str, float]:
         if not run.done():
             settle(job.device)
             run.path("failed.json").unlink(missing_ok=True)
-            began = time.monotonic()
             device = torch.device(job.device)
             source = open_source(job.training, job.facts, store.cache, device, job.origin)
             network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
-            _examine(job, run, network, source)
-            seconds = {"evaluate": time.monotonic() - began}
+            seconds = {"evaluate": _examine(job, run, network, source)}
             write_json(run.path("result.json"), {"seconds": seconds, "commit": job.commit})
             run.finish()
     with np.load(run.path("counts.npz")) as archive:
@@ -129,21 +129,39 @@ def network_of(
     return FromImages(model, training, origin, store.cache).to(device).eval()
 
 
-def _examine(job: Examination, run: Any, network: FromImages, source: Source) -> None:
+def _examine(job: Examination, run: Run, network: FromImages, source: Source) -> float:
+    """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
     stride = stride_of(job.training.network)
     images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band))
-    shown, kept, found = samples_of(len(labels), job.samples), [], []
-    for index in range(len(labels)):
+    shown = samples_of(len(labels), job.samples)
+    kept = checkpoint.load(run.path("checkpoint.pt")) or {"counts": [], "predictions": [], "seconds": 0.0}
+    first = len(kept["counts"])
+    told = saved = time.monotonic()
+    began = told - kept["seconds"]
+    tell(run, first, len(labels), kept["seconds"])
+    for index in range(first, len(labels)):
         (prediction,) = inference.predict(network, images[index : index + 1], job.inference, stride, source.device)
-        found.append(image_counts(labels[index], prediction, band[index], source.classes))
+        kept["counts"].append(torch.from_numpy(image_counts(labels[index], prediction, band[index], source.classes)))
         if index in shown:
-            kept.append(prediction)
-    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=np.stack(found)))
+            kept["predictions"].append(torch.from_numpy(prediction))
+        now = time.monotonic()
+        kept["seconds"] = now - began
+        if now - saved >= job.checkpoint_s:
+            checkpoint.save(run.path("checkpoint.pt"), kept)
+            saved = now
+        if now - told >= PROGRESS_S:
+            tell(run, index + 1, len(labels), kept["seconds"])
+            told = now
+            with stopping.saving(lambda: checkpoint.save(run.path("checkpoint.pt"), kept)):
+                stopping.check(job.stop)
+    counts = torch.stack(kept["counts"]).numpy()
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
     names = source.array("val-names.npy")
     samples: dict[str, Any] = {
         "images": images[shown],
         "labels": labels[shown],
         "names": names[shown],
-        "predictions": np.stack(kept),
+        "predictions": torch.stack(kept["predictions"]).numpy(),
     }
     write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))
+    return kept["seconds"]

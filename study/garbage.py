@@ -11,7 +11,6 @@ import fcntl
 import json
 import re
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,18 +60,19 @@ def used(run: Run) -> None:
 
 def find(store: Store, named: Named, keep_days: float) -> list[Waste]:
     """What may go, in the order of KINDS. Nothing that is named, being written or younger than ``keep_days``."""
-    found = [*_runs(store, named, keep_days), *_cached(store.cache, named, keep_days)]
-    found += [Waste(KINDS[3], path, size_of(path)) for path in _left(store.root) if _age(path) > WRITTEN_S]
+    now = store.now()
+    found = [*_runs(store, named, keep_days, now), *_cached(store.cache, named, keep_days, now)]
+    found += [Waste(KINDS[3], path, size_of(path)) for path in _left(store.root) if _age(path, now) > WRITTEN_S]
     return sorted(found, key=lambda waste: (KINDS.index(waste.kind), waste.path))
 
 
 def free(found: Collection[Waste], store: Store) -> int:
     """Remove what was found; returns the bytes. What someone has begun to write meanwhile stays."""
-    freed = 0
+    freed, now = 0, store.now()
     for waste in found:
         run = next((parent for parent in (waste.path, *waste.path.parents) if parent.parent == store.root), None)
         with _unlocked(run) as still:
-            if not still or _age(waste.path) <= WRITTEN_S:
+            if not still or _age(waste.path, now) <= WRITTEN_S:
                 continue
             size = size_of(waste.path)
             if waste.path.is_dir():
@@ -110,16 +110,16 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _runs(store: Store, named: Named, keep_days: float) -> Iterator[Waste]:
+def _runs(store: Store, named: Named, keep_days: float, now: float) -> Iterator[Waste]:
     for folder in sorted(store.root.iterdir()):
         if not KEY.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue
         with _unlocked(folder) as free_now:
-            if not free_now or _age(folder) <= WRITTEN_S:
+            if not free_now or _age(folder, now) <= WRITTEN_S:
                 continue
             look = (folder / "receptive.npz").exists()
             known = folder.name in named.runs or (look and (named.looks is None or folder.name in named.looks))
-            if not known and _age(folder) > keep_days * DAY_S:
+            if not known and _age(folder, now) > keep_days * DAY_S:
                 yield Waste(KINDS[0], folder, size_of(folder))
                 continue
             checkpoint = folder / "checkpoint.pt"  # finishing deletes it; one that is left was left by a kill
@@ -129,9 +129,9 @@ def _runs(store: Store, named: Named, keep_days: float) -> Iterator[Waste]:
                 yield Waste(KINDS[3], path, size_of(path))
 
 
-def _cached(cache: Path, named: Named, keep_days: float) -> Iterator[Waste]:
+def _cached(cache: Path, named: Named, keep_days: float, now: float) -> Iterator[Waste]:
     for path in sorted(cache.iterdir()) if cache.is_dir() else ():
-        age = _age(path)
+        age = _age(path, now)
         if (HALF_READ.fullmatch(path.name) or TEMPORARY.fullmatch(path.name)) and age > WRITTEN_S:
             yield Waste(KINDS[3], path, size_of(path))
         elif named.cached is None or age <= keep_days * DAY_S:
@@ -156,10 +156,11 @@ def _left(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and TEMPORARY.fullmatch(path.name))
 
 
-def _age(path: Path) -> float:
-    """Seconds since the youngest file of a folder (or the file) was written; 0 where it cannot be told."""
+def _age(path: Path, now: float) -> float:
+    """Seconds from when the youngest file of a folder (or the file) was written till ``now``, both by the file system's
+    clock, whatever this machine's says; 0 where it cannot be told."""
     try:
-        return time.time() - max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+        return now - max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
     except OSError:  # it is being moved or deleted
         return 0.0
 

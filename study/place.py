@@ -54,16 +54,19 @@ class Place(NamedTuple):
         """``text`` in one line, with the uri and its password taken out."""
         parts = urlsplit(self.uri)
         asked = parse_qs(parts.query)
-        for secret in (self.uri, parts.password, *(value for name in SECRETS for value in asked.get(name, ()))):
+        whole = self.uri if self.uri != self.shown else None
+        for secret in (whole, parts.password, *(value for name in SECRETS for value in asked.get(name, ()))):
             text = text.replace(secret, "***") if secret else text
         return " ".join(text.split())
 
     def refusal(self, reason: str) -> Unreachable:
         """The error that this place does not take what is logged, because of ``reason``."""
-        return Unreachable(
-            f"MLflow's {'server' if self.served else 'database'} must answer, got {self.hidden(reason)} from "
-            f"{self.shown}; start it, or change {self.named or 'STUDY_STORE'}"
-        )
+        remedy = f"start it, or change {self.named}"
+        if not self.named:
+            file = self.uri.removeprefix("sqlite:///")
+            remedy = f"end what holds it, or delete {file}: `make replay` writes it anew"
+        what = "server" if self.served else "database"
+        return Unreachable(f"MLflow's {what} must answer, got {self.hidden(reason)} from {self.shown}; {remedy}")
 
     def reach(self) -> None:
         """Raises Unreachable where no one listens at the uri's host: MLflow itself would try for minutes."""

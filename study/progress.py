@@ -172,22 +172,15 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
     finished, running, failed, lines = {}, {}, {}, []
     for key, training in plan["trainings"].items():
         run = store.run(key)
-        name = named(training)
-        said = run.progress() or {}
         if run.path("DONE").is_file():
             seconds = (run.read("result.json") or {"seconds": {}})["seconds"]
             finished[key] = sum(seconds.values())
         elif run.held():
+            said = run.progress() or {}
             running[key] = said.get("seconds", 0.0)
-            step, loss, score = _row(said)
-            where = f" on {said['host']} (process {said['pid']})" if said else ""
-            pace = f", {said['step'] / said['seconds']:.2f} steps a second" if said and said["seconds"] else ""
-            lines.append(
-                f"  running  {name}{where}: step {step} after {duration(running[key])}{pace}, loss {loss or '-'}, "
-                f"tune score {score or '-'} %"
-            )
+            lines.append(_at_work(named(training), said))
         elif failure := run.failure():
-            failed[key] = f"  failed   {name}: {failure['reason']}"
+            failed[key] = f"  failed   {named(training)}: {failure['reason']}"
     left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
     seconds = remaining(plan, finished, running, workers, failed)
     head = (
@@ -196,5 +189,41 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
     )
     if seconds is not None and left + len(running):
         head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once `make repro` runs"
+    evaluated = 0
+    for key, evaluation in plan["evaluations"].items():
+        run = store.run(key)
+        if run.path("DONE").is_file():
+            evaluated += 1
+        elif run.held():
+            lines.append(_at_work(named(evaluation), run.progress() or {}))
+        elif failure := run.failure():
+            failed[key] = f"  failed   {named(evaluation)}: {failure['reason']}"
+    if plan["evaluations"]:
+        head += f"; {evaluated} of {counted(len(plan['evaluations']), 'evaluation')} done"
+    if drivers:
+        lines += _others(store, plan)
     by = [f"  driver   {d['host']} (process {d['pid']}) for {duration(store.now() - d['since'])}" for d in drivers]
     return "\n".join([head, *by, *lines, *failed.values()])
+
+
+def _at_work(name: str, said: dict[str, Any]) -> str:
+    """A line on what runs, from what its process told last."""
+    if not said:
+        return f"  running  {name}: starting"
+    step, loss, score = _row(said)
+    pace = f", {said['step'] / said['seconds']:.2f} steps a second" if said["seconds"] else ""
+    curve = f", loss {loss or '-'}, tune score {score or '-'} %" if "loss" in said else ""  # an evaluation has none
+    where = f" on {said['host']} (process {said['pid']})"
+    return f"  running  {name}{where}: step {step} after {duration(said['seconds'])}{pace}{curve}"
+
+
+def _others(store: Store, plan: dict[str, Any]) -> list[str]:
+    """A line on each training that runs and is not of this plan."""
+    lines = []
+    for path in sorted(store.root.glob("*/training.json")):
+        run = store.run(path.parent.name)
+        if run.key not in plan["trainings"] and run.held():
+            labels = (run.read("training.json") or {}).get("labels") or {}
+            name = f"{named(labels)} at lr {labels['lr']:g}" if "lr" in labels else run.key[:12]
+            lines.append(_at_work(f"{name} (of a search, or of another tier)", run.progress() or {}))
+    return lines

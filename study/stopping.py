@@ -35,6 +35,16 @@ def check(file: Path | None) -> None:
 
 
 @contextmanager
+def saving(save: Callable[[], object]) -> Iterator[None]:
+    """A block of ``check``: ``save`` is called before the process goes."""
+    try:
+        yield
+    except (Stopped, Preempted):
+        save()
+        raise
+
+
+@contextmanager
 def noticing() -> Iterator[None]:
     """Let SIGTERM be a preemption notice for the training that this process does; a driver's signals stay its own."""
     _notice.clear()

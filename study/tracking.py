@@ -71,7 +71,8 @@ class Tracker:
     """
 
     def __init__(self, database: Path | str, artifacts: Path | str | None, experiment: str) -> None:
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table it makes
+        # It tells of every table that it makes, and of every error with its stack; what is raised says enough.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         from mlflow.tracking import MlflowClient
 
         if isinstance(artifacts, Path):

@@ -129,14 +129,16 @@ class Work:
         return None
 
     def _watch(self) -> None:
-        """Kill jobs that have told nothing new for ``execution.hung_s``, by this process's own monotonic clock."""
+        """Kill jobs that have told nothing new for ``execution.hung_s``, by this process's own monotonic clock. It runs
+        from the first news, or from when the job took its lock: until then it may wait for a machine."""
         now = time.monotonic()
         if now - self.watched < WATCH_S:
             return
         self.watched = now
         for key in self.queue.running:
             said, since = self.seen[key]
-            if (told := self.store.run(key).progress()) != said:
+            run = self.store.run(key)
+            if (told := run.progress()) != said or (since == math.inf and run.held()):
                 self.seen[key] = (told, now)
             elif now - since > self.execution.hung_s:
                 self.seen[key] = (told, math.inf)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def _train(job: Job, run: Run, team: parallel.Team) -> None:
         if now - told >= PROGRESS_S or step == recipe.steps:
             told = now
             _tell(run, job, state, curve, spent + now - began)
-            _stop_if_asked(job, run, state, curve, spent + now - began)
+            with stopping.saving(partial(_save, run, state, curve, spent + now - began)):
+                stopping.check(job.stop)
         if now - saved >= job.checkpoint_s and (now - saved >= SAVING_SHARE * took or not job.checkpoint_s):
             _save(run, state, curve, spent + now - began)
             saved = time.monotonic()
@@ -280,26 +282,15 @@ def _write_samples(run: Run, model: Segmenter | Classifier, source: Source, numb
     write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **found))
 
 
-def _stop_if_asked(job: Job, run: Run, state: State, curve: _Curve, seconds: float) -> None:
-    try:
-        stopping.check(job.stop)
-    except (stopping.Stopped, stopping.Preempted):
-        _save(run, state, curve, seconds)
-        raise
-
-
 def _tell(run: Run, job: Job, state: State, curve: _Curve, seconds: float) -> None:
-    said = {
-        "step": state.step,
-        "steps": job.training.recipe.steps,
-        "seconds": seconds,
-        "loss": curve.loss[-1][1] if curve.loss else None,
-        "score": curve.score[-1][1] if curve.score else None,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "time": time.time(),
-    }
-    write_json(run.path("progress.json"), said)
+    last = {name: points[-1][1] if points else None for name, points in (("loss", curve.loss), ("score", curve.score))}
+    tell(run, state.step, job.training.recipe.steps, seconds, **last)
+
+
+def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) -> None:
+    """Let the driver, and whoever asks for the status, know how far a run is, and where."""
+    where = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    write_json(run.path("progress.json"), said | where | {"step": step, "steps": steps, "seconds": seconds})
 
 
 def _save(run: Run, state: State, curve: _Curve, seconds: float) -> None:

@@ -183,6 +183,18 @@ def test_use_by_a_plan_that_is_not_seen_keeps_a_run(project: Path) -> None:
     assert [waste.path for waste in garbage.find(Store(), command.named([project], Store()), 1)] == [folder]
 
 
+@pytest.mark.parametrize("days", [-400, 400])
+def test_the_clock_of_this_machine_says_nothing_of_how_old_a_file_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    old, young = (run(Store(), key, ("weights.pt",)) for key in STRANGE)
+    aged(old)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + days * garbage.DAY_S)
+    found = garbage.find(Store(), command.named([project], Store()), 7)
+    assert [waste.path for waste in found] == [old] and young.is_dir()
+
+
 def test_plans_of_other_workspaces_count(project: Path) -> None:
     there = project / ".dvc" / "tmp" / "exps" / "tmpabc"
     shutil.copytree(project / "reports", there / "reports")

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from study import progress
-from study.store import PRODUCTS, Store, write_json
+from study import progress, worker
+from study.store import EVALUATED, PRODUCTS, Store, write_json
 
 
 def _plan(*names: str) -> dict:
@@ -17,7 +17,7 @@ def _plan(*names: str) -> dict:
         label, seed = name.split("/")
         data = "texture" if label.startswith("texture") else "main"
         trainings[name.replace("/", "-")] = {"label": label, "seed": int(seed), "data": data}
-    return {"tier": "shapes", "trainings": trainings}
+    return {"tier": "shapes", "trainings": trainings, "evaluations": {}}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,31 @@ def test_the_status_counts_what_is_done_running_failed_and_left_and_foretells_th
     )
     assert lines[1] == "  failed   b, seed 0: the loss must be finite, got nan at step 7 of 100; lower the rate"
     assert len(lines) == 2
+
+
+def test_the_status_tells_of_evaluations_and_of_what_runs_beside_the_plan(store):
+    plan = _plan("a/0")
+    _finish(store, "a-0", 40)
+    asked = {"label": "a", "seed": 0, "data": "main"}
+    plan["evaluations"] = {name: asked | {"inference": name} for name in ("MS", "crops", "MS-CRF")}
+    store.run("MS", EVALUATED).path("DONE").parent.mkdir()
+    store.run("MS", EVALUATED).path("DONE").touch()
+    store.run("MS-CRF").fail("RuntimeError", "no room")
+    worker.tell(store.run("crops"), 3, 8, 6.0)
+    _tell(store, "searched", age_s=0)
+    write_json(store.run("searched").path("training.json"), {"labels": asked | {"lr": 0.004, "seed": 100}})
+    at_work = {"host": "node-1", "pid": 7, "since": store.now(), "tier": "shapes"}
+    with store.run("crops").writing(), store.run("searched").writing(), store.run("b-0").writing():
+        head, driver, *lines = progress.status(store, plan, 1, [at_work]).splitlines()
+    assert head == "shapes: 1 of 1 training done, 0 running, 0 failed, 0 left; 1 of 3 evaluations done"
+    assert driver.startswith("  driver   node-1 (process 7) for ")
+    assert lines[0].startswith("  running  a (crops), seed 0 on ")
+    assert lines[0].endswith(": step 3/8 after 6 s, 0.50 steps a second")
+    assert lines[1] == (
+        "  running  a, seed 100 at lr 0.004 (of a search, or of another tier) on node-7 (process 1): step 40/100 "
+        "after 12 s, 3.33 steps a second, loss 1.234, tune score 45.6 %"
+    )
+    assert lines[2:] == ["  failed   a (MS-CRF), seed 0: no room"]
 
 
 def test_a_failed_training_does_not_shorten_what_the_others_are_expected_to_take(store):

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import tier, worker
+from study import examiner, inference, stopping, tier, worker
 from study.data import prepare
-from study.spec import Training, Variant, gcn
+from study.examiner import Examination, examine
+from study.spec import Inference, Training, Variant, gcn
 from study.store import Store
 from study.worker import Job, train
 
@@ -67,6 +68,39 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, m
     train(job(tmp_path, "resumed"))
     assert json.loads((tmp_path / "resumed" / "result.json").read_text())["resumed"] == [5]
     assert products(tmp_path, "resumed") == products(tmp_path, "whole")
+
+
+def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, monkeypatch):
+    trained, stop, asked = job(tmp_path, "trained", steps=2), tmp_path / "stop", []
+    train(trained)
+    predict = inference.predict
+
+    def counted(network, images, *rest):
+        asked.append(len(images))
+        if len(asked) == 2:
+            stop.touch()
+        return predict(network, images, *rest)
+
+    monkeypatch.setattr(inference, "predict", counted)
+    monkeypatch.setattr(examiner, "PROGRESS_S", 0.0)
+    mirrored, told = Inference((1.0,), True, None, (1, 1), None), trained.facts
+
+    def order(key: str) -> Examination:
+        return Examination(
+            key, "trained", trained.training, mirrored, told, told, tmp_path, "cpu", 2, checkpoint_s=600, stop=stop
+        )  # fmt: skip
+
+    with pytest.raises(stopping.Stopped):
+        examine(order("resumed"))
+    assert len(asked) == 2 and Store(tmp_path).run("resumed").progress()["step"] == 2
+    stop.unlink()
+    scores = examine(order("resumed"))
+    assert len(asked) == 4 and not (tmp_path / "resumed" / "checkpoint.pt").exists()
+    assert examine(order("whole")) == scores and len(asked) == 8
+    names = ("counts.npz", "samples.npz")
+    assert [(tmp_path / "resumed" / n).read_bytes() for n in names] == [
+        (tmp_path / "whole" / n).read_bytes() for n in names
+    ]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])

@@ -204,13 +204,17 @@ def test_runs_that_left_the_plan_are_deleted(copied):
 
 
 def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
-    """All that a database holds of each run but the time of logging; in links its key stands for an id."""
+    """All that a database holds of each run but the time of logging; in links its key stands for an id, and no
+    experiment has a number."""
     client, kept = _client(root, name), {}
-    found = client.search_runs([client.get_experiment_by_name("smoke").experiment_id], max_results=1000)
+    experiment = client.get_experiment_by_name("smoke").experiment_id
+    numbered = re.compile(rf"(experiments(?:/|=%5B%22)){experiment}\b")
+    found = client.search_runs([experiment], max_results=1000)
     keys = {run.info.run_id: run.data.tags["study.key"] for run in found}
     ids = re.compile("|".join(keys))
     for run in found:
         tags = {tag: ids.sub(lambda id: keys[id[0]], value) for tag, value in run.data.tags.items()}
+        tags = {tag: numbered.sub(r"\1N", value) for tag, value in tags.items()}
         if tags["study.kind"] == "cell":
             del tags["study.digest"]  # of the note too, in which links are
         steps = {metric: client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics}

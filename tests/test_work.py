@@ -49,6 +49,8 @@ def work(order: Order) -> str:
             file.write("x")
         attempt = len(run.path("attempts").read_text())
         ill = order.ills[attempt - 1] if attempt <= len(order.ills) else ""
+        if ill == "hangs at once":
+            time.sleep(600)
         write_json(run.path("progress.json"), {"step": 1, "attempt": attempt})
         if ill == "hangs":
             time.sleep(600)
@@ -80,7 +82,7 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
     assert other.stdout.readline() == "held\n"
     execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=3, loaders=0)
     orders = {
-        "well": (), "hangs once": ("hangs",), "hangs": ("hangs", "hangs"), "full": ("full",),
+        "well": (), "hangs once": ("hangs at once",), "hangs": ("hangs", "hangs"), "full": ("full",),
         "preempted": ("preempted", "preempted", "preempted"), "shared": (),
     }  # fmt: skip
     found = {}
