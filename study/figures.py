@@ -21,22 +21,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-WIDTH_IN = 6.5
+from study import look
+from study.look import INK, WIDTH_IN
+
 DODGE = {"kxk": 0.25, "stack": -0.25}
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
 
 BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _GREY, _YELLOW, _SKY = sns.color_palette("colorblind").as_hex()
-INK = "#3d3d3d"
 VERDICTS = {"supported": _GREEN, "contradicted": _RED, "undecided": _GREY}
 _VOID = (0.72, 0.72, 0.72)
-RC = sns.axes_style("whitegrid") | {
-    "axes.edgecolor": "#8a8a8a", "axes.labelcolor": INK, "axes.linewidth": 0.6, "axes.titlelocation": "left",
-    "axes.titlesize": 8, "axes.labelsize": 7.5, "font.family": ["DejaVu Sans"], "font.size": 7.5, "text.color": INK,
-    "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "legend.fontsize": 7, "legend.frameon": False, "xtick.color": INK,
-    "lines.linewidth": 1.2, "lines.markersize": 4.5, "ytick.color": INK, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    # Text as outlines and ids from a fixed salt: the file depends on neither the machine's fonts nor the moment.
-    "svg.fonttype": "path", "svg.hashsalt": "study",
-}  # fmt: skip
+RC = sns.axes_style("whitegrid") | look.RC
 
 
 class Style(NamedTuple):

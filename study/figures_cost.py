@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from study import figures
 from study.figures import Style
+from study.look import INK
 
 DECADE = 30  # times between the cheapest and the dearest: below, an axis has more than powers of ten
 PANELS = {  # cost -> (title of its axis, how many of it are one of the axis)
@@ -48,7 +49,7 @@ def score_against_costs(points: pd.DataFrame, look: dict[str, Style]) -> Figure:
         ax.set(xlabel=title)
     for row in axes:
         row[0].set_ylabel("mean IoU (%)")
-    hollow = Line2D([], [], color=figures.INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
+    hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
     figures.family_legend(figure, points["head"], look, [hollow] if points["refine"].any() else [])
     return figure
 

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from study import figures
-from study.figures import INK, RC, Style
+from study.figures import RC, Style
+from study.look import INK
 
 
 @mpl.rc_context(RC)

@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 
-from study import drawings, drawings_block, drawings_network, figures
+from study import drawings, drawings_block, drawings_network, figures, look
 from study.drawings_canvas import BY, TINTS, Sketch
 from study.spec import HEADS, Conv, Head, InputError, Network, Variant, dense, gcn, stack
 
@@ -186,7 +186,7 @@ def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if "long names" not in name])
 def test_drawings_are_as_wide_as_the_report_and_their_type_is_legible_there(name):
-    assert DRAWN[name].get_figwidth() == pytest.approx(figures.WIDTH_IN)
+    assert DRAWN[name].get_figwidth() == pytest.approx(look.WIDTH_IN)
     assert DRAWN[name].get_figheight() < 9.5
     assert min(text.get_fontsize() for text in DRAWN[name].axes[0].texts) >= 5.5
 
