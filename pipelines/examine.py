@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study import code, commit, identity, jobs, plan, stage, tier
+from study.blocks import Receptive
 from study.garbage import used
 from study.jobs import Execution
 from study.paper import FIGURES
@@ -98,7 +99,7 @@ def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Executio
 
 
 def looks(
-    wanted: tier.Receptive | None, seeds: Iterable[int], manifest: dict[str, Any]
+    wanted: Receptive | None, seeds: Iterable[int], manifest: dict[str, Any]
 ) -> Iterator[tuple[dict[str, str], dict[str, Any], str]]:
     """For each seed of a plan the trainings {label: key} of Fig. 3, how they are probed, and the key of its run."""
     cells = {cell["address"]: cell for cell in manifest["cells"]}

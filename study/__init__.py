@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
      "predicates", "pages"),
     ("paper", "tuning", "jobs", "place", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
-     "parse", "drawings_network", "drivers", "stopping", "checkpoint"),
+     "parse", "blocks", "drawings_network", "drivers", "stopping", "checkpoint"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
      "work", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each

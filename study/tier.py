@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from study import checks, parse
+from study import blocks, checks, parse
+from study.blocks import Receptive, Rules, Submission, Submitted
 from study.paper import TABLES
 from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
 from study.store import located
@@ -26,10 +27,6 @@ OPTIONAL = {
     "notes",
 }  # fmt: skip
 MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning", "notes"}
-# What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
-PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
-LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
-SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
 
 
 @dataclass(frozen=True)
@@ -53,47 +50,6 @@ class Setting:
     after: str | None = None
     task: str = SEGMENT
     variants: tuple[Variant, ...] = ()
-
-
-@dataclass(frozen=True)
-class Receptive:
-    """How valid receptive fields are measured (Fig. 3; D47): lengths in px of the original input, ``enlarge`` times
-    that of the enlarged one, the ``share`` of all change that is lit, the ``mass`` of the gradient in its square."""
-
-    occluder_px: int
-    stride_px: int
-    enlarge: float
-    share: float
-    mass: float
-    images: int
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What `make submission` writes: for the test images of the ``format``'s benchmark, the classes that the network of
-    a cell's training with ``seed`` gives, asked as the cell's address says."""
-
-    cell: str
-    format: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The mean IoU in per cent that a benchmark's server gave to our submission, and the page that shows it."""
-
-    percent: float
-    link: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment, the margin in points of per cent
-    below which a difference counts as none, and the number of bootstrap draws."""
-
-    alpha: float
-    margin_points: float
-    draws: int
 
 
 @dataclass(frozen=True)
@@ -178,13 +134,13 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         settings=settings,
         inference={k: parse.inference(v, f"{where}.inference.{k}") for k, v in block.get("inference", {}).items()},
         not_applicable=block.get("not_applicable", {}),
-        receptive=_receptive(block.get("receptive"), f"{where}.receptive"),
+        receptive=blocks.receptive(block.get("receptive"), f"{where}.receptive"),
         submission=None,  # below, where it is known what can be trained
-        submitted=_submitted(block.get("submitted", {}), block["tables"], f"{where}.submitted"),
+        submitted=blocks.submitted(block.get("submitted", {}), _served(block["tables"]), f"{where}.submitted"),
         frequent=parse.frequent(block["frequent"], f"{where}.frequent"),
         extra=tuple(parse.variant(v, f"{where}.extra") for v in block["extra"]),
-        scale=block.get("scale", NOTHING),
-        verdicts=_rules(block, where),
+        scale=block.get("scale", blocks.NOTHING),
+        verdicts=blocks.rules(block, where),
         tuning=tuning(
             block.get("tuning"),
             f"{where}.tuning",
@@ -204,7 +160,9 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
     # What no table of the tier asks for is checked, but never read or trained.
     kept = {name: setting for name, setting in settings.items() if name in needed}
     declared = replace(found, not_applicable=block.get("not_applicable", {}))  # a missing library is no mistake here
-    submission = _submission(block.get("submission"), declared, f"{where}.submission")
+    submission = blocks.submission(
+        block.get("submission"), _segmentations(declared), found.seeds, f"{where}.submission"
+    )
     return replace(found, settings=kept, submission=submission)
 
 
@@ -290,82 +248,16 @@ def _setting(
     return setting
 
 
-def _receptive(block: dict[str, Any] | None, where: str) -> Receptive | None:
-    if block is None:
-        return None
-    checks.keys(block, where, {field.name for field in fields(Receptive)})
-    for key in ("occluder_px", "stride_px", "images"):
-        checks.whole(block[key], 1, f"{where}.{key}")
-    checks.number(block["enlarge"], 0, None, f"{where}.enlarge")
-    for key in ("share", "mass"):
-        checks.number(block[key], 0, 1, f"{where}.{key}")
-    if block["occluder_px"] % 2 == 0:
-        raise InputError(f"{where}.occluder_px must be odd (it has a middle), got {block['occluder_px']}; add 1")
-    return Receptive(**block)
+def _served(tables: list[str]) -> list[str]:
+    return [name for name in tables if all(cell.metric in SERVED for cell in TABLES[name].cells)]
 
 
-def _rules(block: dict[str, Any], where: str) -> Rules | None:
-    scale, rules = block.get("scale", NOTHING), block.get("verdicts")
-    checks.choice(scale, (PAPER, MECHANISM, NOTHING), f"{where}.scale")
-    if scale != NOTHING and block["meaningless"]:
-        raise InputError(
-            f"{where}.scale must be {NOTHING} where the numbers are meaningless (they can judge no claim), got "
-            f"{scale!r}; set it, or meaningless to false"
-        )
-    if rules is None and scale != NOTHING:
-        raise InputError(
-            f"{where}.verdicts must be there where a tier may judge claims (scale: {scale}), got none; write e.g. "
-            "{alpha: 0.05, margin_points: 0.5, draws: 2000}"
-        )
-    if rules is None:
-        return None
-    checks.keys(rules, f"{where}.verdicts", {field.name for field in fields(Rules)})
-    checks.number(rules["alpha"], 0, 0.5, f"{where}.verdicts.alpha")
-    checks.number(rules["margin_points"], 0, None, f"{where}.verdicts.margin_points")
-    checks.whole(rules["draws"], LEAST_DRAWS, f"{where}.verdicts.draws")
-    return Rules(**rules)
-
-
-def _submission(block: dict[str, Any] | None, tier: Tier, where: str) -> Submission | None:
-    if block is None:
-        return None
-    checks.keys(block, where, {field.name for field in fields(Submission)})
-    cells = [cell for table in tier.tables for cell in TABLES[table].cells if cell.variant is not None]
-    cells = [cell for cell in cells if cell.trained and cell.setting in tier.settings and tier.reason(cell) is None]
-    settings = {cell.address: cell.setting for cell in cells}
+def _segmentations(tier: Tier) -> dict[str, str]:
+    """The name of the data set by address of each cell whose segmentation the tier trains."""
+    cells = [cell for table in tier.tables for cell in TABLES[table].cells if cell.variant is not None and cell.trained]
+    settings = {cell.address: cell.setting for cell in cells if tier.reason(cell) is None}
     settings |= {f"X/score/{variant.label}": MAIN for variant in tier.extra}
-    if block["cell"] not in list(settings):
-        raise InputError(
-            f"{where}.cell must be the address of a segmentation that the tier trains, got {block['cell']!r}; take one "
-            f"such as {next(iter(settings), 'T1/score/15 (with its table)')}"
-        )
-    checks.choice(block["format"], SERVERS, f"{where}.format")
-    data = tier.settings[settings[block["cell"]]].data.name
-    if block["format"] != data:
-        raise InputError(
-            f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
-            f"{block['format']!r}; name a cell trained on {block['format']}"
-        )
-    checks.choice(block["seed"], tier.seeds, f"{where}.seed")
-    return Submission(**block)
-
-
-def _submitted(block: dict[str, Any], tables: list[str], where: str) -> dict[str, Submitted]:
-    served = [name for name in tables if all(cell.metric in SERVED for cell in TABLES[name].cells)]
-    for table, entry in block.items():
-        if table not in served:
-            raise InputError(
-                f"{where} must name tables of the tier whose scores a server gives ({', '.join(served) or 'none'}), "
-                f"got {table!r}; remove it"
-            )
-        checks.keys(entry, f"{where}.{table}", {field.name for field in fields(Submitted)})
-        checks.number(entry["percent"], 0, 100, f"{where}.{table}.percent")
-        if not isinstance(entry["link"], str) or not re.fullmatch(r"https?://[^\s/]\S*", entry["link"]):
-            raise InputError(
-                f"{where}.{table}.link must be the http(s) address of the server's page with the score, got "
-                f"{entry['link']!r}; copy it from there"
-            )
-    return {table: Submitted(**entry) for table, entry in block.items()}
+    return {cell: tier.settings[name].data.name for cell, name in settings.items() if name in tier.settings}
 
 
 def _without_library(tier: Tier, block: dict[str, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Project, listening
@@ -296,19 +297,57 @@ def test_the_readmes_tiers_are_those_of_params_yaml_in_their_order() -> None:
     assert sorted(told) == sorted(params["tiers"]) and told[0] == params["tier"]
 
 
+def _told(page: str, section: str) -> list[str]:
+    """The lines of the first table of a section, without its head."""
+    text = PAGES[page].split(f"## {section}")[1].split("\n## ")[0]
+    return [line.replace("-", "\u2212") for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def _judged(folder: str) -> list[tuple[str, str, str, str]]:
+    """What a shipped report says of each claim: its words, the verdict, that at each variant's best, the effect."""
+    judged = json.loads((ROOT / "docs" / "example" / folder / "verdicts.json").read_text(encoding="utf-8"))
+    found = []
+    for row, tuned in zip(judged["rows"], judged["tuned"] or [{"verdict": ""}] * len(judged["rows"]), strict=True):
+        effect = "" if row["low"] is None else f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+        shown = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, tuned)]
+        found.append((row["says"], *shown, effect))
+    return found
+
+
 def test_the_readmes_verdicts_are_those_of_the_report_that_is_shipped() -> None:
-    judged = json.loads((ROOT / "docs" / "example" / "verdicts.json").read_text(encoding="utf-8"))
-    again = judged["tuned"] or [None] * len(judged["rows"])
-    section = PAGES["README.md"].split("## Does it hold?")[1].split("## ")[0]
-    told = [line for line in section.splitlines() if line.startswith("|")]
+    expected = [f"| {' | '.join(told)} |" for told in _judged("") if told[3]]
+    assert _told("README.md", "Does it hold?") == [line.replace("-", "\u2212") for line in expected] and expected
+
+
+MEASURED = {"camvid": "miou"}  # tiers of photographs whose numbers are shipped, with their leading metric
+
+
+def test_the_verdicts_on_photographs_are_those_that_were_measured() -> None:
+    """A row for each claim that one of the tiers could judge by effect."""
     expected = []
-    for row, tuned in zip(judged["rows"], again, strict=True):
-        if row["low"] is None:
-            continue
-        found = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, tuned) if one]
-        effect = f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
-        expected.append(f"| {row['says']} | {' | '.join(found)} | {effect} |".replace("-", "\u2212"))
-    assert [line.replace("-", "\u2212") for line in told[2:]] == expected and expected
+    for rows in zip(*map(_judged, MEASURED), strict=True):
+        told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect in rows]
+        if any(effect for *_, effect in rows):
+            expected.append(f"| {rows[0][0]} | {' | '.join(told)} |".replace("-", "\u2212"))
+    assert _told("docs/photographs.md", "Verdicts") == expected and expected
+
+
+def test_the_scores_on_photographs_are_those_that_were_measured() -> None:
+    """Means over the seeds: by kernel size (Tables 1 to 3), and every other cell that was measured."""
+    means: dict[str, dict[str, str]] = {}
+    for name, metric in MEASURED.items():
+        scores = pd.read_csv(ROOT / "docs" / "example" / name / "scores.csv").dropna(subset="value")
+        found = scores[scores["metric"] == metric].groupby("address")["value"].mean()
+        means[name] = {address: f"{100 * value:.1f}" for address, value in found.items()}
+    by_kernel = {"1x1, GCN": "T1/score", "kxk": "T2/conv", "stack": "T3/stack"}
+    sizes = ("base", *range(3, 17, 2))
+    rows = [(name, head) for name in means for head in by_kernel]
+    told = [[means[name].get(f"{by_kernel[head]}/{k}", "") for k in sizes] for name, head in rows]
+    expected = [f"| {n} | {head} | {' | '.join(cells)} |" for (n, head), cells in zip(rows, told, strict=True)]
+    assert _told("docs/photographs.md", "Scores") == expected
+    others = sorted(a for a in set().union(*means.values()) if a.startswith(("T4/", "T5/", "T7/", "T9/")))
+    expected = [f"| {a} | {' | '.join(found.get(a, '') for found in means.values())} |" for a in others]
+    assert _told("docs/photographs.md", "Other tables") == expected and len(expected) > 10
 
 
 def test_the_citation_has_what_its_format_demands_and_names_the_paper() -> None:

@@ -69,10 +69,21 @@ def test_a_second_clone_has_the_report_without_training_and_without_the_run_stor
 
 
 def test_an_experiment_in_a_workspace_of_its_own_trains_nothing_again(first: Project) -> None:
-    """DVC's queue runs its experiments in such workspaces too."""
     before = first.runs()
     dvc(first, "exp", "run", "--temp", "-n", "renamed", "-S", "tiers.smoke.title=renamed", "ablate")
     assert "renamed" in dvc(first, "exp", "list")
+    assert first.runs() == before
+
+
+def test_an_experiment_in_dvcs_queue_trains_nothing_again(first: Project) -> None:
+    before = first.runs()
+    dvc(first, "exp", "run", "--queue", "-n", "queued", "-S", "tiers.smoke.title=queued", "ablate")
+    dvc(first, "queue", "start")
+    end = time.monotonic() + 600
+    while "Success" not in (told := dvc(first, "queue", "status")):
+        assert "Failed" not in told and time.monotonic() < end, dvc(first, "queue", "logs", "queued")
+        time.sleep(2)
+    assert "queued" in dvc(first, "exp", "list")
     assert first.runs() == before
 
 
