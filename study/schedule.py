@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,6 +104,7 @@ class Ray:
         self.ray = ray
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(
             address=address or "local",  # else Ray would join a cluster that happens to run on this machine
             runtime_env={"env_vars": environment},
@@ -109,6 +112,8 @@ class Ray:
             log_to_driver=False,
             **local,
         )
+        if threading.current_thread() is threading.main_thread():  # Ray has taken the driver's for itself
+            signal.signal(signal.SIGTERM, handler)
         self.task, self.retries = ray.remote(function), retries
         self.running: dict[Any, str] = {}
         self.cancelled: set[str] = set()

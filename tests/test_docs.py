@@ -297,10 +297,13 @@ def test_the_readmes_tiers_are_those_of_params_yaml_in_their_order() -> None:
     assert sorted(told) == sorted(params["tiers"]) and told[0] == params["tier"]
 
 
+MINUS = "\u2212"
+
+
 def _told(page: str, section: str) -> list[str]:
     """The lines of the first table of a section, without its head."""
     text = PAGES[page].split(f"## {section}")[1].split("\n## ")[0]
-    return [line.replace("-", "\u2212") for line in text.splitlines() if line.startswith("|")][2:]
+    return [line.replace("-", MINUS) for line in text.splitlines() if line.startswith("|")][2:]
 
 
 def _judged(folder: str) -> list[tuple[str, str, str, str]]:
@@ -316,7 +319,7 @@ def _judged(folder: str) -> list[tuple[str, str, str, str]]:
 
 def test_the_readmes_verdicts_are_those_of_the_report_that_is_shipped() -> None:
     expected = [f"| {' | '.join(told)} |" for told in _judged("") if told[3]]
-    assert _told("README.md", "Does it hold?") == [line.replace("-", "\u2212") for line in expected] and expected
+    assert _told("README.md", "Does it hold?") == [line.replace("-", MINUS) for line in expected] and expected
 
 
 MEASURED = {"camvid": "miou"}  # tiers of photographs whose numbers are shipped, with their leading metric
@@ -328,7 +331,7 @@ def test_the_verdicts_on_photographs_are_those_that_were_measured() -> None:
     for rows in zip(*map(_judged, MEASURED), strict=True):
         told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect in rows]
         if any(effect for *_, effect in rows):
-            expected.append(f"| {rows[0][0]} | {' | '.join(told)} |".replace("-", "\u2212"))
+            expected.append(f"| {rows[0][0]} | {' | '.join(told)} |".replace("-", MINUS))
     assert _told("docs/photographs.md", "Verdicts") == expected and expected
 
 
@@ -346,7 +349,7 @@ def test_the_scores_on_photographs_are_those_that_were_measured() -> None:
     expected = [f"| {n} | {head} | {' | '.join(cells)} |" for (n, head), cells in zip(rows, told, strict=True)]
     assert _told("docs/photographs.md", "Scores") == expected
     others = sorted(a for a in set().union(*means.values()) if a.startswith(("T4/", "T5/", "T7/", "T9/")))
-    expected = [f"| {a} | {' | '.join(found.get(a, '') for found in means.values())} |" for a in others]
+    expected = [f"| {a.replace('-', MINUS)} | {' | '.join(m.get(a, '') for m in means.values())} |" for a in others]
     assert _told("docs/photographs.md", "Other tables") == expected and len(expected) > 10
 
 

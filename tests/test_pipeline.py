@@ -109,7 +109,7 @@ def test_one_cell_can_be_forced_to_run_again(project):
 @pytest.mark.timeout(600)
 def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_scores(project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 2, "checkpoint_s": 0.2}
-    project.tier["recipe"]["steps"] = 300
+    project.tier["recipe"]["steps"] = 100
     project.save()
     project.repository()
     process = subprocess.Popen(
