@@ -53,6 +53,7 @@ def test_one_report_or_a_broken_one_is_no_comparison(two, tmp_path):
         comparison.build(two | {"none": tmp_path}, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_experiment_stands_beside_the_workspace(project):
     project.repository()

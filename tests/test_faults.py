@@ -97,15 +97,6 @@ def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(resu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["deleted", "empty"])
-def test_a_missing_database_is_made_anew(results_only, logged, state):  # noqa: F811
-    root, plan = results_only
-    database = root / "mlflow" / "mlflow.db"
-    shutil.rmtree(database.parent) if state == "deleted" else database.write_bytes(b"")
-    assert _write_next(root, plan) == "" and content(root) == content(logged[0])
-
-
-@pytest.mark.slow
 def test_a_database_that_goes_amid_the_logging_is_made_anew_by_the_next(results_only, logged):  # noqa: F811
     root, plan = results_only
     assert "Traceback" not in _write_next(root, plan, lost=True)
@@ -150,6 +141,7 @@ def test_a_disk_that_is_full_in_mlflow_costs_no_result(small_disk, results_only,
     assert capsys.readouterr().err == "" and content(small_disk) == content(logged[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_clock_that_jumps_by_months_ends_no_training_and_changes_no_score(project: Project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 1, "hung_s": 60, "checkpoint_s": 1, "retries": 0}

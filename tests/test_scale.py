@@ -325,6 +325,7 @@ def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
     assert not list((project.folder / "runs").glob("rehearsal-*")) and not (project.folder / "reports" / "voc").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_rehearsal_tells_what_fails(project):
     block = project.params["tiers"]["smoke"]

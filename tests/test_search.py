@@ -224,6 +224,7 @@ def test_a_paused_training_ends_as_an_undisturbed_one(project):
         assert (archive["counts"] == paused).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_killed_on_its_way_comes_to_the_same_end(project):
     project.tier["tuning"]["factorial"] = [1]
