@@ -149,6 +149,18 @@ def test_scores_by_length_and_how_the_order_settles() -> None:
     assert [found.loc[("b", share), "tau_seeds"] for share in (0.5, 1.0)] == pytest.approx([1, -1])
 
 
+def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 6, (9, 12)).astype(float)  # with ties
+    values[rng.random(values.shape) < 0.2] = np.nan
+    values[:, 0], values[1:, 1] = 1.0, np.nan  # all tie; only one is there
+    found = matched.kendall(values)
+    for a, b in np.ndindex(found.shape):
+        both = ~np.isnan(values[:, a]) & ~np.isnan(values[:, b])
+        known = stats.kendalltau(values[both, a], values[both, b]).statistic if both.sum() > 1 else math.nan
+        assert found[a, b] == pytest.approx(known, nan_ok=True)
+
+
 def test_the_report_tells_the_comparisons_of_its_tables(tmp_path: Path) -> None:
     """The fake scores rise with k alone, GCN has a weight a k as kxk has: at equal cost they are alike."""
     plan = fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
