@@ -38,7 +38,7 @@ class Examination:
     store: Path
     device: str
     samples: int
-    checkpoint_s: float = 15.0
+    checkpoint_s: float
     commit: str = ""
     stop: Path | None = None
 
@@ -134,7 +134,9 @@ def _examine(job: Examination, run: Run, network: FromImages, source: Source) ->
     stride = stride_of(job.training.network)
     images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band))
     shown = samples_of(len(labels), job.samples)
-    kept = checkpoint.load(run.path("checkpoint.pt")) or {"counts": [], "predictions": [], "seconds": 0.0}
+    kept = checkpoint.load(run.path("checkpoint.pt"))
+    if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
+        kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
     first = len(kept["counts"])
     told = saved = time.monotonic()
     began = told - kept["seconds"]

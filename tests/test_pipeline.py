@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -108,13 +107,13 @@ def test_one_cell_can_be_forced_to_run_again(project):
 
 
 @pytest.mark.timeout(600)
-def test_sigkill_of_everything_in_a_real_ablation_then_again_ends_with_the_same_counts(project, tmp_path_factory):
+def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_scores(project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 2, "checkpoint_s": 0.2}
     project.tier["recipe"]["steps"] = 100
     project.save()
-    project.stages("data", "plan")
+    project.repository()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.ablate"],
+        ["dvc", "repro", "evaluate"],
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.PIPE,
@@ -126,24 +125,22 @@ def test_sigkill_of_everything_in_a_real_ablation_then_again_ends_with_the_same_
     while not list(store.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(store.glob("*/checkpoint.pt")), "no training started"
-    # Everything at once: the driver, and through the driver's death Ray and its workers.
+    # Everything at once: DVC, the driver, and through the driver's death Ray and its workers.
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     interrupted = [path.parent.name for path in store.glob("*/checkpoint.pt") if not (path.parent / "DONE").is_file()]
     assert interrupted
-    project.stage("ablate")
+    project.run("dvc", "repro", "evaluate")
     resumed = [json.loads((store / key / "result.json").read_text())["resumed"] for key in interrupted]
     assert any(resumed)
-    counts = {key: (project.reports / "results" / key / "counts.npz").read_bytes() for key in project.runs()}
+    table = (project.reports / "scores.csv").read_bytes()
 
     # Undisturbed, in the calling process: the number of workers and the kill changed nothing.
     project.params["execution"]["engine"] = "inline"
     project.save()
     project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
-    project.stages("data", "plan", "ablate")
-    assert len(counts) == 3
-    for key, content in counts.items():
-        assert (project.reports / "results" / key / "counts.npz").read_bytes() == content
+    project.stages("data", "plan", "ablate", "examine", "evaluate")
+    assert (project.reports / "scores.csv").read_bytes() == table
 
 
 def test_choosing_a_tier_does_not_make_a_commit_dirty_but_an_edit_does(project):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,18 +87,22 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
     monkeypatch.setattr(examiner, "PROGRESS_S", 0.0)
     mirrored, told = Inference((1.0,), True, None, (1, 1), None), trained.facts
 
-    def order(key: str) -> Examination:
+    def order(key: str, samples: int = 2) -> Examination:
         return Examination(
-            key, "trained", trained.training, mirrored, told, told, tmp_path, "cpu", 2, checkpoint_s=600, stop=stop
+            key, "trained", trained.training, mirrored, told, told, tmp_path, "cpu", samples, 600, stop=stop
         )  # fmt: skip
 
     with pytest.raises(stopping.Stopped):
         examine(order("resumed"))
     assert len(asked) == 2 and Store(tmp_path).run("resumed").progress()["step"] == 2
     stop.unlink()
+    shutil.copytree(tmp_path / "resumed", tmp_path / "other")
     scores = examine(order("resumed"))
     assert len(asked) == 4 and not (tmp_path / "resumed" / "checkpoint.pt").exists()
     assert examine(order("whole")) == scores and len(asked) == 8
+    assert examine(order("other", samples=4)) == scores and len(asked) == 12, "other samples: from the start"
+    with np.load(tmp_path / "other" / "samples.npz") as kept:
+        assert len(kept["predictions"]) == len(kept["names"]) == 4
     names = ("counts.npz", "samples.npz")
     assert [(tmp_path / "resumed" / n).read_bytes() for n in names] == [
         (tmp_path / "whole" / n).read_bytes() for n in names
