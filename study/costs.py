@@ -8,7 +8,7 @@ import functools
 import torch
 from torch import nn
 
-from study.anatomy import multiply_adds
+from study.anatomy import multiply_adds, outline
 from study.models import Classifier, build_backbone, untrained
 from study.models.backbones import Backbone
 from study.models.fcn import FCN
@@ -20,7 +20,7 @@ def costs(variant: Variant | None, network: Network, classes: int, size: tuple[i
     ``macs``, the multiply-adds of convolutions, deconvolutions among them, forward on one image of ``size`` (height,
     width) in px. A frozen backbone counts too, though a training takes its features from the cache."""
     backbone, features, macs = _backbone(dataclasses.replace(network, options=untrained(network)), size)
-    with torch.device("meta"):
+    with outline():
         if variant is None:
             linear = Classifier(backbone, classes).linear
             return {"parameters": _size(backbone) + _size(linear), "macs": macs,
@@ -37,7 +37,7 @@ def costs(variant: Variant | None, network: Network, classes: int, size: tuple[i
 @functools.lru_cache(maxsize=16)
 def _backbone(network: Network, size: tuple[int, int]) -> tuple[Backbone, dict[str, torch.Tensor], int]:
     """A backbone, its maps on one image and its multiply-adds; all variants on it share them."""
-    with torch.device("meta"), torch.no_grad():
+    with outline():
         backbone, images = build_backbone(network).eval(), torch.empty(1, 3, *size)
         return backbone, backbone(images), multiply_adds(backbone, images)[0]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -97,8 +96,6 @@ def place(params: Mapping[str, Any], store: Store) -> Place:
         folder = str(store.tracking_artifacts)
     if folder is not None and "://" not in folder:
         folder = located(folder).resolve().as_uri()
-    if folder is not None and folder.startswith("s3://") and not find_spec("boto3"):
-        raise InputError(f"artifacts in S3 must have boto3 to be written by, got {folder}; .venv/bin/pip install boto3")
     return Place(uri, folder, block.get("name") or "", source)
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -148,3 +150,31 @@ def listening(pid: int) -> set[str]:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+class Bucket(NamedTuple):
+    """A bucket of a server that speaks S3 on this machine: what DVC and MLflow take to reach it."""
+
+    address: str
+    endpoint: str
+    variables: dict[str, str]
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    variables = keys | {"MLFLOW_S3_ENDPOINT_URL": endpoint}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in keys.items():
+                patch.setenv(name, value)
+            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="study")
+        yield Bucket("s3://study", endpoint, variables)
+    finally:
+        server.stop()

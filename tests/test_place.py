@@ -77,10 +77,21 @@ def test_an_address_with_a_password_is_refused_in_params_and_never_told(alone, t
     assert PASSWORD not in str(refused.value)
 
 
-@pytest.mark.skipif(find_spec("boto3"), reason="boto3 is installed")
-def test_artifacts_in_a_bucket_want_what_writes_them(alone, tmp_path):
-    with pytest.raises(InputError, match="pip install boto3"):
-        place({"tracking": {"artifacts": "s3://bucket/folder"}}, Store(tmp_path))
+def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_path, monkeypatch):
+    import boto3
+
+    for name, value in bucket.variables.items():
+        monkeypatch.setenv(name, value)
+    plan = _plan(tmp_path)
+    _replay(tmp_path, plan)
+    monkeypatch.setenv("STUDY_ARTIFACTS", f"{bucket.address}/mlflow")
+    tracker = view.opened(place({}, Store(tmp_path / "store")), "smoke")
+    log(tracker, tmp_path, plan)
+    client = boto3.client("s3", endpoint_url=bucket.endpoint)
+    there = {file["Key"].split("/", 2)[2]: file["Size"] for file in client.list_objects_v2(Bucket="study")["Contents"]}
+    folder = tmp_path / "mlflow" / "artifacts"
+    here = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert sorted(size for size in there.values()) == sorted(here.values()) and len(here) > 4
 
 
 def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):

@@ -4,19 +4,13 @@ workspaces find the run store: nothing is trained again."""
 from __future__ import annotations
 
 import copy
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Bucket, Project
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1500)]
 PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
@@ -87,34 +81,13 @@ def test_an_experiment_in_dvcs_queue_trains_nothing_again(first: Project) -> Non
     assert first.runs() == before
 
 
-@pytest.mark.skipif(not find_spec("dvc_s3"), reason="dvc-s3 is not installed (pip install dvc-s3)")
-@pytest.mark.skipif(not find_spec("moto"), reason="no S3 server is installed (pip install 'moto[server]')")
-def test_a_bucket_is_a_remote(first: Project, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
-    first.environment |= keys
-    endpoint = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        end = time.monotonic() + 200
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/study", method="PUT"), timeout=20).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < end
-                time.sleep(0.5)
-        dvc(first, "remote", "add", "-q", "bucket", "s3://study/reports")
-        dvc(first, "remote", "modify", "-q", "bucket", "endpointurl", endpoint)
-        dvc(first, "push", "-q", "-r", "bucket")
-        second = _clone(first, tmp_path / "second")
-        (second.folder / ".dvc" / "config").write_bytes((first.folder / ".dvc" / "config").read_bytes())
-        dvc(second, "pull", "-q", "-r", "bucket")
-        assert "Running stage" not in dvc(second, "repro")
-        assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(60)
+def test_a_bucket_is_a_remote(first: Project, bucket: Bucket, tmp_path: Path) -> None:
+    first.environment |= bucket.variables
+    dvc(first, "remote", "add", "-q", "bucket", f"{bucket.address}/reports")
+    dvc(first, "remote", "modify", "-q", "bucket", "endpointurl", bucket.endpoint)
+    dvc(first, "push", "-q", "-r", "bucket")
+    second = _clone(first, tmp_path / "second")
+    (second.folder / ".dvc" / "config").write_bytes((first.folder / ".dvc" / "config").read_bytes())
+    dvc(second, "pull", "-q", "-r", "bucket")
+    assert "Running stage" not in dvc(second, "repro")
+    assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
