@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 from collections import Counter
@@ -37,6 +38,66 @@ def named(training: Mapping[str, Any]) -> str:
     return f"{training['label']}{where}{asked}, seed {training['seed']}"
 
 
+Kind = tuple[str, bool, int]  # of a training: label, whether with BR, cost as the plan ranks it
+
+
+def _kind(training: Mapping[str, Any]) -> Kind:
+    return training["label"], training["refine"], training["cost"]
+
+
+class Pace:
+    """How long trainings take, learned from those that ended."""
+
+    def __init__(self) -> None:
+        self.took: dict[Kind, tuple[int, float]] = {}  # how many ended, and their seconds
+        self.sums = dict.fromkeys((False, True), (0, 0, 0.0, 0, 0.0))  # of 1, x, y, x x, x y: cost, seconds
+
+    def add(self, kind: Kind, seconds: float) -> None:
+        number, before = self.took.get(kind, (0, 0.0))
+        self.took[kind] = number + 1, before + seconds
+        _, refine, cost = kind
+        terms = (1, cost, seconds, cost * cost, cost * seconds)
+        self.sums[refine] = tuple(map(operator.add, self.sums[refine], terms))  # type: ignore[assignment]
+
+    def _line(self, refine: bool) -> tuple[float, float]:
+        """Seconds at no cost, and seconds per cost, neither below zero: least squares."""
+        number, x, y, xx, xy = self.sums[refine]
+        if not number:
+            other = self.sums[not refine]
+            return other[2] / other[0], 0.0
+        if not (spread := number * xx - x * x):
+            return y / number, 0.0
+        slope = (number * xy - x * y) / spread
+        start = (y - slope * x) / number
+        if slope <= 0:
+            return y / number, 0.0
+        return (start, slope) if start >= 0 else (0.0, xy / xx)
+
+    def remaining(
+        self, waiting: Mapping[Kind, int], begun: Mapping[Kind, Sequence[float]], workers: int
+    ) -> float | None:
+        """Seconds left, None before anything ended: how many of a kind wait, and the seconds so far of those that run.
+
+        A training is expected to take as long as those of its kind did; else, the costliest being the first, by a line
+        through seconds and costs of the others. Those with BR have a line of their own: their cost is a rank only.
+        """
+        if not self.took:
+            return None
+        lines = {refine: self._line(refine) for refine in (False, True)}
+        all_, longest = 0.0, 0.0
+        for kind in waiting.keys() | begun.keys():
+            if kind in self.took:
+                number, seconds = self.took[kind]
+                expected = seconds / number
+            else:
+                start, slope = lines[kind[1]]
+                expected = start + slope * kind[2]
+            left = [max(0.0, expected - so_far) for so_far in begun.get(kind, ())]
+            all_ += expected * waiting.get(kind, 0) + sum(left)
+            longest = max(longest, *left, expected if waiting.get(kind) else 0.0)
+        return max(all_ / max(1, workers), longest)
+
+
 def remaining(
     plan: dict[str, Any],
     finished: dict[str, float],
@@ -45,39 +106,17 @@ def remaining(
     over: Collection[str] = (),
 ) -> float | None:
     """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far;
-    ``over``: keys of which nothing is left and nothing is learned, failed or done before.
-
-    A training is expected to take as long as those with its label did, else the mean of all.
-    """
-    known: dict[str, list[float]] = {}
-    for key, seconds in finished.items():
-        known.setdefault(plan["trainings"][key]["label"], []).append(seconds)
-    waiting: dict[str, int] = {}
-    begun: dict[str, list[float]] = {}
+    ``over``: keys of which nothing is left and nothing is learned, failed or done before."""
+    pace, waiting, begun = Pace(), Counter[Kind](), dict[Kind, list[float]]()
     for key, training in plan["trainings"].items():
-        if key in running:
-            begun.setdefault(training["label"], []).append(running[key])
-        elif key not in finished and key not in over:
-            waiting[training["label"]] = waiting.get(training["label"], 0) + 1
-    took = {label: (len(found), sum(found)) for label, found in known.items()}
-    return _remaining(took, waiting, begun, workers)
-
-
-def _remaining(
-    took: dict[str, tuple[int, float]], waiting: dict[str, int], begun: dict[str, list[float]], workers: int
-) -> float | None:
-    """``remaining`` by label: how many ended and their seconds; how many wait; seconds so far of those that run."""
-    if not took:
-        return None
-    mean = sum(seconds for _, seconds in took.values()) / sum(number for number, _ in took.values())
-    all_, longest = 0.0, 0.0
-    for label in waiting.keys() | begun.keys():
-        number, seconds = took.get(label, (1, mean))
-        expected = seconds / number
-        left = [max(0.0, expected - so_far) for so_far in begun.get(label, ())]
-        all_ += expected * waiting.get(label, 0) + sum(left)
-        longest = max(longest, *left, expected if waiting.get(label) else 0.0)
-    return max(all_ / max(1, workers), longest)
+        kind = _kind(training)
+        if key in finished:
+            pace.add(kind, finished[key])
+        elif key in running:
+            begun.setdefault(kind, []).append(running[key])
+        elif key not in over:
+            waiting[kind] += 1
+    return pace.remaining(waiting, begun, workers)
 
 
 class Display:
@@ -87,10 +126,9 @@ class Display:
         self.store, self.plan, self.workers = store, plan, workers
         self.done: set[str] = set(done)
         self.failed: set[str] = set()
-        self.finished: dict[str, float] = {}
         self.running: dict[str, float] = {}
-        self.took: dict[str, tuple[int, float]] = {}  # label -> how many ended, and their seconds
-        self.left = Counter(t["label"] for key, t in plan["trainings"].items() if key not in self.done)
+        self.pace = Pace()
+        self.left = Counter(_kind(training) for key, training in plan["trainings"].items() if key not in self.done)
         self.console = Console(soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
 
@@ -116,16 +154,14 @@ class Display:
         """A training ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
         began = self.running.pop(key, None)
         took = time.monotonic() - began if began else 0.0
-        label, name = self.plan["trainings"][key]["label"], named(self.plan["trainings"][key])
-        self.left[label] -= 1
+        kind, name = _kind(self.plan["trainings"][key]), named(self.plan["trainings"][key])
+        self.left[kind] -= 1
         if score is None:
             self.failed.add(key)
             self.say(f"{self._counts()}  {name} {f'FAILED after {duration(took)}' if began else 'NOT RUN'}: {reason}")
         else:
             self.done.add(key)
-            self.finished[key] = took
-            number, seconds = self.took.get(label, (0, 0.0))
-            self.took[label] = number + 1, seconds + took
+            self.pace.add(kind, took)
             metric, value = score
             metric = {"miou": "mIoU"}.get(metric, metric.replace("_", " "))
             self.say(f"{self._counts()}  {name}: {metric} {100 * value:.1f} % in {duration(took)}{self._left()}")
@@ -135,12 +171,12 @@ class Display:
         return f"[{len(self.done) + len(self.failed)}/{all_}]"
 
     def _left(self) -> str:
-        now, begun = time.monotonic(), dict[str, list[float]]()
+        now, begun = time.monotonic(), dict[Kind, list[float]]()
         for key, began in self.running.items():
-            begun.setdefault(self.plan["trainings"][key]["label"], []).append(now - began)
+            begun.setdefault(_kind(self.plan["trainings"][key]), []).append(now - began)
         waiting = len(self.plan["trainings"]) - len(self.done) - len(self.failed) - len(self.running)
-        unbegun = {label: number - len(begun.get(label, ())) for label, number in self.left.items()}
-        seconds = _remaining(self.took, unbegun, begun, self.workers)
+        unbegun = {kind: number - len(begun.get(kind, ())) for kind, number in self.left.items()}
+        seconds = self.pace.remaining(unbegun, begun, self.workers)
         text = f"; {len(self.running)} running, {waiting} left"
         return text if seconds is None else f"{text}, about {duration(seconds)}"
 

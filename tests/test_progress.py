@@ -9,6 +9,8 @@ import pytest
 from study import progress, worker
 from study.store import EVALUATED, PRODUCTS, Store, write_json
 
+COSTS = {"k3": 30, "k7": 70, "k9": 90, "k11": 110, "k3 + BR": 1000, "k9 + BR": 2000}
+
 
 def _plan(*names: str) -> dict:
     """A plan of trainings named ``label/seed``, on the main data set but for labels that begin with ``texture``."""
@@ -16,7 +18,8 @@ def _plan(*names: str) -> dict:
     for name in names:
         label, seed = name.split("/")
         data = "texture" if label.startswith("texture") else "main"
-        trainings[name.replace("/", "-")] = {"label": label, "seed": int(seed), "data": data}
+        fixed = {"refine": label.endswith("BR"), "cost": COSTS.get(label, 1)}
+        trainings[name.replace("/", "-")] = {"label": label, "seed": int(seed), "data": data} | fixed
     return {"tier": "shapes", "trainings": trainings, "evaluations": {}}
 
 
@@ -50,6 +53,34 @@ def test_the_time_left_is_what_equal_trainings_took_shared_among_the_workers():
 
 def test_a_training_of_a_kind_that_never_ended_is_expected_to_take_the_mean():
     assert progress.remaining(_plan("a/0", "b/0", "c/0"), {"a-0": 10.0, "b-0": 30.0}, {}, 1) == pytest.approx(20)
+
+
+def test_what_is_cheaper_than_all_that_ended_is_expected_to_take_less():
+    """The costliest are first: their mean would foretell many times what is left."""
+    plan = _plan("k11/0", "k9/0", "k7/0", "k3/0")
+    finished = {"k11-0": 25.0, "k9-0": 21.0}  # 3 s, and 0.2 s for each unit of cost
+    assert progress.remaining(plan, finished, {}, 1) == pytest.approx(17 + 9)
+    assert progress.remaining(plan, finished, {"k7-0": 12.0}, 1) == pytest.approx(5 + 9)
+    steep = {"k11-0": 25.0, "k9-0": 5.0}  # a line that would be below zero at no cost: through nothing instead
+    per_cost = (110 * 25 + 90 * 5) / (110**2 + 90**2)
+    assert progress.remaining(plan, steep, {}, 1) == pytest.approx((70 + 30) * per_cost)
+
+
+@pytest.mark.parametrize("took", [(25.0, 25.0), (21.0, 25.0)])
+def test_where_cost_tells_nothing_of_time_the_mean_is_expected(took):
+    plan = _plan("k11/0", "k9/0", "k3/0")
+    assert progress.remaining(plan, dict(zip(("k11-0", "k9-0"), took, strict=True)), {}, 1) == pytest.approx(
+        sum(took) / 2
+    )
+
+
+def test_costs_with_and_without_br_are_not_compared():
+    plan = _plan("k11/0", "k9/0", "k9 + BR/0", "k3 + BR/0", "k3/0")
+    finished = {"k11-0": 25.0, "k9-0": 21.0, "k9 + BR-0": 22.0}
+    assert progress.remaining(plan, finished, {}, 1) == pytest.approx(22 + 9)
+    assert progress.remaining(
+        _plan("k11/0", "k9/0", "k9 + BR/0"), {"k11-0": 25.0, "k9-0": 21.0}, {}, 1
+    ) == pytest.approx(23)
 
 
 def test_the_time_left_is_at_least_that_of_the_longest_training():

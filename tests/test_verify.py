@@ -5,6 +5,7 @@ STUDY_TEST_PROJECT names the folder of a project with such a report, which is ta
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -12,12 +13,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT, Project
 
-from pipelines import verify
+from pipelines import examine, verify
 from study import changes, compare, outputs, tier
 
 pytestmark = pytest.mark.slow
@@ -39,9 +41,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(named) if named else make(tmp_path_factory.mktemp("made"))
 
 
+@pytest.fixture(scope="module")
+def counted() -> Callable[..., dict[str, Any]]:
+    """Counts the networks of a tier once, which takes as long as the rest of a verification."""
+    known: dict[str, dict[str, Any]] = {}
+    count = examine.anatomy_of
+
+    def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
+        asked = repr((chosen.main.network, manifest["data"]))
+        if asked not in known:
+            known[asked] = count(chosen, manifest)
+        return copy.deepcopy(known[asked])
+
+    return anatomy_of
+
+
 @pytest.fixture
-def reports(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def reports(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: Callable[..., Any]) -> Path:
     """A copy of the report's folder, in a project whose store is that of the original."""
+    monkeypatch.setattr(examine, "anatomy_of", counted)
     shutil.copytree(made / "reports", tmp_path / "reports")
     shutil.copy(made / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
