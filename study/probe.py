@@ -22,6 +22,7 @@ STEPS = 3  # timed ones; one more comes first, whose kernels and memory are new
 PROBED = Variant(gcn(15), refine=True)
 CPU_BATCH = 8  # images at most
 ROUNDS = 2
+DECIDED = 2.0  # how much faster one must be for the first round to be enough: a CPU without bf16 takes tens of seconds
 GAIN = 1.1  # how much faster bf16 must be to be chosen: less would be noise
 ENOUGH_S = 5.0  # where steps are slow, fewer of them will do
 SEED, RANDOM = 0, Data("random")  # no data is read
@@ -125,6 +126,8 @@ def precision(
         for name in seconds:
             tried = Training(variant, RANDOM, network, dataclasses.replace(recipe, precision=name), SEED, 1)
             seconds[name] = min(seconds[name], step_seconds(tried, classes, size, device, steps=1))
+        if max(seconds.values()) > DECIDED * min(seconds.values()):
+            break
     named = torch.cuda.get_device_name() if device == "cuda" else device
     choice = "bf16" if seconds["fp32"] > GAIN * seconds["bf16"] else "fp32"
     found = {"precision": choice, "fp32_s": seconds["fp32"], "bf16_s": seconds["bf16"], "device": named}

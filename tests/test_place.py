@@ -186,6 +186,7 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
 def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     alone, project: Project, server, monkeypatch, capsys
 ):
+    shutil.rmtree(project.folder / "runs" / "mlflow")  # what every test's store begins with
     base, process = server
     gone = f"http://{getpass.getuser()}:{PASSWORD}@127.0.0.1:{_port()}"
     project.environment["STUDY_TRACKING"] = gone

@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,6 +169,19 @@ def test_precision_auto_takes_the_faster_and_keeps_its_choice(tmp_path, monkeypa
     assert probe.precision(NETWORK, RECIPE, False, 3, (64, 96), "cpu", tmp_path)["precision"] == "fp32"
 
 
+@pytest.mark.parametrize(("slower", "asked"), [(9.0, 2), (1.5, 4)])
+def test_a_second_round_is_measured_where_the_first_does_not_decide(tmp_path, monkeypatch, slower, asked):
+    tried = []
+
+    def took(training: Training, *sizes: Any, **steps: Any) -> float:
+        tried.append(training.recipe.precision)
+        return {"fp32": 1.0, "bf16": slower}[tried[-1]]
+
+    monkeypatch.setattr(probe, "step_seconds", took)
+    found = probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
+    assert (found["precision"], tried) == ("fp32", ["fp32", "bf16"] * (asked // 2))
+
+
 @pytest.mark.parametrize("variant", [Variant(gcn(3), refine=True), None])
 def test_a_probe_runs_real_steps_and_leaves_the_threads_as_they_were(variant):
     threads = torch.get_num_threads()
@@ -319,7 +333,7 @@ def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
             more = {"gcn": {"res3": [5, 2]}, "join": "concat"} if "GCN" in name else {}
             setting["network"] = {"backbone": "shallow_gcn" if more else "shallow", "options": small | more}
     project.save()
-    ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "voc")
+    ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "voc", timeout_s=800)
     assert "rehearsal of voc: 18 trainings of 2 steps and 2 evaluations" in ended.stdout
     assert ", 0 failed; the largest worker took" in ended.stdout
     assert not list((project.folder / "runs").glob("rehearsal-*")) and not (project.folder / "reports" / "voc").exists()
