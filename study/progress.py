@@ -6,7 +6,7 @@ import operator
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +38,7 @@ def named(training: Mapping[str, Any]) -> str:
     return f"{training['label']}{where}{asked}, seed {training['seed']}"
 
 
-Kind = tuple[str, bool, int]  # of a training: label, whether with BR, cost as the plan ranks it
+Kind = tuple[str, bool, int]  # of a training: label, whether with BR, cost as the plan ranks it; of an evaluation: how
 
 
 def _kind(training: Mapping[str, Any]) -> Kind:
@@ -99,21 +99,24 @@ class Pace:
 
 
 def remaining(
-    plan: dict[str, Any],
-    finished: dict[str, float],
-    running: dict[str, float],
+    asked: Mapping[str, Kind],
+    finished: Mapping[str, float],
+    running: Mapping[str, Mapping[str, Any]],
     workers: int,
     over: Collection[str] = (),
 ) -> float | None:
-    """Seconds left, None before anything ended. ``finished``: key -> seconds; ``running``: key -> seconds so far;
-    ``over``: keys of which nothing is left and nothing is learned, failed or done before."""
+    """Seconds left of the jobs ``asked`` for, None before one ended or made a step. ``finished``: key -> seconds;
+    ``running``: key -> what it told last; ``over``: keys of which nothing is left and nothing is learned, failed or
+    done before."""
     pace, waiting, begun = Pace(), Counter[Kind](), dict[Kind, list[float]]()
-    for key, training in plan["trainings"].items():
-        kind = _kind(training)
+    for key, kind in asked.items():
         if key in finished:
             pace.add(kind, finished[key])
         elif key in running:
-            begun.setdefault(kind, []).append(running[key])
+            said = running[key]
+            begun.setdefault(kind, []).append(said.get("seconds", 0.0))
+            if said.get("step") and said["seconds"]:
+                pace.add(kind, said["seconds"] / said["step"] * said["steps"])
         elif key not in over:
             waiting[kind] += 1
     return pace.remaining(waiting, begun, workers)
@@ -204,42 +207,50 @@ def _row(said: dict[str, Any]) -> tuple[str, str, str]:
 
 def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[dict[str, Any]] = ()) -> str:
     """What the store says of a plan, from any machine: who drives it, what is done, running, failed and left, how fast
-    and for how long. A training runs if its lock is held: no clock is asked."""
-    finished, running, failed, lines = {}, {}, {}, []
-    for key, training in plan["trainings"].items():
-        run = store.run(key)
-        if run.path("DONE").is_file():
-            seconds = (run.read("result.json") or {"seconds": {}})["seconds"]
-            finished[key] = sum(seconds.values())
-        elif run.held():
-            said = run.progress() or {}
-            running[key] = said.get("seconds", 0.0)
-            lines.append(_at_work(named(training), said))
-        elif failure := run.failure():
-            failed[key] = f"  failed   {named(training)}: {failure['reason']}"
-    left = len(plan["trainings"]) - len(finished) - len(running) - len(failed)
-    seconds = remaining(plan, finished, running, workers, failed)
+    and for how long. A job runs if its lock is held: no clock is asked."""
+    trainings = _Standing(store, plan["trainings"], _kind, workers)
+    evaluations = _Standing(store, plan["evaluations"], lambda asked: (asked["inference"], False, 0), workers)
     head = (
-        f"{plan['tier']}: {len(finished)} of {counted(len(plan['trainings']), 'training')} done, "
-        f"{len(running)} running, {len(failed)} failed, {left} left"
+        f"{plan['tier']}: {len(trainings.finished)} of {counted(len(plan['trainings']), 'training')} done, "
+        f"{len(trainings.running)} running, {len(trainings.failed)} failed, {trainings.left} left{trainings.about}"
     )
-    if seconds is not None and left + len(running):
-        head += f", about {duration(seconds)}" if running else f", about {duration(seconds)} once `make repro` runs"
-    evaluated = 0
-    for key, evaluation in plan["evaluations"].items():
-        run = store.run(key)
-        if run.path("DONE").is_file():
-            evaluated += 1
-        elif run.held():
-            lines.append(_at_work(named(evaluation), run.progress() or {}))
-        elif failure := run.failure():
-            failed[key] = f"  failed   {named(evaluation)}: {failure['reason']}"
     if plan["evaluations"]:
-        head += f"; {evaluated} of {counted(len(plan['evaluations']), 'evaluation')} done"
-    if drivers:
-        lines += _others(store, plan)
+        number = counted(len(plan["evaluations"]), "evaluation")
+        head += f"; {len(evaluations.finished)} of {number} done{evaluations.about}"
     by = [f"  driver   {d['host']} (process {d['pid']}) for {duration(store.now() - d['since'])}" for d in drivers]
-    return "\n".join([head, *by, *lines, *failed.values()])
+    others = _others(store, plan) if drivers else []
+    at_work = [*trainings.lines, *evaluations.lines, *others]
+    return "\n".join([head, *by, *at_work, *trainings.failed, *evaluations.failed])
+
+
+class _Standing:
+    """How trainings or evaluations of a plan stand: key -> seconds of those that are ``finished``, what those that are
+    ``running`` told, lines on these and on those that ``failed``, the number ``left``, and ``about`` how long."""
+
+    def __init__(
+        self, store: Store, asked: Mapping[str, Any], kind: Callable[[Mapping[str, Any]], Kind], workers: int
+    ) -> None:
+        self.finished: dict[str, float] = {}
+        self.running: dict[str, dict[str, Any]] = {}
+        self.lines: list[str] = []
+        self.failed: list[str] = []
+        over = set()
+        for key, job in asked.items():
+            run = store.run(key)
+            if run.path("DONE").is_file():
+                self.finished[key] = sum((run.read("result.json") or {"seconds": {}})["seconds"].values())
+            elif run.held():
+                self.running[key] = run.progress() or {}
+                self.lines.append(_at_work(named(job), self.running[key]))
+            elif failure := run.failure():
+                over.add(key)
+                self.failed.append(f"  failed   {named(job)}: {failure['reason']}")
+        self.left = len(asked) - len(self.finished) - len(self.running) - len(over)
+        kinds = {key: kind(job) for key, job in asked.items()}
+        seconds = remaining(kinds, self.finished, self.running, workers, over)
+        self.about = ""
+        if seconds is not None and self.left + len(self.running):
+            self.about = f", about {duration(seconds)}" + ("" if self.running else " once `make repro` runs")
 
 
 def _at_work(name: str, said: dict[str, Any]) -> str:

@@ -40,61 +40,70 @@ def test_a_duration_never_shows_a_minute_as_sixty_seconds_or_more_than_ninety(te
     assert text == "2 min" or (text.endswith(" s") and int(text.split()[0]) <= 90)
 
 
-def test_nothing_is_foretold_before_anything_ended():
-    assert progress.remaining(_plan("a/0", "a/1"), {}, {"a-0": 5.0}, 2) is None
+def _left(plan: dict, finished: dict[str, float], running: dict[str, float], workers: int) -> float | None:
+    """``running``: seconds so far of those that have told no step."""
+    kinds = {key: (job["label"], job["refine"], job["cost"]) for key, job in plan["trainings"].items()}
+    return progress.remaining(kinds, finished, {key: {"seconds": so_far} for key, so_far in running.items()}, workers)
+
+
+def test_nothing_is_foretold_before_anything_ended_or_made_a_step():
+    assert _left(_plan("a/0", "a/1"), {}, {"a-0": 5.0}, 2) is None
+
+
+def test_a_step_foretells_the_whole():
+    kinds = dict.fromkeys("abc", ("GCN", False, 1))
+    told = {"seconds": 30.0, "step": 10, "steps": 40}
+    assert progress.remaining(kinds, {}, {"a": told}, 1) == pytest.approx(90 + 120 + 120)
+    assert progress.remaining(kinds, {"b": 100.0}, {"a": told}, 1) == pytest.approx(80 + 110), "the mean of both"
 
 
 def test_the_time_left_is_what_equal_trainings_took_shared_among_the_workers():
     plan = _plan("a/0", "a/1", "a/2", "b/0", "b/1")
     finished = {"a-0": 10.0, "b-0": 30.0}
-    assert progress.remaining(plan, finished, {}, 1) == pytest.approx(10 + 10 + 30)
-    assert progress.remaining(plan, finished, {"b-1": 25.0, "a-1": 4.0}, 1) == pytest.approx(6 + 10 + 5)
+    assert _left(plan, finished, {}, 1) == pytest.approx(10 + 10 + 30)
+    assert _left(plan, finished, {"b-1": 25.0, "a-1": 4.0}, 1) == pytest.approx(6 + 10 + 5)
 
 
 def test_a_training_of_a_kind_that_never_ended_is_expected_to_take_the_mean():
-    assert progress.remaining(_plan("a/0", "b/0", "c/0"), {"a-0": 10.0, "b-0": 30.0}, {}, 1) == pytest.approx(20)
+    assert _left(_plan("a/0", "b/0", "c/0"), {"a-0": 10.0, "b-0": 30.0}, {}, 1) == pytest.approx(20)
 
 
 def test_what_is_cheaper_than_all_that_ended_is_expected_to_take_less():
     """The costliest are first: their mean would foretell many times what is left."""
     plan = _plan("k11/0", "k9/0", "k7/0", "k3/0")
     finished = {"k11-0": 25.0, "k9-0": 21.0}  # 3 s, and 0.2 s for each unit of cost
-    assert progress.remaining(plan, finished, {}, 1) == pytest.approx(17 + 9)
-    assert progress.remaining(plan, finished, {"k7-0": 12.0}, 1) == pytest.approx(5 + 9)
+    assert _left(plan, finished, {}, 1) == pytest.approx(17 + 9)
+    assert _left(plan, finished, {"k7-0": 12.0}, 1) == pytest.approx(5 + 9)
     steep = {"k11-0": 25.0, "k9-0": 5.0}  # a line that would be below zero at no cost: through nothing instead
     per_cost = (110 * 25 + 90 * 5) / (110**2 + 90**2)
-    assert progress.remaining(plan, steep, {}, 1) == pytest.approx((70 + 30) * per_cost)
+    assert _left(plan, steep, {}, 1) == pytest.approx((70 + 30) * per_cost)
 
 
 @pytest.mark.parametrize("took", [(25.0, 25.0), (21.0, 25.0)])
 def test_where_cost_tells_nothing_of_time_the_mean_is_expected(took):
     plan = _plan("k11/0", "k9/0", "k3/0")
-    assert progress.remaining(plan, dict(zip(("k11-0", "k9-0"), took, strict=True)), {}, 1) == pytest.approx(
-        sum(took) / 2
-    )
+    assert _left(plan, dict(zip(("k11-0", "k9-0"), took, strict=True)), {}, 1) == pytest.approx(sum(took) / 2)
 
 
 def test_costs_with_and_without_br_are_not_compared():
     plan = _plan("k11/0", "k9/0", "k9 + BR/0", "k3 + BR/0", "k3/0")
     finished = {"k11-0": 25.0, "k9-0": 21.0, "k9 + BR-0": 22.0}
-    assert progress.remaining(plan, finished, {}, 1) == pytest.approx(22 + 9)
-    assert progress.remaining(
-        _plan("k11/0", "k9/0", "k9 + BR/0"), {"k11-0": 25.0, "k9-0": 21.0}, {}, 1
-    ) == pytest.approx(23)
+    assert _left(plan, finished, {}, 1) == pytest.approx(22 + 9)
+    assert _left(_plan("k11/0", "k9/0", "k9 + BR/0"), {"k11-0": 25.0, "k9-0": 21.0}, {}, 1) == pytest.approx(23)
 
 
 def test_the_time_left_is_at_least_that_of_the_longest_training():
     plan = _plan("a/0", "b/0", "b/1", "a/1")
-    assert progress.remaining(plan, {"a-0": 1.0, "b-0": 100.0}, {}, 8) == pytest.approx(100)
+    assert _left(plan, {"a-0": 1.0, "b-0": 100.0}, {}, 8) == pytest.approx(100)
 
 
 def test_a_training_that_takes_longer_than_expected_never_gives_time_back():
     plan = _plan("a/0", "a/1", "a/2")
-    assert progress.remaining(plan, {"a-0": 10.0}, {"a-1": 500.0}, 1) == pytest.approx(10)
+    assert _left(plan, {"a-0": 10.0}, {"a-1": 500.0}, 1) == pytest.approx(10)
 
 
 def test_nothing_is_left_when_all_have_ended():
-    assert progress.remaining(_plan("a/0"), {"a-0": 3.0}, {}, 2) == 0
+    assert _left(_plan("a/0"), {"a-0": 3.0}, {}, 2) == 0
 
 
 @pytest.fixture
@@ -145,7 +154,7 @@ def test_the_status_tells_of_evaluations_and_of_what_runs_beside_the_plan(store)
     at_work = {"host": "node-1", "pid": 7, "since": store.now(), "tier": "shapes"}
     with store.run("crops").writing(), store.run("searched").writing(), store.run("b-0").writing():
         head, driver, *lines = progress.status(store, plan, 1, [at_work]).splitlines()
-    assert head == "shapes: 1 of 1 training done, 0 running, 0 failed, 0 left; 1 of 3 evaluations done"
+    assert head == "shapes: 1 of 1 training done, 0 running, 0 failed, 0 left; 1 of 3 evaluations done, about 10 s"
     assert driver.startswith("  driver   node-1 (process 7) for ")
     assert lines[0].startswith("  running  a (crops), seed 0 on ")
     assert lines[0].endswith(": step 3/8 after 6 s, 0.50 steps a second")
