@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from study.garbage import used
 from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
-from study.spec import Network, Variant, dense, digest, freeze, gcn
+from study.spec import Inference, Network, Variant, dense, digest, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, read_json_or_none, write_json
 from study.work import Work
 
@@ -54,6 +55,7 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
 
     todo = [key for key in planned.evaluations if not store.run(key, EVALUATED).done()]
     ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
+    ready.sort(key=lambda key: passes(planned.evaluations[key].inference), reverse=True)
     for key in set(todo) - set(ready):
         store.run(key, EVALUATED).fail(
             "NotRun", f"its training has no result ({planned.evaluations[key].training[:12]})"
@@ -78,6 +80,11 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
                 store.run(event.key, EVALUATED).fail(event.kind, event.reason)
                 print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
             tick(ended, len(ready))
+
+
+def passes(asked: Inference) -> tuple[bool, int]:
+    """A rank for starting long evaluations first: a CRF takes longer than all passes through the network."""
+    return asked.crf is not None, len(asked.scales) * (1 + asked.flip) * math.prod(asked.crops)
 
 
 def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, target: Path) -> None:
