@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from study import audit_maps, fetch, inference, jobs, probe, stage, tier
 from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
@@ -21,13 +22,13 @@ from study.store import Store, write_json
 def main() -> None:
     params = tier.read()
     chosen, device = tier.load(params), jobs.execution(params).device
-    cache, facts = Store().cache, {}
+    cache, facts = Store().cache, dict[str, dict[str, Any]]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)
     for name, setting in chosen.settings.items():
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        found = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
-        facts[name] = found | {"frequent": frequent_classes(found, chosen.frequent)}
+        facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
+    settle_frequent(facts, chosen.frequent)
     _note_unseen(facts)
     _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
     for name, setting in chosen.settings.items():
@@ -48,6 +49,15 @@ def main() -> None:
     for line in sorted(told):
         print(line, flush=True)
     write_json(stage.folder(chosen.name) / "data.json", facts)
+
+
+def settle_frequent(facts: dict[str, dict[str, Any]], rule: tuple[int, float] | None) -> None:
+    """Add each setting's frequent classes to its facts: main's, where it has main's classes. A stage that sees fewer
+    images is compared with the others, so it is scored on the same classes (D04)."""
+    main = facts[tier.MAIN]
+    for found in facts.values():
+        own = main if found["classes"] == main["classes"] else found
+        found["frequent"] = frequent_classes(own, rule)
 
 
 def _open_all(chosen: tier.Tier, cache: Path) -> dict[str, DataSet]:

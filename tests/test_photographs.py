@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import data
 from study import tier
 from study.data import prepare
 from study.source import cache_features, features_folder
@@ -75,6 +76,18 @@ def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path)
     cache_features(NETWORK, facts, tmp_path / "cache", True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
     assert features_folder(NETWORK, facts, tmp_path / "cache", False) != folder
+
+
+def test_a_stage_on_fewer_images_is_scored_on_the_same_frequent_classes():
+    facts = {
+        "T7 Stage-3": {"classes": ["a", "b"], "images_with": [4, 1], "pixels": [90, 10]},
+        "main": {"classes": ["a", "b"], "images_with": [9, 8], "pixels": [500, 500]},
+        "T7 Stage-1": {"classes": ["a", "c", "d"], "images_with": [9, 1, 9], "pixels": [90, 5, 5]},
+    }
+    data.settle_frequent(facts, (3, 0.05))
+    assert {name: found["frequent"] for name, found in facts.items()} == {
+        "main": [0, 1], "T7 Stage-3": [0, 1], "T7 Stage-1": [0, 2],
+    }  # fmt: skip
 
 
 @pytest.mark.slow
