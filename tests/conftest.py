@@ -33,11 +33,16 @@ SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 
+# The files that take longest, each some minutes on two cores.
+FIRST = ("test_pipeline", "test_verify", "test_docs", "test_work", "test_search", "test_stages", "test_faults")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the most slow tests first, so that none is left alone at the end. One process runs a whole file:
-    its tests share what it makes for all of them."""
+    """The longest files first, then those with the most slow tests, so that none is left alone at the end. One process
+    runs a whole file: its tests share what it makes for all of them."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(FIRST)), -slow[item.path]))
 
 
 def _seed(store: Path) -> None:

@@ -99,17 +99,6 @@ def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_
     assert failure["reason"][:40] in project.run("python", "-m", "study", "status").stdout
 
 
-def test_one_cell_can_be_forced_to_run_again(project):
-    project.stages("data", "plan", "ablate", "examine", "evaluate")
-    before, table = project.runs(), (project.reports / "scores.csv").read_bytes()
-    said = project.run("python", "-m", "study", "forget", "T5/GCN/overall").stdout
-    assert said == "forgotten: GCN k=15, seed 0\n"
-    project.stages("ablate", "examine", "evaluate")
-    after = project.runs()
-    assert sum(after[key] != before[key] for key in before) == 1
-    assert (project.reports / "scores.csv").read_bytes() == table
-
-
 @pytest.mark.timeout(600)
 def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_scores(project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 2, "checkpoint_s": 0.2}

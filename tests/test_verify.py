@@ -10,14 +10,13 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project
+from conftest import Project
 
 from pipelines import examine, verify
 from study import changes, compare, outputs, tier
@@ -242,14 +241,6 @@ def test_the_provenance_of_a_number_leads_to_its_trainings(reports: Path) -> Non
     assert identity["data"] == found["data"]["main"] and len(identity["code"]) == 64
     assert identity["device"] == "cpu" and identity["torch"] == found["versions"]["torch"]
     assert run["commit"] == "" and len(run["sha256"]) == 64  # the folder is no repository
-
-
-def test_the_command_prints_the_same_and_ends_with_the_status(made: Path) -> None:
-    project = Project.__new__(Project)
-    project.folder, project.environment = made, os.environ | {"PYTHONPATH": str(ROOT)}
-    done = project.run(sys.executable, "-m", "study", "verify", "--tier", "smoke", check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "numbers recomputed from the stored counts" in done.stdout
 
 
 def test_differences_of_files_are_told_by_place_and_both_values() -> None:
