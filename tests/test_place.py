@@ -214,7 +214,7 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     capsys.readouterr()
     ui(chosen)
     assert capsys.readouterr().out == f"MLflow UI: {tracker.url(base)}\n", "the server's page, and none of our own"
-    assert not (project.folder / "runs" / "mlflow").exists()
+    assert not (project.folder / "runs" / "mlflow" / "mlflow.db").exists()
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _end(process)  # with an experiment open
