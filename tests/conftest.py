@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ IN_TURN = (
 )
 # What stores of this run of the tests begin with; the processes that this one starts inherit its name.
 SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY_TESTS', str(os.getpid()))}"
+# A shell ignores Ctrl-C for what it starts in the background, and all that this starts would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 

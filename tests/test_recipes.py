@@ -35,9 +35,10 @@ SAY = 'echo "{name} $*" >>"$CALLS"\n'
 SRUN = SAY + 'while [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
 RAY = (
     '[[ $1 != start ]] || trap \'echo "ray $2 ends" >>"$CALLS"; exit 0\' TERM\n'
+    'grep -sq "^ray start --head" "$CALLS"; stands=$?\n'
     'echo "ray $* [$RAY_AUTH_MODE $(wc -c <"$RAY_AUTH_TOKEN_PATH")]" >>"$CALLS"\n'
     "[[ $1 != start ]] || while :; do sleep 0.05; done\n"
-    'grep -q "^ray start --head" "$CALLS"\n'  # health-check
+    "exit $stands\n"  # health-check
 )
 # `make repro` ends once the cluster stands, with the status DRIVER, or waits until it is interrupted.
 MAKE = (

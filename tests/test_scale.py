@@ -198,6 +198,7 @@ def test_precision_auto_is_resolved_in_the_keys():
     assert set(auto.trainings) == set(plan.build(fixed, {tier.MAIN: {"fingerprint": "f"}}, "cpu").trainings)
 
 
+@pytest.mark.slow
 def test_the_data_stage_records_the_precision_that_it_chose(project):
     project.tier["recipe"]["precision"] = "auto"
     project.save()

@@ -251,6 +251,7 @@ def test_a_search_killed_on_its_way_comes_to_the_same_end(project):
     assert len(states) == len(json.loads(first)["trials"])
 
 
+@pytest.mark.slow
 def test_without_the_switch_nothing_is_searched(project):
     project.stages("data", "plan")
     project.stages("tune")

@@ -149,6 +149,7 @@ def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained
          "weights must fit .* tensor by tensor"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_cannot_work_is_told_by_the_stage_data_before_anything_is_trained(project, place, value, words):
     project.tier["tables"] = ["T7", "T9"]
     *parents, last = place
@@ -163,6 +164,7 @@ def test_what_cannot_work_is_told_by_the_stage_data_before_anything_is_trained(p
     assert not project.runs()
 
 
+@pytest.mark.slow
 def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
     script = (
         "import sys, importlib.abc\n"
