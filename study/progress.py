@@ -210,13 +210,20 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
     and for how long. A job runs if its lock is held: no clock is asked."""
     trainings = _Standing(store, plan["trainings"], _kind, workers)
     evaluations = _Standing(store, plan["evaluations"], lambda asked: (asked["inference"], False, 0), workers)
+    idle = not (drivers or trainings.running or evaluations.running)
+
+    def about(standing: _Standing) -> str:
+        if standing.seconds is None:
+            return ""
+        return f", about {duration(standing.seconds)}{' once `make repro` runs' if idle else ''}"
+
     head = (
         f"{plan['tier']}: {len(trainings.finished)} of {counted(len(plan['trainings']), 'training')} done, "
-        f"{len(trainings.running)} running, {len(trainings.failed)} failed, {trainings.left} left{trainings.about}"
+        f"{len(trainings.running)} running, {len(trainings.failed)} failed, {trainings.left} left{about(trainings)}"
     )
     if plan["evaluations"]:
         number = counted(len(plan["evaluations"]), "evaluation")
-        head += f"; {len(evaluations.finished)} of {number} done{evaluations.about}"
+        head += f"; {len(evaluations.finished)} of {number} done{about(evaluations)}"
     by = [f"  driver   {d['host']} (process {d['pid']}) for {duration(store.now() - d['since'])}" for d in drivers]
     others = _others(store, plan) if drivers else []
     at_work = [*trainings.lines, *evaluations.lines, *others]
@@ -225,7 +232,8 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
 
 class _Standing:
     """How trainings or evaluations of a plan stand: key -> seconds of those that are ``finished``, what those that are
-    ``running`` told, lines on these and on those that ``failed``, the number ``left``, and ``about`` how long."""
+    ``running`` told, lines on these and on those that ``failed``, the number ``left``, and the ``seconds`` that these
+    and the running ones take, None where there are none or nothing is known."""
 
     def __init__(
         self, store: Store, asked: Mapping[str, Any], kind: Callable[[Mapping[str, Any]], Kind], workers: int
@@ -247,10 +255,9 @@ class _Standing:
                 self.failed.append(f"  failed   {named(job)}: {failure['reason']}")
         self.left = len(asked) - len(self.finished) - len(self.running) - len(over)
         kinds = {key: kind(job) for key, job in asked.items()}
-        seconds = remaining(kinds, self.finished, self.running, workers, over)
-        self.about = ""
-        if seconds is not None and self.left + len(self.running):
-            self.about = f", about {duration(seconds)}" + ("" if self.running else " once `make repro` runs")
+        self.seconds = None
+        if self.left or self.running:
+            self.seconds = remaining(kinds, self.finished, self.running, workers, over)
 
 
 def _at_work(name: str, said: dict[str, Any]) -> str:

@@ -169,7 +169,9 @@ def test_a_failed_training_does_not_shorten_what_the_others_are_expected_to_take
     plan = _plan("a/0", "a/1", "b/0")
     _finish(store, "a-0", 1000)
     store.run("b-0").fail("TrainingFailed", "the loss must be finite")
-    assert "about 17 min" in progress.status(store, plan, workers=1)  # one more a
+    assert "about 17 min once `make repro` runs" in progress.status(store, plan, workers=1)  # one more a
+    at_work = {"host": "node-1", "pid": 7, "since": store.now(), "tier": "shapes"}
+    assert progress.status(store, plan, 1, [at_work]).splitlines()[0].endswith("about 17 min"), "it has begun"
 
 
 def test_a_failed_training_is_no_example_for_its_other_seeds(store):
