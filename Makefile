@@ -35,8 +35,10 @@ $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: Python must be 3.11, 3.12 or 3.13, got $$($(PYTHON) --version); name one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	@# Python compiles what it imports; to compile all that is installed takes as long as to install it.
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
+	@# On all cores, which pip does not, and without what nobody imports. Left to the first import, it would be done by
+	@# each process anew wherever Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE).
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/|site-packages/pip/' $(VENV)/lib >/dev/null || true
 	@$(MAKE) --no-print-directory install-crf || \
 	  echo "note: without a C++ compiler there is no dense CRF; its cells will say so (make crf tries again)"
 	@touch $@
@@ -102,6 +104,7 @@ dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIE
 	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
 test: setup ## run the tests (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
+	@$(BIN)/python -m compileall -q study pipelines benchmarks tests  # once for all processes and for the copies they make
 	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
 check: setup ## check format, lint and types

@@ -34,6 +34,7 @@ SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY
 # A shell ignores Ctrl-C for what it starts in the background, and all that this starts would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ |= {"RAY_worker_niceness": "0"}  # Ray's own, 15, leaves its workers no time beside other tests
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 

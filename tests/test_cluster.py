@@ -124,6 +124,7 @@ def cluster() -> Iterator[Cluster]:
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT)}
     # A dead machine is noticed within a second or so instead of half a minute.
     environment |= {"RAY_health_check_period_ms": "300", "RAY_health_check_initial_delay_ms": "0"}
+    environment |= {"RAY_worker_niceness": "0"}
     environment |= {"RAY_prestart_worker_first_driver": "0"}  # processes that no job would take
     started = Cluster(folder, f"127.0.0.1:{port}", environment)
     try:
