@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One more than cores: tests wait for disks, servers and processes that start.
+# One more than cores where tests wait for servers and processes that start.
 ifndef JOBS
-JOBS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+JOBS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + $(if $(FAST),0,1) )))
 endif
 # What is named on the command line reaches a recipe as a shell variable, never as a part of its text, and make does not
 # expand it either: neither a shell nor make can take a name for a command.
@@ -104,8 +104,9 @@ dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIE
 	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
 
 test: setup ## run the tests (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
-	@$(BIN)/python -m compileall -q study pipelines benchmarks tests  # once for all processes and for the copies they make
-	@$(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
+	@# Once for all processes, and for the copies of the project that they make.
+	@$(BIN)/python -m compileall -q study pipelines benchmarks
+	@unset PYTHONDONTWRITEBYTECODE; $(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
 check: setup ## check format, lint and types
 	@$(BIN)/ruff format --check .

@@ -13,7 +13,6 @@ interval lies above what was promised.
 from __future__ import annotations
 
 import argparse
-import gc
 import math
 import time
 from dataclasses import dataclass
@@ -163,7 +162,6 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000, help="of each world and number of seeds, twice")
     arguments = parser.parse_args()
     began = time.monotonic()
-    gc.freeze()  # statsmodels collects garbage at every correction, which takes ten times as long as a simulation
     size = f"{IMAGES} images, {CELLS} cells, {DRAWS} draws, alpha {ALPHA}"
     print(f"{arguments.simulations} simulations each, {size}; per cent")
     above = np.zeros(2, int)

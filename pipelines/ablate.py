@@ -18,7 +18,7 @@ from study.data import prepare
 from study.jobs import Execution
 from study.place import place
 from study.progress import Display
-from study.store import Store, first, write_json
+from study.store import Store, first, read_json_or_none, write_json
 from study.work import Work
 
 OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
@@ -42,7 +42,8 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
             train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
     collect(manifest, target)
     weights.collect(manifest, store, folder / "weights")
-    write_json(folder / "results" / "ablate.json", facts(execution, time.monotonic() - began, len(todo)))
+    done = facts(execution, store.ablated(chosen.name), time.monotonic() - began, len(todo))
+    write_json(folder / "results" / "ablate.json", done)
 
 
 def train_all(
@@ -148,14 +149,17 @@ def collect(manifest: dict[str, Any], target: Target) -> None:
         view.trainings(manifest, target.folder, tracker)
 
 
-def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
-    """Where and how trainings were execution, and for how long."""
+def facts(execution: Execution, kept: Path, wall_s: float, trained: int) -> dict[str, Any]:
+    """Where and how trainings were executed, and for how long. Where none was, those in the file ``kept`` stay: a stage
+    that changes nothing lets those after it rest."""
+    if not trained and (known := read_json_or_none(kept)):
+        return known
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
         platform.processor(),
     )
-    return {
+    found = {
         "engine": execution.engine,
         "workers": execution.workers,
         "device": execution.device,
@@ -163,6 +167,8 @@ def facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
         "trained": trained,
         "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)},
     }
+    write_json(kept, found)
+    return found
 
 
 def _lines(path: Path) -> list[str]:

@@ -41,8 +41,8 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     with view.kept(at, name), view.writing(at, name, store.root) as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
-    wall_s = time.monotonic() - began
-    write_json(target / "results" / "ablate.json", ablate.facts(execution, wall_s, len(todo)))
+    done = ablate.facts(execution, store.ablated(name), time.monotonic() - began, len(todo))
+    write_json(target / "results" / "ablate.json", done)
     write_json(target / "search.json", {"on": True, "trials": search.rows(trials, search.tuning_of(chosen))})
 
 

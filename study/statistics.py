@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from study import resampling
 from study.resampling import Score
@@ -166,10 +165,11 @@ def holm(ps: list[float]) -> list[float]:
     A nan, a claim that could not be judged, stays nan but counts as one of them: which claims were asked does not
     depend on which could be answered.
     """
-    if not ps:
-        return []
     known = np.nan_to_num(np.array(ps, dtype=float), nan=1.0)
-    adjusted = multipletests(known, method="holm")[1]
+    order = np.argsort(known)
+    adjusted = np.empty_like(known)
+    # The library's own collects garbage at every call, which takes longer than all else of a verdict.
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(known[order] * np.arange(len(ps), 0, -1)))
     return [math.nan if math.isnan(p) else float(q) for p, q in zip(ps, adjusted, strict=True)]
 
 

@@ -263,6 +263,10 @@ class Store:
         """What the largest training of a tier's rehearsal took of a GPU's memory (D101)."""
         return self.cache / f"peak-{tier}.json"
 
+    def ablated(self, study: str) -> Path:
+        """Where and how the last trainings of a study were executed, and for how long."""
+        return self.cache / f"ablate-{study.replace(' ', '-')}.json"
+
     def study_log(self, tier: str) -> Path:
         return self.root / "optuna" / f"{tier}.log"
 

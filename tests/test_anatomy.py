@@ -40,6 +40,7 @@ def _network(depth: int) -> Network:
 # Fig. 2A
 
 
+@pytest.mark.slow
 def test_the_papers_network_has_the_sizes_of_fig_2a() -> None:
     """ResNet-152 on 512x512, 21 classes: four heads, five deconvolutions, nine BRs, a full-size output."""
     told = anatomy.describe(Variant(gcn(15), refine=True), _network(152), 21, (512, 512))
@@ -74,6 +75,7 @@ def test_the_papers_network_has_the_sizes_of_fig_2a() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("label", VARIANTS)
 def test_what_is_told_is_what_a_real_pass_does(name: str, label: str) -> None:
@@ -139,6 +141,7 @@ def test_describing_needs_no_weights_and_draws_nothing() -> None:
 # Table 11
 
 
+@pytest.mark.slow
 def test_table_11_has_the_papers_sizes_and_the_multiply_adds_of_each_reading() -> None:
     """The paper prints 3700 million for both; no reading gives that."""
     told = anatomy.table11()
@@ -159,6 +162,7 @@ def test_table_11_has_the_papers_sizes_and_the_multiply_adds_of_each_reading() -
         assert sum(network["macs_by_part"].values()) == network["macs"]
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_table_11_follow_from_the_kernels_it_prints() -> None:
     """Written out row by row: the 1x1 projection of each component, and a stride in the first convolution."""
 
@@ -278,6 +282,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_receptive_fields_are_those_that_gradients_show(name: str) -> None:
     network, levels = FIELDS[name]

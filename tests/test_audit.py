@@ -317,6 +317,7 @@ def changed(facts: dict[str, Any]) -> dict[str, Rows]:
     return by_cell | by_quote | {name: audit.rows(TABLES, other) for name, other in _facts(facts)}
 
 
+@pytest.mark.slow
 def test_every_verdict_depends_on_what_is_printed(found: Rows, changed: dict[str, Rows]) -> None:
     """For each verdict on a printed number there is one single change that turns it."""
     turned = set()
@@ -329,6 +330,7 @@ def test_every_verdict_depends_on_what_is_printed(found: Rows, changed: dict[str
     assert stuck == {"GCN connects every cell of the last map with every other"}
 
 
+@pytest.mark.slow
 def test_every_printed_score_and_count_turns_or_changes_a_row(found: Rows, changed: dict[str, Rows]) -> None:
     idle = {cell.address for table in TABLES.values() for cell in table.cells if cell.paper is not None}
     idle -= {name.rsplit(" ", 1)[0] for name, rows in changed.items() if rows != found}
@@ -336,6 +338,7 @@ def test_every_printed_score_and_count_turns_or_changes_a_row(found: Rows, chang
     assert {address.split("/")[0] for address in idle} <= {"T8", "T10"}
 
 
+@pytest.mark.slow
 def test_every_quote_with_numbers_takes_part(found: Rows, changed: dict[str, Rows]) -> None:
     idle = {name for name, quote in QUOTES.items() if quote.numbers}
     assert not idle - {name.split("[")[0] for name, rows in changed.items() if rows != found}
@@ -363,6 +366,7 @@ def test_another_printed_number_turns_the_verdict(
     assert _row(audit.rows(_with(address, paper=paper), facts), what)["verdict"] == after
 
 
+@pytest.mark.slow
 def test_the_paper_itself_is_left_as_it_was(changed: dict[str, Rows], found: Rows, facts: dict[str, Any]) -> None:
     assert len(changed) > 500
     assert audit.rows(TABLES, facts) == found

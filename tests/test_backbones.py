@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional
 
@@ -81,6 +80,7 @@ def test_a_backbone_gives_the_channels_and_strides_that_it_names(name: str) -> N
 # batch normalisation and the backward pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number", "side"),
     [("resnet", 1, 64), ("resnet", 2, 65), ("resnet_gcn", 1, 64), ("resnet_gcn", 2, 33), ("shallow_gcn", 1, 96)],
@@ -94,6 +94,7 @@ def test_a_step_in_channels_last_gives_every_weight_a_finite_gradient(name: str,
     assert [n for n, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "resnet_gcn"])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_batch_statistics_do_not_move_in_training_and_others_do(name: str, frozen: bool) -> None:
@@ -115,6 +116,7 @@ def test_with_frozen_statistics_an_image_does_not_see_its_batch() -> None:
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_strided_1x1_convolutions_train_where_torchs_own_crash() -> None:
     """In a process of its own: few channels on a large map in channels_last end torch 2.14 without a message."""
     script = """
@@ -134,10 +136,13 @@ for inputs, outputs in ((3, 16), (8, 32)):
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 65])
 def test_a_resnet_computes_what_torchvisions_does(side: int) -> None:
     """Its strided projections are subsampled beforehand: the same function, the same gradients."""
     ours = TorchvisionResNet(50, None, True).double().train()
+    import torchvision  # takes seconds, and one test alone needs it
+
     theirs = torchvision.models.resnet50(weights=None).double().eval()
     theirs.fc, theirs.avgpool = nn.Identity(), nn.Identity()
     theirs.load_state_dict(ours.net.state_dict())
@@ -291,6 +296,7 @@ def test_wrong_options_are_told(name: str, change: dict, told: str) -> None:
 # weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", [True, False])
 def test_a_resnets_file_fits_with_and_without_its_classifier(tmp_path: Path, classifier: bool) -> None:
     given = {n: torch.rand_like(v) if v.is_floating_point() else v for n, v in _resnet().net.state_dict().items()}
@@ -310,6 +316,7 @@ def test_a_file_of_another_network_is_told_with_tensors_that_misfit(tmp_path: Pa
         make(str(tmp_path / "resnet101.pth"), True)
 
 
+@pytest.mark.slow
 def test_weights_of_a_resnet_gcn_come_back_from_a_file_and_not_under_the_other_join(tmp_path: Path) -> None:
     given = ResNetGCN("sum", None, True).net.state_dict()
     torch.save(given, tmp_path / "gcn.pt")

@@ -40,7 +40,7 @@ TOLERATED = re.compile(
     # Chromium's word for a layout that takes one more frame.
     r"|ResizeObserver loop completed with undelivered notifications"
     # Plotly draws a chart once before its card has a size: <path> attribute d: Expected number, "M0.5,0.5VNaN".
-    r"|attribute \w+: Expected \w+, .*NaN"
+    r"|attribute \w+: (Expected \w+|Trailing garbage), .*NaN"
 )
 GAIN = {"1x1": 0.0, "kxk": -0.01, "stack": -0.03, "GCN": 0.0}
 

@@ -409,6 +409,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
     assert tier.load(params | {"tiers": {"shapes": plain}}, "shapes").scale == "none"
 
 
+@pytest.mark.slow
 def test_the_report_shows_verdicts_and_says_when_claims_changed(tmp_path: Path) -> None:
     made = test_report.fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = test_report.fake_folder(tmp_path / "fake", made)

@@ -70,6 +70,7 @@ def test_what_is_measured_is_the_same_and_clean_whatever_is_trained_on(change: d
         assert np.array_equal(clean, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cue", "classes"), [("shape", 6), ("texture", 6), ("both", 36)])
 def test_a_share_of_the_training_scenes_carries_another_class_and_no_pixel_changes(cue: str, classes: int) -> None:
     def classes_of(share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +89,7 @@ def test_a_share_of_the_training_scenes_carries_another_class_and_no_pixel_chang
     assert (classes_of(1)[1] != clean).all()
 
 
+@pytest.mark.slow
 def test_mistakes_depend_on_neither_shape_nor_texture() -> None:
     """Else they would hide one class more than another, or pixels would tell them."""
     clean, wrong = (everything(scenes(cue="both", train=600, mislabelled=m), "train")[1] for m in (0, 0.5))
@@ -138,6 +140,7 @@ def test_the_scenes_of_an_image_are_mislabelled_one_by_one() -> None:
 # shapes: the classification set
 
 
+@pytest.mark.slow
 def test_the_classes_of_images_are_shape_and_texture_of_the_segmentation_sets() -> None:
     source, by_shape, by_texture = scenes(cue="both", train=300), scenes(train=300), scenes(cue="texture", train=300)
     assert len(source.classes) == len(SHAPES) * len(TEXTURES) == 36 and len(set(source.classes)) == 36

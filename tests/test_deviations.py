@@ -170,6 +170,7 @@ def test_the_plan_has_the_rows_and_tells_when_they_changed() -> None:
     assert plan.build(scored, facts, "cpu").manifest()["deviations"] == stands["deviations"]
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_table(tmp_path: Any) -> None:
     planned = test_report.fake_plan([TABLES["T1"]], 2) | {"deviations": list(found("shapes").values())}
     folder = test_report.fake_folder(tmp_path / "fake", planned)

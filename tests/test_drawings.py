@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -119,19 +120,22 @@ def with_head(told: dict[str, Any], head: Head) -> dict[str, Any]:
     return other
 
 
-def drawn() -> dict[str, Figure]:
-    found = {f"F2 {name}": drawings.framework(told) for name, told in NETWORKS.items()}
-    found |= {f"F1 {name}": drawings.localisation(with_head(told, dense(1)), told) for name, told in NETWORKS.items()}
-    narrow = {"a stack": stack(7, Fraction(210, 2048)), "a long stack": stack(31), "three chains": THREE_CHAINS}
-    return found | {
-        "F4": drawings.heads(PAPER_HEADS, 2048, 21),
-        "F4 many": drawings.heads(PAPER_HEADS | narrow | {"a title of many words": gcn(3)}, 64, 6),
-        "F5": drawings.blocks([BOTTLENECK, GLOBAL | {"join": "sum"}]),
-        "F5 many": drawings.blocks([BOTTLENECK, GLOBAL, GLOBAL, BOTTLENECK]),
-    }
+NARROW = {"a stack": stack(7, Fraction(210, 2048)), "a long stack": stack(31), "three chains": THREE_CHAINS}
+DRAWINGS: dict[str, Callable[[], Figure]] = {
+    **{f"F2 {name}": partial(drawings.framework, told) for name, told in NETWORKS.items()},
+    **{
+        f"F1 {name}": partial(drawings.localisation, with_head(told, dense(1)), told) for name, told in NETWORKS.items()
+    },
+    "F4": partial(drawings.heads, PAPER_HEADS, 2048, 21),
+    "F4 many": partial(drawings.heads, PAPER_HEADS | NARROW | {"a title of many words": gcn(3)}, 64, 6),
+    "F5": partial(drawings.blocks, [BOTTLENECK, GLOBAL | {"join": "sum"}]),
+    "F5 many": partial(drawings.blocks, [BOTTLENECK, GLOBAL, GLOBAL, BOTTLENECK]),
+}
 
 
-DRAWN = drawn()
+@cache
+def drawn(name: str) -> Figure:
+    return DRAWINGS[name]()
 
 
 def plain(text: str) -> str:
@@ -160,19 +164,21 @@ def sums(figure: Figure) -> int:
     return sum(isinstance(patch, Circle) for patch in figure.axes[0].patches)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_no_two_texts_overlap_and_none_is_outside(name):
-    found = extents(DRAWN[name])
-    page = DRAWN[name].bbox
+    found = extents(drawn(name))
+    page = drawn(name).bbox
     assert len(found) > 5
     assert not [text for text, at in found if not (page.contains(at.x0, at.y0) and page.contains(at.x1, at.y1))]
     pairs = itertools.combinations(found, 2)
     assert not [(one, other) for (one, here), (other, there) in pairs if here.overlaps(there)]
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
-    figure = DRAWN[name]
+    figure = drawn(name)
     to_pixels = figure.axes[0].transData
     paths = [p.get_path() for p in figure.axes[0].patches if isinstance(p, FancyArrowPatch)]
     arrows = [Outline(to_pixels.transform(patch.vertices[patch.codes != Outline.CLOSEPOLY])) for patch in paths]
@@ -184,16 +190,17 @@ def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
             assert inside or not box.overlaps(at), text
 
 
-@pytest.mark.parametrize("name", [name for name in DRAWN if "long names" not in name])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DRAWINGS if "long names" not in name])
 def test_drawings_are_as_wide_as_the_report_and_their_type_is_legible_there(name):
-    assert DRAWN[name].get_figwidth() == pytest.approx(look.WIDTH_IN)
-    assert DRAWN[name].get_figheight() < 9.5
-    assert min(text.get_fontsize() for text in DRAWN[name].axes[0].texts) >= 5.5
+    assert drawn(name).get_figwidth() == pytest.approx(look.WIDTH_IN)
+    assert drawn(name).get_figheight() < 9.5
+    assert min(text.get_fontsize() for text in drawn(name).axes[0].texts) >= 5.5
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_pipeline_shows_every_stage_and_counts_every_operation(name):
-    told, figure = NETWORKS[name], DRAWN[f"F2 {name}"]
+    told, figure = NETWORKS[name], drawn(f"F2 {name}")
     found, counts = words(figure), Counter(step["op"] for step in told["steps"])
     for stage in told["stages"]:
         assert found[stage["name"]] == 1
@@ -212,19 +219,19 @@ def test_the_pipeline_shows_every_stage_and_counts_every_operation(name):
 
 
 def test_the_pipeline_of_the_paper_has_nine_refinements_five_deconvolutions_and_three_sums():
-    found = words(DRAWN["F2 ResNet-152"])
+    found = words(drawn("F2 ResNet-152"))
     for text in ("4 heads", "9 boundary refinements (BR)", "5 deconvolutions, 4x4", "3 sums", "58,143,808", "2,472,120",
                  "conv1", "256x256x64", "128x128x256", "16x16x2048", "512x512x21", "the same on res4, res3, res2,",
                  "from 1024, 512, 256 channels"):  # fmt: skip
         assert found[text] >= 1, text
     assert found["15x1, 1x15"] == found["1x15, 15x1"] == 4
     assert found["3x3"] == 2 and found["ReLU"] == 1 and found["identity"] == 1
-    assert words(DRAWN["F2 shallow"])["1 head"] == 1 and words(DRAWN["F2 EfficientNet"])["1 sum"] == 1
-    assert words(DRAWN["F2 EfficientNet"])["64x64x21"] == 2  # beside the decoder, and the score map
+    assert words(drawn("F2 shallow"))["1 head"] == 1 and words(drawn("F2 EfficientNet"))["1 sum"] == 1
+    assert words(drawn("F2 EfficientNet"))["64x64x21"] == 2  # beside the decoder, and the score map
 
 
 def test_the_refinement_is_not_drawn_where_the_network_has_none():
-    found = words(DRAWN["F2 no BR"])
+    found = words(drawn("F2 no BR"))
     assert not [text for text in found if "refinement" in text or text in ("BR", "ReLU")]
 
 
@@ -241,7 +248,7 @@ def test_the_refinement_is_not_drawn_where_the_network_has_none():
     ],
 )
 def test_the_pipeline_changes_with_the_network(changed, gone, new):
-    before, after = words(DRAWN["F2 ResNet-152"]), words(drawings.framework(network(**changed)))
+    before, after = words(drawn("F2 ResNet-152")), words(drawings.framework(network(**changed)))
     assert gone in before and gone not in after
     assert new in after
 
@@ -266,14 +273,14 @@ def test_rows_of_the_pipeline_stand_from_fine_to_coarse_and_every_step_stands_in
 
 
 def test_heads_are_drawn_from_their_shapes_with_their_weights():
-    found = words(DRAWN["F4"])
+    found = words(drawn("F4"))
     for title, head in PAPER_HEADS.items():
         assert found[title] >= 1
         assert found[f"{head.parameters(2048, 21):,} weights"] == 1
     assert found["1,303,470 weights"] == 1
     assert found["15x1"] == found["1x15"] == 2 and found["15x15"] == 1 and found["3x3"] == 3
     assert found["2048 → 2048"] == 2 and found["21 → 21"] == 2
-    assert sums(DRAWN["F4"]) == 1
+    assert sums(drawn("F4")) == 1
     assert [text for text in "ABCD" if found[text] != 1] == []
 
 
@@ -308,14 +315,15 @@ def seen(figure: Figure) -> int:
     return sum(colour == TINTS["seen"][0] for colour, _ in boxes(figure))
 
 
+@pytest.mark.slow
 def test_the_first_figure_connects_a_score_with_the_cells_that_its_kernel_reaches():
     told = NETWORKS["ResNet-152"]
-    found = words(DRAWN["F1 ResNet-152"])
+    found = words(drawn("F1 ResNet-152"))
     for text in ("a score sees 16x16 of 16x16 cells", "a score sees 1x1 of 16x16 cells", "head: 1x1", "res5 16x16",
                  "a score sees 15x15 of 16x16 cells", "head: (15x1, 1x15) + (1x15, 15x1)",
                  "deconv 512x512"):  # fmt: skip
         assert found[text] == 1, text
-    assert seen(DRAWN["F1 ResNet-152"]) == (16 + 1) + (1 + 1) + (15 + 1)
+    assert seen(drawn("F1 ResNet-152")) == (16 + 1) + (1 + 1) + (15 + 1)
     for k, cells in ((3, 3), (31, 16), (33, 16)):
         other = drawings.localisation(with_head(told, dense(1)), with_head(told, gcn(k)))
         assert seen(other) == (16 + 1) + (1 + 1) + (cells + 1)
@@ -323,9 +331,9 @@ def test_the_first_figure_connects_a_score_with_the_cells_that_its_kernel_reache
 
 
 def test_a_cone_narrows_and_a_barrel_ends_as_wide_as_its_score_map():
-    found = [box for colour, box in boxes(DRAWN["F1 ResNet-152"]) if colour == TINTS["maps"][0]]
+    found = [box for colour, box in boxes(drawn("F1 ResNet-152")) if colour == TINTS["maps"][0]]
     images = [box for box in found if box.y1 == max(box.y1 for box in found)]
-    ups = [box for colour, box in boxes(DRAWN["F1 ResNet-152"]) if colour == TINTS["up"][0]]
+    ups = [box for colour, box in boxes(drawn("F1 ResNet-152")) if colour == TINTS["up"][0]]
     last = [box for box in ups if box.y0 == min(box.y0 for box in ups)]
     assert len(images) == 3 and len(last) == 2  # the classification has no deconvolution
     assert [box.width for box in last] == pytest.approx([images[0].width] * 2)
@@ -338,11 +346,12 @@ def test_the_first_figure_compares_heads_on_one_network_only(other):
         drawings.localisation(network(head=dense(1), **other), network())
 
 
+@pytest.mark.slow
 def test_a_kind_of_operation_has_one_colour_in_all_figures():
     kinds: dict[str, set[str]] = {}
     named = {"ReLU": "relu", "BN": "norm", "BR": "refine", "deconv x2": "up", "score map": "maps", "3x3": "conv",
              "1x1": "conv", "head": "conv", "projection": "conv", "concatenate": "join"}  # fmt: skip
-    for figure in DRAWN.values():
+    for figure in map(drawn, DRAWINGS):
         around = boxes(figure)
         for text, at in extents(figure):
             holding = [colour for colour, box in around if box.contains(*at.p0) and box.contains(*at.p1)]
@@ -351,6 +360,7 @@ def test_a_kind_of_operation_has_one_colour_in_all_figures():
     assert kinds == {text: {TINTS[kind][0]} for text, kind in named.items()}
 
 
+@pytest.mark.slow
 def test_equal_descriptions_give_equal_bytes(tmp_path):
     def written(folder: str) -> list[bytes]:
         (tmp_path / folder).mkdir()
@@ -373,6 +383,7 @@ def test_a_sketch_is_placed_by_its_corner_and_keeps_its_extent():
     assert outer.free((23, 0), (50, 50)) and not outer.free((22, 0), (50, 50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "options", "levels", "to", "size", "refinements"),
     [

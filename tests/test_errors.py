@@ -432,6 +432,7 @@ def test_what_was_read_is_not_read_again_and_a_damaged_cache_is_rebuilt(camvid: 
 # the stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -130,6 +130,7 @@ def small_disk(results_only) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_mlflow_costs_no_result(small_disk, results_only, logged, capsys):  # noqa: F811
     _, plan = results_only
     before = sorted(path.read_bytes() for path in (small_disk / "results").rglob("*.json"))

@@ -467,6 +467,7 @@ def test_a_part_goes_once_the_user_has_put_the_file_there(server: Server, root: 
     assert tree(root) == FILES | {".fetch.lock": b"", "set.tar": WHOLE} and len(server.asked) == asked
 
 
+@pytest.mark.slow
 def test_a_server_that_stalls_is_given_up(server: Server, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "TIMEOUT_S", (2, 0.4))
     silent = server.give("a/set.tar", WHOLE, cut=[0], hold=True)
@@ -835,6 +836,7 @@ def test_a_root_that_cannot_be_made_is_told(server: Server, tmp_path: Path) -> N
     assert "must be a folder that can be written" in refused(lambda: fetch([archive], tmp_path / "file/x"), StoreError)
 
 
+@pytest.mark.slow
 def test_two_at_once_fetch_once(server: Server, root: Path) -> None:
     archive = archive_of(WHOLE, server.give("set.tar", WHOLE, cut=[HALF], hold=True))
     child = Child(archive, root)

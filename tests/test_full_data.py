@@ -80,6 +80,7 @@ def copied(laid: Path, tmp_path: Path) -> Callable[[str], Path]:
 # every layout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "splits", "train_size"),
     [
@@ -99,6 +100,7 @@ def test_every_layout_is_prepared(laid: Path, tmp_path: Path, name: str, splits:
     assert sum(facts["images_with"]) > 0
 
 
+@pytest.mark.slow
 def test_a_layout_is_the_same_every_time(laid: Path, tmp_path: Path) -> None:
     layouts.coco(tmp_path)
     files = [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*")) if path.is_file()]
@@ -106,6 +108,7 @@ def test_a_layout_is_the_same_every_time(laid: Path, tmp_path: Path) -> None:
     assert all((tmp_path / path).read_bytes() == (laid / "coco" / path).read_bytes() for path in files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["voc", "coco", "cityscapes"])
 def test_what_is_there_is_not_fetched(laid: Path, tmp_path: Path, name: str) -> None:
     module, options = module_of(data(name))
@@ -135,6 +138,7 @@ def test_only_what_the_options_need_is_fetched(tmp_path: Path) -> None:
 # VOC with SBD
 
 
+@pytest.mark.slow
 def test_sbd_adds_what_is_in_neither_list_of_voc(laid: Path) -> None:
     source = open_data(data("voc"), laid / "voc", laid)
     found = names(source, "train") + names(source, "tune")
@@ -149,6 +153,7 @@ def test_sbd_adds_what_is_in_neither_list_of_voc(laid: Path) -> None:
     assert not [path for path in source.files() if path.parent.name == "img"]
 
 
+@pytest.mark.slow
 def test_images_that_voc_lacks_are_taken_from_sbd(copied: Any) -> None:
     root = copied("voc")
     (root / LISTS / "train_aug.txt").unlink()
@@ -160,6 +165,7 @@ def test_images_that_voc_lacks_are_taken_from_sbd(copied: Any) -> None:
     ) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("published", [True, False])
 def test_all_lists_of_voc_share_the_tune_split(copied: Any, nested: bool, published: bool) -> None:
@@ -179,6 +185,7 @@ def test_all_lists_of_voc_share_the_tune_split(copied: Any, nested: bool, publis
     assert set(names(sources["train"], "train")) < set(layouts.TRAIN) | set(*apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", ["train_aug", "train", "auto", "sbd"])
 def test_an_image_of_val_is_never_trained_on(copied: Any, train: str) -> None:
     root = copied("voc")
@@ -192,6 +199,7 @@ def test_an_image_of_val_is_never_trained_on(copied: Any, train: str) -> None:
     assert "must hold no image of val.txt" in line and f"got {layouts.VAL[1]} and 0 more" in line
 
 
+@pytest.mark.slow
 def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
     root = copied("voc")
     for name in ("voc", "coco"):
@@ -205,6 +213,7 @@ def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
     assert "voc/test" not in open_data(data("voc"), root, root).listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
@@ -220,6 +229,7 @@ def test_a_release_of_sbd_that_lacks_something_is_told(copied: Any, spoil: Any, 
     assert expected in told(lambda: open_data(data("voc"), root, root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"no MATLAB file" * 99, None], ids=["empty", "text", "cut short"])
 def test_a_damaged_mask_of_sbd_is_told(copied: Any, tmp_path: Path, content: bytes | None) -> None:
     root = copied("voc")
@@ -230,6 +240,7 @@ def test_a_damaged_mask_of_sbd_is_told(copied: Any, tmp_path: Path, content: byt
     assert "a mask of SBD must be a MATLAB file with GTcls.Segmentation" in line and ".mat" in line
 
 
+@pytest.mark.slow
 def test_a_users_own_classes_in_the_layout_of_voc(copied: Any, tmp_path: Path) -> None:
     root = copied("voc")
     (root / LISTS / "train_aug.txt").unlink()
@@ -248,6 +259,7 @@ def test_a_users_own_classes_in_the_layout_of_voc(copied: Any, tmp_path: Path) -
     assert "a mask must hold class labels 0 to 1 or void only" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "classes", [[], ["one"], "sky", ["a", "a"], ["a", 2], ["a", " "], [f"{i}" for i in range(256)]]
 )
@@ -257,6 +269,7 @@ def test_a_wrong_list_of_classes_is_told(laid: Path, classes: Any, name: str) ->
     assert f"classes of {name} must be a list of 2 to 255 different names" in line and "write it in" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [512, [512], [512, 0], [512.0, 512], "512x512", [512, 512, 3]])
 @pytest.mark.parametrize(
     ("name", "key"), [("voc", "pad"), ("coco", "pad"), ("coco", "pad_train"), ("cityscapes", "pad")]
@@ -277,6 +290,7 @@ def boxes(size: tuple[int, int], *drawn: tuple[int, int, int, int, int]) -> np.n
     return mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", ["background", "void"])
 @pytest.mark.parametrize("crowd", ["void", "class"])
 def test_masks_of_coco_pixel_by_pixel(laid: Path, tmp_path: Path, others: str, crowd: str) -> None:
@@ -293,6 +307,7 @@ def test_masks_of_coco_pixel_by_pixel(laid: Path, tmp_path: Path, others: str, c
         assert np.array_equal(labels(source, "train", name), boxes((480, 640), *drawn)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", ["background", "void"])
 def test_stage_1_measures_and_keeps_apart_what_the_other_stages_do(laid: Path, tmp_path: Path, others: str) -> None:
     stage1 = open_data(data("coco", others=others), laid / "coco", tmp_path)
@@ -304,6 +319,7 @@ def test_stage_1_measures_and_keeps_apart_what_the_other_stages_do(laid: Path, t
     assert stage1.size == (512, 512) and stage1.sizes == {"train": (640, 640)}
 
 
+@pytest.mark.slow
 def test_masks_are_drawn_once_and_again_for_other_choices_or_annotations(copied: Any, tmp_path: Path) -> None:
     root, ticks = copied("coco"), []
 
@@ -328,6 +344,7 @@ def drawn_in(root: Path, cache: Path, ticks: list) -> None:
     coco.convert(module_of(data("coco"))[1], root, cache, lambda done, every: ticks.append((done, every)))
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_is_never_taken_for_whole(copied: Any, tmp_path: Path) -> None:
     root, cache = copied("coco"), tmp_path / "cache"
     script = (
@@ -347,6 +364,7 @@ def test_a_killed_conversion_is_never_taken_for_whole(copied: Any, tmp_path: Pat
     assert not list(cache.rglob("000000000099.png"))
 
 
+@pytest.mark.slow
 def test_compressed_run_lengths_are_read(laid: Path) -> None:
     mask = np.asfortranarray(np.random.default_rng(0).integers(0, 2, (30, 20), dtype=np.uint8))
     form = coding.encode(mask)
@@ -370,6 +388,7 @@ def _segmentation(form: Any) -> Callable[[Path], None]:
     return _instances(lambda content: content["annotations"][1].update(segmentation=form))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
@@ -406,6 +425,7 @@ def test_faulty_annotations_are_told_and_leave_no_masks(copied: Any, tmp_path: P
     assert not [path for path in cache.iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -434,6 +454,7 @@ def test_the_classes_and_ids_of_cityscapes_are_the_official_ones() -> None:
     assert [label.name for label in scored] == list(cityscapes.CLASSES) and len(scored) == 19
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("below", ["", "cityscapes"])
 @pytest.mark.parametrize("train", ["fine", "coarse+fine"])
 def test_cityscapes_trains_on_fine_masks_or_on_both(copied: Any, tmp_path: Path, below: str, train: str) -> None:
@@ -457,6 +478,7 @@ def test_cityscapes_trains_on_fine_masks_or_on_both(copied: Any, tmp_path: Path,
     assert [name for name, _ in module.tests(options, root)] == ["berlin_000000_000019"]
 
 
+@pytest.mark.slow
 def test_masks_of_cityscapes_hold_train_ids(copied: Any, tmp_path: Path) -> None:
     root = copied("cityscapes")
     (path,) = (root / "gtCoarse" / "train_extra" / "erlangen").iterdir()
@@ -474,6 +496,7 @@ def test_masks_of_cityscapes_hold_train_ids(copied: Any, tmp_path: Path) -> None
     assert f"a mask must hold label ids 0 to 33 (or -1), got 34 in {path}; take" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
@@ -495,6 +518,7 @@ def test_a_cityscapes_that_lacks_something_is_told(copied: Any, spoil: Any, expe
     assert expected in told(lambda: open_data(data("cityscapes"), root, root))
 
 
+@pytest.mark.slow
 def test_wrong_options_of_cityscapes_are_told(copied: Any) -> None:
     root = copied("cityscapes")
     assert "train of cityscapes must be one of fine, coarse+fine" in told(

@@ -86,6 +86,7 @@ def planned(project: Path) -> list[str]:
     return list(json.loads((project / "reports" / "smoke" / "plan.json").read_text())["trainings"])
 
 
+@pytest.mark.slow
 def test_nothing_that_is_named_or_unknown_is_waste(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(project / "runs")
     command.main(True, 7)
@@ -93,6 +94,7 @@ def test_nothing_that_is_named_or_unknown_is_waste(project: Path, capsys: pytest
     assert capsys.readouterr().out.splitlines()[-1] == "in all: 0 bytes"
 
 
+@pytest.mark.slow
 def test_what_nobody_names_is_told_by_kind_and_goes_only_when_asked(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +154,7 @@ with Run(Path(sys.argv[1])).writing():
 """
 
 
+@pytest.mark.slow
 def test_what_is_being_written_stays_however_old_it_looks(project: Path) -> None:
     store, (named, *_) = Store(), planned(project)
     held, fresh = (run(store, key, ("weights.pt",), whole=False) for key in STRANGE)
@@ -173,6 +176,7 @@ def test_what_is_being_written_stays_however_old_it_looks(project: Path) -> None
     assert garbage.free(waste, store) == 0 and fresh.is_dir()
 
 
+@pytest.mark.slow
 def test_use_by_a_plan_that_is_not_seen_keeps_a_run(project: Path) -> None:
     folder = run(Store(), STRANGE[0], ("weights.pt",))
     aged(folder)
@@ -183,6 +187,7 @@ def test_use_by_a_plan_that_is_not_seen_keeps_a_run(project: Path) -> None:
     assert [waste.path for waste in garbage.find(Store(), command.named([project], Store()), 1)] == [folder]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [-400, 400])
 def test_the_clock_of_this_machine_says_nothing_of_how_old_a_file_is(
     project: Path, monkeypatch: pytest.MonkeyPatch, days: float
@@ -195,6 +200,7 @@ def test_the_clock_of_this_machine_says_nothing_of_how_old_a_file_is(
     assert [waste.path for waste in found] == [old] and young.is_dir()
 
 
+@pytest.mark.slow
 def test_plans_of_other_workspaces_count(project: Path) -> None:
     there = project / ".dvc" / "tmp" / "exps" / "tmpabc"
     shutil.copytree(project / "reports", there / "reports")
@@ -205,6 +211,7 @@ def test_plans_of_other_workspaces_count(project: Path) -> None:
     assert not garbage.find(Store(), command.named([*command.workspaces()], Store()), 7)
 
 
+@pytest.mark.slow
 def test_where_a_plan_or_a_tier_cannot_be_read_nothing_is_guessed(project: Path) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["tiers"] = {"other": params["tiers"]["smoke"]}
@@ -215,6 +222,7 @@ def test_where_a_plan_or_a_tier_cannot_be_read_nothing_is_guessed(project: Path)
         command.main(True, 7)
 
 
+@pytest.mark.slow
 def test_nothing_is_freed_while_a_stage_runs(project: Path) -> None:
     folder = run(Store(), STRANGE[0], ("weights.pt",))
     aged(folder)

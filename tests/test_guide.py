@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 import yaml
 from conftest import ROOT, Project
@@ -126,6 +125,7 @@ def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return write
 
 
+@pytest.mark.slow
 def test_each_command_is_a_target_that_runs_what_is_run_here(project: Project) -> None:
     """``make -n`` says what a target would run; also of those that the prose names."""
     shutil.copy(ROOT / "Makefile", project.folder)
@@ -195,6 +195,7 @@ def test_a_rehearsal_reads_the_same_images_from_its_own_folder(
     assert rehearsed.recipe.steps == rehearsal.STEPS
 
 
+@pytest.mark.slow
 def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tier.Tier], home: Path, tmp_path: Path) -> None:
     """With the lists of VOC's layout beside the folders, as the comment on ``val`` says."""
     block, facts = _block(TIER, "mine"), {}
@@ -285,6 +286,8 @@ def _fewer(root: Path) -> None:
 
 def _misfit(root: Path) -> None:
     """Weights of another architecture, as small on disk as tensors of one value are."""
+    import timm  # takes seconds, and one test alone needs it
+
     with torch.device("meta"):
         state = timm.create_model("resnet34").state_dict()
     Path("weights").mkdir()
@@ -313,6 +316,7 @@ def test_the_guide_quotes_the_errors_that_are_provoked_here() -> None:
     assert len(SAYS) == len(FAULTS) and all(said.startswith(begun) for said, begun in zip(SAYS, FAULTS, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", FAULTS)
 def test_an_error_is_said_as_the_guide_quotes_it(
     here: Callable[[Block], tier.Tier],

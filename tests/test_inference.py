@@ -307,6 +307,7 @@ for ask in (
 """
 
 
+@pytest.mark.slow
 def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works():
     done = subprocess.run([sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -316,6 +317,7 @@ def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works
 
 
 @needs_crf
+@pytest.mark.slow
 def test_the_library_is_not_loaded_before_a_crf_is_asked_for():
     script = (
         "import sys, study.inference as i; from study.spec import Crf, Inference\n"

@@ -85,6 +85,7 @@ def test_project_modules_are_imported_in_the_form_that_the_code_digest_follows(n
     assert not [p for p in plain if p.split(".")[0] in ("study", "pipelines")], "write `from study import ...`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["mlflow", "optuna", "ray", "seaborn", "typst", "yaml"])
 def test_a_third_party_tool_has_one_importer(tool):
     importers = {
@@ -97,6 +98,7 @@ def test_the_list_of_sole_importers_is_complete():
     assert set(study.SOLE_IMPORTERS) == {"mlflow", "optuna", "ray", "seaborn", "typst", "yaml"}
 
 
+@pytest.mark.slow
 def test_the_paper_pillar_loads_no_torch():
     pillar = ("spec", "paper", "tier", "plan", "results", "report", "figures", "store", "stage", "progress")
     loaded = _loaded(*(f"study.{name}" for name in pillar))
@@ -104,6 +106,7 @@ def test_the_paper_pillar_loads_no_torch():
     assert not {name for name in loaded if name.split(".")[0] in ("torch", "torchvision", "timm", "ray", "mlflow")}
 
 
+@pytest.mark.slow
 def test_the_science_pillar_loads_no_paper_and_no_trackers():
     science = [name for name in MODULES if name.split(".")[1:2] and name.split(".")[1] in study.SCIENCE]
     assert len(science) > len(study.SCIENCE), "models and data have modules of their own"

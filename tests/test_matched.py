@@ -161,6 +161,7 @@ def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
         assert found[a, b] == pytest.approx(known, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_report_tells_the_comparisons_of_its_tables(tmp_path: Path) -> None:
     """The fake scores rise with k alone, GCN has a weight a k as kxk has: at equal cost they are alike."""
     plan = fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)

@@ -267,6 +267,7 @@ def test_the_packages_file_does_not_pass_for_a_resnets() -> None:
     assert found is not None and 0 < int(found[1]) <= int(found[2])
 
 
+@pytest.mark.slow
 def test_resnet_weights_come_from_a_file(tmp_path: Path) -> None:
     import torchvision
 

@@ -195,6 +195,7 @@ def project(untouched, tmp_path, monkeypatch) -> Project:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ADDITIONS)
 def test_adding_one_thing_changes_no_existing_key(project, existing, what):
     add(project, what)
@@ -205,6 +206,7 @@ def test_adding_one_thing_changes_no_existing_key(project, existing, what):
     )
 
 
+@pytest.mark.slow
 def test_adding_a_variant_to_a_tier_adds_its_trainings_and_changes_no_existing_key(project, existing):
     edit(project, "params.yaml", "extra: []", "extra: [{head: gcn, k: 31}]")
     found = keys(project)
@@ -214,6 +216,7 @@ def test_adding_a_variant_to_a_tier_adds_its_trainings_and_changes_no_existing_k
     ]
 
 
+@pytest.mark.slow
 def test_adding_a_seed_adds_its_trainings_and_changes_no_existing_key(project, existing):
     edit(project, "params.yaml", "seeds: [0, 1, 2]", "seeds: [0, 1, 2, 3]")
     found = keys(project)
@@ -221,6 +224,7 @@ def test_adding_a_seed_adds_its_trainings_and_changes_no_existing_key(project, e
     assert {(tier, seed) for tier, _, _, seed in (found[key] for key in found.keys() - existing)} == {("shapes", 3)}
 
 
+@pytest.mark.slow
 def test_polishing_changes_no_key(project, existing):
     for polish in POLISHES.values():
         edit(project, *polish)
@@ -235,6 +239,7 @@ def test_polishing_changes_no_key(project, existing):
     assert not guilty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
@@ -256,6 +261,7 @@ def test_editing_what_every_training_does_changes_all_keys(project, existing, fi
     assert not found.keys() & existing.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "users"),
     [

@@ -67,6 +67,7 @@ def test_cached_features_are_standardised_over_the_training_split(voc, tmp_path)
         assert not (folder / f"val-{level}-flipped.npy").exists()
 
 
+@pytest.mark.slow
 def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path):
     facts, folder = cached(voc, tmp_path)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}

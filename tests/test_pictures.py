@@ -77,6 +77,7 @@ def test_each_input_is_named_with_its_size_and_the_marks_are_explained() -> None
     assert told == ["pixel whose score is watched", "object", "90 % of the gradient"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 20])
 def test_the_image_is_as_it_is_inside_the_valid_region_and_darker_outside(scale: int) -> None:
     arrays = fields(scale=scale)
@@ -129,6 +130,7 @@ def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other
         assert not any(one.overlaps(other) for other in boxes[index + 1 :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_no_words_lie_on_others_or_outside_the_figure(number: int) -> None:
     figure = pictures.receptive_fields(fields(tuple(f"GCN k={j} + BR" for j in range(number))))
@@ -146,6 +148,7 @@ def _all(figure: Figure) -> list:
     return [ax for axes in panels(figure) for ax in axes]
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_nothing_can_be_drawn() -> None:
     arrays = fields()
     for kind in SIZES:
@@ -165,6 +168,7 @@ def test_an_object_that_fills_the_image_can_be_drawn() -> None:
     assert [len(ax.collections) for ax in _all(filled)] == [0] * 8
 
 
+@pytest.mark.slow
 def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole_pixels() -> None:
     large = [bitmap(ax).shape[1] for ax in _all(pictures.receptive_fields(fields(scale=24)))]
     assert max(large) <= pictures.PIXELS[1] and min(large) > pictures.PIXELS[0] / 2
@@ -177,6 +181,7 @@ def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole
         assert np.array_equal(shown, shown[::times, ::times].repeat(times, 0).repeat(times, 1))
 
 
+@pytest.mark.slow
 def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
@@ -192,6 +197,7 @@ def test_drawing_changes_no_array() -> None:
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_pictures_need_neither_torch_nor_seaborn_nor_pandas() -> None:
     script = "import sys, study.pictures\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

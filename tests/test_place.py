@@ -77,6 +77,7 @@ def test_an_address_with_a_password_is_refused_in_params_and_never_told(alone, t
     assert PASSWORD not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_path, monkeypatch):
     import boto3
 

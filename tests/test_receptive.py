@@ -126,6 +126,7 @@ def test_the_valid_region_is_the_smallest_that_holds_the_share() -> None:
     assert np.array_equal(valid_region(1e-6 * found, 0.95), valid_region(found, 0.95))  # whatever the score's scale
 
 
+@pytest.mark.slow
 def test_larger_kernels_have_larger_fields_and_cover_more_of_the_object() -> None:
     image, mask = image_of(48, 48), box((48, 48), (24, 24), 21)
     fields, spreads = [], []

@@ -104,6 +104,7 @@ def test_the_slurm_script_asks_for_what_slurm_knows() -> None:
     assert found["signal"] == "B:TERM@120" and "requeue" in found and found["ntasks-per-node"] == "1"
 
 
+@pytest.mark.slow
 def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_ends_all(job: Job) -> None:
     process = job.start()
     said, _ = process.communicate(timeout=240)
@@ -125,6 +126,7 @@ def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_e
     assert not any("requeue" in call for call in job.calls) and not list(job.folder.glob(".ray-token*"))
 
 
+@pytest.mark.slow
 def test_a_failure_of_make_is_the_jobs_and_is_not_queued_again(job: Job) -> None:
     job.environment["DRIVER"] = "2"
     process = job.start()
@@ -132,6 +134,7 @@ def test_a_failure_of_make_is_the_jobs_and_is_not_queued_again(job: Job) -> None
     assert process.returncode == 2 and not any("requeue" in call for call in job.calls)
 
 
+@pytest.mark.slow
 def test_at_slurms_warning_the_driver_is_interrupted_and_the_job_goes_back_into_the_queue(job: Job) -> None:
     job.environment["DRIVER"] = "waits"
     process = job.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,22 @@ TIER = {
 }  # fmt: skip
 STEPS = 120
 NETWORK = Network("shallow", ("res3", "res4"), freeze({"widths": [8, 16, 16], "strides": [2, 4, 4]}))
-ANATOMY = {
-    name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
-    for name, k in (("paper", 15), ("paper_local", 1), ("tier", 15))
-} | {"blocks": anatomy.blocks()}  # fmt: skip
 DEVIATIONS = [
     {"id": "batch", "what": "Images a #strong[batch]", "status": "departs", "paper": "1", "place": "Sec. 4",
      "here": "16", "decisions": ["D22"], "effect": "Less noise."},
 ]  # fmt: skip
 AUDITED = {"group": "Parameters", "what": "Weights of GCN k = 3", "where": "Table 2", "printed": "260K",
            "recomputed": "260,694", "verdict": "differs", "note": "truncated"}  # fmt: skip
+
+
+@cache
+def anatomies() -> dict[str, Any]:
+    """Of the paper's network, one with a local head, and the tier's."""
+    sizes = {"paper": 15, "paper_local": 1, "tier": 15}
+    return {
+        name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
+        for name, k in sizes.items()
+    } | {"blocks": anatomy.blocks()}
 
 
 def _key(label: str, data: str, seed: int) -> str:
@@ -131,7 +138,7 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
     (folder / "results").mkdir(exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(plan))
     (folder / "examined").mkdir()
-    (folder / "examined" / "anatomy.json").write_text(json.dumps(ANATOMY))
+    (folder / "examined" / "anatomy.json").write_text(json.dumps(anatomies()))
     (folder / "audit.json").write_text(json.dumps([AUDITED]))
     judged = verdicts.content(plan, folder / "results", computed={})
     (folder / "verdicts.json").write_text(json.dumps(judged))
@@ -176,6 +183,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(full: Path) -> None:
     names = [
         "report.pdf",
@@ -189,6 +197,7 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
     assert before["report.pdf"].startswith(b"%PDF-") and b"/Outlines" in before["report.pdf"]
 
 
+@pytest.mark.slow
 def test_the_page_for_browsers_is_one_file_with_all_that_the_pdf_has(full: Path) -> None:
     page, content = (full / "report.html").read_text(encoding="utf-8"), _content(full)
     headings = re.findall(r"<h3>(.*?)</h3>", page)
@@ -203,6 +212,7 @@ def test_the_page_for_browsers_is_one_file_with_all_that_the_pdf_has(full: Path)
     assert "color: #" in page  # verdicts keep their colours
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_is_vector(full: Path) -> None:
     found = {path.stem for path in (full / "figures").glob("*.svg")}
     drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network", "forest",
@@ -215,6 +225,7 @@ def test_every_figure_is_there_and_is_vector(full: Path) -> None:
         assert ("<image" in text) == (path.stem == "F6")
 
 
+@pytest.mark.slow
 def test_a_hole_is_marked_with_its_reason_and_its_retry(full: Path) -> None:
     table = _table(_content(full), "1")
     by_column = dict(zip(table["columns"], table["rows"][0]["lines"][0]["cells"], strict=True))
@@ -228,6 +239,7 @@ def test_a_hole_is_marked_with_its_reason_and_its_retry(full: Path) -> None:
     assert _content(full)["holes"] == table["holes"]
 
 
+@pytest.mark.slow
 def test_cells_show_ours_above_and_the_papers_below(full: Path) -> None:
     content = _content(full)
     ours, printed = _table(content, "1")["rows"][0]["lines"]
@@ -242,6 +254,7 @@ def test_cells_show_ours_above_and_the_papers_below(full: Path) -> None:
     assert [line["source"] for line in _table(content, "C1")["rows"][0]["lines"]] == ["ours"]
 
 
+@pytest.mark.slow
 def test_last_slopes_find_who_still_improves(full: Path) -> None:
     """The scores rise as 1 - 0.6 exp(-step / 30) for 1x1 and with 8 instead of 30 for the rest."""
     curves = results.curves(json.loads((full / "plan.json").read_text()), full / "results")
@@ -258,6 +271,7 @@ def test_last_slopes_find_who_still_improves(full: Path) -> None:
     assert results.last_slopes(single)["slope"].isna().all() and not results.last_slopes(single)["improving"].any()
 
 
+@pytest.mark.slow
 def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     """Also: 21 classes, two mean IoUs, meaningless, and a data set with neither controls nor Table 5."""
     odd = Variant(Head(((Conv((5, 5)),),), "wavelet", 5))
@@ -271,6 +285,7 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     assert len(set(figures.styles(plan).values())) == 5
 
 
+@pytest.mark.slow
 def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
     plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True}

@@ -60,6 +60,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(worker, "fit", fit)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
     train(job(tmp_path, "whole"))
     with monkeypatch.context() as patch:
@@ -72,6 +73,7 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, m
     assert products(tmp_path, "resumed") == products(tmp_path, "whole")
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, monkeypatch):
     trained, stop, asked = job(tmp_path, "trained", steps=2), tmp_path / "stop", []
     train(trained)
@@ -109,6 +111,7 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_is_not_read(tmp_path, monkeypatch, damage):
     with monkeypatch.context() as patch:
@@ -128,6 +131,7 @@ def test_a_damaged_checkpoint_is_not_read(tmp_path, monkeypatch, damage):
     assert products(tmp_path, "damaged") == products(tmp_path, "whole")
 
 
+@pytest.mark.slow
 def test_a_damaged_product_is_trained_again(tmp_path):
     train(job(tmp_path, "key"))
     whole = products(tmp_path, "key")
@@ -151,6 +155,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_reason(tmp_path):
     assert not Store(tmp_path).run("key").done()
 
 
+@pytest.mark.slow
 def test_a_done_training_is_not_trained_again(tmp_path):
     train(job(tmp_path, "key"))
     before = (tmp_path / "key" / "DONE").stat().st_mtime_ns
@@ -158,6 +163,7 @@ def test_a_done_training_is_not_trained_again(tmp_path):
     assert (tmp_path / "key" / "DONE").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_threads_do_not_change_a_result(tmp_path):
     torch.set_num_threads(2)
     train(job(tmp_path, "two"))

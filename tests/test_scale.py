@@ -88,6 +88,7 @@ def test_a_source_goes_to_another_process_without_its_maps(voc, tmp_path):
     assert torch.equal(pickle.loads(packed).raw_batch(1)[1], source.raw_batch(1)[1])
 
 
+@pytest.mark.slow
 def test_batches_read_ahead_by_processes_are_those_of_the_caller_from_any_step_on(voc, tmp_path):
     facts = prepare(VOC, voc, tmp_path, 2, stream=True)
     source = open_source(training(), facts, tmp_path, torch.device("cpu"), root=voc)
@@ -101,6 +102,7 @@ def test_batches_read_ahead_by_processes_are_those_of_the_caller_from_any_step_o
         batches(source, 0, 6, processes=1)(3)
 
 
+@pytest.mark.slow
 def test_who_reads_the_images_changes_no_weight(voc, tmp_path):
     weights = []
     for name, stream, loaders in (("cached", False, 0), ("streamed", True, 0), ("ahead", True, 1)):
@@ -143,6 +145,7 @@ def test_bilinear_deconvolutions_are_never_trained():
         assert len(ups) == 3 and {p.requires_grad for p in ups.parameters()} == {trained}
 
 
+@pytest.mark.slow
 def test_random_deep_networks_give_numbers_with_statistics_that_are_fixed():
     """Without residual branches that start at zero the maps of fifty blocks grow beyond all numbers."""
     for name, options in (("resnet", {"depth": 152}), ("resnet_gcn", {"join": "concat"})):
@@ -255,6 +258,7 @@ def test_the_papers_tiers_have_the_papers_protocol():
     assert len(planned.trainings) == 34 * 3, "19 of Tables 1 to 5, 9 of 7 and 6 of 6, each with three seeds"
 
 
+@pytest.mark.slow
 def test_a_rehearsal_replaces_official_sets_and_shortens_every_training(tmp_path):
     params = rehearsal.shortened(PARAMS, "voc", tmp_path)
     found = tier.load(params, "voc")
@@ -276,6 +280,7 @@ def test_a_rehearsal_replaces_official_sets_and_shortens_every_training(tmp_path
     assert rehearsal.stand_in(own, tmp_path) == own, "a user's own set stays"
 
 
+@pytest.mark.slow
 def test_a_preview_tells_work_disk_and_missing_data(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
     monkeypatch.setenv("STUDY_DATA_VOC", str(tmp_path / "nothing"))
@@ -302,6 +307,7 @@ def test_a_preview_tells_work_disk_and_missing_data(tmp_path, monkeypatch, capsy
     assert not (tmp_path / "reports").exists() and not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.slow
 def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)

@@ -32,9 +32,11 @@ def work(payload: dict) -> object:
         return "second attempt"
     if payload.get("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
-    if payload.get("sleep"):
-        begun = time.time()
-        time.sleep(payload["sleep"])
+    if payload.get("meet"):  # wait until another one has begun, however long its process takes to start
+        begun, place = time.time(), Path(payload["meet"])
+        (place / str(os.getpid())).touch()
+        while len(list(place.iterdir())) < 2 and time.time() - begun < 50:
+            time.sleep(0.01)
         return begun, time.time()
     if payload.get("environment"):
         return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")} | {"pid": os.getpid()}
@@ -209,10 +211,10 @@ def test_a_ray_worker_that_always_dies_ends_as_a_failure_after_its_retries_and_t
 
 
 @pytest.mark.slow
-def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine):
+def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine, tmp_path):
     jobs = Schedule(ray_engine, 2)
     for name in "abcd":
-        jobs.submit(name, {"sleep": 0.4})
+        jobs.submit(name, {"meet": str(tmp_path)})
     spans = [event.result for event in drain(jobs).values()]
     at_once = [sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans]
     assert max(at_once) == 2

@@ -113,6 +113,7 @@ def test_the_plan_at_each_best_has_the_searched_cells_only(shapes):
     assert told["T7/Stage-1/GCN"] and told["T7/Stage-1/GCN"].startswith("Not searched")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -138,6 +139,7 @@ def test_a_mistake_in_the_search_is_told_before_anything_is_trained(change, word
         tier.load(params, "smoke")
 
 
+@pytest.mark.slow
 def test_importances_tell_a_planted_factor_from_the_others():
     rows = [
         {"whole": True, "failed": "", "setting": "main", "kernel_size": k, "refine": br, "values": {"lr": lr},
@@ -160,6 +162,7 @@ def test_differences_at_the_best_are_paired_by_seed():
     assert row["low"] == pytest.approx(0.02 - 4.302653 * 0.01 / 3**0.5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_choosing_leaves_comments_and_order_alone(project):
     text = (Path(__file__).parent.parent / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(text)

@@ -54,6 +54,7 @@ class Planted:
 # what the code can do at all
 
 
+@pytest.mark.slow
 def test_no_text_and_no_data_is_run() -> None:
     calls = [
         (f"{path.relative_to(ROOT)}:{node.lineno}", node)
@@ -97,6 +98,7 @@ def test_weights_that_are_named_in_params_run_no_code(tmp_path: Path, legacy: bo
     assert mark.exists(), "it would have"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_runs_no_code_even_with_the_right_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
@@ -185,6 +187,7 @@ def made(tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_make_takes_no_name_for_a_command(made: Project) -> None:
     evil = "x; touch pwned; $(shell touch pwned) `touch pwned` '; touch pwned; '\"; touch pwned; \""
     names = [f"{name}={evil}" for name in ("TIER", "TUNE", "CELL", "WITH", "PORT", "HOST", "JOBS", "FREE", "FAST")]
@@ -253,6 +256,7 @@ def test_a_fetch_tells_no_secret_whether_it_succeeds_or_not(
     assert [secret for secret in SECRETS if secret.encode() in everything] == []
 
 
+@pytest.mark.slow
 def test_the_environment_is_read_by_name_only() -> None:
     """Nothing writes all of it; what is handed on whole goes to processes of the project's own."""
     for path in SOURCES:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from study import metrics, resampling
@@ -75,6 +76,7 @@ def test_the_image_part_is_that_of_a_mean_over_images_and_does_not_shrink_with_s
         assert effect.seeds_for(0.0001) is None
 
 
+@pytest.mark.slow
 def test_what_seed_and_image_do_together_is_counted_once():
     """Noise of each seed and image on its own: the variance of the mean is that of one over the number of both."""
     draw = generator("together")
@@ -288,6 +290,8 @@ def test_holm_by_hand_and_what_could_not_be_judged_still_counts():
     assert holm([]) == []
     adjusted = holm([0.01, math.nan, 0.03])
     assert adjusted[0] == pytest.approx(0.03) and adjusted[2] == pytest.approx(0.06) and math.isnan(adjusted[1])
+    many = [*generator("holm").random(20) ** 3, 0.01, 0.01]
+    assert holm(many) == pytest.approx(multipletests(many, method="holm")[1])
 
 
 def test_the_scale_of_voc_takes_less_than_two_seconds():

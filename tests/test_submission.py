@@ -314,6 +314,7 @@ def test_what_was_predicted_is_not_predicted_again_unless_its_image_changed(job)
         assert mask.size == (30, 20)
 
 
+@pytest.mark.slow
 def test_other_ways_to_ask_are_asked_and_the_cut_takes_the_padding_off(job):
     _, plain, _ = predicted(job)
     ways = Inference(scales=(0.5, 1.0, 1.5), flip=True, crop=(64, 48), crops=(1, 2))

@@ -84,6 +84,7 @@ def test_the_promise_is_judged_by_the_median_ratio_where_there_are_instructions(
     assert throughput.promise(found, "cuda").endswith("; no CPU: not judged")
 
 
+@pytest.mark.slow
 def test_the_plain_fcn_has_strides_of_8_and_keeps_its_statistics_where_ours_does() -> None:
     model = throughput._PlainFCN(50).train()
     with torch.device("meta"):

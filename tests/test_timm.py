@@ -16,6 +16,8 @@ from study.models import build_backbone
 from study.models.backbones import TimmBackbone
 from study.spec import InputError, Network, freeze
 
+pytestmark = pytest.mark.slow
+
 CHANNELS = {
     "resnet18": (64, 128, 256, 512),
     "mobilenetv3_small_100": (16, 24, 48, 576),
@@ -143,7 +145,6 @@ def test_weights_of_another_architecture_are_told_with_tensors_that_misfit(tmp_p
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_tier_trains_with_it_from_weights_in_a_file_to_a_score(project: Project) -> None:
     torch.save(timm.create_model("resnet18").state_dict(), project.folder / "resnet18.pt")
     options = {"model": "resnet18", "weights": "resnet18.pt", "frozen_norm": True}

@@ -117,6 +117,7 @@ def _runs(root: Path, name: str = "mlflow", condition: str = "") -> dict[str, An
     return {run.info.run_name: run for run in found}
 
 
+@pytest.mark.slow
 def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
     root, plan = logged
     run = _runs(root)["GCN k=7 + BR, seed 0"]
@@ -132,6 +133,7 @@ def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
     assert len(client.list_artifacts(run.info.run_id, "images")) == 2, "the picture and its preview"
 
 
+@pytest.mark.slow
 def test_a_failed_training_is_failed_and_says_why(logged):
     root, plan = logged
     run = _runs(root)["stack k=7, seed 1"]
@@ -140,6 +142,7 @@ def test_a_failed_training_is_failed_and_says_why(logged):
     assert "make retry TIER=smoke" in run.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_a_cell_has_its_mean_its_interval_and_the_papers_value(logged):
     root, plan = logged
     runs = _runs(root, condition="tags.`study.kind` = 'cell'")
@@ -155,6 +158,7 @@ def test_a_cell_has_its_mean_its_interval_and_the_papers_value(logged):
     assert runs["T2/params/3"].data.metrics["cost/parameters"] == 258
 
 
+@pytest.mark.slow
 def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
     root, plan = copied
 
@@ -177,6 +181,7 @@ def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
     assert _runs(root)["stack k=7, seed 1"].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
     root, plan = copied
     tracker = _replay(root, plan)
@@ -192,6 +197,7 @@ def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
     assert "torn" not in runs and runs["GCN k=3, seed 0"].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_runs_that_left_the_plan_are_deleted(copied):
     root, plan = copied
     tracker = _replay(root, plan)
@@ -225,6 +231,7 @@ def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
     return kept
 
 
+@pytest.mark.slow
 def test_a_rebuild_from_nothing_is_the_same(copied):
     root, plan = copied
     before = content(root)
@@ -276,6 +283,7 @@ def test_a_study_that_was_killed_leaves_no_run_running_once_the_next_one_starts(
     assert content(root) == content(root, "second")
 
 
+@pytest.mark.slow
 def test_the_views_name_only_what_runs_have(logged):
     root, plan = logged
     tracker = Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke")
