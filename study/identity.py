@@ -40,11 +40,6 @@ def identity(training: Training, fingerprint: str, device: str, init: str | None
     }
 
 
-def key_of(training: Training, fingerprint: str, device: str, init: str | None = None) -> str:
-    """The training's name: the sha256 of its identity."""
-    return digest(identity(training, fingerprint, device, init))
-
-
 def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Any]:
     """What makes an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
     reached = code.code_digest(

@@ -9,7 +9,7 @@ from typing import Any
 
 from study import deviations
 from study.claims import claims_digest
-from study.identity import identity, identity_of_evaluation, key_of, key_of_evaluation
+from study.identity import identity, identity_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest
 from study.tier import CLASSIFY, MAIN, Tier
@@ -46,6 +46,8 @@ class Plan:
     init: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     known: dict[tuple[str, Training, str | None], str] = field(default_factory=dict)  # setting, training, init -> key
+    # What a key is the digest of, part by part; the spec of a training, which is long, by its own digest.
+    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def origin(self, key: str) -> str:
         """The setting of the first of a training's stages (its own where it is not staged)."""
@@ -76,7 +78,7 @@ class Plan:
             "cells": [self._cell(*cell) for cell in self.cells],
             "trainings": {key: self._training(key, training, claims) for key, training in self.trainings.items()},
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
-            "identities": {key: self._identity(key) for key in (*self.trainings, *self.evaluations)},
+            "identities": {key: self.identities[key] for key in (*self.trainings, *self.evaluations)},
             "settings": {name: self._setting(name) for name in self.facts},
             "inference": {name: plain(how) for name, how in self.tier.inference.items()},
             "data": {name: facts | described[name] for name, facts in self.facts.items()},
@@ -117,14 +119,6 @@ class Plan:
         """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
         setting, band = self.tier.settings[name], {"band_px": self.tier.band_px}
         return {p: plain(getattr(setting, p)) for p in ("data", "network", "recipe", "after")} | band
-
-    def _identity(self, key: str) -> dict[str, Any]:
-        """What a key is the digest of, part by part; the spec of a training, which is long, by its own digest."""
-        if (asked := self.evaluations.get(key)) is not None:
-            return identity_of_evaluation(asked.training, asked.inference)
-        fingerprint = self.facts[self.data_of[key]]["fingerprint"]
-        found = identity(self.trainings[key], fingerprint, self.device, self.init.get(key))
-        return found | {"training": digest(found["training"])}
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         key, training = evaluation.training, self.trainings[evaluation.training]
@@ -197,7 +191,9 @@ def build(
                 runs[seed] = key = enter(plan, cell.setting, cell.variant, seed, recipes)
                 if cell.inference:
                     how = tier.inference[cell.inference]
-                    runs[seed] = key_of_evaluation(key, how)
+                    asked = identity_of_evaluation(key, how)
+                    runs[seed] = digest(asked)
+                    plan.identities[runs[seed]] = asked
                     plan.evaluations.setdefault(runs[seed], Evaluation(key, cell.inference, how))
             cells.append((cell, cell.setting, runs))
     return replace(plan, cells=tuple(cells), trainings=_ordered(plan))
@@ -222,7 +218,9 @@ def enter(
     training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)
     key = plan.known.get((name, training, init))
     if key is None:  # cells of several tables share most trainings, and a key takes long
-        key = plan.known[name, training, init] = key_of(training, plan.facts[name]["fingerprint"], plan.device, init)
+        found = identity(training, plan.facts[name]["fingerprint"], plan.device, init)
+        key = plan.known[name, training, init] = digest(found)
+        plan.identities[key] = found | {"training": digest(found["training"])}
     plan.trainings.setdefault(key, training)
     plan.data_of.setdefault(key, name)
     if init is not None:

@@ -255,7 +255,7 @@ def test_two_drivers_share_the_trainings_of_one_plan_and_none_is_done_twice(proj
 def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(project, monkeypatch, capsys, engine):
     """By `make stop`, and by SIGTERM, which Ray would take for itself."""
     project.params["execution"] |= {"checkpoint_s": 600, "engine": engine, "workers": 1}  # only the stop writes one
-    project.tier["recipe"]["steps"] = 200
+    project.tier["recipe"]["steps"] = 120
     project.save()
     project.stages("data", "plan")
     store, plan = Store(project.folder / "runs"), json.loads((project.reports / "plan.json").read_text())
