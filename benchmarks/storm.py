@@ -5,9 +5,10 @@
 
 A small plan is trained undisturbed, in the calling process of a driver, into a store of its own. Then two drivers with
 Ray workers train the same plan into a second store, while workers and drivers are killed, preempted, stopped and hung,
-files are damaged, the tracker's database is locked or deleted and, as root, the disk is full for a while. At the end
-each planned training must be there exactly once, with the counts of the undisturbed run to the last integer, with one
-finished MLflow run and a completed trial, and nothing may be left running.
+files are damaged, the tracker's database is locked or deleted and, as root, the disk is full for a while: each kind
+once in random order, then each again. At the end each planned training must be there exactly once, with the counts of
+the undisturbed run to the last integer, with one finished MLflow run and a completed trial, and nothing may be left
+running.
 """
 
 from __future__ import annotations
@@ -75,15 +76,15 @@ class Storm:
     def blow(self, minutes: float) -> None:
         """Let faults befall the drivers, and start each driver again that ends."""
         self.drivers = [self.start(number) for number in range(2)]
-        end, told, tried = time.monotonic() + 60 * minutes, 0.0, 0.0
+        end, told, waiting = time.monotonic() + 60 * minutes, 0.0, 0.0
         while (now := time.monotonic()) < end:
             time.sleep(self.random.uniform(*PAUSE_S))
             if not self.deck:
                 self.deck = self.random.sample(list(self.faults), len(self.faults))
-            tried = tried or now
-            if (struck := self.faults[self.deck[-1]]()) or now - tried > PATIENCE_S:
+            waiting = waiting or now  # since when the next fault does
+            if (struck := self.faults[self.deck[-1]]()) or now - waiting > PATIENCE_S:
                 self.counted[self.deck.pop()] += struck
-                tried = 0.0
+                waiting = 0.0
             for until, ending in [entry for entry in self.held if entry[0] <= now]:
                 ending()
                 self.held.remove((until, ending))

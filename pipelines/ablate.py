@@ -42,8 +42,7 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
             train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
     collect(manifest, target)
     weights.collect(manifest, store, folder / "weights")
-    done = facts(execution, store.ablated(chosen.name), time.monotonic() - began, len(todo))
-    write_json(folder / "results" / "ablate.json", done)
+    record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
 
 
 def train_all(
@@ -149,17 +148,23 @@ def collect(manifest: dict[str, Any], target: Target) -> None:
         view.trainings(manifest, target.folder, tracker)
 
 
-def facts(execution: Execution, kept: Path, wall_s: float, trained: int) -> dict[str, Any]:
-    """Where and how trainings were executed, and for how long. Where none was, those in the file ``kept`` stay: a stage
-    that changes nothing lets those after it rest."""
-    if not trained and (known := read_json_or_none(kept)):
-        return known
+def record(target: Path, kept: Path, execution: Execution, wall_s: float, trained: int) -> None:
+    """Write to the folder ``target`` where and how trainings were executed, and for how long. Where none was, what the
+    file ``kept`` has of the last ones stays: a stage that changes nothing lets those after it rest."""
+    found = None if trained else read_json_or_none(kept)
+    if found is None:
+        found = _facts(execution, wall_s, trained)
+        write_json(kept, found)
+    write_json(target / "ablate.json", found)
+
+
+def _facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
         platform.processor(),
     )
-    found = {
+    return {
         "engine": execution.engine,
         "workers": execution.workers,
         "device": execution.device,
@@ -167,8 +172,6 @@ def facts(execution: Execution, kept: Path, wall_s: float, trained: int) -> dict
         "trained": trained,
         "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)},
     }
-    write_json(kept, found)
-    return found
 
 
 def _lines(path: Path) -> list[str]:

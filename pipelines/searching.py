@@ -41,8 +41,7 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     with view.kept(at, name), view.writing(at, name, store.root) as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
-    done = ablate.facts(execution, store.ablated(name), time.monotonic() - began, len(todo))
-    write_json(target / "results" / "ablate.json", done)
+    ablate.record(target / "results", store.ablated(name), execution, time.monotonic() - began, len(todo))
     write_json(target / "search.json", {"on": True, "trials": search.rows(trials, search.tuning_of(chosen))})
 
 
