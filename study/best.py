@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
+from study.spread import half_width
 from study.tier import MAIN
 
-CONFIDENCE = 0.95
 VARIANT = ["label", "head", "kernel_size", "refine", "width"]
 
 
@@ -38,9 +36,7 @@ def compared(shared: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (address, metric), group in pairs.groupby(["address", "metric"], sort=False):
         difference = (group["value_tuned"] - group["value"]).to_numpy()
-        n, mean, half = len(difference), float(difference.mean()), math.nan
-        if n > 1:
-            half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * difference.std(ddof=1) / math.sqrt(n)
+        n, mean, half = len(difference), float(difference.mean()), half_width(difference)
         found.append(
             {"address": address, "metric": metric, "seeds": n, "shared": float(group["value"].mean())}
             | {"tuned": float(group["value_tuned"].mean()), "difference": mean, "low": mean - half, "high": mean + half}

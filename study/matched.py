@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from study import results
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.plan import labels
+from study.spread import half_width
 
 EQUAL = ("head_parameters", "head_macs")  # costs at which heads are compared
 GCN = "GCN"
@@ -163,7 +163,7 @@ def _gain(values: pd.DataFrame, label: str, at: float, known: pd.Series) -> dict
     weight = math.log(at / known[below]) / math.log(span) if span > 1 else 0.0
     gains = (values[label] - (1 - weight) * values[below] - weight * values[above]).dropna()
     n, mean = len(gains), float(gains.mean())
-    half = float(stats.t.ppf(0.975, n - 1) * gains.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    half = half_width(gains.to_numpy())
     outcome = BETTER if mean - half > 0 else WORSE if mean + half < 0 else UNDECIDED
     return found | {"below": below, "above": above, "span": span, "mean": mean, "low": mean - half, "high": mean + half,
                     "seeds": n, "outcome": outcome}  # fmt: skip

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from study import metrics
 from study.spec import SERVED
+from study.spread import half_width
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
 # A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
@@ -111,7 +111,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         n = len(values)
         mean = float(values.mean()) if n else math.nan
         sd = float(values.std(ddof=1)) if n > 1 else math.nan
-        half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
+        half = half_width(values)
         first = group.iloc[0]
         rows.append(
             {"address": address, "metric": metric}

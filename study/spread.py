@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 NONE = 1e-24  # a variance below this is rounding: the scores do not vary at all
 LEAST_P = 1e-15  # no p value is said to be smaller
@@ -61,18 +62,15 @@ class Spread:
             return LEAST_P
         if distance == 0:
             return 1.0
-        root = optimize.brentq(lambda x: self.half_width(math.exp(x)) - abs(distance), math.log(LEAST_P), 0.0)
-        return math.exp(root)
+        return math.exp(_root(lambda x: self.half_width(math.exp(x)) - abs(distance), math.log(LEAST_P), 0.0))
 
     def df(self, alpha: float) -> float:
         """Degrees of freedom of the t interval that is as wide as this one at alpha."""
         if not self.varies:
             return math.nan
         wanted, ends = self.half_width(alpha) / self.se, sorted((self.seeds - 1, self.image_df))
-        root = optimize.brentq(
-            lambda x: _quantile(alpha, math.exp(x)) - wanted, math.log(ends[0] / 2), math.log(ends[1] * 2)
-        )
-        return math.exp(root)
+        low, high = math.log(ends[0] / 2), math.log(ends[1] * 2)
+        return math.exp(_root(lambda x: _quantile(alpha, math.exp(x)) - wanted, low, high))
 
     def power(self, effect: float, alpha: float) -> float:
         """Chance that a true effect of this size gets a p below alpha, were the variances exactly these."""
@@ -86,16 +84,28 @@ class Spread:
         if not self.varies:
             return 0.0 if self.still else math.nan
         greatest = 10 * self.half_width(alpha) + 10 * self.se
-        return optimize.brentq(lambda effect: self.power(effect, alpha) - power, 0.0, greatest)
+        return _root(lambda effect: self.power(effect, alpha) - power, 0.0, greatest)
 
     def _squares(self, alpha: float) -> tuple[float, float]:
         seed = _quantile(alpha, self.seeds - 1) ** 2 * self.seed / self.seeds
         return seed, _quantile(alpha, self.image_df) ** 2 * self.image
 
 
+def half_width(values: np.ndarray, alpha: float = 0.05) -> float:
+    """Half the width of the t interval (95 % unless told) of the mean of ``values`` (n,); nan of fewer than two."""
+    n = len(values)
+    return _quantile(alpha, n - 1) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+
+
 def _quantile(alpha: float, df: float) -> float:
     """What |t| exceeds with probability alpha."""
     return -float(special.stdtrit(df, alpha / 2)) if df > 0 else math.nan
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy.optimize import brentq  # takes half a second to import
+
+    return brentq(function, low, high)
 
 
 @functools.cache

@@ -26,7 +26,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from study import resampling
 from study.resampling import Score
@@ -155,8 +154,10 @@ def trend(cells: list[Counts], score: Score, alpha: float, draws: int, address: 
         return slope, math.nan
     shares = np.array_split(generator(*address, "blocks").permutation(slope.images), slope.seeds)
     blocks = np.array([[score(cell[seed][share]) for cell in cells] for seed, share in enumerate(shares)])
+    from scipy.stats import page_trend_test  # takes a second to import, and only trends need it
+
     # Rounding must not break ties; tied cells share their rank, which makes the test more careful.
-    return slope, math.nan if np.isnan(blocks).any() else float(stats.page_trend_test(blocks.round(12)).pvalue)
+    return slope, math.nan if np.isnan(blocks).any() else float(page_trend_test(blocks.round(12)).pvalue)
 
 
 def holm(ps: list[float]) -> list[float]:

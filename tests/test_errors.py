@@ -123,6 +123,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
         ("extra", [{"head": "gcn", "k": "7"}], "whole number", "'7'", "take one of"),
         ("extra", [{"head": "stack", "k": 1}], "from 3 up", "1", "take 3, 5"),
         ("extra", [{"head": "stack", "k": 7, "width": 0}], "width of a stack must be positive", "0", "take a share"),
+        ("extra", [{"head": "stack", "k": 7, "width": 4e8}], "at most 100,000 times", "400000000", "take a share"),
         ("extra", [{"head": "stack", "k": 7, "width": "wide"}], "width must be a number or a share", "'wide'", "1/2"),
         ("extra", [{"head": "gcn", "k": 7, "width": 0.5}], "width must stand with head: stack", "gcn", "drop it"),
         ("extra", [{"head": "gcn"}], "must have the key 'k'", "['head']", "add it"),

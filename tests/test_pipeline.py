@@ -81,8 +81,8 @@ def test_switching_tiers_to_and_fro_retrains_nothing(project):
 
 
 def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_others(project):
-    # Weights of 3 * 10^8 inner channels do not fit into any memory: a real out-of-memory failure.
-    project.tier["extra"] = [{"head": "stack", "k": 7, "width": 20_000_000}]
+    # Weights of a million inner channels do not fit into any memory: a real out-of-memory failure.
+    project.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]
     project.save()
     done = project.run(sys.executable, "-c", IN_TURN, *STAGES, check=False)
     assert done.returncode
