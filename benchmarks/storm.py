@@ -150,9 +150,8 @@ class Storm:
 
     def _lock_database(self) -> bool:
         database = self.store / "mlflow" / "mlflow.db"
-        if not database.is_file():
-            return False
-        locked = sqlite3.connect(database, timeout=0.1)
+        database.parent.mkdir(exist_ok=True)
+        locked = sqlite3.connect(database, timeout=0.1)  # an empty one where there was none
         try:
             locked.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
@@ -299,7 +298,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults (default: 0)")
     parser.add_argument("--steps", type=int, default=400, help="of each training (default: 400)")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="storm-"))
+    folder, wrong = Path(tempfile.mkdtemp(prefix="storm-")), ["it did not come to an end"]
     (folder / "store").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder / "store")]
     mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
@@ -316,7 +315,9 @@ def main() -> int:
         wrong = proof(folder)
         print("\n".join(wrong) or "every planned training is there once, with the counts of the undisturbed run")
     finally:
-        if mounted:
+        if wrong:
+            print(f"all is left in {folder} to be looked at" + (", with store/ mounted" if mounted else ""))
+        elif mounted:
             subprocess.run(["umount", "-l", str(folder / "store")], check=False)
     if not wrong:
         shutil.rmtree(folder, ignore_errors=True)

@@ -22,6 +22,7 @@ from study.place import Place
 from study.store import Store, first, write_json
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+FAILED = "failed.json"
 NICE = 10  # trainings go first
 FROM = 50  # trainings
 
@@ -38,14 +39,17 @@ class Target(NamedTuple):
 
 
 def collect(key: str, target: Target) -> None:
-    """Copy a training's small results, or its failure, to the stage's output."""
+    """Copy a training's small results, or its failure, to the stage's output, in place of what an earlier one left."""
     run, folder = Store(target.store).run(key), target.folder / key
     if run.path("DONE").is_file():
         run.copy_products(folder, COLLECTED)
+        (folder / FAILED).unlink(missing_ok=True)
         used(run)
     else:
+        for name in COLLECTED:
+            (folder / name).unlink(missing_ok=True)
         failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
-        write_json(folder / "failed.json", failure | {"retry": target.retry})
+        write_json(folder / FAILED, failure | {"retry": target.retry})
 
 
 @contextmanager

@@ -1,15 +1,21 @@
-"""A DAG of jobs on an engine -> events. Ray or the calling process; knows neither torch nor the paper."""
+"""A DAG of jobs on an engine -> events. Ray or the calling process; knows neither torch nor what a job does."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from study.spec import InputError
+
+LOST = "NodeLost"  # of a job: the engine lost it, and is ready for it again
+ANSWER_S = 10.0  # that a cluster has
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,9 @@ class Inline:
 class Ray:
     """Runs each job as a Ray task in a worker process, with ``gpus`` GPUs and ``cpus`` cores of one machine. A task
     whose worker dies, or that raises ConnectionError (a process it needs is gone), is started again ``retries`` times.
+    Where the Ray of this machine itself dies, it is started anew, and what it was asked for ends with kind NodeLost.
+
+    Raises InputError where no Ray answers at ``address``.
     """
 
     def __init__(
@@ -101,22 +110,32 @@ class Ray:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         import ray
 
-        self.ray = ray
+        self.ray, self.function, self.retries, self.address = ray, function, retries, address
         environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
-        handler = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address=address or "local",  # else Ray would join a cluster that happens to run on this machine
-            runtime_env={"env_vars": environment},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **local,
-        )
-        if threading.current_thread() is threading.main_thread():  # Ray has taken the driver's for itself
-            signal.signal(signal.SIGTERM, handler)
-        self.task, self.retries = ray.remote(function), retries
+        self.options = local | {"runtime_env": {"env_vars": environment}}
         self.running: dict[Any, str] = {}
         self.cancelled: set[str] = set()
+        self._start()
+
+    def _start(self) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            _knock(self.address or "")
+            self.ray.init(
+                address=self.address or "local",  # else Ray would join a cluster that happens to run on this machine
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **self.options,
+            )
+        except (ConnectionError, TimeoutError, socket.gaierror) as error:
+            raise InputError(
+                f"execution.address must be that of a Ray cluster which answers, got {self.address} "
+                f"({_first_line(error)}); start it with `ray start --head`, or write null to use this machine alone"
+            ) from None
+        if threading.current_thread() is threading.main_thread():  # Ray has taken the driver's for itself
+            signal.signal(signal.SIGTERM, handler)
+        self.task = self.ray.remote(self.function)
 
     def submit(self, key: str, payload: Any, need: Need) -> None:
         task = self.task.options(
@@ -137,7 +156,19 @@ class Ray:
 
     def wait(self, timeout_s: float) -> list[Event]:
         ready, _ = self.ray.wait(list(self.running), timeout=timeout_s)  # until one has ended
-        return [self._event(reference, self.running.pop(reference)) for reference in ready]
+        events = [self._event(reference, self.running.pop(reference)) for reference in ready]
+        if lost := next((event.reason for event in events if event.kind == LOST), ""):
+            events += [Event(key, kind=LOST, reason=lost) for key in self.running.values()]
+            self._start_again()
+        return events
+
+    def _start_again(self) -> None:
+        """Where Ray's own process on this machine has died, its workers live on, and no other can be had."""
+        for reference in self.running:
+            self.ray.cancel(reference, force=True)
+        self.running.clear()
+        self.ray.shutdown()
+        self._start()
 
     def _event(self, reference: Any, key: str) -> Event:
         errors = self.ray.exceptions
@@ -147,6 +178,8 @@ class Ray:
             return Event(key, self.ray.get(reference))
         except (errors.TaskCancelledError, errors.WorkerCrashedError) as error:
             return Event(key, kind="Cancelled" if cancelled else type(error).__name__, reason=_first_line(error))
+        except errors.LocalRayletDiedError:
+            return Event(key, kind=LOST, reason="the Ray of this machine died")
         except errors.OutOfMemoryError as error:
             return Event(key, kind="OutOfMemory", reason=_first_line(error))
         except errors.RayTaskError as error:
@@ -156,6 +189,13 @@ class Ray:
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Connect to where a cluster is said to be: Ray itself would try for two minutes. Raises OSError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), ANSWER_S).close()
 
 
 def _first_line(error: BaseException) -> str:

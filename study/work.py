@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -18,7 +19,7 @@ WAIT_S = 0.5
 WATCH_S = 2.0  # between two looks at what running trainings tell
 BUSY_S = 5.0  # until a training that another driver is at is asked for again
 PREEMPTED_S = 5.0  # a machine that is being taken away should be gone by then
-AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled"}
+AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", schedule.LOST}
 
 
 def open_engine(function: Callable[[Any], Any], execution: Execution) -> schedule.Engine:
@@ -33,8 +34,8 @@ class Work:
     """Jobs on the engine that params.yaml names, each until it has ended for good; a context that closes the engine.
 
     A job is done again: alone on its device if memory ran out (D102), up to ``execution.retries`` times if it hung
-    (D103), and for as long as another driver is at it or its process got a preemption notice. The first SIGINT or
-    SIGTERM, or ``make stop``, lets all jobs save what they have and ends in Stopped.
+    (D103) or its engine lost it, and for as long as another driver is at it or its process got a preemption notice. The
+    first SIGINT or SIGTERM, or ``make stop``, lets all jobs save what they have and ends in Stopped.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Work:
         self.execution, self.store, self.tier = execution, store, tier
         self.function, self.begun = function, begun
         self.need = schedule.Need(execution.processes, execution.gpus_per_training)
-        self.hung: dict[str, int] = {}  # key -> how often
+        self.failures: Counter[tuple[str, str]] = Counter()  # (key, why it was started again)
         self.seen: dict[str, tuple[Any, float]] = {}  # key -> what its process told last, and since when
         self.watched = 0.0
         self.stopping = False
@@ -117,12 +118,14 @@ class Work:
         elif event.kind == "OutOfMemory" and (alone := self.engine.alone(need := self.queue.running[key].need)) != need:
             print(f"{short} ran out of memory and is tried again alone on its device", flush=True)
             self.queue.again(key, alone)
-        elif event.kind == "Cancelled":
-            self.hung[key] = self.hung.get(key, 0) + 1
-            what = f"it told no progress for {duration(self.execution.hung_s)}"
-            if self.hung[key] > self.execution.retries:
-                return schedule.Event(key, kind="Hung", reason=f"{what}, {counted(self.hung[key], 'time')}")
-            print(f"{short} is started again: {what}", flush=True)
+        elif event.kind in ("Cancelled", schedule.LOST):
+            kind, why = event.kind, event.reason
+            if kind == "Cancelled":
+                kind, why = "Hung", f"it told no progress for {duration(self.execution.hung_s)}"
+            self.failures[key, kind] += 1
+            if (times := self.failures[key, kind]) > self.execution.retries:
+                return schedule.Event(key, kind=kind, reason=f"{why}, {counted(times, 'time')}")
+            print(f"{short} is started again: {why}", flush=True)
             self.queue.again(key)
         else:
             return event

@@ -13,7 +13,7 @@ import pytest
 from test_tracking import _labels, content
 
 from pipelines import ablate, view
-from pipelines.beside import Beside, Target
+from pipelines.beside import COLLECTED, Beside, Target, collect
 from study.place import place
 from study.store import Store, write, write_json
 
@@ -95,3 +95,18 @@ def test_the_process_beside_stops_when_its_driver_does(manifest, tmp_path):
     assert {key: told[0] for key, told in content(tmp_path / "runs").items()} == dict.fromkeys(KEYS[:3], "FINISHED") | {
         "d": "FAILED"
     }
+
+
+def test_what_is_collected_takes_the_place_of_what_an_earlier_attempt_left(manifest, tmp_path):
+    target, runs = _target(tmp_path), tmp_path / "runs"
+    for key in "ad":
+        collect(key, target)
+    before = {key: {path.name for path in (target.folder / key).iterdir()} for key in "ad"}
+    assert before == {"a": set(COLLECTED), "d": {"failed.json"}}
+    for source, key in (("a", "x"), ("d", "a"), ("x", "d")):  # now it is the other way round
+        (runs / source).rename(runs / key)
+    for key in "ad":
+        collect(key, target)
+    assert {key: {path.name for path in (target.folder / key).iterdir()} for key in "da"} == {
+        "d": before["a"], "a": before["d"],
+    }  # fmt: skip

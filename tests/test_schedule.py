@@ -11,6 +11,7 @@ import pytest
 from conftest import listening
 
 from study.schedule import Event, Inline, Ray, Schedule
+from study.spec import InputError
 
 
 def work(payload: dict) -> object:
@@ -218,6 +219,12 @@ def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine, tmp_pat
     spans = [event.result for event in drain(jobs).values()]
     at_once = [sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans]
     assert max(at_once) == 2
+
+
+@pytest.mark.slow
+def test_an_address_at_which_no_ray_answers_is_told_in_one_line():
+    with pytest.raises(InputError, match=r"which answers, got 127\.0\.0\.1:1 .*; start it with `ray start --head`"):
+        Ray(work, cores=1, address="127.0.0.1:1", retries=0, pythonpath="")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from study import __main__, drivers, progress, stopping
@@ -59,6 +60,8 @@ def work(order: Order) -> str:
         if ill == "preempted":
             os.kill(os.getpid(), signal.SIGTERM)
             stopping.check(order.stop)
+        while ill == "until told" and not (order.store / "told").exists():
+            time.sleep(0.05)
         while ill == "goes on":
             time.sleep(0.05)
             stopping.check(order.stop)
@@ -110,6 +113,24 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
     said = capsys.readouterr().out
     assert "full ran out of memory and is tried again alone on its device" in said
     assert said.count("preempted was preempted and goes on from its checkpoint") == 3
+
+
+@pytest.mark.slow
+def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("study.work.ROOT", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=600, loaders=0)
+    with Work(work, execution, Store(tmp_path), "smoke") as jobs:
+        for key, ills in {"runs": ("until told",), "hangs": ("hangs",), "waits": ()}.items():
+            jobs.submit(key, Order(tmp_path, key, ills, jobs.stop))
+        ends = jobs.ends()
+        while not all((tmp_path / key / "progress.json").exists() for key in ("runs", "hangs")):
+            assert next(ends) is None
+        (raylet,) = [child for child in psutil.Process().children(recursive=True) if child.name() == "raylet"]
+        raylet.kill()
+        (tmp_path / "told").touch()
+        found = {event.key: event.result for event in ends if event}
+    assert found == {"runs": "attempt 1", "hangs": "attempt 2", "waits": "attempt 1"}
+    assert "hangs is started again: the Ray of this machine died" in capsys.readouterr().out
 
 
 def test_alone_on_its_machine_already_a_job_without_memory_has_failed(tmp_path):
