@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -19,22 +22,21 @@ import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
-# Runs the stages that are named on the command line one after the other, in one process.
-IN_TURN = (
-    "import runpy, sys\n"
-    "for name in sys.argv[1:]:\n"
-    "    try:\n"
-    "        runpy.run_module(f'pipelines.{name}', run_name='__main__')\n"
-    "    except SystemExit as end:\n"
-    "        if end.code:\n"
-    "            raise\n"
-)
 # What stores of this run of the tests begin with; the processes that this one starts inherit its name.
 SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY_TESTS', str(os.getpid()))}"
 # A shell ignores Ctrl-C for what it starts in the background, and all that this starts would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ |= {"RAY_worker_niceness": "0"}  # Ray's own, 15, leaves its workers no time beside other tests
+IN_TURN = """
+import runpy
+for name in {}:
+    try:
+        runpy.run_module("pipelines." + name, run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 
 
@@ -71,9 +73,39 @@ def _keep(path: Path) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _forking.cache_info().currsize:
+        with _forking() as served:  # which closes its input, and waits for its end
+            served.kill()
     if not hasattr(session.config, "workerinput"):  # the process that drives the others, or the only one
         shutil.rmtree(SEED, ignore_errors=True)
         SEED.with_suffix(".lock").unlink(missing_ok=True)
+
+
+@functools.cache
+def _forking() -> subprocess.Popen[str]:
+    """The process of warm.py that serves this one, and ends with it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": ""}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "warm.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment,
+    )  # fmt: skip
+
+
+def _warm(command: dict[str, Any], timeout_s: float) -> int:
+    """Exit status of a process of warm.py. Raises TimeoutError, once it is killed."""
+    served = _forking()
+    assert served.stdin is not None and served.stdout is not None
+    served.stdin.write(json.dumps(command) + "\n")
+    served.stdin.flush()
+    process = int(served.stdout.readline())
+    late = threading.Timer(timeout_s, os.kill, (process, signal.SIGKILL))
+    late.start()
+    code = int(served.stdout.readline())
+    expired = not late.is_alive()
+    late.cancel()
+    if expired:
+        raise TimeoutError(f"{command['argv']} took longer than {timeout_s} s")
+    return code
 
 
 class Project:
@@ -126,14 +158,24 @@ class Project:
             raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def stage(self, name: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", f"pipelines.{name}", check=check)
+    def python(self, *arguments: str, check: bool = True, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+        """As ``run`` of Python with ``-m`` or ``-c``, by a process that needs to import next to nothing."""
+        outputs = [str(self.folder.with_name(f"{self.folder.name}.{name}")) for name in ("stdout", "stderr")]
+        code = _warm(
+            {"argv": arguments, "folder": str(self.folder), "environment": self.environment, "outputs": outputs},
+            timeout_s,
+        )
+        said = [Path(path).read_text(encoding="utf-8") for path in outputs]
+        if check and code:
+            raise AssertionError(f"{arguments} ended with {code}:\n{said[0]}\n{said[1]}")
+        return subprocess.CompletedProcess(arguments, code, *said)
 
-    def stages(self, *names: str) -> None:
-        """Run stages one after the other, in one process: what they import is read once."""
-        self.run(sys.executable, "-c", IN_TURN, *names)
+    def stages(self, *names: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run stages one after the other, in one process (see ``python``)."""
+        done = self.python("-c", IN_TURN.format(names), check=check)
         for path in (self.folder / "runs" / "cache").glob("networks-*.json"):
             _keep(path)
+        return done
 
     def repository(self) -> None:
         """Make the folder a Git and DVC repository."""

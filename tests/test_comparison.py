@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ def test_one_report_or_a_broken_one_is_no_comparison(two, tmp_path):
 def test_an_experiment_stands_beside_the_workspace(project):
     project.repository()
     project.run("dvc", "exp", "run", "-n", "slower", "-S", "tiers.smoke.recipe.lr=0.001")
-    told = project.run(sys.executable, "-m", "study", "compare", "smoke", "smoke@slower")
+    told = project.python("-m", "study", "compare", "smoke", "smoke@slower")
     folder = project.folder / "reports" / "comparison"
     assert told.stdout.strip() == "reports/comparison/comparison.pdf" and (folder / "comparison.html").is_file()
     content = json.loads((folder / "comparison.json").read_text())
@@ -67,5 +66,5 @@ def test_an_experiment_stands_beside_the_workspace(project):
     assert content["cells"] and all(len(set(cell["found"].values())) == 1 for cell in content["cells"])
     assert all(set(cell["found"]) == {"smoke", "smoke@slower"} for cell in content["cells"])
     for name in ("smoke@nothing", "nowhere"):
-        failed = project.run(sys.executable, "-m", "study", "compare", "smoke", name, check=False)
+        failed = project.python("-m", "study", "compare", "smoke", name, check=False)
         assert failed.returncode == 2 and failed.stderr.startswith("error: ")

@@ -157,7 +157,7 @@ def test_a_clock_that_jumps_by_months_ends_no_training_and_changes_no_score(proj
                 shutil.rmtree(done.parent)
             clock = project.run(sys.executable, "-c", "import time; print({time.time() // 864000 for _ in range(99)})")
             assert clock.stdout.count(",") >= 2, "it does not jump"
-        said = project.stage("ablate").stdout
+        said = project.run(sys.executable, "-m", "pipelines.ablate").stdout
         assert "FAILED" not in said and "is started again" not in said
         found = project.reports / "results"
         assert all(results.status(found / key) == results.DONE for key in project.runs())

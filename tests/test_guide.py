@@ -68,12 +68,6 @@ def _block(text: str, key: str) -> Block:
     return yaml.safe_load(text)[key]
 
 
-def _stages(project: Project, *names: str) -> None:
-    """Stages as DVC runs them, but in one process, which imports torch once."""
-    script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(f'pipelines.{name}').main()"
-    project.run(sys.executable, "-c", script, *names)
-
-
 def _choose(project: Project, name: str) -> None:
     project.params["tier"] = name
     project.save()
@@ -106,7 +100,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
     block["recipe"] |= {"steps": 4, "batch": 4, "validations": 1}
     project.params["tiers"]["mine"] = block
     _choose(project, "mine")
-    _stages(project, "data", "plan", "ablate", "examine", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
     return project
 
 
@@ -158,7 +152,7 @@ def test_the_block_goes_below_the_real_params_as_well_and_has_a_comment_on_each_
 
 @pytest.mark.slow
 def test_the_preview_foretells_what_the_guide_says(tmp_path: Path, home: Path) -> None:
-    said = _project(tmp_path, home).run(sys.executable, "-m", "study", "preview", "--tier", "mine").stdout
+    said = _project(tmp_path, home).python("-m", "study", "preview", "--tier", "mine").stdout
     ((trainings, variants, seeds),) = re.findall(r"(\d+) trainings \((\d+) variants, (\d+) seeds\)", COMMANDS)
     assert f"  {trainings} trainings (0 done before)" in said and int(trainings) == int(variants) * int(seeds)
     assert len(_block(TIER, "mine")["seeds"]) == int(seeds)
@@ -254,7 +248,7 @@ def test_a_backbone_of_ones_own_trains_and_changes_no_key_of_another(followed: P
     assert len(before) > 20 and before.items() <= after.items()
     (key,) = after.keys() - before.keys()
 
-    _stages(followed, "data", "plan", "ablate")
+    followed.stages("data", "plan", "ablate")
     planned = json.loads((followed.folder / "reports" / "own" / "plan.json").read_text())["trainings"]
     ((run, training),) = planned.items()
     assert training["backbone"] == "two_convolutions" and (followed.folder / "runs" / run / "DONE").is_file()

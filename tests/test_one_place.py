@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 
 import conftest
 import pytest
@@ -147,7 +146,7 @@ print(json.dumps(found))
 
 def keys(project: Project) -> dict[str, list]:
     """Key -> [tier, label, data, seed] of every training of every tier, by a fresh Python."""
-    return json.loads(project.run(sys.executable, "-c", KEYS).stdout)
+    return json.loads(project.python("-c", KEYS).stdout)
 
 
 def edit(project: Project, file: str, before: str | None, after: str) -> None:

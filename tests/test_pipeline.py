@@ -7,11 +7,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import IN_TURN
 
 from study import commit
 
@@ -84,7 +82,7 @@ def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_
     # Weights of a million inner channels do not fit into any memory: a real out-of-memory failure.
     project.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]
     project.save()
-    done = project.run(sys.executable, "-c", IN_TURN, *STAGES, check=False)
+    done = project.stages(*STAGES, check=False)
     assert done.returncode
     assert "1 of 4 trainings failed" in done.stderr
     assert "make retry TIER=smoke" in done.stderr
@@ -96,7 +94,7 @@ def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_
     failure = json.loads((project.reports / "results" / holes[0]["run"] / "failed.json").read_text())
     assert "memory" in failure["reason"]
     assert failure["retry"] == "make retry TIER=smoke"
-    assert failure["reason"][:40] in project.run("python", "-m", "study", "status").stdout
+    assert failure["reason"][:40] in project.python("-m", "study", "status").stdout
 
 
 @pytest.mark.timeout(600)

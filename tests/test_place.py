@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import IN_TURN, Project
+from conftest import Project
 from test_tracking import _plan, _replay, content, log
 
 from pipelines import view
@@ -191,14 +191,14 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     base, process = server
     gone = f"http://{getpass.getuser()}:{PASSWORD}@127.0.0.1:{_port()}"
     project.environment["STUDY_TRACKING"] = gone
-    refused = project.run(sys.executable, "-c", IN_TURN, "data", "plan", "ablate", check=False)
+    refused = project.stages("data", "plan", "ablate", check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("error: MLflow's server must answer")
     assert len(refused.stderr.splitlines()) == 1 and project.runs() == {}, "told before anything was trained"
 
     project.environment["STUDY_TRACKING"] = base
     project.stages("ablate", "examine", "tune")
     project.environment["STUDY_TRACKING"] = gone  # between two stages
-    behind = project.stage("evaluate")
+    behind = project.stages("evaluate")
     assert "is behind" in behind.stderr and "`make replay TIER=smoke` catches up" in behind.stderr
     found = json.loads((project.reports / "provenance.json").read_text())["runs"].values()
     assert {run["mlflow"] for run in found} == {None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +204,7 @@ def test_precision_auto_is_resolved_in_the_keys():
 def test_the_data_stage_records_the_precision_that_it_chose(project):
     project.tier["recipe"]["precision"] = "auto"
     project.save()
-    told = project.stage("data").stdout
+    told = project.stages("data").stdout
     facts = json.loads((project.reports / "data.json").read_text())
     chosen = facts["main"]["precision"]["precision"]
     assert chosen in ("fp32", "bf16") and f"precision auto: {chosen} on cpu" in told
@@ -340,7 +339,7 @@ def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
             more = {"gcn": {"res3": [5, 2]}, "join": "concat"} if "GCN" in name else {}
             setting["network"] = {"backbone": "shallow_gcn" if more else "shallow", "options": small | more}
     project.save()
-    ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "voc", timeout_s=800)
+    ended = project.python("-m", "study", "rehearse", "--tier", "voc", timeout_s=800)
     assert "rehearsal of voc: 18 trainings of 2 steps and 2 evaluations" in ended.stdout
     assert ", 0 failed; the largest worker took" in ended.stdout
     assert not list((project.folder / "runs").glob("rehearsal-*")) and not (project.folder / "reports" / "voc").exists()
@@ -352,11 +351,11 @@ def test_a_rehearsal_tells_what_fails(project):
     block = project.params["tiers"]["smoke"]
     block["recipe"] |= {"optimizer": "sgd", "lr": 1e30}
     project.save()
-    ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "smoke", check=False)
+    ended = project.python("-m", "study", "rehearse", "--tier", "smoke", check=False)
     assert ended.returncode == 1 and "FAILED  GCN k=15, seed 0: the loss must be finite" in ended.stdout
     block["network"]["levels"] = ["res9"]
     project.save()
-    ended = project.run(sys.executable, "-m", "study", "rehearse", "--tier", "smoke", check=False)
+    ended = project.python("-m", "study", "rehearse", "--tier", "smoke", check=False)
     assert ended.returncode == 2 and "a level must be one of the backbone's" in ended.stderr
     assert "must end well in a rehearsal, got status 2 of data" in ended.stderr
 
@@ -382,12 +381,12 @@ def test_archives_of_a_mirror_folder_go_through_the_data_stage(project, tmp_path
     project.params["tiers"]["smoke"] = block
     project.save()
     project.environment["STUDY_MIRROR"] = str(tmp_path / "mirror")
-    refused = project.stage("data", check=False)
+    refused = project.stages("data", check=False)
     assert refused.returncode == 2 and "6cd6e144f989b92b3379bac3b3de84fd" in refused.stderr, "not the official archive"
     for known in ("md5:6cd6e144f989b92b3379bac3b3de84fd", "md5:82b4d87ceb2ed10f6038a1cba92111cb"):
         source = source.replace(known, "")
     (project.folder / "study" / "data" / "voc.py").write_text(source)
-    told = project.stage("data").stdout
+    told = project.stages("data").stdout
     facts = json.loads((project.reports / "data.json").read_text())["main"]
     assert facts["splits"] == {"train": 6, "tune": 2, "val": 2} and facts["streamed"]
     assert facts["listed"] == {"voc/train": 4, "voc/val": 2, "voc/augmented": 8, "voc/test": 2}

@@ -166,11 +166,11 @@ def test_differences_at_the_best_are_paired_by_seed():
 def test_choosing_leaves_comments_and_order_alone(project):
     text = (Path(__file__).parent.parent / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(text)
-    project.run(sys.executable, "-m", "study", "choose", "--tier", "smoke", "--tune", "yes")
+    project.python("-m", "study", "choose", "--tier", "smoke", "--tune", "yes")
     changed = (project.folder / "params.yaml").read_text()
     assert changed == text.replace("tier: shapes", "tier: smoke").replace("tune: false ", "tune: true ", 1)
     assert tier.read(project.folder / "params.yaml")["tune"] is True
-    failed = project.run(sys.executable, "-m", "study", "choose", "--tier", "cityscapes", "--tune", "yes", check=False)
+    failed = project.python("-m", "study", "choose", "--tier", "cityscapes", "--tune", "yes", check=False)
     assert failed.returncode == 2 and "tiers.cityscapes.tuning must say what is searched" in failed.stderr
 
 
@@ -197,13 +197,13 @@ def test_a_search_ends_in_two_verdicts_figures_and_a_verified_report(project):
     assert pairs["order_in_stages"] == ("untested", "untested")
     for name in ("importances", "search_lr"):
         assert (project.reports / "figures" / f"{name}.svg").is_file()
-    assert "made" in project.run(sys.executable, "-m", "study", "verify").stdout
+    assert "made" in project.python("-m", "study", "verify").stdout
     # A score that was edited afterwards is found: by its outcome, and against the run store.
     path = project.reports / "tuning" / "search.json"
     worst = next(trial for trial in found["trials"] if not trial["best"] and "4" in trial["scores"])
     worst["scores"] = dict.fromkeys(worst["scores"], 0.99)
     path.write_text(json.dumps(found))
-    told = project.run(sys.executable, "-m", "study", "verify", check=False)
+    told = project.python("-m", "study", "verify", check=False)
     assert told.returncode == 1 and "as in the run store" in told.stdout and "which its scores give" in told.stdout
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import IN_TURN, ROOT, Project
+from conftest import ROOT, Project
 from PIL import Image
 from test_fetch import FILES, Server, archive_of, refused, root, server, tree, unpacked, zipped  # noqa: F401
 from test_resume import Stop, job, stop_after
@@ -280,11 +280,11 @@ def test_a_run_writes_no_secret_of_its_environment(project: Project) -> None:
         "MLFLOW_TRACKING_URI": "http://us3r:s3cret@127.0.0.1:9",
         "STUDY_MIRROR": "http://us3r:s3cret@127.0.0.1:9/own?token=t0ken",
     }
-    refused = project.run(sys.executable, "-c", IN_TURN, "data", "plan", "ablate", check=False)
+    refused = project.stages("data", "plan", "ablate", check=False)
     assert "MLflow's server must answer" in refused.stderr
     assert not {secret for secret in ("s3cret", "t0ken", "us3r") if secret in refused.stdout + refused.stderr}
     del project.environment["MLFLOW_TRACKING_URI"]
-    said = project.run(sys.executable, "-c", IN_TURN, "ablate", "examine", "tune", "evaluate", "report")
+    said = project.stages("ablate", "examine", "tune", "evaluate", "report")
     written = {name: content for part in ("reports", "runs") for name, content in tree(project.folder / part).items()}
     assert {"smoke/report.json", "smoke/provenance.json", "mlflow/mlflow.db"} <= written.keys()
     written["what was said"] = (said.stdout + said.stderr).encode()

@@ -48,17 +48,17 @@ def test_a_second_clone_has_the_report_without_training_and_without_the_run_stor
     second = _clone(first, tmp_path / "second")
     dvc(second, "pull", "-q")
     assert "Running stage" not in dvc(second, "repro")
-    said = second.run(sys.executable, "-m", "study", "verify").stdout
+    said = second.python("-m", "study", "verify").stdout
     assert "all as they were made" in said and "3 of 3 runs against the run store: not in" in said
     assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
     (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)  # builds a network of weights
-    told = second.run(sys.executable, "-c", block.replace("shapes", "smoke")).stdout
+    told = second.python("-c", block.replace("shapes", "smoke")).stdout
     assert told.startswith("GCN k=15 + BR, seed 0: ")
     assert second.runs() == {}
     weights = second.reports / "weights" / "T5-GCN+BR-overall.pt"
     weights.unlink()  # a link into DVC's cache
     weights.write_bytes(b"edited")
-    said = second.run(sys.executable, "-m", "study", "verify", check=False).stdout
+    said = second.python("-m", "study", "verify", check=False).stdout
     assert "weights/T5-GCN+BR-overall.pt must have the sha256 of its index" in said
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -57,7 +56,7 @@ def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_
         told[number] = json.loads((staged.reports / "results" / key / "failed.json").read_text())
     assert told[1]["kind"] == "TrainingFailed" and "loss must be finite" in told[1]["reason"]
     assert told[2]["kind"] == told[3]["kind"] == "NotRun" and "before it failed" in told[2]["reason"]
-    assert staged.stage("conclude", check=False).returncode == 1
+    assert staged.stages("conclude", check=False).returncode == 1
     before = staged.runs()
 
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {}
@@ -183,11 +182,11 @@ def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
     )
     project.tier["tables"] = ["T7"]
     project.save()
-    done = project.run(sys.executable, "-c", script, check=False)
+    done = project.python("-c", script, check=False)
     assert done.returncode == 0, done.stderr
     project.tier["inference"]["MS-CRF"].pop("optional")
     project.save()
-    done = project.run(sys.executable, "-c", script, check=False)
+    done = project.python("-c", script, check=False)
     assert done.returncode == 2 and "pydensecrf2" in done.stderr and "make crf" in done.stderr
 
 

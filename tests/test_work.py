@@ -303,5 +303,5 @@ def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(p
     assert "the same command goes on from here" in driver.communicate()[0]
     (stopped,) = (path.parent for path in store.root.glob("*/checkpoint.pt"))
     assert " 0 running, 0 failed, " in progress.status(store, plan, 1)
-    project.stage("ablate")
+    project.stages("ablate")
     assert json.loads((stopped / "result.json").read_text())["resumed"][0] > 0
