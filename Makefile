@@ -24,7 +24,7 @@ PORT_OPTION := $(if $(PORT),--port="$$PORT")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
+.PHONY: help setup install-large install-small crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,9 @@ $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: Python must be 3.11, 3.12 or 3.13, got $$($(PYTHON) --version); name one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
+	@# Two at a time: half of the work are CUDA's libraries. The lock names all that each needs.
+	@$(MAKE) --no-print-directory -j 2 install-large install-small
+	@$(BIN)/python -m pip check > $(VENV)/check || { cat $(VENV)/check >&2; exit 1; }
 	@# On all cores, which pip does not, and without what nobody imports. Left to the first import, it would be done by
 	@# each process anew wherever Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE). Templates of other Pythons
 	@# that packages bring do not compile, which is no failure.
@@ -43,6 +45,15 @@ $(VENV)/ready: requirements.lock
 	@$(MAKE) --no-print-directory install-crf || \
 	  echo "note: without a C++ compiler there is no dense CRF; its cells will say so (make crf tries again)"
 	@touch $@
+
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r /dev/stdin
+LARGE := ^nvidia|^torch=|^triton
+
+install-large:
+	@grep -E '$(LARGE)' requirements.lock | $(INSTALL)
+
+install-small:
+	@grep -vE '$(LARGE)' requirements.lock | $(INSTALL)
 
 crf: setup install-crf ## install the dense CRF, which is built from source (needs a C++ compiler)
 
