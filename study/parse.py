@@ -9,6 +9,8 @@ from typing import Any
 from study import checks, code
 from study.spec import DECONVOLUTIONS, HEADS, Crf, Data, Head, Inference, InputError, Network, Recipe, Variant, freeze
 
+WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
+
 
 def variant(block: dict[str, Any], where: str) -> Variant:
     """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``: all but head and k is optional."""
@@ -33,6 +35,11 @@ def head(block: dict[str, Any], where: str) -> Head:
             raise InputError(
                 f"{where}.width must be a number or a share such as 1/2, got {block['width']!r}; write e.g. 1/2"
             ) from error
+        if options["width"] > WIDEST:
+            raise InputError(
+                f"{where}.width must be at most {WIDEST:,} (of the input's channels), got {block['width']!r}; take a "
+                "share such as 1/2"
+            )
     return HEADS[block["head"]](block["k"], **options)
 
 

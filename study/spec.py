@@ -21,9 +21,6 @@ class InputError(ValueError):
     """Something the user gave breaks a rule. The message says the rule, the value and the remedy."""
 
 
-WIDEST = 100_000  # of ResNet's 2048 channels: its weights still can be counted, though no memory holds them
-
-
 @dataclass(frozen=True)
 class Conv:
     """One convolution without bias: ``kernel`` is (height, width) in cells of its map.
@@ -42,11 +39,8 @@ class Conv:
                     "a kernel size must be a positive odd whole number (Sec. 3.1: an even kernel shifts the map), "
                     f"got {side!r}; take one of 1, 3, 5, 7 ..."
                 )
-        if self.width is not None and not 0 < self.width <= WIDEST:
-            raise InputError(
-                f"the width of a stack must be positive and at most {WIDEST:,} times its input's channels, got "
-                f"{self.width}; take a share such as 1/2"
-            )
+        if self.width is not None and not self.width > 0:
+            raise InputError(f"the width of a stack must be positive, got {self.width}; take a share such as 1/2")
 
     def channels(self, in_channels: int, classes: int) -> int:
         """Output channels on a level with ``in_channels``; at least 1."""

@@ -125,7 +125,7 @@ POLISHES = {
     "report": ("study/report.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
     "report's words": ("study/report.typ", None, "// other words"),
     "store": ("study/store.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),
-    "intervals": ("study/results.py", "0.975", "0.95"),
+    "intervals": ("study/spread.py", "alpha: float = 0.05", "alpha: float = 0.1"),
     "tracker": ("study/tracking.py", "\nfrom __future__", "\nimport zlib\nfrom __future__"),
     "a metric's own arithmetic": ("study/metrics.py", "return _accuracy(total(counts)[INTERNAL])", "return 0.5"),
     "another head": ("study/spec.py", '"stack", k)', '"stacked", k)'),
