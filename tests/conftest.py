@@ -73,9 +73,7 @@ def _keep(path: Path) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _forking.cache_info().currsize:
-        with _forking() as served:  # which closes its input, and waits for its end
-            served.kill()
+    _end_forking()
     if not hasattr(session.config, "workerinput"):  # the process that drives the others, or the only one
         shutil.rmtree(SEED, ignore_errors=True)
         SEED.with_suffix(".lock").unlink(missing_ok=True)
@@ -100,12 +98,25 @@ def _warm(command: dict[str, Any], timeout_s: float) -> int:
     process = int(served.stdout.readline())
     late = threading.Timer(timeout_s, os.kill, (process, signal.SIGKILL))
     late.start()
-    code = int(served.stdout.readline())
-    expired = not late.is_alive()
-    late.cancel()
+    try:
+        code = int(served.stdout.readline())
+    except BaseException:  # the test is out of time: its answer is nobody's, and the next begins anew
+        os.kill(process, signal.SIGKILL)
+        _end_forking()
+        raise
+    finally:
+        expired = not late.is_alive()
+        late.cancel()
     if expired:
         raise TimeoutError(f"{command['argv']} took longer than {timeout_s} s")
     return code
+
+
+def _end_forking() -> None:
+    if _forking.cache_info().currsize:
+        with _forking() as served:  # which closes its input, and waits for its end
+            served.kill()
+        _forking.cache_clear()
 
 
 class Project:

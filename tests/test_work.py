@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from study import __main__, drivers, progress, stopping
+from study import __main__, drivers, progress, schedule, stopping
 from study.engine import OutOfMemory
 from study.jobs import Execution
 from study.spec import InputError
@@ -131,6 +131,17 @@ def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, 
         found = {event.key: event.result for event in ends if event}
     assert found == {"runs": "attempt 1", "hangs": "attempt 2", "waits": "attempt 1"}
     assert "hangs is started again: the Ray of this machine died" in capsys.readouterr().out
+
+
+def test_a_job_that_is_lost_too_often_has_failed(tmp_path):
+    class Losing(schedule.Inline):
+        def wait(self, timeout_s: float) -> list[schedule.Event]:
+            return [schedule.Event(self.waiting.pop(0)[0], kind=schedule.LOST, reason="its machine went")]
+
+    with Work(print, INLINE, Store(tmp_path), "smoke", open_engine=lambda function, _: Losing(function)) as jobs:
+        jobs.submit("a", Order(tmp_path, "a"))
+        (event,) = filter(None, jobs.ends())
+    assert (event.kind, event.reason) == ("NodeLost", "its machine went, 2 times")
 
 
 def test_alone_on_its_machine_already_a_job_without_memory_has_failed(tmp_path):
