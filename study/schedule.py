@@ -129,6 +129,8 @@ class Ray:
                 **self.options,
             )
         except (ConnectionError, TimeoutError, socket.gaierror) as error:
+            if not self.address:  # nothing that a user wrote
+                raise
             raise InputError(
                 f"execution.address must be that of a Ray cluster which answers, got {self.address} "
                 f"({_first_line(error)}); start it with `ray start --head`, or write null to use this machine alone"
@@ -167,6 +169,7 @@ class Ray:
         for reference in self.running:
             self.ray.cancel(reference, force=True)
         self.running.clear()
+        self.cancelled.clear()
         self.ray.shutdown()
         self._start()
 

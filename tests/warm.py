@@ -40,7 +40,7 @@ def main() -> int:
 def _become(argv: list[str], folder: str, environment: dict[str, str], outputs: list[str]) -> int:
     """What ``python *argv`` does in ``folder``, for ``-m`` and ``-c``; returns its exit status."""
     for number, path in enumerate([os.devnull, *outputs]):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
         os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
