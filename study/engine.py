@@ -15,6 +15,7 @@ from study.models import Inputs
 from study.spec import VOID, InputError, Recipe
 
 Batch = tuple[Inputs, torch.Tensor]
+Step = tuple[int, torch.Tensor | None]
 
 
 class TrainingFailed(RuntimeError):
@@ -78,10 +79,21 @@ def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(scores, labels.long(), ignore_index=VOID if labels.ndim > 1 else nothing)
 
 
-def fit(state: State, batch: Callable[[int], Batch], recipe: Recipe) -> Iterator[tuple[int, torch.Tensor]]:
+def labelled(labels: torch.Tensor) -> bool:
+    """Whether a batch has anything to learn from: one pixel that is not void, or classes of images."""
+    return labels.ndim == 1 or bool((labels != VOID).any())
+
+
+def fit(
+    state: State,
+    batch: Callable[[int], Batch],
+    recipe: Recipe,
+    teaches: Callable[[torch.Tensor], bool] = labelled,
+) -> Iterator[Step]:
     """Train from ``state.step`` to ``recipe.steps``; yields (steps done, loss as a scalar tensor) after each.
 
-    ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees what the first one would have.
+    ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees what the first one would have. Where
+    its labels do not ``teach``, the step counts but changes no weight and no optimizer state; its loss is None (D105).
     """
     state.model.train()
     device = next(state.model.parameters()).device
@@ -89,11 +101,13 @@ def fit(state: State, batch: Callable[[int], Batch], recipe: Recipe) -> Iterator
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step)
         inputs, labels = batch(state.step)
-        state.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            scores = state.model(inputs)
-        loss = loss_of(scores.float(), labels)
-        loss.backward()
-        state.optimizer.step()
+        loss = None
+        if teaches(labels):
+            state.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                scores = state.model(inputs)
+            loss = loss_of(scores.float(), labels)
+            loss.backward()
+            state.optimizer.step()
         state.step += 1
-        yield state.step, loss.detach()
+        yield state.step, None if loss is None else loss.detach()

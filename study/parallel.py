@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from study.code import ROOT
-from study.engine import Batch, State, TrainingFailed
+from study.engine import Batch, State, Step, TrainingFailed
 from study.models import build, untrained
 from study.source import Raw, Source
 from study.spec import VOID, InputError, Recipe, Training
@@ -35,7 +35,7 @@ POLL_S, NOTICED_S = 0.02, 5.0
 GRACE_S = 10.0  # after another process died: a GPU's collective would wait for it for ever
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 MEMBER = "from study.parallel import member; member()"
-Fit = Callable[[State, Callable[[int], Batch], Recipe], Iterator[tuple[int, torch.Tensor]]]
+Fit = Callable[..., Iterator[Step]]
 
 
 class ProcessLost(ConnectionError):
@@ -104,9 +104,7 @@ class Team:
         """The source of this process's part of every batch."""
         return source if self.processes == 1 else _Part(source, self.rank, self.processes)
 
-    def run(
-        self, fit: Fit, state: State, batch: Callable[[int], Batch], recipe: Recipe
-    ) -> Iterator[tuple[int, torch.Tensor]]:
+    def run(self, fit: Fit, state: State, batch: Callable[[int], Batch], recipe: Recipe) -> Iterator[Step]:
         """The steps of ``fit`` in all processes at once: loss and gradients are means over the labelled pixels of the
         whole batch, of which ``batch`` gives this process's part (D11, D100)."""
         if self.processes == 1:
@@ -120,24 +118,24 @@ class Team:
         model.register_comm_hook(self, _summed)
         inner = State(model, state.optimizer, state.step)
 
-        def counted(step: int) -> Batch:
-            inputs, labels = batch(step)
-            self.share = _share(labels)
-            return inputs, labels
+        def teaches(labels: torch.Tensor) -> bool:
+            self.share, everywhere = _share(labels)
+            return everywhere > 0  # the same in all processes: all take the step or none
 
-        for step, loss in fit(inner, counted, recipe):
+        for step, loss in fit(inner, batch, recipe, teaches):
             state.step = step
-            mean = (loss * self.share).masked_fill(self.share == 0, 0)  # a part that is all void has no loss
-            distributed.all_reduce(mean)
-            yield step, mean
+            if loss is not None:
+                loss = (loss * self.share).masked_fill(self.share == 0, 0)  # a part that is all void has no loss
+                distributed.all_reduce(loss)
+            yield step, loss
 
 
-def _share(labels: torch.Tensor) -> torch.Tensor:
-    """The share of this process in the labelled pixels of the whole batch (or in its images, D11)."""
+def _share(labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The share of this process in the labelled pixels of the whole batch (or in its images, D11), and their number."""
     own = (labels != VOID).sum() if labels.ndim > 1 else torch.tensor(len(labels), device=labels.device)
     every = own.clone()
     distributed.all_reduce(every)
-    return own / every
+    return own / every, int(every)
 
 
 def _summed(team, bucket):  # torch refuses annotations that are strings

@@ -18,7 +18,7 @@ import torch
 
 from study import checkpoint, metrics, parallel, stopping
 from study.allocator import forget_peak, keep_freed_memory, peak_mb
-from study.engine import OutOfMemory, State, TrainingFailed, fit, start
+from study.engine import OutOfMemory, State, Step, TrainingFailed, fit, start
 from study.evaluate import measure, predict
 from study.loader import batches
 from study.models import Classifier, Segmenter, build, inherit
@@ -164,7 +164,7 @@ def _open(job: Job) -> tuple[Source, State]:
     return source, start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
 
 
-def _steps(job: Job, team: parallel.Team, source: Source, state: State) -> Iterator[tuple[int, torch.Tensor]]:
+def _steps(job: Job, team: parallel.Team, source: Source, state: State) -> Iterator[Step]:
     recipe, loaders = job.training.recipe, job.loaders if job.facts["streamed"] else 0
     return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe)
 
@@ -189,18 +189,20 @@ def _train(job: Job, run: Run, team: parallel.Team) -> None:
             _tell(run, job, state, curve, spent + told - began)
 
     for step, loss in _steps(job, team, source, state):
-        value = float(loss)
-        if not math.isfinite(value):
-            raise TrainingFailed(
-                f"the loss must be finite, got {value} at step {step} of {recipe.steps}; lower the rate"
-            )
-        curve.losses.append(value)
-        if step in curve.loss_steps:
+        if loss is not None:
+            value = float(loss)
+            if not math.isfinite(value):
+                raise TrainingFailed(
+                    f"the loss must be finite, got {value} at step {step} of {recipe.steps}; lower the rate"
+                )
+            curve.losses.append(value)
+        if step in curve.loss_steps and curve.losses:
             curve.loss.append((step, sum(curve.losses) / len(curve.losses)))
             curve.losses = []
         if step in curve.score_steps:
             scores = metrics.score_all(*measure(model, source, "tune", SCORED_IMAGES, beat))
-            curve.score.append((step, next(iter(scores.values()))))
+            if (score := next(iter(scores.values()))) == score:  # there is none where no pixel of them is labelled
+                curve.score.append((step, score))
         now = time.monotonic()
         if now - told >= PROGRESS_S or step == recipe.steps:
             told = now

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from study import tier
-from study.engine import learning_rate, loss_of, start
+from study.engine import fit, learning_rate, loss_of, start
 from study.models import Segmenter, build
 from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
 from study.models.fcn import FCN, BoundaryRefinement, deconvolution
@@ -315,3 +315,27 @@ def test_void_pixels_have_no_part_in_the_loss() -> None:
     torch.testing.assert_close(
         loss_of(scores, labels), (picked[0, 0, 0, 0] + picked[0, 1, 0, 1] + picked[0, 2, 1, 0]) / 3
     )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimizer: str) -> None:
+    """Weights and optimizer state after it are those before it, and the next step is as if it had not been."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=3, schedule="constant", warmup=0.0)
+    batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(3)]
+    batches[1][1].fill_(VOID)
+    begun = nn.Conv2d(3, 5, 1).state_dict()
+
+    def trained(steps: list[int]) -> tuple[list[float | None], list[torch.Tensor]]:
+        model = nn.Conv2d(3, 5, 1)
+        model.load_state_dict(begun)
+        state = start(model, dataclasses.replace(recipe, steps=len(steps)))
+        told = fit(state, lambda step: batches[steps[step]], dataclasses.replace(recipe, steps=len(steps)))
+        losses = [None if loss is None else float(loss) for _, loss in told]
+        assert state.step == len(steps)
+        kept = [value for one in state.optimizer.state.values() for value in one.values() if torch.is_tensor(value)]
+        return losses, [*model.parameters(), *kept]
+
+    losses, weights = trained([0, 1, 2])
+    expected, same = trained([0, 2])
+    assert losses[1] is None and [losses[0], losses[2]] == expected
+    assert all(torch.equal(one, other) for one, other in zip(weights, same, strict=True))

@@ -32,7 +32,7 @@ FEATURES = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4
 
 def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) -> Job:
     """A training of the smoke tier's scenes, of which some are void in part; all that the second of two processes
-    sees at step 1 is void. Where the network is frozen, features are cached."""
+    sees at step 1 is void, and all of step 3. Where the network is frozen, features are cached."""
     smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
     store, data = Store(root), smoke.main.data
     facts = prepare(data, None, store.cache, smoke.band_px)
@@ -41,6 +41,7 @@ def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) 
     for image in range(len(labels)):
         labels[image, :, : image * 7 % 40] = VOID
     labels[batch_indices(len(labels), recipe.batch, 0, 1)[recipe.batch // 2 :]] = VOID
+    labels[batch_indices(len(labels), recipe.batch, 0, 3)] = VOID
     np.save(path, labels)
     if network.frozen:
         cache_features(network, facts, store.cache, recipe.flip)
