@@ -87,7 +87,8 @@ def train(
     model = model.to(memory_format=torch.channels_last)
     began, losses = time.monotonic(), []
     for _, loss in fit(start(model, setting.recipe), source.training_batch, setting.recipe):
-        losses.append(float(loss))
+        if loss is not None:
+            losses.append(float(loss))
     trained = time.monotonic() - began
     kind, measured = measure(model, source, "tune")
     metric, value = next(iter(metrics.score_all(kind, measured).items()))

@@ -29,7 +29,7 @@ def main() -> None:
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
     settle_frequent(facts, chosen.frequent)
-    _note_unseen(facts)
+    _note(facts)
     _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
     for name, setting in chosen.settings.items():
         if setting.after is not None:
@@ -89,9 +89,12 @@ def _open(name: str, setting: tier.Setting, cache: Path) -> DataSet:
     return open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name} ({name})"))
 
 
-def _note_unseen(facts: dict[str, dict]) -> None:
-    """Say which classes no training image shows: a wrong class list, or masks of other labels."""
+def _note(facts: dict[str, dict]) -> None:
+    """Say what is odd about the images, and which classes no training image shows: a wrong class list, or masks of
+    other labels."""
     for found in {found["fingerprint"]: found for found in facts.values()}.values():
+        for note in found["notes"]:
+            print(f"note: {found['name']}: {note}")
         if unseen := [label for label, n in zip(found["classes"], found["pixels"], strict=True) if not n]:
             print(f"note: no training image of {found['name']} shows {', '.join(unseen)}")
 

@@ -10,7 +10,7 @@ Each module imports from lower layers only, and each heavy third-party package h
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
-     "predicates", "pages", "schedule"),
+     "pixels", "predicates", "pages", "schedule"),
     ("paper", "tuning", "jobs", "place", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
      "parse", "blocks", "drawings_network", "drivers", "stopping", "checkpoint"),
     ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",

@@ -16,9 +16,9 @@ from PIL import Image
 
 from study import inference
 from study.data import module_of, padded
-from study.data.pairs import decode
 from study.examiner import network_of
 from study.models import stride_of
+from study.pixels import picture
 from study.spec import Data, Inference, InputError, Training
 from study.store import Run, Store, file_digest
 from study.submission import pack, save, validate
@@ -91,7 +91,7 @@ def predict(job: Submission, images: dict[str, Path], files: dict[str, Path], ti
         inference.check(job.inference, size, stride)
         network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
         for done, name in enumerate(todo, start=1):
-            image = decode(images[name], ("RGB",))
+            image = picture(images[name])
             height, width, _ = image.shape
             if height > size[0] or width > size[1]:
                 raise InputError(

@@ -315,7 +315,7 @@ def _enlarge(root: Path) -> None:
         (lambda root: _truncate(root / "train" / "c.png"), "an image must be whole", "c.png", "fetch it again"),
         (lambda root: _truncate(root / "valannot" / "e.png"), "an image must be whole", "e.png", "fetch it again"),
         (lambda root: (root / "val" / "e.png").write_bytes(b""), "an image must be whole", "e.png", "fetch it again"),
-        (_enlarge, "e must fit into (32, 40)", "(48, 32)", "enlarge `pad`"),
+        (_enlarge, "e.png must fit into (32, 40)", "(48, 32)", "enlarge `pad`"),
     ],
 )
 def test_a_fault_in_the_users_data_is_told_and_leaves_no_cache(

@@ -584,7 +584,7 @@ def _another(root: Path) -> None:
         (lambda r: (r / "images" / "3.jpg").unlink(), {}, "the same stems, got a mask 3 without image and 0 more"),
         (_another, {}, "images of folder must have one file a stem, got 3.jpg and 3.png"),
         (lambda r: (r / "train.txt").write_text("1\n77"), {}, "a list must name images that are there, got '77' in"),
-        (lambda r: (r / "train.txt").write_text(""), {}, "less than the 0 training images"),
+        (lambda r: (r / "train.txt").write_text(""), {}, "at least two training images (one is kept apart), got 0"),
         (lambda r: (r / "val.txt").write_text("1\n2"), {"val": "vals.txt"}, "must have its list vals.txt, got no file"),
         (
             lambda r: [(r / f"{split}.txt").write_text("1\n2\n3") for split in ("train", "val")],

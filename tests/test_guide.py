@@ -272,6 +272,28 @@ def _unknown_label(root: Path) -> None:
     Image.new("L", SIZE[::-1], 7).save(root / "masks" / "roof-003.png")
 
 
+def _lossy_mask(root: Path) -> None:
+    Image.open(root / "masks" / "roof-003.png").save(root / "masks" / "roof-003.jpg")
+    (root / "masks" / "roof-003.png").unlink()
+
+
+def _other_palette(root: Path) -> None:
+    for number, name in enumerate(NAMES):
+        image = Image.open(root / "masks" / f"{name}.png")
+        image.putpalette([0, 0, 0, 8 * number, 0, 0])
+        image.save(root / "masks" / f"{name}.png")
+
+
+def _void(root: Path) -> None:
+    for name in NAMES:
+        Image.new("L", SIZE[::-1], 255).save(root / "masks" / f"{name}.png")
+
+
+def _deep(root: Path) -> None:
+    Image.fromarray(np.zeros(SIZE, np.uint16)).save(root / "images" / "roof-003.png")
+    (root / "images" / "roof-003.jpg").unlink()
+
+
 def _fewer(root: Path) -> None:
     for name in NAMES[20:]:
         (root / "images" / f"{name}.jpg").unlink()
@@ -295,6 +317,10 @@ WITHOUT_NORM = {"model": "resnet18", "weights": None}
 FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "images and masks must have": ({}, _rename_mask),
     "a mask must be a palette or grey": ({}, _colour_mask),
+    "a mask must be in a lossless": ({}, _lossy_mask),
+    "a label must have one colour": ({}, _other_palette),
+    "split train must have": ({}, _void),
+    "a picture must have 8 bits": ({}, _deep),
     "a mask must hold class labels": ({}, _unknown_label),
     "... must fit into": ({"data": {"pad": [256, 256]}}, None),
     "tune must be": ({}, _fewer),

@@ -6,8 +6,9 @@ padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 =
 choices) and ``val`` (measured once).
 
 It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
-(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet; and ``listed``
-{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...).
+(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet; ``listed``
+{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines for
+the user.
 
 Beside ``open`` a module may have ``OPTIONAL`` options, ``archives(options)``: what must lie below its root and where it
 is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
@@ -16,6 +17,7 @@ is fetched from, ``convert(options, root, cache, tick)``: what must be made of i
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -30,6 +32,7 @@ import numpy as np
 from filelock import FileLock
 
 from study import checks, code
+from study.pixels import check_fits, check_name
 from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, read_json_or_none, write_json
@@ -74,7 +77,10 @@ def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda do
     module, options = module_of(data)
     if hasattr(module, "convert"):
         module.convert(options, root, cache, tick)
-    return module.open(options, root, cache)
+    source = module.open(options, root, cache)
+    for path in source.files():
+        check_name(path)
+    return source
 
 
 def check_coarse(options: dict[str, Any], name: str) -> None:
@@ -122,12 +128,14 @@ def prepare(
     """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
 
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
-    images_with and pixels (per class, of the training split; for classes of images, both count images), listed (see
-    above), streamed. Unchanged sources that were read before are not read again. ``tick(done, all)`` is called after
-    each image. Cached are of each split ``images`` uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or
-    int64 (n,) for classes of images; of val's labels also the boundary band. With ``stream`` the training split's
-    images and labels are checked, but not cached: a training reads their files (D56).
-    Raises InputError for an unreadable image, sizes that differ, or a label that is no class.
+    images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
+    notes (see above; notes also of what is odd about the images), streamed. Unchanged sources that were read before are
+    not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
+    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of val's labels also the
+    boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training reads
+    their files (D56).
+    Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
+    is labelled.
     """
     source = open_data(data, root, cache, tick)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
@@ -159,12 +167,11 @@ def prepare(
 
 
 def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
-    import hashlib
-
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
     classes, seen = len(source.classes), hashlib.sha256()
     images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
     done, every = 0, sum(source.splits.values())
+    notes, shown = list(getattr(source, "notes", ())), dict[bytes, list[str]]()
     for split, number in source.splits.items():
         if not number:
             raise InputError(
@@ -172,12 +179,15 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
             )
         size, kept = sizes.get(split, source.size), not (stream and split == "train")
         images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
-        names = []
+        names, unlabelled = [], 0
         for i, (image, label) in enumerate(_ahead(source, split, number)):
             mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
             names.append(source.name(split, i))
             _check(image, mask, names[-1], size, classes, task)
-            seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + image.tobytes() + mask.tobytes())
+            content = image.tobytes()
+            seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
+            shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
+            unlabelled += task == "segment" and bool((mask == VOID).all())
             height, width, _ = image.shape
             place = (i, slice(height), slice(width))
             if images is not None and labels is not None:
@@ -192,7 +202,21 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
             done += 1
             tick(done, every)
         np.save(folder / f"{split}-names.npy", np.array(names))
+        if unlabelled == number:
+            raise InputError(
+                f"split {split} must have at least one labelled pixel, got {number} masks that are nothing but void; "
+                "name other images, or another label as void"
+            )
+        if unlabelled:
+            notes.append(f"{unlabelled} of {number} masks of {split} label no pixel; they teach and score nothing")
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
+    if again := [places for places in shown.values() if len(places) > 1]:
+        first = next((places for places in again if len({place.split("/")[0] for place in places}) > 1), again[0])
+        more = f" (and {len(again) - 1} more so)" if len(again) > 1 else ""
+        notes.append(
+            f"{' and '.join(first)} are the same picture{more}: in two splits it is trained on and then measured, in "
+            "one it counts twice"
+        )
     return {
         "task": task,
         "classes": list(source.classes),
@@ -202,6 +226,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         "images_with": images_with.tolist(),
         "pixels": pixels.tolist(),
         "listed": dict(getattr(source, "listed", {})),
+        "notes": notes,
     }
 
 
@@ -252,8 +277,7 @@ def _allocate(
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:
     """``labels`` are a mask, or a class of no dimension."""
-    if any(side > limit for side, limit in zip(image.shape[:2], size, strict=True)):
-        raise InputError(f"{name} must fit into {size}, got {image.shape[:2]}; enlarge `pad` in params.yaml")
+    check_fits(image.shape[:2], size, name)
     if task == "classify":
         if not 0 <= labels < classes:
             raise InputError(
@@ -263,7 +287,7 @@ def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, in
     if image.shape[:2] != labels.shape:
         raise InputError(
             f"an image and its mask must have the same size, got {image.shape[:2]} and {labels.shape} for {name} "
-            "(height, width); replace one of them"
+            "(height, width, as a viewer shows them: turned by their orientation tags); replace one of them"
         )
     values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
     wrong = [int(v) for v in values if v >= classes and v != VOID]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from study.data import check_coarse
-from study.data.pairs import Pair, Pairs, folder, lines
+from study.data.pairs import Pair, Pairs, folder, lines, there
 from study.spec import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
@@ -19,17 +20,19 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     analogue of Cityscapes' coarse annotations). The lists' paths end in folder/file below the root."""
     check_coarse(options, "camvid")
     base = folder(root, "camvid's data.root")
+    notes: list[str] = []
 
     def listed(split: str) -> list[Pair]:
         pairs = []
-        for line in lines(base / f"{split}.txt"):
-            parts = [Path(part) for part in line.split()]
-            if len(parts) != 2:
+        for line in lines(base / f"{split}.txt", notes):
+            # Names may have blanks, so what follows the first path begins behind a suffix.
+            named = re.fullmatch(r"(.+\.(?:png|jpe?g|bmp|tiff?))\s+(\S.*)", line, re.IGNORECASE)
+            if not named:
                 raise InputError(f"a line of {split}.txt must name an image and a mask, got {line!r}; correct the list")
-            image, mask = (base / part.parent.name / part.name for part in parts)
+            image, mask = (there(base / Path(part).parent.name / Path(part).name) for part in named.groups())
             pairs.append((image.stem, image, mask))
         return pairs
 
     annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
     fixed = (options["tune"], VOID_LABEL, tuple(options["pad"]))
-    return Pairs(CLASSES, listed("train"), listed("val"), *fixed, **annotated)
+    return Pairs(CLASSES, listed("train"), listed("val"), *fixed, **annotated, notes=notes)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from study import checks
-from study.data.pairs import Pair, Pairs, decode, folder, sides
+from study.data.pairs import Pair, Pairs, folder, sides
 from study.fetch import Archive
 from study.spec import VOID, InputError
 
@@ -83,20 +83,17 @@ _LABEL_OF[255] = VOID  # -1, the licence plates
 
 
 class Cityscapes(Pairs):
-    """Pairs whose masks hold label ids; ``listed`` as study.data says."""
+    """Pairs whose masks hold label ids."""
 
-    listed: dict[str, int]
-
-    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        _, image, mask = self.pairs[split][index]
-        labels = decode(mask, ("L", "P"))
+    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+        labels = super().mask(path, limit)
         found = _LABEL_OF[labels]
         if (found == LABELS).any():
             raise InputError(
-                f"a mask must hold label ids 0 to {LABELS - 1} (or -1), got {labels[found == LABELS][0]} in {mask}; "
+                f"a mask must hold label ids 0 to {LABELS - 1} (or -1), got {labels[found == LABELS][0]} in {path}; "
                 "take the file that ends in labelIds"
             )
-        return decode(image, ("RGB",)), found
+        return found
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,12 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> voc.Voc:
     COCO's other 60 classes, D52), crowd (void or class: crowds of VOC's classes, D52), tune (images kept apart), pad
     (height, width; of val and tune) and pad_train. Raises InputError where ``convert`` was not called before."""
     base = _checked(options, root)
-    train, val, pool, listed = voc.parts(options["voc"], root)
-    pairs = [pair for split in options["train"] for pair in _converted(options, split, base, cache)]
-    source = voc.Voc(voc.CLASSES, pairs + train, val, options["tune"], VOID, sides(options["pad"], "pad of coco"), pool)
+    found = voc.parts(options["voc"], root)
+    train = [pair for split in options["train"] for pair in _converted(options, split, base, cache)] + found.train
+    size = sides(options["pad"], "pad of coco")
+    source = voc.Voc(voc.CLASSES, train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
     source.sizes = {"train": sides(options["pad_train"], "pad_train of coco")}
-    source.listed = listed | {"voc/coco": len(pairs) + len(train)}
+    source.listed = found.listed | {"voc/coco": len(train)}
     return source
 
 
@@ -172,6 +173,12 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, An
                         f"each of {key!r} must have {member!r} ({getattr(kind, '__name__', kind)}), got "
                         f"{str(entry)[:80]} in {path}; fetch the instances"
                     )
+    files = Counter(image["file_name"] for image in content["images"])
+    if again := [name for name, number in files.items() if number > 1]:
+        raise InputError(
+            f"'images' must list each file once, got {again[0]} {files[again[0]]} times and {len(again) - 1} more in "
+            f"{path}; fetch it again"
+        )
     names = {category["id"]: RENAMED.get(category["name"], category["name"]) for category in content["categories"]}
     if lacking := sorted(set(voc.CLASSES[1:]) - set(names.values())):
         raise InputError(

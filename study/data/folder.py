@@ -1,27 +1,32 @@
 """A user's own photographs with masks: two folders and a list of classes, no code.
 
-``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems; a mask is a palette or grey image of labels.
-Lists of stems, ``train.txt`` and the one that ``val`` names, say which are which; without them shares do.
+``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, in subfolders too (``site-a/001``); a mask is a
+palette or grey image of labels. Lists of stems, ``train.txt`` and the one that ``val`` names, say which are which;
+without them shares do.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from study import checks
 from study.data.pairs import Pairs, class_names, folder, lines, sides
+from study.pixels import check_name
 from study.seeds import number
 from study.spec import InputError
 
-OPTIONS = {"images", "masks", "classes", "void", "val", "tune", "pad"}
+OPTIONS, OPTIONAL = {"images", "masks", "classes", "void", "val", "tune", "pad"}, {"range"}
+MOST = 2**16 - 1  # of a range's values
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: images and masks (folders below the root), classes (names, from label 0 up), void (the label that is
     neither trained on nor scored), val (a share of the images, or the name of a list of stems), tune (images kept
-    apart), pad (height, width).
+    apart), pad (height, width), and maybe range (low, high): the values that become black and white in grey pictures of
+    more than 8 bits (D107).
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
@@ -34,17 +39,24 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
             "class for each label from 0 up, or another label"
         )
     images, masks = (_files(base, options[key], f"{key} of folder") for key in ("images", "masks"))
-    if alone := sorted(images.keys() ^ masks.keys()):
-        has, lacks = ("an image", "mask") if alone[0] in images else ("a mask", "image")
-        raise InputError(
-            f"images and masks must have the same stems, got {has} {alone[0]} without {lacks} and "
-            f"{len(alone) - 1} more such files below {base}; add or remove them"
+    sides_alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
+    if any(sides_alone):
+        told = (
+            f"{what} {alone[0]} without {lacks}"
+            for alone, what, lacks in zip(sides_alone, ("an image", "a mask"), ("mask", "image"), strict=True)
+            if alone
         )
+        more = sum(map(len, sides_alone)) - sum(map(bool, sides_alone))
+        raise InputError(
+            f"images and masks must have the same stems, got {' and '.join(told)} and {more} more such files below "
+            f"{base}; rename, add or remove them"
+        )
+    notes: list[str] = []
     stems, listed = list(images), (base / "train.txt").is_file()
     if listed:
-        stems = _stems(base / "train.txt", images)
+        stems = _stems(base / "train.txt", images, notes)
     if isinstance(options["val"], str):
-        measured = _stems(base / options["val"], images)
+        measured = _stems(base / options["val"], images, notes)
     else:
         checks.number(options["val"], 0, 1, "val of folder (a share, or the name of a list)")
         ranked = sorted(stems, key=lambda stem: number("val", stem))
@@ -59,29 +71,64 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
         [(stem, images[stem], masks[stem]) for stem in split]
         for split in ((stem for stem in stems if stem not in apart), measured)
     )
-    return Pairs(classes, train, val, options["tune"], options["void"], size)
+    scale = _range(options.get("range"))
+    if scale is not None:
+        notes.append(
+            f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
+        )
+    return Pairs(classes, train, val, options["tune"], options["void"], size, scale=scale, notes=notes)
+
+
+def _range(value: Any) -> tuple[int, int] | None:
+    """Raises InputError unless it is None or two rising whole numbers of 16 bits."""
+    if value is None:
+        return None
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(number) is int for number in value)
+    if not pair or not 0 <= value[0] < value[1] <= MOST:
+        raise InputError(
+            f"range of folder must be two rising whole numbers from 0 to {MOST}, got {value!r}; write e.g. [0, 4095]"
+        )
+    return value[0], value[1]
 
 
 def _files(base: Path, name: Any, where: str) -> dict[str, Path]:
-    """Image files of a folder by stem. Raises InputError for no such folder or two files of one stem."""
+    """Image files of a folder and those in it, by stem below the folder. Raises InputError for no such folder, none
+    with an image, or two files of one stem."""
     if not isinstance(name, str) or not (base / name).is_dir():
         raise InputError(f"{where} must be a folder below {base}, got {name!r}; name the one that has them")
     found: dict[str, Path] = {}
-    for path in sorted((base / name).iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in found:
+    for path in sorted((base / name).rglob("*")):
+        place = path.relative_to(base / name)
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in place.parts):
+            check_name(path)
+            stem = _stem(place)
+            if stem in found:
                 raise InputError(
-                    f"{where} must have one file a stem, got {found[path.stem].name} and {path.name} in {path.parent}; "
+                    f"{where} must have one file a stem, got {found[stem].name} and {path.name} in {path.parent}; "
                     "remove one"
                 )
-            found[path.stem] = path
+            found[stem] = path
+    if not found:
+        raise InputError(
+            f"{where} must hold images ({', '.join(sorted(SUFFIXES))}), got none in {base / name} or its folders; name "
+            "the folder that has them"
+        )
     return found
 
 
-def _stems(path: Path, images: dict[str, Path]) -> list[str]:
+def _stem(place: Path) -> str:
+    """A path without its suffix; the same letters can be written in two ways in Unicode, of which one stands here."""
+    return unicodedata.normalize("NFC", place.with_suffix("").as_posix())
+
+
+def _stems(path: Path, images: dict[str, Path], notes: list[str]) -> list[str]:
     """Stems of a list. Raises InputError for one that has no image."""
+    named = (Path(line) for line in lines(path, notes))
     stems = list(
-        dict.fromkeys(Path(line).stem if Path(line).suffix.lower() in SUFFIXES else line for line in lines(path))
+        dict.fromkeys(
+            _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
+            for place in named
+        )
     )
     if unknown := [stem for stem in stems if stem not in images]:
         raise InputError(

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from study import checks
-from study.data.pairs import decode, folder
+from study.data.pairs import folder
+from study.pixels import check_name, picture
 from study.seeds import number
 from study.spec import InputError
 
@@ -64,7 +65,7 @@ class Photographs:
         """image uint8 (H, W, 3) of ``sizes`` or ``size``, and its class. Raises InputError for a damaged file."""
         label, path = self.files_of[split][index]
         resize, size = self.sizes["train"][0], self.size[0]
-        image = np.asarray(_centre_square(Image.fromarray(decode(path, ("RGB",))), resize))
+        image = np.asarray(_centre_square(Image.fromarray(picture(path)), resize))
         if split == "train":
             return image, label
         start = (resize - size) // 2
@@ -90,6 +91,8 @@ def _files_by_class(base: Path) -> dict[str, list[Path]]:
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
         if not files:
             raise InputError(f"a class must have at least one image, got none in {path}; fill or remove the folder")
+        for file in files:
+            check_name(file)
         found[path.name] = files
     return found
 

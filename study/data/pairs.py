@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from study import pixels
 from study.regions import coarse
 from study.seeds import number
 from study.spec import VOID, InputError
@@ -27,14 +30,29 @@ def folder(root: Path | None, what: str) -> Path:
     return root
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a list file that are not empty. Raises InputError where there is none."""
+def lines(path: Path, notes: list[str] | None = None) -> list[str]:
+    """The lines of a list file that are not empty, each once; ``notes`` says which were there more often.
+
+    Raises InputError where there is no such file, or it is no text.
+    """
     if not path.is_file():
         raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeError as error:
         raise InputError(f"a list must be plain text (UTF-8), got {path} ({error}); write it again") from error
+    again = {line: number for line, number in Counter(found).items() if number > 1}
+    if again and notes is not None:
+        first, number = next(iter(again.items()))
+        more = f" (and {len(again) - 1} more so)" if len(again) > 1 else ""
+        notes.append(f"{path.name} lists {first} {number} times{more}; each counts once")
+    return list(dict.fromkeys(found))
+
+
+def there(path: Path) -> Path:
+    """The path of a file as its folder spells it: the same letters can be written in two ways in Unicode."""
+    spelt = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return path if path.is_file() else next((other for other in spelt if other.is_file()), path)
 
 
 class Pairs:
@@ -42,8 +60,12 @@ class Pairs:
 
     They are chosen from ``pool``, or from the training pairs where there is none: sets that share a pool share their
     tune split, and none is trained on its images. Of the training masks that are left a share, ``coarse_share``, chosen
-    likewise, is annotated coarsely with a margin of ``coarse_px`` (see regions.coarse).
+    likewise, is annotated coarsely with a margin of ``coarse_px`` (see regions.coarse). ``scale`` as in pixels.picture,
+    ``notes`` are lines for the user.
     """
+
+    sizes: dict[str, tuple[int, int]]  # as study.data says
+    listed: dict[str, int]
 
     def __init__(
         self,
@@ -56,6 +78,8 @@ class Pairs:
         pool: list[Pair] | None = None,
         coarse_share: float = 0,
         coarse_px: int = 0,
+        scale: tuple[int, int] | None = None,
+        notes: Iterable[str] = (),
     ) -> None:
         pool = train if pool is None else pool
         for name, *paths in dict.fromkeys(pool + train + val):
@@ -64,6 +88,15 @@ class Pairs:
                     raise InputError(
                         f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
                     )
+        if shared := sorted({image for _, image, _ in val} & {image for _, image, _ in pool + train}):
+            raise InputError(
+                f"train and val must share no image (it would be trained on and then measured), got {shared[0]} and "
+                f"{len(shared) - 1} more in both; take it out of one list"
+            )
+        if len(pool) < 2:
+            raise InputError(
+                f"a data set must have at least two training images (one is kept apart), got {len(pool)}; add images"
+            )
         if type(tune) is not int or not 0 < tune < len(pool):
             raise InputError(
                 f"tune must be from 1 to one less than the {len(pool)} training images, got {tune!r}; name fewer"
@@ -76,8 +109,11 @@ class Pairs:
         }
         trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
         self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
-        self.classes, self.void, self.size = classes, void, size
+        self.classes, self.void, self.size, self.scale = classes, void, size, scale
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
+        self.notes = list(notes)
+        self.sizes, self.listed = {}, {}
+        self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # of each label, and the mask that showed it first
 
     def name(self, split: str, index: int) -> str:
         return self.pairs[split][index][0]
@@ -86,39 +122,48 @@ class Pairs:
         return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths]
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a damaged file."""
+        """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a file that is damaged or
+        that pixels refuses, and where one label has another colour in another mask."""
         name, image_path, mask_path = self.pairs[split][index]
-        image, mask = decode(image_path, ("RGB",)), decode(mask_path, ("P", "L"))
-        if self.void != VOID:
-            mask = np.where(mask == self.void, np.uint8(VOID), mask)
+        limit = self.sizes.get(split, self.size)
+        image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
         if split == "train" and name in self.coarsely:
             mask = coarse(mask, self.coarse_px)
         return image, mask
 
-
-def decode(path: Path, modes: tuple[str, ...]) -> np.ndarray:
-    """Pixels of an image file: (H, W, 3) where ``modes`` is RGB (others are converted), else a mask's (H, W).
-
-    Raises InputError for a damaged file, or a mask of another mode.
-    """
-    try:
-        with Image.open(path) as file:
-            if modes == ("RGB",):
-                return np.asarray(file.convert("RGB"))
-            if file.mode not in modes:
-                raise InputError(f"a mask must be a palette or grey image, got mode {file.mode} in {path}; convert it")
-            return np.asarray(file)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"an image must be whole, got {path} ({error}); fetch it again") from error
+    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+        """The labels uint8 (H, W) of a mask file."""
+        mask, colours = pixels.labels(path, limit)
+        for label, colour in (colours or {}).items():
+            known, first = self._colours.setdefault(label, (colour, path))
+            if known != colour:
+                raise InputError(
+                    f"a label must have one colour in all palette masks (else their numbers mean different things), "
+                    f"got {label} as {known} in {first} and as {colour} in {path}; write all with one palette"
+                )
+        if self.void == VOID:
+            return mask
+        if (mask == VOID).any():
+            raise InputError(
+                f"a mask must hold class labels 0 to {len(self.classes) - 1} or {self.void} (void) only, got {VOID} in "
+                f"{path}; correct the mask, or name {VOID} as void"
+            )
+        return np.where(mask == self.void, np.uint8(VOID), mask)
 
 
 def class_names(names: Any, where: str) -> tuple[str, ...]:
     """The names of a user's own classes. Raises InputError unless they are a list of different ones."""
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) and name.strip() for name in names)
-    if not listed or not 2 <= len(names) == len(set(names)) <= VOID:
+    if not isinstance(names, list | tuple):
+        raise InputError(f"{where} must be a list of names (the first is label 0), got {names!r}; write it in brackets")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(
+                f"{where} must be names, got {name!r} (YAML takes yes, no and numbers for such); write it in quotes"
+            )
+    if not 2 <= len(names) == len(set(names)) <= VOID:
         raise InputError(
-            f"{where} must be a list of 2 to {VOID} different names (the first is label 0), got {names!r}; write it in "
-            "brackets"
+            f"{where} must be 2 to {VOID} different names, got {len(names)}, {len(set(names))} of them different; add, "
+            "drop or rename some"
         )
     return tuple(names)
 

@@ -3,13 +3,14 @@ user's own set in the same layout."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from study import checks
-from study.data.pairs import Pair, Pairs, class_names, decode, folder, lines, sides
+from study.data.pairs import Pair, Pairs, class_names, folder, lines, sides, there
 from study.fetch import Archive
 from study.spec import VOID, InputError
 
@@ -46,16 +47,20 @@ TESTS = "VOC2012test.tar, from the PASCAL VOC evaluation server behind a login"
 
 
 class Voc(Pairs):
-    """Pairs whose masks are PNGs or SBD's MATLAB files; ``listed`` and ``sizes`` as study.data says."""
+    """Pairs whose masks are PNGs or SBD's MATLAB files."""
 
+    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+        return _matlab(path) if path.suffix == ".mat" else super().mask(path, limit)
+
+
+class Parts(NamedTuple):
+    """Pairs of train and val, those that tune is chosen from, what the lists hold (see study.data), notes on them."""
+
+    train: list[Pair]
+    val: list[Pair]
+    pool: list[Pair]
     listed: dict[str, int]
-    sizes: dict[str, tuple[int, int]]
-
-    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        _, image, mask = self.pairs[split][index]
-        if mask.suffix == ".mat":
-            return decode(image, ("RGB",)), _matlab(mask)
-        return super().read(split, index)
+    notes: list[str]
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
@@ -65,32 +70,31 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
     The tune split is chosen from the list of ``auto``, whatever is trained on: so it is the same in all stages of
     Table 7, and no image of it is trained on in any of them. Its masks are those of the list that it was chosen from.
     """
-    train, val, pool, listed = parts(options["train"], root)
+    found = parts(options["train"], root)
     classes = class_names(options["classes"], "classes of voc") if "classes" in options else CLASSES
-    source = Voc(classes, train, val, options["tune"], VOID, sides(options["pad"], "pad of voc"), pool)
-    source.listed = listed if classes == CLASSES else {}
+    size = sides(options["pad"], "pad of voc")
+    source = Voc(classes, found.train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
+    source.listed = found.listed if classes == CLASSES else {}
     return source
 
 
-def parts(chosen: str, root: Path | None) -> tuple[list[Pair], list[Pair], list[Pair], dict[str, int]]:
-    """Pairs of train and val, those that tune is chosen from, and what the lists hold (see study.data).
-
-    Raises InputError for a list that is missing, or that trains on an image of val.
-    """
+def parts(chosen: str, root: Path | None) -> Parts:
+    """What the lists name. Raises InputError for a list that is missing, or that trains on an image of val."""
     checks.choice(chosen, LISTS, "train of voc")
     base = _base(root)
     lists = base / "ImageSets" / "Segmentation"
     holders = (base, base.parent.parent)  # beside VOCdevkit, or in a folder that is VOC2012 by itself
     released = next((holder / SBD for holder in holders if (holder / SBD).is_dir()), base.parent.parent / SBD)
-    val = [_pair(base, name, "SegmentationClass") for name in _names(lists / "val.txt")]
-    official = [_pair(base, name, "SegmentationClass") for name in _names(lists / "train.txt")]
+    notes: list[str] = []
+    val = [_pair(base, name, "SegmentationClass") for name in _names(lists / "val.txt", notes)]
+    official = [_pair(base, name, "SegmentationClass") for name in _names(lists / "train.txt", notes)]
     at_hand = {"train_aug": (lists / "train_aug.txt").is_file(), "sbd": released.is_dir(), "train": True}
     largest = next(name for name, there in at_hand.items() if there)
     wanted = largest if chosen == "auto" else chosen
     held = {}
     for name in dict.fromkeys((wanted, largest)):
         if name == "train_aug":
-            held[name] = [_pair(base, name, "SegmentationClassAug") for name in _names(lists / "train_aug.txt")]
+            held[name] = [_pair(base, name, "SegmentationClassAug") for name in _names(lists / "train_aug.txt", notes)]
         else:
             held[name] = official if name == "train" else _with_sbd(base, released, official, val)
         if shared := sorted({name for name, *_ in held[name]} & {name for name, *_ in val}):
@@ -101,7 +105,7 @@ def parts(chosen: str, root: Path | None) -> tuple[list[Pair], list[Pair], list[
     listed = {"voc/train": len(official), "voc/val": len(val)}
     listed |= {"voc/augmented": len(held[largest])} if largest != "train" else {}
     listed |= {"voc/test": len(lines(lists / "test.txt"))} if (lists / "test.txt").is_file() else {}
-    return held[wanted], val, held[largest], listed
+    return Parts(held[wanted], val, held[largest], listed, notes)
 
 
 def archives(options: dict[str, Any]) -> tuple[Archive, ...]:
@@ -128,13 +132,15 @@ def _base(root: Path | None) -> Path:
     return base / DEVKIT if (base / DEVKIT).is_dir() else base
 
 
-def _names(path: Path) -> list[str]:
-    # Published augmented lists name either bare ids or the two paths; an id of a user's own may have dots.
-    return [Path(line.split()[0]).name.removesuffix(".jpg").removesuffix(".png") for line in lines(path)]
+def _names(path: Path, notes: list[str] | None = None) -> list[str]:
+    """Names of images, each once. Published augmented lists hold an image's and a mask's path in place of a name, which
+    of a user's own may have dots and blanks."""
+    named = (Path(re.sub(r"(\.jpg)\s+\S.*", r"\1", line)).name for line in lines(path, notes))
+    return list(dict.fromkeys(name.removesuffix(".jpg").removesuffix(".png") for name in named))
 
 
 def _pair(base: Path, name: str, masks: str) -> Pair:
-    return name, base / "JPEGImages" / f"{name}.jpg", base / masks / f"{name}.png"
+    return name, there(base / "JPEGImages" / f"{name}.jpg"), there(base / masks / f"{name}.png")
 
 
 def _with_sbd(base: Path, released: Path, official: list[Pair], val: list[Pair]) -> list[Pair]:
@@ -158,6 +164,11 @@ def _matlab(path: Path) -> np.ndarray:
 
     try:
         return np.array(loadmat(path, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0], np.uint8)
+    except NotImplementedError as error:
+        raise InputError(
+            f"a mask of SBD must be a MATLAB file of version 5, as published, got one of 7.3 (HDF5), {path}; save it "
+            "in MATLAB with the option -v7"
+        ) from error
     except Exception as error:  # of whatever kind the bytes lead scipy to
         raise InputError(
             f"a mask of SBD must be a MATLAB file with GTcls.Segmentation, got {path} ({error!r}); fetch it again"
