@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import test_report
 
-from study import claims, evidence, paper, plan, report, tier, trials, verdicts
+from study import claims, evidence, paper, plan, report, statistics, tier, trials, verdicts
 from study.claims import CLAIMS, Claim, claims_digest
 from study.predicates import (
     Predicate,
@@ -118,6 +118,15 @@ def test_predicates_refuse_what_makes_no_sense() -> None:
         gain("a", "b", Fraction(1), Fraction(1))
     with pytest.raises(InputError, match="at least two cells"):
         increasing(("a",))
+
+
+def test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts() -> None:
+    """A p just under alpha of one of two parts is none of the claim."""
+    part, unknown = above("T1/score/15", "T1/score/base").parts[0], statistics.Effect(*[0.0] * 6, 3, 60, 0.0)
+    against = trials.Tested(part, unknown, holds=1.0, fails=0.04)
+    between = trials.Tested(part, unknown, holds=0.3, fails=1.0)
+    assert verdicts._p([against]) == 0.04
+    assert verdicts._p([against, between]) == pytest.approx(0.08)
 
 
 # -------------------------------------------------------------------------------- verdicts on planted counts
