@@ -198,8 +198,14 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
-def test_choosing_a_tier_does_not_make_a_commit_dirty_but_an_edit_does(project, monkeypatch):
+def test_choosing_a_tier_or_running_it_does_not_make_a_commit_dirty_but_an_edit_does(project, monkeypatch):
+    written = [project.folder / "dvc.lock", project.folder / "tiers" / "smoke" / "outs.dvc"]
+    written[1].parent.mkdir(parents=True)
+    for path in written:  # as in a branch that shares a report
+        path.write_text("outs: []\n")
     project.repository()
+    for path in written:
+        path.write_text("outs: [] # another run\n")
     monkeypatch.chdir(project.folder)
     assert commit.head() and not commit.dirty()
     project.params["tier"] = "shapes"
