@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines import beside, view, weights
 from pipelines.beside import Target
-from study import commit, jobs, plan, results, schedule, stage, tier, work
+from study import commit, jobs, kept, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
 from study.jobs import Execution
@@ -27,6 +27,7 @@ OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
 def main(open_engine: OpenEngine = work.open_engine) -> None:
     params = tier.read()
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)

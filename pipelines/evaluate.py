@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines import view
-from study import audit, best, commit, matched, results, stage, tier, verdicts
+from study import audit, best, commit, kept, matched, results, stage, tier, verdicts
 from study.paper import TABLES
 from study.place import place
 from study.store import Store, file_digest, json_bytes, write_json
@@ -24,6 +24,7 @@ _Links = dict[str, dict[str, str]]
 def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     plan = stage.read_json(folder / "plan.json")
     frame, summary = frames(folder, plan)

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "work", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
     ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
-     "deviations"),
+     "deviations", "kept"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
     ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
      "figures_search"),

@@ -15,9 +15,9 @@ def head() -> str:
 
 
 def dirty() -> bool:
-    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs,
-    do not count."""
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
+    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs, do not
+    count, nor does what DVC and the stages write of what they made (where somebody has committed it)."""
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml", ":!dvc.lock", ":!tiers"):
         return True
     ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
     chosen = dict.fromkeys(("tier", tier.TUNE))

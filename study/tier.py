@@ -108,7 +108,7 @@ def write(params: dict[str, Any], path: Path) -> None:
 
 def content(text: str) -> Any:
     """The content of a YAML text, unchecked."""
-    return yaml.safe_load(text)
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # five times as fast where it is there
 
 
 def load(params: dict[str, Any], name: str | None = None) -> Tier:

@@ -31,7 +31,7 @@ def _rows(module: str) -> list[int]:
 
 
 ROWS = {module: min(rows) for module in MODULES if (rows := _rows(module))}
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage["do"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
 
 
 def _imported(path: Path) -> set[str]:
