@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines import beside, view, weights
 from pipelines.beside import Target
-from study import commit, jobs, plan, results, schedule, stage, tier, work
+from study import commit, jobs, machine, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
 from study.jobs import Execution
@@ -170,7 +170,7 @@ def _facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
         "device": execution.device,
         "wall_s": wall_s,
         "trained": trained,
-        "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)},
+        "hardware": {"cpu": cpu, "cores": machine.cores(), "memory_gb": round(pages / 2**30, 1)},
     }
 
 
