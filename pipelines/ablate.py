@@ -38,6 +38,7 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
     view.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
+        commit.note()
         with beside.logging(manifest, target, len(todo)) as ended:
             train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
     collect(manifest, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -114,6 +115,8 @@ class Ray:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             for name in OTHERS:
                 os.environ.pop(name, None)
+            if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep the secret of its processes
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         import ray
 
         self.ray, self.function, self.retries, self.address = ray, function, retries, address
