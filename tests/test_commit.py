@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from study import commit
 from study.code import ROOT
+
+DVC = Path(sys.executable).with_name("dvc")
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_dvc_runs_without_a_repository_until_there_is_one(folder, capsys):
     assert "no experiments of DVC" in capsys.readouterr().out
     commit.tell_dvc()
     assert capsys.readouterr().out == "", "once is enough"
-    told = subprocess.run(["dvc", "config", "core.no_scm"], cwd=folder, capture_output=True, text=True)
+    told = subprocess.run([DVC, "config", "core.no_scm"], cwd=folder, capture_output=True, text=True)
     assert told.stdout.strip() == "true", told.stderr
     _repository(folder)
     commit.tell_dvc()
