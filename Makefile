@@ -15,6 +15,8 @@ endef
 # Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
 HOST_OPTION := $(if $(filter command,$(origin HOST)),--host="$$HOST")
 $(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST LONG FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
+# What is set for other Pythons would keep this one from starting, or make warnings of its packages errors.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
 RUN := $(QUIET) PATH="$$PWD/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study

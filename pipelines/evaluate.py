@@ -132,6 +132,7 @@ def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _L
         "tier": plan["tier"],
         "commit": commit.head(),
         "dirty": commit.dirty(),
+        "lacking": commit.lacking(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "hardware": ablate["hardware"] | {"device": ablate["device"]},
         "seconds": seconds | {"wall": ablate["wall_s"]},

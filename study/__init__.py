@@ -7,8 +7,14 @@ no paper, pandas, mlflow or optuna.
 Each module imports from lower layers only, and each heavy third-party package has one importer (a test keeps both).
 """
 
+import os
+
+# Before anything imports matplotlib, which refuses names that it does not know, such as that of a notebook's package.
+os.environ["MPLBACKEND"] = "agg"
+
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
+    ("machine",),
     ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
      "pixels", "predicates", "pages", "schedule"),
     ("paper", "tuning", "jobs", "place", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from study import drivers, jobs, progress, stage, tier
+from study import commit, drivers, jobs, progress, stage, tier
 from study.place import place
 from study.store import Store
 
@@ -48,6 +48,7 @@ def stop(arguments: argparse.Namespace) -> None:
 def choose(arguments: argparse.Namespace) -> None:
     """Set the keys ``tier:`` and ``tune:`` of params.yaml, leaving the rest of the file as it is."""
     params = tier.read(PARAMS)
+    commit.tell_dvc()
     chosen = tier.load(params, arguments.tier)
     wanted = {"tier": chosen.name}
     if arguments.tune:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from study import checks
+from study import checks, machine
 from study.spec import InputError
 from study.store import Store
 
@@ -84,13 +83,13 @@ def execution(params: dict[str, Any]) -> Execution:
         block["gpus_per_training"] = 0
     if block["workers"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        cores = len(os.sched_getaffinity(0))
+        cores = machine.cores()
         on_cpu = max(1, cores // block["processes_per_training"])
         block["workers"] = on_cpu if block["device"] == "cpu" else int(gpus / share + 1e-6)
     if not isinstance(block["workers"], int) or block["workers"] < 1:
         raise InputError(f"execution.workers must be auto or a number from 1 up, got {block['workers']!r}; write auto")
     if block["loaders"] == "auto":
-        cores = len(os.sched_getaffinity(0))
+        cores = machine.cores()
         block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
     checks.whole(block["loaders"], 0, "execution.loaders")
     checks.whole(block["retries"], 0, "execution.retries")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from study import machine
 from study.spec import InputError, Network
 
 EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
@@ -36,14 +38,54 @@ class Busy(RuntimeError):
 
 
 def default_root() -> Path:
-    """``STUDY_STORE``, or ``runs/`` of the main checkout."""
-    if named := os.environ.get("STUDY_STORE"):
-        return Path(named).absolute()
-    return main_checkout() / "runs"
+    """``STUDY_STORE``, or ``runs/`` of the project."""
+    return machine.named("STUDY_STORE") or project() / "runs"
 
 
+def project() -> Path:
+    """The project's own folder, which DVC's temporary workspaces and Git's worktrees share. Git is not asked: it may be
+    missing, refuse a repository of another user, or be told of another repository by its variables."""
+    here = Path.cwd().absolute()
+    for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
+        if pair == (".dvc", "tmp"):
+            return Path(*here.parts[:depth])
+    own, top = _above(here, "params.yaml"), _above(here, ".git")
+    if own is None or top is None:
+        return own or top or here
+    main = _main_worktree(top / ".git")
+    if main is None or not own.is_relative_to(top):
+        return own
+    shared = main / own.relative_to(top)  # a project may be a folder of a larger repository
+    return shared if shared.is_dir() else own
+
+
+def _above(here: Path, name: str) -> Path | None:
+    """The first of a folder and those above it that has ``name``."""
+    return next((folder for folder in (here, *here.parents) if (folder / name).exists()), None)
+
+
+def _main_worktree(git: Path) -> Path | None:
+    """The folder of the first of the worktrees to one of which the file ``git`` belongs; None where it is the first."""
+    try:
+        own = git.parent / git.read_text().removeprefix("gitdir:").strip()
+        common = (own / (own / "commondir").read_text().strip()).resolve()
+        config = (common / "config").read_text()
+    except OSError:
+        return None
+    if found := re.search(r"(?m)^\s*worktree\s*=\s*(.+?)\s*$", config):  # a submodule's
+        return (common / found[1].strip('"')).resolve()
+    return common.parent if common.name == ".git" else None
+
+
+def in_project(path: str) -> Path:
+    """A file or folder that params.yaml names; one that is not absolute lies in the project's own folder."""
+    return project() / os.path.expanduser(path)
+
+
+# Keys of trainings reach the two functions below, by which weights are read: a change of them trains all anew. They
+# tell other places than `in_project` where the project is not the root of a repository; `weights_file` refuses those.
 def main_checkout() -> Path:
-    """The folder of the project that DVC's temporary workspaces and Git's worktrees share."""
+    """The folder of the repository that DVC's temporary workspaces and Git's worktrees share."""
     here = Path.cwd().absolute()
     for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
         if pair == (".dvc", "tmp"):
@@ -61,7 +103,7 @@ def main_checkout() -> Path:
 
 
 def located(path: str) -> Path:
-    """A file that params.yaml names; one that is not absolute lies in the main checkout, which all workspaces share."""
+    """A file of weights that params.yaml names; one that is not absolute lies in the main checkout."""
     named = Path(path).expanduser()
     return named if named.is_absolute() else main_checkout() / named
 
@@ -75,7 +117,20 @@ def file_digest(path: Path) -> str:
 def weights_digest(network: Network) -> str:
     """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
     named = dict(network.options).get("weights")
-    return str(named) if named in (None, "imagenet") else file_digest(located(named))
+    return str(named) if named in (None, "imagenet") else file_digest(weights_file(named))
+
+
+def weights_file(named: str) -> Path:
+    """The file of weights that params.yaml names. Raises InputError where it is not there."""
+    path = in_project(named)
+    if not path.is_file():
+        raise InputError(f"network.options.weights must name a file, got {named!r} ({path}); write the path of one")
+    if located(named).resolve() != path.resolve():
+        raise InputError(
+            "network.options.weights must be an absolute path where the project is not the root of a repository of its "
+            f"own, got {named!r}; write {path}"
+        )
+    return path
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

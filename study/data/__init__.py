@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 from filelock import FileLock
 
-from study import checks, code
+from study import checks, code, machine
 from study.pixels import check_fits, check_name
 from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
@@ -232,7 +232,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
 
 def _ahead(source: DataSet, split: str, number: int) -> Iterator[tuple[np.ndarray, Any]]:
     """Images of a split with their labels, in order, decoded by a few threads ahead of the reader."""
-    threads = min(READERS, len(os.sched_getaffinity(0)))
+    threads = min(READERS, machine.cores())
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[tuple[np.ndarray, Any]]] = deque()
         try:
