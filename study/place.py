@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from study import checks
 from study.spec import InputError
-from study.store import Store, in_project
+from study.store import Store, located
 
 KEY, VARIABLE, GENERAL = "tracking", "STUDY_TRACKING", "MLFLOW_TRACKING_URI"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
@@ -95,7 +95,7 @@ def place(params: Mapping[str, Any], store: Store) -> Place:
     if folder is None and not uri.startswith("http"):
         folder = str(store.tracking_artifacts)
     if folder is not None and "://" not in folder:
-        folder = in_project(folder).resolve().as_uri()
+        folder = located(folder).resolve().as_uri()
     return Place(uri, folder, block.get("name") or "", source)
 
 

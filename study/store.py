@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,35 +76,9 @@ def _main_worktree(git: Path) -> Path | None:
     return common.parent if common.name == ".git" else None
 
 
-def in_project(path: str) -> Path:
+def located(path: str) -> Path:
     """A file or folder that params.yaml names; one that is not absolute lies in the project's own folder."""
     return project() / os.path.expanduser(path)
-
-
-# Keys of trainings reach the two functions below, by which weights are read: a change of them trains all anew. They
-# tell other places than `in_project` where the project is not the root of a repository; `weights_file` refuses those.
-def main_checkout() -> Path:
-    """The folder of the repository that DVC's temporary workspaces and Git's worktrees share."""
-    here = Path.cwd().absolute()
-    for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
-        if pair == (".dvc", "tmp"):
-            return Path(*here.parts[:depth])
-    try:
-        text = subprocess.run(
-            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return here
-    return Path(text.strip()).parent
-
-
-def located(path: str) -> Path:
-    """A file of weights that params.yaml names; one that is not absolute lies in the main checkout."""
-    named = Path(path).expanduser()
-    return named if named.is_absolute() else main_checkout() / named
 
 
 def file_digest(path: Path) -> str:
@@ -122,14 +95,9 @@ def weights_digest(network: Network) -> str:
 
 def weights_file(named: str) -> Path:
     """The file of weights that params.yaml names. Raises InputError where it is not there."""
-    path = in_project(named)
+    path = located(named)
     if not path.is_file():
         raise InputError(f"network.options.weights must name a file, got {named!r} ({path}); write the path of one")
-    if located(named).resolve() != path.resolve():
-        raise InputError(
-            "network.options.weights must be an absolute path where the project is not the root of a repository of its "
-            f"own, got {named!r}; write {path}"
-        )
     return path
 
 

@@ -15,7 +15,7 @@ from study import blocks, checks, parse
 from study.blocks import Receptive, Rules, Submission, Submitted
 from study.paper import TABLES
 from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
-from study.store import in_project
+from study.store import located
 from study.tuning import Tuning, tuning
 
 MAIN = "main"  # the name of a tier's own setting
@@ -231,7 +231,7 @@ def _setting(
     recipe = own["recipe"] | changes.get("recipe", {})
     setting = Setting(
         role, title, parse.data({k: v for k, v in data.items() if k not in AROUND}, f"{where}.data"),
-        in_project(root) if root else None, bool(data.get("stream")),
+        located(root) if root else None, bool(data.get("stream")),
         bool(data.get("fetch")),
         parse.network(network, f"{where}.network"), parse.recipe(recipe, f"{where}.recipe"), **more,
     )  # fmt: skip

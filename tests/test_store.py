@@ -22,7 +22,7 @@ from study.store import (
     StoreError,
     default_root,
     file_digest,
-    in_project,
+    located,
     weights_digest,
     write,
     write_json,
@@ -258,7 +258,7 @@ def test_a_project_in_a_larger_repository_keeps_its_store_and_its_files_and_so_d
     larger, monkeypatch, place
 ):
     monkeypatch.chdir(larger / place)
-    assert default_root() == larger / place / "runs" and in_project("data") == larger / place / "data"
+    assert default_root() == larger / place / "runs" and located("data") == larger / place / "data"
     whole = larger if place == "folder" else larger / place
     _git(whole, "worktree", "add", "-q", str(larger.with_name("tree")))
     monkeypatch.chdir(larger.with_name("tree") / (place if place == "folder" else "."))
