@@ -7,15 +7,36 @@ Lists of stems, ``train.txt`` and the one that ``val`` names, say which are whic
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from study import checks
-from study.data.pairs import Pairs, class_names, folder, lines, sides
+from study.data.pairs import Classes, Pad, Pairs, Tune, folder, lines
 from study.seeds import number
 from study.spec import InputError
+from study.values import Block, Broken, FolderText, rule, share_or_path, shown, sides, whole
 
-OPTIONS = {"images", "masks", "classes", "void", "val", "tune", "pad"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+class Options(Block):
+    images: FolderText
+    masks: FolderText
+    classes: Classes
+    void: Annotated[int, whole(0)]  # a label
+    val: Annotated[float | str, share_or_path("be a number from 0 to 1 (a share) or the name of a list")]
+    tune: Tune
+    pad: Pad
+    range: Annotated[
+        tuple[int, int],
+        sides(65_535, "be [low, high] with 0 <= low < high", "write e.g. [0, 4095]", least=0),
+        rule(lambda ends: ends[0] < ends[1], "be [low, high] with 0 <= low < high", "write e.g. [0, 4095]"),
+    ] = (0, 255)  # grey levels
+
+    def check(self) -> None:
+        if not len(self.classes) <= self.void <= 255:
+            raise Broken(
+                f"be a label that no class has, {len(self.classes)} to 255", shown(self.void),
+                "name a class for each label from 0 up, or another label", "void",
+            )  # fmt: skip
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
@@ -25,14 +46,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
-    base, classes = folder(root, "folder's data.root"), class_names(options["classes"], "classes of folder")
-    size = sides(options["pad"], "pad of folder")
-    checks.whole(options["void"], 0, "void of folder")
-    if not len(classes) <= options["void"] <= 255:
-        raise InputError(
-            f"void of folder must be a label that no class has, {len(classes)} to 255, got {options['void']}; name a "
-            "class for each label from 0 up, or another label"
-        )
+    base, classes, size = folder(root, "folder's data.root"), tuple(options["classes"]), tuple(options["pad"])
     images, masks = (_files(base, options[key], f"{key} of folder") for key in ("images", "masks"))
     if alone := sorted(images.keys() ^ masks.keys()):
         has, lacks = ("an image", "mask") if alone[0] in images else ("a mask", "image")
@@ -46,7 +60,6 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     if isinstance(options["val"], str):
         measured = _stems(base / options["val"], images)
     else:
-        checks.number(options["val"], 0, 1, "val of folder (a share, or the name of a list)")
         ranked = sorted(stems, key=lambda stem: number("val", stem))
         measured = ranked[: round(options["val"] * len(ranked))]
     apart = set(measured)

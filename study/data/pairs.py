@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from study.regions import coarse
 from study.seeds import number
 from study.spec import VOID, InputError
+from study.values import Text, different, rule, sides, whole, words
 
 Pair = tuple[str, Path, Path]  # name, image, mask
+# Kinds of options that several sets have.
+Tune = Annotated[int, whole(1)]  # images kept apart; less than there are
+Pad = Annotated[tuple[int, int], sides(32_768)]  # px
+Classes = Annotated[
+    tuple[Text, ...],
+    rule(lambda names: 2 <= len(names) <= VOID and different(names), "", ""),
+    words(f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
+]  # of a user's own
 
 
 def folder(root: Path | None, what: str) -> Path:
@@ -92,6 +100,8 @@ class Pairs:
         if self.void != VOID:
             mask = np.where(mask == self.void, np.uint8(VOID), mask)
         if split == "train" and name in self.coarsely:
+            from study.regions import coarse  # scipy, which only reading needs
+
             mask = coarse(mask, self.coarse_px)
         return image, mask
 
@@ -110,27 +120,3 @@ def decode(path: Path, modes: tuple[str, ...]) -> np.ndarray:
             return np.asarray(file)
     except (OSError, SyntaxError) as error:
         raise InputError(f"an image must be whole, got {path} ({error}); fetch it again") from error
-
-
-def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """The names of a user's own classes. Raises InputError unless they are a list of different ones."""
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) and name.strip() for name in names)
-    if not listed or not 2 <= len(names) == len(set(names)) <= VOID:
-        raise InputError(
-            f"{where} must be a list of 2 to {VOID} different names (the first is label 0), got {names!r}; write it in "
-            "brackets"
-        )
-    return tuple(names)
-
-
-def sides(value: Any, where: str) -> tuple[int, int]:
-    """(height, width) in px. Raises InputError unless it is a pair of whole numbers."""
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 2
-        or any(type(side) is not int or side < 1 for side in value)
-    ):
-        raise InputError(
-            f"{where} must be two whole numbers from 1 up (height, width), got {value!r}; write [512, 512]"
-        )
-    return value[0], value[1]

@@ -4,20 +4,19 @@ user's own set in the same layout."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from study import checks
-from study.data.pairs import Pair, Pairs, class_names, decode, folder, lines, sides
+from study.data.pairs import Classes, Pad, Pair, Pairs, Tune, decode, folder, lines
 from study.fetch import Archive
 from study.spec import VOID, InputError
+from study.values import Block, choice
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-OPTIONS, OPTIONAL = {"train", "tune", "pad"}, {"classes"}
 LISTS = ("auto", "train", "train_aug", "sbd")
 DEVKIT, SBD = Path("VOCdevkit") / "VOC2012", Path("benchmark_RELEASE") / "dataset"
 TRAINVAL = Archive(
@@ -45,6 +44,13 @@ BOUNDARIES = Archive(
 TESTS = "VOC2012test.tar, from the PASCAL VOC evaluation server behind a login"
 
 
+class Options(Block):
+    train: Annotated[str, choice(*LISTS)]
+    tune: Tune
+    pad: Pad
+    classes: Classes = CLASSES
+
+
 class Voc(Pairs):
     """Pairs whose masks are PNGs or SBD's MATLAB files; ``listed`` and ``sizes`` as study.data says."""
 
@@ -66,8 +72,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
     Table 7, and no image of it is trained on in any of them. Its masks are those of the list that it was chosen from.
     """
     train, val, pool, listed = parts(options["train"], root)
-    classes = class_names(options["classes"], "classes of voc") if "classes" in options else CLASSES
-    source = Voc(classes, train, val, options["tune"], VOID, sides(options["pad"], "pad of voc"), pool)
+    classes = tuple(options.get("classes", CLASSES))
+    source = Voc(classes, train, val, options["tune"], VOID, tuple(options["pad"]), pool)
     source.listed = listed if classes == CLASSES else {}
     return source
 
@@ -77,7 +83,6 @@ def parts(chosen: str, root: Path | None) -> tuple[list[Pair], list[Pair], list[
 
     Raises InputError for a list that is missing, or that trains on an image of val.
     """
-    checks.choice(chosen, LISTS, "train of voc")
     base = _base(root)
     lists = base / "ImageSets" / "Segmentation"
     holders = (base, base.parent.parent)  # beside VOCdevkit, or in a folder that is VOC2012 by itself
