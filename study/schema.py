@@ -14,6 +14,7 @@ from study.paper import TABLES
 from study.spec import DECONVOLUTIONS, HEADS, SERVED
 from study.values import (
     A_LIST,
+    LARGEST,
     Block,
     Broken,
     Label,
@@ -25,6 +26,7 @@ from study.values import (
     choice,
     different,
     either,
+    listed,
     matching,
     number,
     rule,
@@ -32,8 +34,7 @@ from study.values import (
     shown,
     sides,
     whole,
-    words,
-)  # fmt: skip
+)
 
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
@@ -47,6 +48,11 @@ WIDEST = 100_000  # the weights of so wide a stack can still be counted, though 
 WIDEST_PX = 32_768  # a side of an image, a crop or a kernel
 DAY_S = 86_400
 PARTS = {"/".join(cell.address.split("/")[:end]) for t in TABLES.values() for cell in t.cells for end in range(1, 4)}
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
 
 Seed = Annotated[int, whole(0)]
 Share = Annotated[float, number(0, 1)]
@@ -69,7 +75,9 @@ class Execution(Block):
     """How trainings are executed; nothing here but the device changes a result beyond rounding."""
 
     engine: Annotated[str, choice("ray", "inline")]
-    address: Label | None  # of a running Ray cluster: auto, or host:port
+    address: (
+        Annotated[str, matching(r"[!-~]{1,500}", "be text without spaces", "write host:port or null")] | None
+    )  # of Ray
     workers: Annotated[int | str, either("auto", whole(1, 10_000), "be auto or a whole number from 1 to 10,000")]
     device: Annotated[str, choice("auto", "cpu", "cuda")]
     gpus_per_training: Annotated[float | str, either("auto", above(0, 64), "be auto or a number above 0, at most 64")]
@@ -107,7 +115,7 @@ class Head(Block):
             "take one of 1, 3, 5, 7 ...",
         ),
     ]  # cells of the head's map  # fmt: skip
-    width: Annotated[Fraction | None, share(WIDEST, "of the input's channels")] = None  # of a stack's inner maps
+    width: Annotated[Fraction, share(WIDEST, "of the input's channels")] | None = None  # of a stack's inner maps
 
     def check(self) -> None:
         if self.width is not None and self.head != "stack":
@@ -309,7 +317,7 @@ class Control(Block):
 class Setting(Block):
     """Another setting, as changes to the tier's own; each block is checked as what it makes of that one."""
 
-    title: Annotated[str, Text] = ""
+    title: Text = ""
     data: dict[str, Loose] = {}  # noqa: RUF012
     network: dict[str, Loose] = {}  # noqa: RUF012
     recipe: dict[str, Loose] = {}  # noqa: RUF012
@@ -419,10 +427,13 @@ class Tier(Block):
     notes: tuple[Text, ...] = ()
     seeds: Annotated[
         tuple[Seed, ...],
-        rule(lambda seeds: bool(seeds) and different(seeds), "be different", "write"),
-        words("be different whole numbers from 0 up", "write e.g. [0, 1, 2]"),
         A_LIST,
-    ]
+    LARGEST,
+        rule(
+            lambda seeds: bool(seeds) and listed(seeds, _is_seed) and different(seeds),
+            "be different whole numbers from 0 up", "write e.g. [0, 1, 2]",
+        ),
+    ]  # fmt: skip
     tables: Annotated[
         tuple[Annotated[str, choice(*TABLES)], ...],
         rule(different, "be different tables", "drop the second of two equal ones"),

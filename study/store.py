@@ -73,9 +73,19 @@ def file_digest(path: Path) -> str:
 
 
 def weights_digest(network: Network) -> str:
-    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
+    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says.
+
+    Raises InputError where it cannot be read.
+    """
     named = dict(network.options).get("weights")
-    return str(named) if named in (None, "imagenet") else file_digest(located(named))
+    if named in (None, "imagenet"):
+        return str(named)
+    try:
+        return file_digest(located(named))
+    except OSError as error:
+        raise InputError(
+            f"pretrained weights must be a file, got {located(named)} ({error.strerror}); give the path of a state dict"
+        ) from error
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

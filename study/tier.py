@@ -93,6 +93,11 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
     # ValueError: bytes that are no UTF-8, a date that there is not, a number of thousands of digits.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
+    return check(params)
+
+
+def check(params: Any) -> dict[str, Any]:
+    """The content of params.yaml as it is, each value of it checked by study.schema. Raises InputError."""
     if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
         _check_names(params["tiers"])
     checked(schema.Params, params, "")

@@ -15,9 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic import model_validator as _model_validator
-from pydantic_core import CoreSchema, core_schema
 
 from study.spec import InputError
 
@@ -25,7 +24,9 @@ LARGEST = 2**63 - 1  # what tools behind us hold in 64 bits
 SHOWN = 200  # characters of a wrong value
 DEEPEST = 16  # lists and mappings in each other; an alias of YAML may name what it stands in
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that a file system takes
-Place = Callable[[str], str]  # the key below a block, such as recipe.lr -> its place in words
+DOTTED = "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)"
+PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # what files, databases and the report hold
+Test = Callable[[Any], bool]
 
 
 class Broken(ValueError):
@@ -36,119 +37,85 @@ class Broken(ValueError):
         self.must, self.got, self.remedy, self.at = must, got, remedy, at
 
 
-class Kind:
-    """What values of one kind must be, told in these words whatever is wrong; above ``most`` in words of its own."""
+def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | None = None) -> PlainValidator:
+    """Values that pass ``test``, as they are; ``most`` bounds a number, or each of several."""
 
-    def __init__(
-        self, schema: CoreSchema | None, must: str, remedy: str, of_text: str = "", most: float | None = None
-    ) -> None:
-        self.schema, self.most = schema, most
-        self.words = {"must": must, "remedy": remedy, "of_text": of_text or remedy}
+    def read(value: Any) -> Any:
+        if not test(value):
+            raise Broken(must, shown(value), of_text if of_text and isinstance(value, str) else remedy)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if most is not None and part > most:
+                raise Broken(f"be at most {most:,}", shown(part), "take less")
+        return tuple(value) if isinstance(value, list) else value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        schema = self.schema or handler(source)
-        told = core_schema.custom_error_schema(
-            schema, "kind", custom_error_message="{must}", custom_error_context=self.words
-        )
-        if self.most is None:
-            return told
-        return core_schema.no_info_after_validator_function(functools.partial(_at_most, self.most), told)
+    return PlainValidator(read)
 
 
-def _at_most(most: float, value: Any) -> Any:
-    for part in value if isinstance(value, tuple) else (value,):
-        if isinstance(part, int | float) and part > most:
-            raise Broken(f"be at most {most:,}", shown(part), "take less")
-    return value
-
-
-def whole(least: int, most: int = LARGEST, must: str = "", remedy: str = "write one") -> Kind:
+def whole(least: int, most: int = LARGEST, must: str = "", remedy: str = "write one") -> PlainValidator:
     """A whole number."""
     must = must or f"be a whole number from {least:,} up"
-    return Kind(core_schema.int_schema(strict=True, ge=least), must, remedy, most=most)
+    return kind(lambda value: type(value) is int and value >= least, must, remedy, most=most)
 
 
-def _finite(test: Callable[[float], bool]) -> Callable[[Any], float]:
-    """Takes numbers as they are: 1 and 1.0 are two values of a training, and two keys."""
-
-    def check(value: Any) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value) or not test(value):
-            raise ValueError
-        return value
-
-    return check
+def _number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
-def _number(test: Callable[[float], bool]) -> CoreSchema:
-    return core_schema.no_info_plain_validator_function(_finite(test))
+def number(low: float, high: float) -> PlainValidator:
+    """A number from ``low`` to ``high``. It stays what it is: 1 and 1.0 are two values, and two keys of a training."""
+    must = f"be a number from {low:,} to {high:,}"
+    return kind(lambda value: _number(value) and low <= value <= high, must, "write one", DOTTED)
 
 
-DOTTED = "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)"
-
-
-def number(low: float, high: float) -> Kind:
-    """A number from ``low`` to ``high``."""
-    return Kind(
-        _number(lambda value: low <= value <= high), f"be a number from {low:,} to {high:,}", "write one", DOTTED
-    )
-
-
-def above(low: int, most: float) -> Kind:
+def above(low: int, most: float) -> PlainValidator:
     """A number above ``low``, at most ``most``."""
-    return Kind(_number(lambda value: value > low), f"be a positive number, above {low}", "write one", DOTTED, most)
+    must = f"be a positive number, above {low}"
+    return kind(lambda value: _number(value) and value > low, must, "write one", DOTTED, most)
 
 
-def choice(*names: Any, must: str = "") -> Kind:
+def choice(*names: Any, must: str = "") -> PlainValidator:
     """One of ``names``."""
     must = must or f"be one of {', '.join(map(str, names))}"
-    return Kind(core_schema.literal_schema(list(names)), must, "rename it")
+    return kind(lambda value: any(type(value) is type(n) and value == n for n in names), must, "rename it")
 
 
-def either(word: str, kind: Kind, must: str) -> Kind:
-    """``word``, or a value of ``kind``."""
-    assert kind.schema is not None
-    limited = core_schema.no_info_after_validator_function(
-        functools.partial(_at_most, kind.most or LARGEST), kind.schema
-    )
-    return Kind(core_schema.union_schema([core_schema.literal_schema([word]), limited]), must, f"write {word}", DOTTED)
+def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
+    """``word``, or a value of another kind."""
+    return kind(lambda value: value == word or _is(other, value), must, f"write {word}", DOTTED)
 
 
-def share_or_path(must: str) -> Kind:
-    """A number from 0 to 1, or the path of a file."""
-    named = path()
-    assert named.schema is not None
-    return Kind(
-        core_schema.union_schema([_number(lambda value: 0 <= value <= 1), named.schema]), must, "write one of them"
-    )
-
-
-def matching(pattern: str, must: str, remedy: str) -> Kind:
-    """Text that is ``pattern`` from end to end."""
-    return Kind(core_schema.str_schema(strict=True, pattern=f"^(?:{pattern})$"), must, remedy)
-
-
-def _tested(schema: CoreSchema, test: Callable[[Any], bool], must: str, remedy: str) -> Kind:
-    def check(value: Any) -> Any:
-        if not test(value):
-            raise ValueError
-        return value
-
-    return Kind(core_schema.no_info_after_validator_function(check, schema), must, remedy)
-
-
-def _nameable(text: str) -> bool:
-    """Whether a file system can be asked for this path; what it holds is another question."""
+def _is(one: PlainValidator, value: Any) -> bool:
     try:
-        parts = Path(text).expanduser().parts
+        one.func(value)  # type: ignore[call-arg]
+    except Broken:
+        return False
+    return True
+
+
+def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
+    """Text that is ``pattern`` from end to end."""
+    return kind(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), must, remedy)
+
+
+def _nameable(value: Any) -> bool:
+    """Whether a file system can be asked for this path; what it holds is another question."""
+    if not isinstance(value, str) or not re.fullmatch(f"{PRINTED}+", value):
+        return False
+    try:
+        names = [len(part.encode()) for part in Path(value).expanduser().parts]
     except RuntimeError:  # the home of a user that there is not
         return False
-    names = [len(part.encode()) for part in parts]
-    return text.isprintable() and bool(names) and max(names) <= LONGEST_NAME and sum(names) < LONGEST_PATH
+    return bool(names) and max(names) <= LONGEST_NAME and sum(names) < LONGEST_PATH
 
 
-def path(must: str = "be a path", remedy: str = "write the path of a file or folder, in quotes") -> Kind:
+def path(must: str = "be a path", remedy: str = "write that of a file or folder, in quotes") -> PlainValidator:
     """The path of a file or folder, which need not be there."""
-    return _tested(core_schema.str_schema(strict=True, min_length=1), _nameable, must, remedy)
+    return kind(_nameable, must, remedy)
+
+
+def share_or_path(must: str) -> PlainValidator:
+    """A number from 0 to 1, or the path of a file."""
+    return kind(lambda value: _nameable(value) or (_number(value) and 0 <= value <= 1), must, "write one of them")
 
 
 def sides(
@@ -156,13 +123,32 @@ def sides(
     must: str = "be two whole numbers from 1 up (height, width)",
     remedy: str = "write [512, 512]",
     least: int = 1,
-) -> Kind:
+) -> PlainValidator:
     """A pair of whole numbers."""
-    side = core_schema.int_schema(strict=True, ge=least)
-    return Kind(core_schema.tuple_schema([side, side]), must, remedy, most=most)
+    return kind(
+        lambda value: listed(value, lambda side: type(side) is int and side >= least) and len(value) == 2,
+        must, remedy, most=most,
+    )  # fmt: skip
 
 
-def rule(test: Callable[[Any], bool], must: str, remedy: str, got: str = "") -> Any:
+def listed(value: Any, test: Test) -> bool:
+    """Whether ``value`` is a list of values that pass ``test``."""
+    return isinstance(value, list | tuple) and all(map(test, value))
+
+
+def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
+    """So many different names."""
+    return kind(
+        lambda value: listed(value, _is_text) and least <= len(value) <= most and different(value), must, remedy
+    )
+
+
+def different(values: Any) -> bool:
+    """Whether no value stands twice."""
+    return len(set(values)) == len(values)
+
+
+def rule(test: Test, must: str, remedy: str, got: str = "") -> AfterValidator:
     """A rule beyond the kind of a value, such as of a list as a whole."""
 
     def check(value: Any) -> Any:
@@ -173,69 +159,47 @@ def rule(test: Callable[[Any], bool], must: str, remedy: str, got: str = "") -> 
     return AfterValidator(check)
 
 
-def words(must: str, remedy: str) -> Kind:
-    """The words for whatever is wrong in a value of several parts."""
-    return Kind(None, must, remedy)
+def _is_text(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and bool(re.fullmatch(rf"(?:{PRINTED}|[\n\t]){{1,10000}}", value))
+    )
 
 
-def different(values: tuple[Any, ...]) -> bool:
-    """Whether no value stands twice."""
-    return len(set(values)) == len(values)
-
-
-def _a_list(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise Broken("be a list", shown(value), "write it in brackets")
-    return value
-
-
-A_LIST = BeforeValidator(_a_list)  # before ``words`` for its content
-YesNo = Annotated[
-    bool, Kind(core_schema.bool_schema(strict=True), "be true or false", "write one of them, without quotes")
-]
-TEXT = core_schema.str_schema(strict=True, min_length=1, max_length=10_000, pattern=r"\S")
-Text = Annotated[str, Kind(TEXT, "be text of at most 10,000 characters", "write it in quotes")]
+A_LIST = kind(
+    lambda value: listed(value, lambda _: True), "be a list", "write it in brackets"
+)  # as a whole, by ``rule``
+YesNo = Annotated[bool, kind(lambda value: isinstance(value, bool), "be true or false", "write one of them")]
+Text = Annotated[str, kind(_is_text, "be text of at most 10,000 characters", "write it in quotes")]
 Label = Annotated[
     str,
-    matching(
-        r"[^/\p{C}\s](?:[^/\p{C}]{0,198}[^/\p{C}\s])?", "be text of one line, without a slash", "write it in quotes"
+    kind(
+        lambda value: _is_text(value) and not re.search(r"[/\n\t]|^ | $", value) and len(value) <= 200,
+        "be text of one line, without a slash", "write it in quotes",
     ),
-]  # a name that others name, or that stands in a file's name
+]  # a name that others name, or that stands in a file's name  # fmt: skip
 PathText = Annotated[str, path()]
 FolderText = Annotated[str, path("be a folder below the root", "name the one that has them")]
 
 
-def _share(value: Any) -> Fraction:
-    """A number, or text such as 1/2; of few digits, as 1e999999999 would take all memory."""
-    text = repr(value) if type(value) in (int, float) and abs(value) < 1e18 else value
-    if not isinstance(text, str) or not re.fullmatch(r"\d{1,18}(/\d{1,9}|(\.\d{1,18})?(e[+-]?\d{1,3})?)", text.strip()):
-        raise ValueError
-    return Fraction(text)  # ZeroDivisionError is no ValueError
-
-
-def share(most: int, why: str) -> Any:
-    """A number, or a share such as 1/2, as a fraction."""
+def share(most: int, why: str) -> PlainValidator:
+    """A number, or a share such as 1/2, as a fraction; of few digits, as 1e999999999 would take all memory."""
 
     def read(value: Any) -> Fraction:
+        text = repr(value) if _number(value) and abs(value) < 1e18 else value
+        digits = r"-?\d{1,18}(/\d{1,9}|(\.\d{1,18})?(e[+-]?\d{1,3})?)"
         try:
-            found = _share(value)
-        except (ValueError, ZeroDivisionError):
-            raise Broken("be a number or a share such as 1/2", shown(value), "write e.g. 1/2") from None
+            found = Fraction(text) if isinstance(text, str) and re.fullmatch(digits, text) else None
+        except ZeroDivisionError:
+            found = None
+        if found is None:
+            raise Broken("be a number or a share such as 1/2", shown(value), "write e.g. 1/2")
         if found > most:
             raise Broken(f"be at most {most:,} ({why})", shown(value), "take a share such as 1/2")
         return found
 
-    return _Read(read)
-
-
-class _Read:
-    """A value that is read by a function."""
-
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        self.read = read
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.read)
+    return PlainValidator(read)
 
 
 def _loose(value: Any) -> Any:
@@ -291,7 +255,13 @@ def keys_of(block: type[Block]) -> tuple[set[str], set[str]]:
     return required, block.model_fields.keys() - required
 
 
-def checked(kind: Any, value: Any, where: str | Place) -> Any:
+OF_TYPE = {
+    "tuple_type": ("be a list", "write it in brackets"),
+    "dict_type": ("be a mapping", "write its keys below it"),
+}
+
+
+def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
     """``value`` as ``kind`` reads it. ``where`` is its place, or makes one of the key below it.
 
     Raises InputError with the place, the rule, the value and the remedy.
@@ -306,20 +276,13 @@ def checked(kind: Any, value: Any, where: str | Place) -> Any:
         fault = error.errors(include_url=False)[0]
         # Neither the number of an entry in a list nor pydantic's mark of a key.
         names = [str(part) for part in fault["loc"] if not isinstance(part, int) and part != "[key]"]
-        known, said = fault.get("ctx", {}), shown(fault["input"])
-        cause = known.get("error")
+        cause = fault.get("ctx", {}).get("error")
         if isinstance(cause, InputError):
             raise InputError(f"{place('.'.join(names))}: {cause}") from None
         if not isinstance(cause, Broken):
-            remedy = known.get("of_text" if isinstance(fault["input"], str) else "remedy", "correct it")
-            of_type = {
-                "kind": (known.get("must"), remedy),
-                "tuple_type": ("be a list", "write it in brackets"),
-                "dict_type": ("be a mapping", "write its keys below it"),
-            }
-            must, remedy = of_type.get(fault["type"], (f"be valid ({fault['msg']})", remedy))
-            cause = Broken(str(must), said, remedy)
-        raise InputError(_told(cause, place(".".join([*names, *([cause.at] if cause.at else [])])))) from None
+            must, remedy = OF_TYPE.get(fault["type"], (f"be valid ({fault['msg']})", "correct it"))
+            cause = Broken(must, shown(fault["input"]), remedy)
+        raise InputError(_told(cause, place(".".join(filter(None, (*names, cause.at)))))) from None
 
 
 @functools.cache

@@ -10,7 +10,7 @@ It may have ``task = "classify"``: then ``read`` gives the image's class, a whol
 {name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...).
 
 Its options are those of its class ``Options`` (a Block of study.values, by which they are checked when params.yaml is
-read), or the names in the set ``OPTIONS``, which it checks itself when it is opened.
+read), or the names in the set ``OPTIONS`` and maybe ``OPTIONAL``, which it checks itself when it is opened.
 
 Beside these a module may have ``archives(options)``: what must lie below its root and where it
 is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
@@ -62,7 +62,7 @@ def module_of(data: Data, where: str | None = None) -> tuple[Any, dict[str, Any]
     """
     module, options = importlib.import_module(f"study.data.{data.name}"), dict(data.options)
     block: type[values.Block] | None = getattr(module, "Options", None)
-    required, optional = values.keys_of(block) if block else (module.OPTIONS, set())
+    required, optional = values.keys_of(block) if block else (module.OPTIONS, getattr(module, "OPTIONAL", set()))
     if wrong := sorted(required - options.keys() | options.keys() - required - optional):
         raise InputError(
             f"data {data.name} must have the options {sorted(required)}"

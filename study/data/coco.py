@@ -22,7 +22,7 @@ from study.data.pairs import Pad, Pair, Tune, folder
 from study.fetch import Archive
 from study.spec import VOID, InputError, digest
 from study.store import write_json
-from study.values import Block, Label, choice, different, rule, words
+from study.values import Block, choice, names
 
 RENAMED = {
     "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
@@ -44,9 +44,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
 
 class Options(Block):
     train: Annotated[
-        tuple[Label, ...],
-        rule(lambda splits: splits and different(splits), "", ""),
-        words("be a list of different splits of COCO", "write [train2017, val2017]"),
+        tuple[str, ...],
+        names(1, 9, "be a list of different splits of COCO", "write [train2017, val2017]"),
     ]
     voc: Annotated[str, choice(*voc.LISTS)]
     others: Annotated[str, choice("background", "void")]

@@ -25,11 +25,14 @@ class Options(Block):
     val: Annotated[float | str, share_or_path("be a number from 0 to 1 (a share) or the name of a list")]
     tune: Tune
     pad: Pad
-    range: Annotated[
-        tuple[int, int],
-        sides(65_535, "be [low, high] with 0 <= low < high", "write e.g. [0, 4095]", least=0),
-        rule(lambda ends: ends[0] < ends[1], "be [low, high] with 0 <= low < high", "write e.g. [0, 4095]"),
-    ] = (0, 255)  # grey levels
+    range: (
+        Annotated[
+            tuple[int, int],
+            sides(65_535, "be [low, high], whole numbers from 0 up", "write e.g. [0, 4095]", least=0),
+            rule(lambda ends: ends[0] < ends[1], "be [low, high] with low below high", "write e.g. [0, 4095]"),
+        ]
+        | None
+    ) = None  # grey levels of an image
 
     def check(self) -> None:
         if not len(self.classes) <= self.void <= 255:

@@ -10,16 +10,15 @@ from PIL import Image
 
 from study.seeds import number
 from study.spec import VOID, InputError
-from study.values import Text, different, rule, sides, whole, words
+from study.values import names, sides, whole
 
 Pair = tuple[str, Path, Path]  # name, image, mask
 # Kinds of options that several sets have.
 Tune = Annotated[int, whole(1)]  # images kept apart; less than there are
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
 Classes = Annotated[
-    tuple[Text, ...],
-    rule(lambda names: 2 <= len(names) <= VOID and different(names), "", ""),
-    words(f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
+    tuple[str, ...],
+    names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
 ]  # of a user's own
 
 

@@ -43,12 +43,10 @@ class Options(Coarse):
     cue: Annotated[
         str,
         choice(
-            "shape",
-            "texture",
-            "both",
+            "shape", "texture", "both",
             must="be shape or texture (what tells the class of a pixel) or both (the class of an image)",
         ),
-    ]
+    ]  # fmt: skip
     size: Annotated[
         int,
         whole(32, 4096, "be a whole number of at least 32 px (its bars get too thin below)", "take 64 or more"),
