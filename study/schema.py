@@ -1,7 +1,8 @@
 """The schema of params.yaml: every key with its kind, its range and its unit.
 
-A class is a block, a field a key, and a key with a default may be left out. What hangs on other blocks (a cell's
-setting, a data set's own options) is study.tier's business; bounds from above are where a value can only be a slip.
+A class is a block, a field a key, and a key with a default may be left out. A data set's own options are declared in
+its module; what hangs on the paper's cells is study.tier's business. Bounds from above stand where what is larger can
+only be a slip.
 """
 
 from __future__ import annotations
@@ -151,10 +152,6 @@ class Data(Block, extra="allow"):
     stream: YesNo | None = None
     fetch: YesNo | None = None
 
-    @classmethod
-    def lacking(cls, key: str, keys: list[str]) -> tuple[str, str, str]:
-        return "have a name", shown(keys), "add the name of a data set"
-
     def check(self) -> None:
         if self.name not in _data_sets():
             raise Broken(f"be one of {', '.join(_data_sets())}", shown(self.name), "rename it", "name")
@@ -294,10 +291,9 @@ class Inference(Block):
     ] = (1,)
     flip: YesNo = False
     crop: Annotated[tuple[int, int], sides(WIDEST_PX)] | None = None  # px
-    crops: Annotated[tuple[int, int], sides(1000, "be two whole numbers from 1 up (down, across)", "write [1, 4]")] = (
-        1,
-        1,
-    )
+    crops: Annotated[
+        tuple[int, int], sides(1000, "be two whole numbers from 1 up (down, across)", "write [1, 4]")
+    ] = (1, 1)  # fmt: skip
     crf: Crf | None = None
     optional: YesNo = False
 

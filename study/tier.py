@@ -100,7 +100,10 @@ def check(params: Any) -> dict[str, Any]:
     """The content of params.yaml as it is, each value of it checked by study.schema. Raises InputError."""
     if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
         _check_names(params["tiers"])
-    checked(schema.Params, params, "")
+    whole: schema.Params = checked(schema.Params, params, "")
+    for name, block in whole.tiers.items():
+        for place, changes in _changes(block).items():
+            _merged(changes, params["tiers"][name], f"tiers.{name}{place}")
     return params
 
 
@@ -174,36 +177,49 @@ def _tuning(block: schema.Tuning) -> Tuning:
     return Tuning(block.settings, search, block.seeds, rungs, float(block.keep), block.factorial)
 
 
-def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | None) -> dict[str, Setting]:
-    """The tier's own setting, its controls, and the others as changes to the first."""
-    found = {MAIN: _setting("main", "", {}, own, where, root)}
-    for name, control in block.controls.items():
-        variants = tuple(variant.variant() for variant in control.variants)
-        place = f"{where}.controls.{name}"
-        found[name] = _setting("control", control.title, {"data": control.data}, own, place, root, variants=variants)
-    for name, other in block.settings.items():
-        place = f"{where}.settings.{name}"
-        found[name] = _setting("stage", other.title, dict(other), own, place, root, after=other.after, task=other.task)
-    return found
+def _changes(block: schema.Tier) -> dict[str, dict[str, Any]]:
+    """Place in the tier's block -> changes to its own data, network and recipe: of none, each control, each setting."""
+    controls = {f".controls.{name}": {"data": control.data} for name, control in block.controls.items()}
+    return {"": {}} | controls | {f".settings.{name}": dict(setting) for name, setting in block.settings.items()}
 
 
-def _setting(
-    role: str, title: str, changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any
-) -> Setting:
+def _merged(
+    changes: dict[str, Any], own: dict[str, Any], where: str
+) -> tuple[schema.Data, schema.Network, schema.Recipe]:
+    """The tier's own blocks with the changes of a setting."""
     changed = changes.get("data", {})
     same = changed.get("name", own["data"]["name"]) == own["data"]["name"]
-    merged = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
-    data: schema.Data = checked(schema.Data, merged, f"{where}.data")
+    data = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
     network: schema.Network = checked(schema.Network, own["network"] | changes.get("network", {}), f"{where}.network")
     if network.backbone in schema.BACKBONES:
         checked(schema.BACKBONES[network.backbone], network.options, f"{where}.network.options")
-    recipe: schema.Recipe = checked(schema.Recipe, own["recipe"] | changes.get("recipe", {}), f"{where}.recipe")
+    recipe = checked(schema.Recipe, own["recipe"] | changes.get("recipe", {}), f"{where}.recipe")
+    return checked(schema.Data, data, f"{where}.data"), network, recipe
+
+
+def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | None) -> dict[str, Setting]:
+    """The tier's own setting, its controls, and the others as changes to the first."""
+    about: dict[str, dict[str, Any]] = {MAIN: {"role": "main", "title": ""}}
+    for name, control in block.controls.items():
+        variants = tuple(variant.variant() for variant in control.variants)
+        about[name] = {"role": "control", "title": control.title, "variants": variants}
+    for name, other in block.settings.items():
+        about[name] = {"role": "stage", "title": other.title, "after": other.after, "task": other.task}
+    changes = _changes(block).items()
+    return {
+        name: _setting(changed, own, f"{where}{place}", root, **more)
+        for (name, more), (place, changed) in zip(about.items(), changes, strict=True)
+    }
+
+
+def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any) -> Setting:
+    data, network, recipe = _merged(changes, own, where)
     named = data.made()
     module_of(named, f"{where}.data")
-    lies = changed.get("root") or root or data.root  # its own, the variable's, the tier's
+    lies = changes.get("data", {}).get("root") or root or data.root  # its own, the variable's, the tier's
     setting = Setting(
-        role, title, named, located(lies) if lies else None, bool(data.stream), bool(data.fetch), network.made(),
-        recipe.made(), **more,
+        data=named, root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
+        network=network.made(), recipe=recipe.made(), **more,
     )  # fmt: skip
     if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
         raise InputError(

@@ -229,7 +229,7 @@ class Block(BaseModel):
             raise Broken("be a mapping", shown(value), "write its keys below it")
         required, optional = keys_of(cls)
         if missing := sorted(required - value.keys()):
-            raise Broken(*cls.lacking(missing[0], sorted(value)))
+            raise Broken(f"have the key {missing[0]!r}", shown(sorted(value)), "add it")
         unknown = sorted(value.keys() - required - optional)
         if unknown and cls.model_config["extra"] == "forbid":
             raise Broken("have known keys only", shown(unknown[0]), f"take one of {sorted(required | optional)}")
@@ -239,11 +239,6 @@ class Block(BaseModel):
     def _whole(self) -> Self:
         self.check()
         return self
-
-    @classmethod
-    def lacking(cls, key: str, keys: list[str]) -> tuple[str, str, str]:
-        """Rule, value and remedy of a key that is not among those that are there."""
-        return f"have the key {key!r}", shown(keys), "add it"
 
     def check(self) -> None:
         """Raises Broken for values that do not go together."""

@@ -113,7 +113,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
     ("path", "value", "rule", "got", "remedy"),
     [
         ("data.name", "kitti", "data.name must be one of camvid, cityscapes, coco, folder", "'kitti'", "rename"),
-        ("data.name", ..., "data must have a name", "cue", "add"),
+        ("data.name", ..., "data must have the key 'name'", "cue", "add it"),
         ("data.tune", -1, "data.tune must be a whole number from 0 up", "-1", "write one"),
         ("data.pad", [64, 64], "data shapes must have the options", "pad", "remove 'pad'"),
         ("network.backbone", "vgg16", "backbone must be an entry of BACKBONES", "'vgg16'", "rename it or add"),

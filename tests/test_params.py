@@ -189,8 +189,9 @@ def test_a_tiers_name_is_text_that_needs_no_quotes(name: Any, store: Store) -> N
 
 def test_a_mistake_in_any_tier_is_told_when_the_file_is_read(store: Store) -> None:
     params = copy.deepcopy(PARAMS)
-    params["tiers"]["cityscapes"]["recipe"]["steps"] = "many"
-    assert "tiers.cityscapes.recipe.steps must be a whole number from 1 up, got 'many'" in _told(params, store)
+    params["tiers"]["cityscapes"]["settings"]["T9 Stage-2"]["recipe"]["steps"] = "many"
+    rule = "tiers.cityscapes.settings.T9 Stage-2.recipe.steps must be a whole number from 1 up, got 'many'"
+    assert rule in _told(params, store)
 
 
 @pytest.mark.parametrize(
