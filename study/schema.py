@@ -81,7 +81,7 @@ class Execution(Block):
     )  # of Ray
     workers: Annotated[int | str, either("auto", whole(1, 10_000), "be auto or a whole number from 1 to 10,000")]
     device: Annotated[str, choice("auto", "cpu", "cuda")]
-    gpus_per_training: Annotated[float | str, either("auto", above(0, 64), "be auto or a number above 0, at most 64")]
+    gpus_per_training: Annotated[float | str, either("auto", number(0.01, 64), "be auto or a number from 0.01 to 64")]
     processes_per_training: Annotated[int, whole(1, 1024)]
     checkpoint_s: Annotated[float, number(0, DAY_S)]  # between two checkpoints; 0: after each step
     retries: Annotated[int, whole(0, 1000)]

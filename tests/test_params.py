@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from study import jobs, plan, schema, tier
-from study.data import open_data
+from study.data import folder, open_data
 from study.place import place
 from study.spec import InputError
 from study.store import Store
-from study.values import Block
+from study.values import Block, checked
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # what it keeps is no part of the checkout
 PARAMS = yaml.safe_load((Path(__file__).resolve().parent.parent / "params.yaml").read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def _told(params: Any, store: Store) -> str:
         ("execution.address", 1.5, "must be text without spaces, got 1.5; write host:port or null"),
         ("execution.workers", 10**12, "must be auto or a whole number from 1 to 10,000, got 1000000000000; write auto"),
         ("execution.workers", True, "must be auto or a whole number from 1 to 10,000, got True"),
-        ("execution.gpus_per_training", 1000, "must be auto or a number above 0, at most 64, got 1000"),
+        ("execution.gpus_per_training", 1000, "must be auto or a number from 0.01 to 64, got 1000"),
         ("tune", "no", "tune must be true or false, got 'no'"),
         ("tracking.name", "../others", "must be text of one line, without a slash, got '../others'"),
         ("tracking.artifacts", 3, "tracking.artifacts must be a path, got 3"),
@@ -224,6 +224,15 @@ def test_the_options_of_each_backbone_are_the_arguments_that_it_takes() -> None:
         taken = set(inspect.signature(backbones.BACKBONES[name]).parameters)
         assert block.model_fields.keys() == taken
     assert schema.BACKBONES.keys() == backbones.BACKBONES.keys()
+
+
+@pytest.mark.parametrize("ends", [[3], [5, 5], [9, 4], [-1, 4], [0, 65_536], [0.5, 2], [False, True], "0-9", [0, 1, 2]])
+def test_a_range_of_grey_levels_is_two_rising_ones(ends: Any) -> None:
+    options = {"images": "images", "masks": "masks", "classes": ["sky", "sea"], "void": 9, "val": 0.25, "tune": 1}
+    options["pad"] = [24, 24]
+    assert checked(folder.Options, options | {"range": [0, 65_535]}, "data").range == (0, 65_535)
+    with pytest.raises(InputError, match=r"data\.range must be "):
+        checked(folder.Options, options | {"range": ends}, "data")
 
 
 def test_every_key_has_a_kind_of_its_own() -> None:
