@@ -255,7 +255,7 @@ class Recipe(Block):
     """How to train."""
 
     optimizer: Annotated[str, choice("sgd", "adamw")]
-    lr: Annotated[float, above(0, 1000)]
+    lr: Annotated[float, above(0, 1e38)]  # what 32 bits hold
     momentum: Share
     weight_decay: Share
     schedule: Annotated[str, choice("constant", "cosine", "poly")]
@@ -383,7 +383,7 @@ class Tuning(Block):
         dict[
             Annotated[str, choice(*SEARCHED)],
             Annotated[
-                tuple[Annotated[float, number(0, 1000)], ...],
+                tuple[Annotated[float, number(0, 1e38)], ...],
                 rule(bool, "name values", "write e.g. [0.004, 0.008]", "none"),
                 rule(different, "be different values", "drop the second of two equal ones"),
             ],

@@ -102,8 +102,8 @@ def check(params: Any) -> dict[str, Any]:
         _check_names(params["tiers"])
     whole: schema.Params = checked(schema.Params, params, "")
     for name, block in whole.tiers.items():
-        for place, changes in _changes(block).items():
-            _merged(changes, params["tiers"][name], f"tiers.{name}{place}")
+        for changes, where in _changes(block, f"tiers.{name}").values():
+            _merged(changes, params["tiers"][name], where)
     return params
 
 
@@ -125,8 +125,8 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
     if name not in list(tiers):
         raise InputError(f"tier must be one of {', '.join(tiers)}, got {name!r}; set `tier:` in params.yaml")
     where = f"tiers.{name}"
-    block: schema.Tier = checked(schema.Tier, tiers[name], where)
-    settings = _settings(tiers[name], block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
+    own, block = tiers[name], checked(schema.Tier, tiers[name], where)
+    settings = _settings(own, block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
     found = Tier(
         name=name,
         title=block.title,
@@ -161,7 +161,11 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
                 at = settings[at].after
     if block.submission:
         _check_submission(block.submission, declared, f"{where}.submission")
-    # What no table of the tier asks for is checked, but never read or trained.
+    # What no table of the tier asks for is checked but for its options, and never read or trained.
+    for setting, (changes, place) in _changes(block, where).items():
+        if setting in needed:
+            data, network, _ = _merged(changes, own, place)
+            _check_options(data, network, place)
     kept = {name: setting for name, setting in settings.items() if name in needed}
     return replace(found, settings=kept, submission=block.submission)
 
@@ -177,10 +181,11 @@ def _tuning(block: schema.Tuning) -> Tuning:
     return Tuning(block.settings, search, block.seeds, rungs, float(block.keep), block.factorial)
 
 
-def _changes(block: schema.Tier) -> dict[str, dict[str, Any]]:
-    """Place in the tier's block -> changes to its own data, network and recipe: of none, each control, each setting."""
-    controls = {f".controls.{name}": {"data": control.data} for name, control in block.controls.items()}
-    return {"": {}} | controls | {f".settings.{name}": dict(setting) for name, setting in block.settings.items()}
+def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:
+    """By setting, the changes to the tier's own data, network and recipe, and their place."""
+    found: dict[str, tuple[dict[str, Any], str]] = {MAIN: ({}, where)}
+    found |= {name: ({"data": control.data}, f"{where}.controls.{name}") for name, control in block.controls.items()}
+    return found | {name: (dict(other), f"{where}.settings.{name}") for name, other in block.settings.items()}
 
 
 def _merged(
@@ -190,9 +195,7 @@ def _merged(
     changed = changes.get("data", {})
     same = changed.get("name", own["data"]["name"]) == own["data"]["name"]
     data = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
-    network: schema.Network = checked(schema.Network, own["network"] | changes.get("network", {}), f"{where}.network")
-    if network.backbone in schema.BACKBONES:
-        checked(schema.BACKBONES[network.backbone], network.options, f"{where}.network.options")
+    network = checked(schema.Network, own["network"] | changes.get("network", {}), f"{where}.network")
     recipe = checked(schema.Recipe, own["recipe"] | changes.get("recipe", {}), f"{where}.recipe")
     return checked(schema.Data, data, f"{where}.data"), network, recipe
 
@@ -205,20 +208,15 @@ def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | N
         about[name] = {"role": "control", "title": control.title, "variants": variants}
     for name, other in block.settings.items():
         about[name] = {"role": "stage", "title": other.title, "after": other.after, "task": other.task}
-    changes = _changes(block).items()
-    return {
-        name: _setting(changed, own, f"{where}{place}", root, **more)
-        for (name, more), (place, changed) in zip(about.items(), changes, strict=True)
-    }
+    changes = _changes(block, where)
+    return {name: _setting(changes[name][0], own, changes[name][1], root, **more) for name, more in about.items()}
 
 
 def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any) -> Setting:
     data, network, recipe = _merged(changes, own, where)
-    named = data.made()
-    module_of(named, f"{where}.data")
     lies = changes.get("data", {}).get("root") or root or data.root  # its own, the variable's, the tier's
     setting = Setting(
-        data=named, root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
+        data=data.made(), root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
         network=network.made(), recipe=recipe.made(), **more,
     )  # fmt: skip
     if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
@@ -232,6 +230,12 @@ def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str
             "images), got true; set it to false"
         )
     return setting
+
+
+def _check_options(data: schema.Data, network: schema.Network, where: str) -> None:
+    module_of(data.made(), f"{where}.data")
+    if network.backbone in schema.BACKBONES:
+        checked(schema.BACKBONES[network.backbone], network.options, f"{where}.network.options")
 
 
 def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
