@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from study import code, commit, identity, jobs, kept, plan, stage, tier
-from study.blocks import Receptive
 from study.garbage import used
 from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
+from study.schema import Receptive
 from study.spec import Inference, Network, Variant, dense, digest, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, read_json_or_none, write_json
 from study.work import Work

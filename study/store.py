@@ -88,17 +88,20 @@ def file_digest(path: Path) -> str:
 
 
 def weights_digest(network: Network) -> str:
-    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
+    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says.
+
+    Raises InputError where it cannot be read.
+    """
     named = dict(network.options).get("weights")
-    return str(named) if named in (None, "imagenet") else file_digest(weights_file(named))
-
-
-def weights_file(named: str) -> Path:
-    """The file of weights that params.yaml names. Raises InputError where it is not there."""
+    if named in (None, "imagenet"):
+        return str(named)
     path = located(named)
-    if not path.is_file():
-        raise InputError(f"network.options.weights must name a file, got {named!r} ({path}); write the path of one")
-    return path
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(
+            f"network.options.weights must name a file, got {named!r} ({path}: {error.strerror}); write the path of one"
+        ) from error
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

@@ -86,7 +86,7 @@ def test_project_modules_are_imported_in_the_form_that_the_code_digest_follows(n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["mlflow", "optuna", "ray", "seaborn", "typst", "yaml"])
+@pytest.mark.parametrize("tool", ["mlflow", "optuna", "pydantic", "ray", "seaborn", "typst", "yaml"])
 def test_a_third_party_tool_has_one_importer(tool):
     importers = {
         name for name, path in (MODULES | SCRIPTS).items() if any(i.split(".")[0] == tool for i in _imported(path))
@@ -95,7 +95,7 @@ def test_a_third_party_tool_has_one_importer(tool):
 
 
 def test_the_list_of_sole_importers_is_complete():
-    assert set(study.SOLE_IMPORTERS) == {"mlflow", "optuna", "ray", "seaborn", "typst", "yaml"}
+    assert set(study.SOLE_IMPORTERS) == {"mlflow", "optuna", "pydantic", "ray", "seaborn", "typst", "yaml"}
 
 
 @pytest.mark.slow
