@@ -269,7 +269,7 @@ def test_a_missing_or_empty_data_folder_is_told(told: Told, tmp_path: Path, name
     assert f"got {tmp_path / 'empty'} (an empty folder); name the right one" in lines["empty"]
 
 
-@pytest.mark.parametrize("tune", [4, 400])
+@pytest.mark.parametrize("tune", [0, 4, 400])
 def test_a_tune_split_that_leaves_nothing_is_told(told: Told, camvid: Path, tune: int) -> None:
     line = told(lambda: open_data(_data("camvid", tune), camvid, camvid / "cache"))
     assert "tune must be from 1 to one less than the 4 training images" in line and f"got {tune}" in line

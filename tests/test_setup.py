@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,9 @@ def setup(folder: Path) -> tuple[str, list[str]]:
     python = folder.parent / "python"
     python.write_text(PYTHON.format(calls=calls))
     python.chmod(0o755)
-    said = subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True)
+    outer = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}  # of the make that runs this
+    command = ["make", "setup", f"PYTHON={python}"]
+    said = subprocess.run(command, cwd=folder, env=outer, capture_output=True, text=True)
     asked = calls.read_text().splitlines() if calls.exists() else []
     return said.stdout, [call for call in asked if "-m venv" in call]
 

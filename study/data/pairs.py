@@ -17,7 +17,7 @@ from study.values import names, sides, whole
 
 Pair = tuple[str, Path, Path]  # name, image, mask
 # Kinds of options that several sets have.
-Tune = Annotated[int, whole(1)]  # images kept apart; less than there are
+Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
 Classes = Annotated[
     tuple[str, ...],
