@@ -15,6 +15,8 @@ endef
 # Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
 HOST_OPTION := $(if $(filter command,$(origin HOST)),--host="$$HOST")
 $(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST LONG FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
+# What is set for other Pythons would keep this one from starting, or make warnings of its packages errors.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
 QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
 RUN := $(QUIET) PATH="$$PWD/$(BIN):$$PATH"
 STUDY := $(RUN) $(BIN)/python -m study
@@ -24,17 +26,33 @@ PORT_OPTION := $(if $(PORT),--port="$$PORT")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup install-large install-small crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
+.PHONY: help setup install install-large install-small crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready ## make the virtual environment and install the locked dependencies
+# The lock that was installed is kept as `ready`: times tell nothing in a copied or restored clone. An environment holds
+# its own path and its Python's, so one that was moved, or whose Python is gone, is of no use.
+setup: ## make the virtual environment and install the locked dependencies
+	@made="$$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' $(VENV)/pyvenv.cfg 2>/dev/null)"; \
+	if ! test -e $(VENV); then set -- new; \
+	elif ! $(BIN)/python -Ic $(HAS_PACKAGES) 2>/dev/null; then \
+	  set -- again "$(VENV) is made again: the Python that made it is gone or was moved"; \
+	elif test -n "$$made" && ! test "$$made/bin" -ef $(BIN); then \
+	  set -- again "$(VENV) is made again: it was made as $$made, and works only there"; \
+	elif ! cmp -s requirements.lock $(VENV)/ready; then set -- changed; \
+	else exit 0; fi; \
+	test -z "$$2" || echo "note: $$2"; \
+	$(MAKE) --no-print-directory install CLEAR="$$(test "$$1" != again || echo --clear)"
 
-$(VENV)/ready: requirements.lock
+HAS_PACKAGES := 'import os, sys; \
+  os.listdir("{}/lib/python{}.{}/site-packages".format(sys.prefix, *sys.version_info))'
+
+install:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: Python must be 3.11, 3.12 or 3.13, got $$($(PYTHON) --version); name one with PYTHON=..." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/ready
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	@# Two at a time: half of the work are CUDA's libraries. The lock names all that each needs.
 	@$(MAKE) --no-print-directory -j 2 install-large install-small
 	@$(BIN)/python -m pip check > $(VENV)/check || { cat $(VENV)/check >&2; exit 1; }
@@ -44,7 +62,7 @@ $(VENV)/ready: requirements.lock
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|site-packages/pip/' $(VENV)/lib || true
 	@$(MAKE) --no-print-directory install-crf || \
 	  echo "note: without a C++ compiler there is no dense CRF; its cells will say so (make crf tries again)"
-	@touch $@
+	@cp requirements.lock $(VENV)/ready
 
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r /dev/stdin
 LARGE := ^nvidia|^torch=|^triton

@@ -17,15 +17,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from pipelines import rehearsal
-from study import checks, jobs, probe, stage, tier
+from study import jobs, probe, stage, tier
 from study.data import open_data, prepare, training_size
 from study.loader import batches
 from study.source import open_source
 from study.spec import InputError, Training, Variant, gcn
+from study.values import checked, whole
 
 IMAGES, ROUNDS = 64, 3
 
@@ -77,7 +79,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=None, help="of the tier (default: all that stream)")
     arguments = parser.parse_args()
     for number in arguments.processes:
-        checks.whole(number, 0, "--processes")
+        checked(Annotated[int, whole(0)], number, "--processes")
     params = tier.read()
     device = jobs.execution(params).device
     with tempfile.TemporaryDirectory() as folder:

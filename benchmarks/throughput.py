@@ -22,16 +22,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from study import checks, stage
+from study import stage
 from study.engine import State, fit, start
 from study.models import build
 from study.models.blocks import subsample
 from study.spec import VOID, InputError, Network, Recipe, Variant, freeze, gcn
+from study.values import checked, choice, whole
 from study.worker import settle
 
 CLASSES = 21
@@ -259,7 +261,7 @@ def promise(found: list[Measured], device: str) -> str:
 
 def device_of(asked: str) -> str:
     """cpu or cuda. Raises InputError where there is no such device."""
-    checks.choice(asked, ("auto", "cpu", "cuda"), "--device")
+    checked(Annotated[str, choice("auto", "cpu", "cuda")], asked, "--device")
     if asked == "cuda" and not torch.cuda.is_available():
         raise InputError("--device must be there, got cuda on a machine without one; take cpu or auto")
     return "cpu" if asked == "cpu" or not torch.cuda.is_available() else "cuda"
@@ -273,7 +275,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=None, help="of the CPU (default: as many as a worker uses)")
     arguments = parser.parse_args()
-    checks.whole(arguments.rounds, 1, "--rounds")
+    checked(Annotated[int, whole(1)], arguments.rounds, "--rounds")
     if arguments.size < 1 or arguments.size % STRIDE:
         raise InputError(
             f"--size must be a multiple of {STRIDE} px (the stride of res-5), got {arguments.size}; take e.g. 512"
@@ -281,7 +283,7 @@ def main() -> None:
     device = device_of(arguments.device)
     settle(device)
     if arguments.threads is not None:
-        checks.whole(arguments.threads, 1, "--threads")
+        checked(Annotated[int, whole(1)], arguments.threads, "--threads")
         torch.set_num_threads(arguments.threads)
     found = steps(arguments.depths, arguments.size, arguments.rounds, device)
     memory(found, arguments.size, device)

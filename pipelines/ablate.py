@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines import beside, view, weights
 from pipelines.beside import Target
-from study import commit, jobs, plan, results, schedule, stage, tier, work
+from study import commit, jobs, kept, machine, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
 from study.jobs import Execution
@@ -27,6 +27,7 @@ OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
 def main(open_engine: OpenEngine = work.open_engine) -> None:
     params = tier.read()
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)
@@ -38,6 +39,7 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
     view.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
+        commit.note()
         with beside.logging(manifest, target, len(todo)) as ended:
             train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
     collect(manifest, target)
@@ -170,7 +172,7 @@ def _facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
         "device": execution.device,
         "wall_s": wall_s,
         "trained": trained,
-        "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1)},
+        "hardware": {"cpu": cpu, "cores": machine.cores(), "memory_gb": round(pages / 2**30, 1)},
     }
 
 

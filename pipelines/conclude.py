@@ -1,15 +1,15 @@
-"""Stage conclude: the last line of `dvc repro`. Its exit status is 1 where a training failed."""
+"""Stage conclude: the last line of `dvc repro`, and what the tier left. It ends with 1 where a training failed."""
 
 from __future__ import annotations
 
 import sys
 
-from study import stage, tier
-from study.store import write_json
+from study import kept, stage, tier
 
 
 def main() -> int:
     chosen = tier.load(tier.read())
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     provenance = stage.read_json(folder / "provenance.json")
     counted = {what: provenance[what] for what in ("trainings", "evaluations")}
@@ -22,7 +22,6 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    write_json(folder / "conclusion.json", counted)
     return 0
 
 

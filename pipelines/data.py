@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import audit_maps, fetch, inference, jobs, probe, stage, tier
+from study import audit_maps, fetch, inference, jobs, kept, probe, stage, tier
 from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
 from study.evidence import DIFFERS, Evidence
 from study.models import build, check, inherit, stride_of
@@ -22,6 +22,7 @@ from study.store import Store, write_json
 def main() -> None:
     params = tier.read()
     chosen, device = tier.load(params), jobs.execution(params).device
+    kept.note(chosen.name)
     cache, facts = Store().cache, dict[str, dict[str, Any]]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)

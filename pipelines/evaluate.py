@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines import view
-from study import audit, best, commit, matched, results, stage, tier, verdicts
+from study import audit, best, commit, kept, matched, results, stage, tier, verdicts
 from study.paper import TABLES
 from study.place import place
 from study.store import Store, file_digest, json_bytes, write_json
@@ -24,6 +24,7 @@ _Links = dict[str, dict[str, str]]
 def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     plan = stage.read_json(folder / "plan.json")
     frame, summary = frames(folder, plan)
@@ -131,6 +132,7 @@ def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _L
         "tier": plan["tier"],
         "commit": commit.head(),
         "dirty": commit.dirty(),
+        "lacking": commit.lacking(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "hardware": ablate["hardware"] | {"device": ablate["device"]},
         "seconds": seconds | {"wall": ablate["wall_s"]},

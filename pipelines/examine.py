@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from study import code, commit, identity, jobs, plan, stage, tier
-from study.blocks import Receptive
+from study import code, commit, identity, jobs, kept, plan, stage, tier
 from study.garbage import used
 from study.jobs import Execution
 from study.paper import FIGURES
 from study.progress import counted, named
+from study.schema import Receptive
 from study.spec import Inference, Network, Variant, dense, digest, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, read_json_or_none, write_json
 from study.work import Work
@@ -29,6 +29,7 @@ PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (5
 def main() -> None:
     params = tier.read()
     chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)

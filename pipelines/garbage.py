@@ -14,7 +14,7 @@ from study import garbage, stage, tier
 from study.data import folder_of
 from study.garbage import Named
 from study.spec import InputError
-from study.store import Store, main_checkout
+from study.store import Store, project
 
 
 def main(free: bool, keep_days: float) -> None:
@@ -46,7 +46,7 @@ def main(free: bool, keep_days: float) -> None:
 
 def workspaces() -> Iterator[Path]:
     """The folders whose plans share this project's store: here, the main checkout, worktrees, DVC's workspaces."""
-    known = [Path.cwd().absolute(), main_checkout(), *sorted((main_checkout() / ".dvc" / "tmp" / "exps").glob("*/"))]
+    known = [Path.cwd().absolute(), project(), *sorted((project() / ".dvc" / "tmp" / "exps").glob("*/"))]
     try:
         listed = subprocess.run(["git", "worktree", "list", "--porcelain"], capture_output=True, text=True).stdout
     except OSError:  # no Git, no worktrees

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from study import jobs, plan, stage, tier
+from study import jobs, kept, plan, stage, tier
 from study.progress import counted
 from study.store import write_json
 
@@ -12,6 +12,7 @@ from study.store import write_json
 def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
+    kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = plan.build(chosen, stage.read_json(folder / "data.json"), jobs.execution(params).device).manifest()
     write_json(folder / "plan.json", manifest)

@@ -15,7 +15,7 @@ from study.jobs import Execution
 from study.models import build_backbone, check, untrained
 from study.progress import counted, duration
 from study.spec import Inference, InputError, Network, Training, digest
-from study.store import Store
+from study.store import Store, weights_digest
 from study.tuning import Tuning
 
 GIB = 2**30
@@ -46,6 +46,8 @@ def preview(params: dict[str, Any], name: str | None) -> None:
     """
     chosen, store = tier.load(params, name), Store()
     execution = jobs.execution(params | {"tier": chosen.name})
+    for setting in chosen.settings.values():
+        weights_digest(setting.network)  # a file that is missing is told before anything is probed
     known = _known(params, chosen, store.cache)
     planned = plan.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from study import outputs, report, stage, tier
+from study import kept, outputs, report, stage, tier
 
 
 def main() -> None:
     params = tier.read()
     chosen = tier.load(params)
+    kept.note(chosen.name)
     folder, block = stage.folder(chosen.name), params["tiers"][chosen.name]
     (folder / outputs.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
     report.build(folder, block)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import shutil
 import sys
 
-from study import stage, tier
+from study import kept, stage, tier
 from study.store import write_json
 
 
 def main() -> None:
     params = tier.read()
-    target = stage.folder(tier.load(params).name) / "tuning"
+    chosen = tier.load(params)
+    kept.note(chosen.name)
+    target = stage.folder(chosen.name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
     if params.get(tier.TUNE, False):
         from pipelines import searching  # what trains is read only where something is trained

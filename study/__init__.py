@@ -7,17 +7,23 @@ no paper, pandas, mlflow or optuna.
 Each module imports from lower layers only, and each heavy third-party package has one importer (a test keeps both).
 """
 
+import os
+
+# Before anything imports matplotlib, which refuses names that it does not know, such as that of a notebook's package.
+os.environ["MPLBACKEND"] = "agg"
+
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
-    ("store", "models.blocks", "models.heads", "checks", "regions", "drawings_block", "pictures", "layouts", "unpack",
-     "pixels", "predicates", "pages", "schedule"),
-    ("paper", "tuning", "jobs", "place", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
-     "parse", "blocks", "drawings_network", "drivers", "stopping", "checkpoint"),
-    ("models", "data.voc", "stage", "tier", "tracking", "ablation", "quoted", "inference", "drawings", "resampling",
-     "work", "claims", "identity", "garbage"),
+    ("machine",),
+    ("store", "models.blocks", "models.heads", "values", "paper", "regions", "drawings_block", "pictures", "layouts",
+     "unpack", "pixels", "predicates", "pages", "schedule"),
+    ("schema", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
+     "drawings_network", "drivers", "stopping", "checkpoint"),
+    ("models", "data.voc", "stage", "jobs", "place", "tier", "tracking", "ablation", "quoted", "inference", "drawings",
+     "resampling", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
-    ("data.*", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
-     "deviations"),
+    ("data.*", "work", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
+     "deviations", "kept"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
     ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
      "figures_search"),
@@ -33,6 +39,7 @@ SCIENCE = (
 SOLE_IMPORTERS = {
     "mlflow": "tracking",
     "optuna": "ablation",
+    "pydantic": "values",
     "ray": "schedule",
     "seaborn": "figures",
     "typst": "report",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
+import socket
 import sys
 import time
 from pathlib import Path
 
-from study import drivers, jobs, progress, stage, tier
+from study import commit, drivers, jobs, progress, stage, tier
 from study.place import place
 from study.store import Store
 
@@ -46,6 +48,7 @@ def stop(arguments: argparse.Namespace) -> None:
 def choose(arguments: argparse.Namespace) -> None:
     """Set the keys ``tier:`` and ``tune:`` of params.yaml, leaving the rest of the file as it is."""
     params = tier.read(PARAMS)
+    commit.tell_dvc()
     chosen = tier.load(params, arguments.tier)
     wanted = {"tier": chosen.name}
     if arguments.tune:
@@ -139,6 +142,8 @@ def ui(arguments: argparse.Namespace) -> None:
 
     params = tier.read(PARAMS)
     name, at = tier.load(params, arguments.tier).name, place(params, Store())
+    if not at.served:
+        can_listen(arguments.host, arguments.port)
     tracker = view.opened(at, name)
     if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
         print(f"writing the runs of {name} to {at.shown} again", flush=True)
@@ -149,7 +154,7 @@ def ui(arguments: argparse.Namespace) -> None:
         return
     base = f"http://{arguments.host}:{arguments.port}"
     print(f"MLflow UI: {tracker.url(base)}\nstop it with Ctrl-C", flush=True)
-    server = ["-m", "mlflow", "server", "--host", arguments.host, "--port", str(arguments.port), "--workers", "1"]
+    server = ["-m", "mlflow", "server", "--host", arguments.host, "--port", arguments.port, "--workers", "1"]
     server += ["--no-serve-artifacts", "--default-artifact-root", str(at.artifacts)]
     # Not an argument: those are for all to see. Nor are jobs run, which would take a GB of memory.
     own = {"MLFLOW_BACKEND_STORE_URI": at.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -169,13 +174,47 @@ def replay(arguments: argparse.Namespace) -> None:
 def dashboard(arguments: argparse.Namespace) -> None:
     """Serve the Optuna dashboard on the tier's study, on this machine only unless a host is named."""
     name = tier.load(tier.read(PARAMS), arguments.tier).name
+    can_listen(arguments.host, arguments.port)
     log = Store().study_log(name)
     if not log.is_file():
         raise tier.InputError(
             f"a tier must have run before its study can be shown, got no {log}; run `make repro TIER={name}`"
         )
     command = Path(sys.executable).with_name("optuna-dashboard")
-    os.execv(command, [str(command), str(log), "--host", arguments.host, "--port", str(arguments.port)])
+    os.execv(command, [str(command), str(log), "--host", arguments.host, "--port", arguments.port])
+
+
+def can_listen(host: str, port: str) -> None:
+    """Raises InputError unless a server can listen at ``host`` and ``port``: it would tell so in many lines, after a
+    link that leads to whoever listens there."""
+    if not (re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+        raise tier.InputError(f"PORT must be a whole number from 1 to 65535, got {port!r}; name one with PORT=...")
+    wrong = f"HOST must be an address of this machine, got {host!r} ({{}}); name one with HOST=..."
+    try:
+        if not host:
+            raise OSError("nothing")  # for sockets, this is every address
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise tier.InputError(wrong.format(error)) from error
+    failed: list[OSError] = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that ended is no other
+                tried.bind(address)
+        except OSError as error:
+            failed.append(error)
+    if any(error.errno == errno.EADDRINUSE for error in failed):
+        raise tier.InputError(
+            f"PORT must be free (or the link would lead to another program), got {port} of {host}, where one listens; "
+            "name another with PORT=..."
+        )
+    if any(error.errno == errno.EACCES for error in failed):
+        raise tier.InputError(
+            f"PORT must be one that you may use (without rights, 1024 or more), got {port}; name another with PORT=..."
+        )
+    if len(failed) == len(found):  # of a name that stands for several addresses, one is enough
+        raise tier.InputError(wrong.format(failed[-1].strerror))
 
 
 def main() -> None:
@@ -210,9 +249,12 @@ def main() -> None:
     collect.add_argument(
         "--keep-days", type=float, default=7.0, help="keep what was used since: other clones' plans are not seen"
     )
-    for function, port, text in ((ui, 5000, "serve the MLflow UI"), (dashboard, 8080, "serve the Optuna dashboard")):
+    for function, port, text in (
+        (ui, "5000", "serve the MLflow UI"),
+        (dashboard, "8080", "serve the Optuna dashboard"),
+    ):
         served = command(function, f"{text} on this machine only, unless --host names an address")
-        served.add_argument("--port", type=int, default=port)
+        served.add_argument("--port", default=port)
         served.add_argument("--host", default=LOOPBACK, help="who reaches the address may read and delete: no password")
     arguments = parser.parse_args()
     sys.exit(stage.run(lambda: arguments.function(arguments)))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 from study import tier
 
+NONE = os.devnull  # as GIT_DIR: nobody is to ask for a commit
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
+LOCAL = Path(".dvc") / "config.local"
+NO_GIT = "    no_scm = true  # as long as there is no git repository\n"
 DIRTY = "-dirty"  # after the hash, as `git describe --dirty` writes it
 
 
@@ -15,9 +21,12 @@ def head() -> str:
 
 
 def dirty() -> bool:
-    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs,
-    do not count."""
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml"):
+    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs, do not
+    count, nor does what DVC and the stages write of what they made (where somebody has committed it). Without a commit
+    there is nothing to differ from."""
+    if not head():
+        return False
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml", ":!dvc.lock", ":!tiers"):
         return True
     ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
     chosen = dict.fromkeys(("tier", tier.TUNE))
@@ -29,8 +38,58 @@ def described() -> str:
     return found + DIRTY * dirty() if (found := head()) else ""
 
 
+def lacking() -> str:
+    """Why the commit is not known, and the remedy, in words; "" where it is known, or nobody is to ask."""
+    if os.environ.get("GIT_DIR") == NONE:
+        return ""
+    try:
+        ended = _asked("rev-parse", "HEAD")
+    except OSError as error:
+        return f"git does not run ({error.strerror}); install it"
+    if not ended.returncode:
+        return ""
+    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    if "dubious ownership" in ended.stderr:
+        return f"git refuses the repository of another user; run `{lines[-1]}`"  # its own remedy
+    if not _in_repository():
+        return "the project is in no git repository; clone it to have one, or run `git init` and commit"
+    return f"git says {lines[0] if lines else 'nothing'}; commit the project's files"
+
+
+def note() -> None:
+    """Say that results will name no commit, where that is so."""
+    if why := lacking():
+        print(f"note: results name no commit, as {why}", flush=True)
+
+
+def tell_dvc(settings: Path = LOCAL) -> None:
+    """Have DVC run without a repository where there is none, by its settings for this folder alone; and no longer, once
+    there is one."""
+    text = before = settings.read_text() if settings.is_file() else ""
+    if _in_repository():
+        text = text.replace(NO_GIT, "")
+    elif "no_scm" not in text:
+        head, core, rest = text.partition("[core]\n")
+        text = f"{head}[core]\n{NO_GIT}{rest}" if core else f"{text}[core]\n{NO_GIT}"
+        print("note: without a git repository there are no experiments of DVC; all else works", flush=True)
+    if text != before:
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(text)
+
+
+def _in_repository() -> bool:
+    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+
+
 def _git(*words: str) -> str:
     try:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        ended = _asked(*words)
+    except OSError:
         return ""
+    return "" if ended.returncode else ended.stdout.strip()
+
+
+def _asked(*words: str) -> subprocess.CompletedProcess[str]:
+    """What git tells of the repository that the project is in, not of one that variables name."""
+    environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE or value == NONE}
+    return subprocess.run(["git", *words], capture_output=True, text=True, env=environment | {"LC_ALL": "C"})

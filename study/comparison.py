@@ -67,7 +67,7 @@ def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
     about = [
         {"name": name, "tier": one["plan"]["tier"], "title": one["plan"]["title"], "scale": one["judged"]["scale"]}
         | {"seeds": len({training["seed"] for training in one["plan"]["trainings"].values()})}
-        | {"commit": one["provenance"]["commit"][:12], "meaningless": one["plan"]["meaningless"]}
+        | {"commit": one["provenance"]["commit"][:12] or "unknown", "meaningless": one["plan"]["meaningless"]}
         | {"claims": one["judged"]["claims"][:12], "settings": _settings(one["plan"])}
         for name, one in read.items()
     ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import checks
+from study import machine, schema
 from study.spec import InputError
 from study.store import Store
+from study.values import checked
 
 MOST_A_GPU = 4  # trainings
 SPARE = 0.1  # of a GPU's memory (D101)
@@ -62,10 +61,7 @@ def execution(params: dict[str, Any]) -> Execution:
 
     Raises InputError.
     """
-    checks.keys(params["execution"], "execution", {field.name for field in fields(Execution)})
-    block = dict(params["execution"])
-    checks.choice(block["engine"], ("ray", "inline"), "execution.engine")
-    checks.choice(block["device"], ("auto", "cpu", "cuda"), "execution.device")
+    block = dict(checked(schema.Execution, params["execution"], "execution"))
     if block["device"] == "auto":
         # Planning must not import torch; where NVIDIA's driver is loaded this device exists.
         block["device"] = "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
@@ -73,26 +69,19 @@ def execution(params: dict[str, Any]) -> Execution:
         known = rehearsed(params["tier"]) if block["device"] == "cuda" else None
         block["gpus_per_training"] = 1 / trainings_a_gpu(*known) if known else 1
     share = block["gpus_per_training"]
-    checks.number(share, 0, None, "execution.gpus_per_training")
-    if share > 1 and share != int(share):
-        raise InputError(
-            "execution.gpus_per_training must be a share of one GPU or a whole number of them, got "
-            f"{share!r}; write e.g. 0.5, 1 or 2"
-        )
-    checks.whole(block["processes_per_training"], 1, "execution.processes_per_training")
     if block["device"] == "cpu":
         block["gpus_per_training"] = 0
     if block["workers"] == "auto":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        cores = len(os.sched_getaffinity(0))
+        cores = machine.cores()
         on_cpu = max(1, cores // block["processes_per_training"])
         block["workers"] = on_cpu if block["device"] == "cpu" else int(gpus / share + 1e-6)
-    if not isinstance(block["workers"], int) or block["workers"] < 1:
-        raise InputError(f"execution.workers must be auto or a number from 1 up, got {block['workers']!r}; write auto")
+    if not block["workers"]:
+        raise InputError(
+            "execution.workers must be a number from 1 up where too few GPUs are found for one training, got auto; "
+            "write one, or execution.device: cpu"
+        )
     if block["loaders"] == "auto":
-        cores = len(os.sched_getaffinity(0))
+        cores = machine.cores()
         block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
-    checks.whole(block["loaders"], 0, "execution.loaders")
-    checks.whole(block["retries"], 0, "execution.retries")
-    checks.number(block["hung_s"], 1, math.inf, "execution.hung_s")
     return Execution(**block)

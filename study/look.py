@@ -19,6 +19,7 @@ RC: dict[str, Any] = {
     # Text as outlines and ids from a fixed salt: the file depends on neither the machine's fonts nor the moment.
     "svg.fonttype": "path", "svg.hashsalt": "study",
 }  # fmt: skip
+mpl.rcdefaults()  # a user's own matplotlibrc would set what RC does not
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from study import checks
+from study import schema
 from study.spec import InputError
 from study.store import Store, located
+from study.values import checked
 
 KEY, VARIABLE, GENERAL = "tracking", "STUDY_TRACKING", "MLFLOW_TRACKING_URI"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
@@ -81,22 +82,18 @@ class Place(NamedTuple):
 def place(params: Mapping[str, Any], store: Store) -> Place:
     """What STUDY_TRACKING names, else the block `tracking:` of ``params``, else MLFLOW_TRACKING_URI, else the database
     of ``store``. Raises InputError for what is no address, or has a password in params.yaml."""
-    block = params.get(KEY) or {}
-    checks.keys(block, KEY, set(), {"server", "artifacts", "name"})
-    for key in block:
-        if block[key] is not None and not isinstance(block[key], str):
-            raise InputError(f"{KEY}.{key} must be a text, got {block[key]!r}; write it in quotes, or null")
-    named = {VARIABLE: os.environ.get(VARIABLE), f"{KEY}.server": block.get("server"), GENERAL: os.environ.get(GENERAL)}
+    block: schema.Tracking = checked(schema.Tracking, {} if params.get(KEY) is None else params[KEY], KEY)
+    named = {VARIABLE: os.environ.get(VARIABLE), f"{KEY}.server": block.server, GENERAL: os.environ.get(GENERAL)}
     source = next((name for name, uri in named.items() if uri), "")
     uri = named.get(source) or f"sqlite:///{store.tracking_database.resolve()}"
     if source:
         _check(uri, source)
-    folder = os.environ.get("STUDY_ARTIFACTS") or block.get("artifacts")
+    folder = os.environ.get("STUDY_ARTIFACTS") or block.artifacts
     if folder is None and not uri.startswith("http"):
         folder = str(store.tracking_artifacts)
     if folder is not None and "://" not in folder:
         folder = located(folder).resolve().as_uri()
-    return Place(uri, folder, block.get("name") or "", source)
+    return Place(uri, folder, block.name or "", source)
 
 
 def _check(uri: str, source: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -68,10 +68,10 @@ class Plan:
             "meaningless": self.tier.meaningless,
             "claims": claims,
             "scale": self.tier.scale,
-            "verdicts": asdict(self.tier.verdicts) if self.tier.verdicts else None,
+            "verdicts": dict(self.tier.verdicts) if self.tier.verdicts else None,
             "tables": [
                 {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
-                | {"submitted": asdict(found) if (found := self.tier.submitted.get(t.id)) else None}
+                | {"submitted": dict(found) if (found := self.tier.submitted.get(t.id)) else None}
                 | {"data": _common({name for cell, name, _ in self.cells if cell.table == t.id})}
                 for t in self.tables
             ],

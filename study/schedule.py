@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +19,8 @@ from study.spec import InputError
 
 LOST = "NodeLost"  # of a job: the engine lost it, and is ready for it again
 ANSWER_S = 10.0  # that a cluster has
+# Variables that name another Ray, or what is to be done in it: the one that is started here is this driver's own.
+OTHERS = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "RAY_TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,20 @@ class Ray:
         if not address:
             # Ray's word for "this machine is no cluster": its servers listen on the loopback interface alone.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            for name in OTHERS:
+                os.environ.pop(name, None)
+            if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep the secret of its processes
+                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         import ray
 
         self.ray, self.function, self.retries, self.address = ray, function, retries, address
-        environment = {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        environment: dict[str, Any] = {
+            "env_vars": {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        }
+        if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray hands it to a shell as it is
+            environment["py_executable"] = quoted
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
-        self.options = local | {"runtime_env": {"env_vars": environment}}
+        self.options = local | {"runtime_env": environment}
         self.running: dict[Any, str] = {}
         self.cancelled: set[str] = set()
         self._start()

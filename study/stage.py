@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study import machine
 from study.progress import duration
 from study.spec import InputError
 from study.stopping import Stopped
@@ -42,6 +43,7 @@ def tuned_plan(folder: Path) -> Any | None:
 def run(main: Callable[[], int | None]) -> int:
     """Exit status of a stage: the user's mistakes and a store that cannot be written end in one clear line."""
     try:
+        machine.ready()
         return main() or 0
     except InputError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)  # YAML and torch tell in several lines

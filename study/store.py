@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from study import machine
 from study.spec import InputError, Network
 
 EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
@@ -36,34 +37,48 @@ class Busy(RuntimeError):
 
 
 def default_root() -> Path:
-    """``STUDY_STORE``, or ``runs/`` of the main checkout."""
-    if named := os.environ.get("STUDY_STORE"):
-        return Path(named).absolute()
-    return main_checkout() / "runs"
+    """``STUDY_STORE``, or ``runs/`` of the project."""
+    return machine.named("STUDY_STORE") or project() / "runs"
 
 
-def main_checkout() -> Path:
-    """The folder of the project that DVC's temporary workspaces and Git's worktrees share."""
+def project() -> Path:
+    """The project's own folder, which DVC's temporary workspaces and Git's worktrees share. Git is not asked: it may be
+    missing, refuse a repository of another user, or be told of another repository by its variables."""
     here = Path.cwd().absolute()
     for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
         if pair == (".dvc", "tmp"):
             return Path(*here.parts[:depth])
+    own, top = _above(here, "params.yaml"), _above(here, ".git")
+    if own is None or top is None:
+        return own or top or here
+    main = _main_worktree(top / ".git")
+    if main is None or not own.is_relative_to(top):
+        return own
+    shared = main / own.relative_to(top)  # a project may be a folder of a larger repository
+    return shared if shared.is_dir() else own
+
+
+def _above(here: Path, name: str) -> Path | None:
+    """The first of a folder and those above it that has ``name``."""
+    return next((folder for folder in (here, *here.parents) if (folder / name).exists()), None)
+
+
+def _main_worktree(git: Path) -> Path | None:
+    """The folder of the first of the worktrees to one of which the file ``git`` belongs; None where it is the first."""
     try:
-        text = subprocess.run(
-            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return here
-    return Path(text.strip()).parent
+        own = git.parent / git.read_text().removeprefix("gitdir:").strip()
+        common = (own / (own / "commondir").read_text().strip()).resolve()
+        config = (common / "config").read_text()
+    except OSError:
+        return None
+    if found := re.search(r"(?m)^\s*worktree\s*=\s*(.+?)\s*$", config):  # a submodule's
+        return (common / found[1].strip('"')).resolve()
+    return common.parent if common.name == ".git" else None
 
 
 def located(path: str) -> Path:
-    """A file that params.yaml names; one that is not absolute lies in the main checkout, which all workspaces share."""
-    named = Path(path).expanduser()
-    return named if named.is_absolute() else main_checkout() / named
+    """A file or folder that params.yaml names; one that is not absolute lies in the project's own folder."""
+    return project() / os.path.expanduser(path)
 
 
 def file_digest(path: Path) -> str:
@@ -73,9 +88,20 @@ def file_digest(path: Path) -> str:
 
 
 def weights_digest(network: Network) -> str:
-    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says."""
+    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says.
+
+    Raises InputError where it cannot be read.
+    """
     named = dict(network.options).get("weights")
-    return str(named) if named in (None, "imagenet") else file_digest(located(named))
+    if named in (None, "imagenet"):
+        return str(named)
+    path = located(named)
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(
+            f"network.options.weights must name a file, got {named!r} ({path}: {error.strerror}); write the path of one"
+        ) from error
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

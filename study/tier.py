@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from study import blocks, checks, parse
-from study.blocks import Receptive, Rules, Submission, Submitted
+from study import schema
+from study.data import module_of
 from study.paper import TABLES
-from study.spec import SERVED, Cell, Data, Inference, InputError, Network, Recipe, Variant
+from study.schema import AROUND, CLASSIFY, MAIN, SEGMENT, Receptive, Rules, Submission, Submitted
+from study.spec import Cell, Data, Inference, InputError, Network, Recipe, Variant
 from study.store import located
-from study.tuning import Tuning, tuning
+from study.tuning import Tuning
+from study.values import checked
 
-MAIN = "main"  # the name of a tier's own setting
 TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
-CLASSIFY, SEGMENT = "classify", "segment"
-AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
-OPTIONAL = {
-    "settings", "inference", "receptive", "not_applicable", "submission", "submitted", "scale", "verdicts", "tuning",
-    "notes",
-}  # fmt: skip
-MAPPINGS = OPTIONAL - {"receptive", "submission", "scale", "verdicts", "tuning", "notes"}
 
 
 @dataclass(frozen=True)
@@ -91,13 +84,26 @@ class Tier:
 
 
 def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """The whole of params.yaml. Raises InputError where it is missing or not YAML."""
+    """The whole of params.yaml, each value of it checked by study.schema.
+
+    Raises InputError where it is missing or not YAML, or for what the schema refuses.
+    """
     try:
         params = content(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+    # ValueError: bytes that are no UTF-8, a date that there is not, a number of thousands of digits.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
-    checks.keys(params, "params.yaml", {"tier", "execution", "tiers"}, {TUNE, "tracking"})
-    checks.yes_or_no(params.get(TUNE, False), TUNE)
+    return check(params)
+
+
+def check(params: Any) -> dict[str, Any]:
+    """The content of params.yaml as it is, each value of it checked by study.schema. Raises InputError."""
+    if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
+        _check_names(params["tiers"])
+    whole: schema.Params = checked(schema.Params, params, "")
+    for name, block in whole.tiers.items():
+        for changes, where in _changes(block, f"tiers.{name}").values():
+            _merged(changes, params["tiers"][name], where)
     return params
 
 
@@ -108,46 +114,42 @@ def write(params: dict[str, Any], path: Path) -> None:
 
 def content(text: str) -> Any:
     """The content of a YAML text, unchecked."""
-    return yaml.safe_load(text)
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # five times as fast where it is there
 
 
 def load(params: dict[str, Any], name: str | None = None) -> Tier:
     """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
     name = params["tier"] if name is None else name
-    checks.mapping(params["tiers"], "tiers")
-    if name not in list(params["tiers"]):
-        raise InputError(f"tier must be one of {', '.join(params['tiers'])}, got {name!r}; set `tier:` in params.yaml")
-    if not re.fullmatch(r"\w[\w.-]*", str(name)):
-        raise InputError(
-            f"a tier's name must be of letters, digits, '_', '-' and '.' (folders and commands take it), got {name!r}; "
-            "rename it in params.yaml"
-        )
-    block, where = params["tiers"][name], f"tiers.{name}"
-    _check(block, where)
-    settings = _settings(block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
+    tiers: dict[str, Any] = checked(dict[Any, Any], params["tiers"], "tiers")
+    _check_names(tiers)
+    if name not in list(tiers):
+        raise InputError(f"tier must be one of {', '.join(tiers)}, got {name!r}; set `tier:` in params.yaml")
+    where = f"tiers.{name}"
+    own, block = tiers[name], checked(schema.Tier, tiers[name], where)
+    settings = _settings(own, block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
     found = Tier(
-        **{key: block[key] for key in ("title", "judges", "meaningless", "band_px", "samples")},
         name=name,
-        notes=tuple(block.get("notes", ())),
-        seeds=tuple(block["seeds"]),
-        tables=tuple(block["tables"]),
+        title=block.title,
+        judges=block.judges,
+        meaningless=block.meaningless,
+        notes=block.notes,
+        seeds=block.seeds,
+        tables=block.tables,
         settings=settings,
-        inference={k: parse.inference(v, f"{where}.inference.{k}") for k, v in block.get("inference", {}).items()},
-        not_applicable=block.get("not_applicable", {}),
-        receptive=blocks.receptive(block.get("receptive"), f"{where}.receptive"),
+        inference={name: how.made() for name, how in block.inference.items()},
+        not_applicable=block.not_applicable,
+        receptive=block.receptive,
         submission=None,  # below, where it is known what can be trained
-        submitted=blocks.submitted(block.get("submitted", {}), _served(block["tables"]), f"{where}.submitted"),
-        frequent=parse.frequent(block["frequent"], f"{where}.frequent"),
-        extra=tuple(parse.variant(v, f"{where}.extra") for v in block["extra"]),
-        scale=block.get("scale", blocks.NOTHING),
-        verdicts=blocks.rules(block, where),
-        tuning=tuning(
-            block.get("tuning"),
-            f"{where}.tuning",
-            [name for name, s in settings.items() if s.after is None and s.task == SEGMENT],
-            block["seeds"],
-        ),
+        submitted=block.submitted,
+        band_px=block.band_px,
+        samples=block.samples,
+        frequent=(block.frequent.min_images, block.frequent.min_pixels) if block.frequent else None,
+        extra=tuple(variant.variant() for variant in block.extra),
+        scale=block.scale,
+        verdicts=block.verdicts,
+        tuning=_tuning(block.tuning) if block.tuning else None,
     )
+    declared = found  # a missing library is no mistake in params.yaml
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
     needed = {name for name, setting in settings.items() if setting.role != "stage"}
     for cell in (cell for table in found.tables for cell in TABLES[table].cells):
@@ -157,83 +159,65 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
             while at is not None:
                 needed.add(at)
                 at = settings[at].after
-    # What no table of the tier asks for is checked, but never read or trained.
+    if block.submission:
+        _check_submission(block.submission, declared, f"{where}.submission")
+    # What no table of the tier asks for is checked but for its options, and never read or trained.
+    for setting, (changes, place) in _changes(block, where).items():
+        if setting in needed:
+            data, network, _ = _merged(changes, own, place)
+            _check_options(data, network, place)
     kept = {name: setting for name, setting in settings.items() if name in needed}
-    declared = replace(found, not_applicable=block.get("not_applicable", {}))  # a missing library is no mistake here
-    submission = blocks.submission(
-        block.get("submission"), _segmentations(declared), found.seeds, f"{where}.submission"
-    )
-    return replace(found, settings=kept, submission=submission)
+    return replace(found, settings=kept, submission=block.submission)
 
 
-def _check(block: dict[str, Any], where: str) -> None:
-    required = {field.name for field in fields(Tier)} - {"name"} - OPTIONAL | {"data", "controls", "network", "recipe"}
-    checks.keys(block, where, required, OPTIONAL)
-    for key in ("data", "controls", "network", "recipe", *sorted(MAPPINGS)):
-        checks.mapping(block.get(key, {}), f"{where}.{key}")
-    for key in ("notes", "seeds", "tables", "extra"):
-        checks.sequence(block.get(key, []), f"{where}.{key}")
-    checks.yes_or_no(block["meaningless"], f"{where}.meaningless")
-    checks.whole(block["band_px"], 1, f"{where}.band_px")
-    checks.whole(block["samples"], 1, f"{where}.samples")
-    for table in block["tables"]:
-        checks.choice(table, TABLES, f"{where}.tables")
-    seeds = block["seeds"]
-    if not seeds or len(set(seeds)) != len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
-        raise InputError(
-            f"{where}.seeds must be different whole numbers from 0 up, got {seeds!r}; write e.g. [0, 1, 2]"
-        )
+def _check_names(tiers: dict[str, Any]) -> None:
+    for name in tiers:
+        checked(schema.TierName, name, lambda _: "a tier's name")
 
 
-def _settings(block: dict[str, Any], where: str, root: str | None) -> dict[str, Setting]:
+def _tuning(block: schema.Tuning) -> Tuning:
+    search = tuple((name, tuple(map(float, values))) for name, values in block.search.items())
+    rungs = tuple(map(float, block.rungs))
+    return Tuning(block.settings, search, block.seeds, rungs, float(block.keep), block.factorial)
+
+
+def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:
+    """By setting, the changes to the tier's own data, network and recipe, and their place."""
+    found: dict[str, tuple[dict[str, Any], str]] = {MAIN: ({}, where)}
+    found |= {name: ({"data": control.data}, f"{where}.controls.{name}") for name, control in block.controls.items()}
+    return found | {name: (dict(other), f"{where}.settings.{name}") for name, other in block.settings.items()}
+
+
+def _merged(
+    changes: dict[str, Any], own: dict[str, Any], where: str
+) -> tuple[schema.Data, schema.Network, schema.Recipe]:
+    """The tier's own blocks with the changes of a setting."""
+    changed = changes.get("data", {})
+    same = changed.get("name", own["data"]["name"]) == own["data"]["name"]
+    data = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
+    network = checked(schema.Network, own["network"] | changes.get("network", {}), f"{where}.network")
+    recipe = checked(schema.Recipe, own["recipe"] | changes.get("recipe", {}), f"{where}.recipe")
+    return checked(schema.Data, data, f"{where}.data"), network, recipe
+
+
+def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | None) -> dict[str, Setting]:
     """The tier's own setting, its controls, and the others as changes to the first."""
-    own = {key: block[key] for key in ("data", "network", "recipe")}
-    found = {MAIN: _setting("main", "", {}, own, where, root)}
-    for name, control in block["controls"].items():
-        place = f"{where}.controls.{name}"
-        checks.keys(control, place, {"title", "data", "variants"})
-        variants = tuple(parse.variant(v, f"{place}.variants") for v in control["variants"])
-        changes = {"data": control["data"]}
-        found[name] = _setting("control", control["title"], changes, own, place, root, variants=variants)
-    for name, changes in block.get("settings", {}).items():
-        place = f"{where}.settings.{name}"
-        checks.keys(changes, place, set(), {"title", "data", "network", "recipe", "after", "task"})
-        checks.choice(changes.get("task", SEGMENT), (SEGMENT, CLASSIFY), f"{place}.task")
-        if name in found:
-            raise InputError(f"{place} must have a name of its own, got one that a control has; rename it")
-        found[name] = _setting("stage", changes.get("title", ""), changes, own, place, root,
-                               after=changes.get("after"), task=changes.get("task", SEGMENT))  # fmt: skip
-    for name, setting in found.items():
-        seen, at = [name], setting.after
-        while at is not None:
-            if at not in found or at in seen:
-                raise InputError(
-                    f"{where}.settings.{seen[-1]}.after must name a setting of the tier that comes before it, got "
-                    f"{at!r}; take one of {', '.join(n for n in found if n not in seen)} or leave it out"
-                )
-            seen.append(at)
-            at = found[at].after
-    return found
+    about: dict[str, dict[str, Any]] = {MAIN: {"role": "main", "title": ""}}
+    for name, control in block.controls.items():
+        variants = tuple(variant.variant() for variant in control.variants)
+        about[name] = {"role": "control", "title": control.title, "variants": variants}
+    for name, other in block.settings.items():
+        about[name] = {"role": "stage", "title": other.title, "after": other.after, "task": other.task}
+    changes = _changes(block, where)
+    return {name: _setting(changes[name][0], own, changes[name][1], root, **more) for name, more in about.items()}
 
 
-def _setting(
-    role: str, title: str, changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any
-) -> Setting:
-    for key in ("data", "network", "recipe"):
-        checks.mapping(changes.get(key, {}), f"{where}.{key}")
-    data, elsewhere = changes.get("data", {}), {key: own["data"].get(key) for key in AROUND}
-    same = data.get("name", own["data"].get("name")) == own["data"].get("name")
-    data = (own["data"] if same else elsewhere) | data
-    root = changes.get("data", {}).get("root") or root or data.get("root")  # its own, the variable's, the tier's
-    for key in ("stream", "fetch"):
-        checks.yes_or_no(data.get(key) or False, f"{where}.data.{key}")
-    network = own["network"] | changes.get("network", {})
-    recipe = own["recipe"] | changes.get("recipe", {})
+def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any) -> Setting:
+    data, network, recipe = _merged(changes, own, where)
+    lies = changes.get("data", {}).get("root") or root or data.root  # its own, the variable's, the tier's
     setting = Setting(
-        role, title, parse.data({k: v for k, v in data.items() if k not in AROUND}, f"{where}.data"),
-        located(root) if root else None, bool(data.get("stream")),
-        bool(data.get("fetch")),
-        parse.network(network, f"{where}.network"), parse.recipe(recipe, f"{where}.recipe"), **more,
+        data=data.made(), root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
+        network=network.made(), recipe=recipe.made(), **more,
     )  # fmt: skip
     if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
         raise InputError(
@@ -248,8 +232,28 @@ def _setting(
     return setting
 
 
-def _served(tables: list[str]) -> list[str]:
-    return [name for name in tables if all(cell.metric in SERVED for cell in TABLES[name].cells)]
+def _check_options(data: schema.Data, network: schema.Network, where: str) -> None:
+    module_of(data.made(), f"{where}.data")
+    if network.backbone in schema.BACKBONES:
+        checked(schema.BACKBONES[network.backbone], network.options, f"{where}.network.options")
+
+
+def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
+    cells = _segmentations(tier)
+    if wanted.cell not in cells:
+        raise InputError(
+            f"{where}.cell must be the address of a segmentation that the tier trains, got {wanted.cell!r}; take one "
+            f"such as {next(iter(cells), 'T1/score/15 (with its table)')}"
+        )
+    data = cells[wanted.cell]
+    if wanted.format != data:
+        raise InputError(
+            f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
+            f"{wanted.format!r}; name a cell trained on {wanted.format}"
+        )
+    if wanted.seed not in tier.seeds:
+        seeds = ", ".join(map(str, tier.seeds))
+        raise InputError(f"{where}.seed must be one of {seeds}, got {wanted.seed}; rename it")
 
 
 def _segmentations(tier: Tier) -> dict[str, str]:
@@ -260,11 +264,11 @@ def _segmentations(tier: Tier) -> dict[str, str]:
     return {cell: tier.settings[name].data.name for cell, name in settings.items() if name in tier.settings}
 
 
-def _without_library(tier: Tier, block: dict[str, Any]) -> dict[str, str]:
+def _without_library(tier: Tier, block: schema.Tier) -> dict[str, str]:
     """The cells whose CRF is optional, where its library is missing."""
     if find_spec("pydensecrf") is not None:
         return {}
-    optional = {name for name, how in block.get("inference", {}).items() if how.get("optional") and how.get("crf")}
+    optional = {name for name, how in block.inference.items() if how.optional and how.crf}
     cells = (cell for table in tier.tables for cell in TABLES[table].cells if cell.inference in optional)
     return {
         cell.address: "The dense CRF's library is not installed (make crf, then dvc repro --force)." for cell in cells

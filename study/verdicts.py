@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from study import statistics
-from study.blocks import MECHANISM, NOTHING, PAPER
 from study.claims import ARITHMETIC, CLAIMS, Claim, claims_digest
 from study.evidence import printed
 from study.paper import TABLES
 from study.predicates import Part, Predicate, value_of
+from study.schema import MECHANISM, NOTHING, PAPER
 from study.spec import COUNTED, SERVED, InputError
 from study.trials import Collected, Tested, distance, tested
 

@@ -346,7 +346,8 @@ def test_a_voc_list_that_is_not_known_is_told(voc: Path, train: Any) -> None:
 
 @pytest.mark.parametrize("tune", [0, 20, 1.5, "all", True])
 def test_a_number_of_tune_images_that_does_not_fit_the_larger_list_is_told(voc: Path, tune: Any) -> None:
-    with pytest.raises(InputError, match=f"less than the 20 training images, got {tune!r}; name fewer"):
+    rule = "less than the 20 training images" if tune in (0, 20) else "tune of voc must be a whole number from 0 up"
+    with pytest.raises(InputError, match=f"{rule}, got {tune!r}; "):
         opened(voc, "train", tune)
 
 

@@ -101,7 +101,12 @@ RECIPE, NETWORK, DATA = ("recipe",), ("network",), ("data",)
         (("settings", "T7 Stage-3", "data"), {}, "stage3", "voc, train sbd"),
         (("settings", "T7 Stage-2", "after"), None, "before2", "weights of imagenet"),
         (("settings", "T7 Stage-3", "after"), "T7 Stage-1", "before3", "those of T7 Stage-1"),
-        (("settings", "T6 ResNet50", "network"), {"options": {"depth": 34}}, "resnet50", "resnet, 34"),
+        (
+            ("settings", "T6 ResNet50", "network"),
+            {"options": {"depth": 101, "weights": None, "frozen_norm": True}},
+            "resnet50",
+            "resnet, 101",
+        ),
     ],
 )
 def test_an_edit_of_params_makes_its_row_depart(path: tuple[str, ...], value: Any, item: str, here: str) -> None:

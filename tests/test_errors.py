@@ -113,7 +113,9 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
     ("path", "value", "rule", "got", "remedy"),
     [
         ("data.name", "kitti", "data.name must be one of camvid, cityscapes, coco, folder", "'kitti'", "rename"),
-        ("data.name", ..., "data must have a name", "cue", "add"),
+        ("data.name", ..., "data must have the key 'name'", "cue", "add it"),
+        ("data.tune", -1, "data.tune must be a whole number from 0 up", "-1", "write one"),
+        ("data.pad", [64, 64], "data shapes must have the options", "pad", "remove 'pad'"),
         ("network.backbone", "vgg16", "backbone must be an entry of BACKBONES", "'vgg16'", "rename it or add"),
         ("network.levels", [], "levels must name at least one", "none", "write"),
         ("extra", [{"head": "wavelet", "k": 3}], "extra.head must be one of dense, stack, gcn", "'wavelet'", "rename"),
@@ -267,7 +269,7 @@ def test_a_missing_or_empty_data_folder_is_told(told: Told, tmp_path: Path, name
     assert f"got {tmp_path / 'empty'} (an empty folder); name the right one" in lines["empty"]
 
 
-@pytest.mark.parametrize("tune", [0, -1, 4, 400])
+@pytest.mark.parametrize("tune", [0, 4, 400])
 def test_a_tune_split_that_leaves_nothing_is_told(told: Told, camvid: Path, tune: int) -> None:
     line = told(lambda: open_data(_data("camvid", tune), camvid, camvid / "cache"))
     assert "tune must be from 1 to one less than the 4 training images" in line and f"got {tune}" in line

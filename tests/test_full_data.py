@@ -435,7 +435,7 @@ def test_faulty_annotations_are_told_and_leave_no_masks(copied: Any, tmp_path: P
         ({"train": ["train1999"]}, "coco must have annotations of train1999, got no file"),
         ({"others": "ignore"}, "others of coco must be one of background, void, got 'ignore'"),
         ({"crowd": True}, "crowd of coco must be one of void, class, got True"),
-        ({"voc": "all"}, "train of voc must be one of auto, train, train_aug, sbd, got 'all'"),
+        ({"voc": "all"}, "voc of coco must be one of auto, train, train_aug, sbd, got 'all'"),
         ({"tune": 8}, "tune must be from 1 to one less than the 8 training images"),
     ],
 )
@@ -597,7 +597,7 @@ def _another(root: Path) -> None:
         (None, {"void": 2}, "void of folder must be a label that no class has, 3 to 255, got 2"),
         (None, {"void": "none"}, "void of folder must be a whole number"),
         (None, {"void": 256}, "void of folder must be a label that no class has, 3 to 255, got 256"),
-        (None, {"val": 2}, "val of folder (a share, or the name of a list) must be a number from 0 to 1, got 2"),
+        (None, {"val": 2}, "val of folder must be a number from 0 to 1 (a share) or the name of a list, got 2"),
         (None, {"val": 0}, "split val must have at least one image, got none"),
         (None, {"tune": 12}, "tune must be from 1 to one less than"),
         (None, {"pad": [8, 8]}, "must fit into (8, 8)"),

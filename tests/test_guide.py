@@ -327,7 +327,7 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "tiers.mine.recipe.lr": ({"recipe": yaml.safe_load("lr: 1e-3")}, None),
     "the crop of main": ({"network": {"frozen": False}, "recipe": {"crop": [512, 512]}}, None),
     "a level must be": ({"network": {"levels": ["res3", "layer4"]}}, None),
-    "network.options": ({"network": TIMM_NETWORK | {"options": WITHOUT_NORM}}, None),
+    "tiers.mine.network.options": ({"network": TIMM_NETWORK | {"options": WITHOUT_NORM}}, None),
     "weights must fit": ({"network": TIMM_NETWORK | {"options": RESNET34}}, _misfit),
 }
 

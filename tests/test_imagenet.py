@@ -196,7 +196,7 @@ def test_a_damaged_image_is_told_by_name_and_leaves_no_cache(
         ({"resize": 20}, "resize of imagenet must be at least its size 24", "20"),
         ({"tune": 0}, "tune must be from 1 to one less than the 12 training images", "0"),
         ({"tune": 12}, "tune must be from 1 to one less than the 12 training images", "12"),
-        ({"tune": 0.5}, "tune must be from 1 to one less", "0.5"),
+        ({"tune": 0.5}, "tune of imagenet must be a whole number", "0.5"),
         ({"crop": 8}, "data imagenet must have the options ['resize', 'size', 'tune']", "remove 'crop'"),
     ],
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+import yaml
 
 from study import commit
 
@@ -26,7 +29,7 @@ def scores(project) -> list[dict[str, str]]:
 def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(project):
     project.repository()
     first = project.run("dvc", "repro").stdout
-    assert all(f"Running stage '{name}'" in first for name in STAGES)
+    assert all(f"Running stage '{name}@smoke'" in first for name in STAGES)
     assert "report: reports/smoke/report.pdf" in first
     assert (project.reports / "report.pdf").read_bytes().startswith(b"%PDF")
     runs, table = project.runs(), (project.reports / "scores.csv").read_bytes()
@@ -60,20 +63,80 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
+def _files(project) -> dict[str, str]:
+    """Path -> digest of each file of the tiers' reports."""
+    paths = [path for name in ("smoke", "other") for path in (project.folder / "reports" / name).rglob("*")]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
+
+
+def _make(project, name: str) -> None:
+    """Make the outputs of a tier's stages, without their stages, and let DVC take them for made."""
+    project.params["tier"] = name
+    project.save()
+    for stage in yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${tier}", name))["stages"].values():
+        for out in (out for kind in ("outs", "metrics", "plots") for out in stage["do"].get(kind, ())):
+            path = project.folder / (out if isinstance(out, str) else next(iter(out)))
+            folder = path if not path.suffix else path.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            (path if path.suffix else path / "file.json").write_text(json.dumps({"of": {name: len(str(path))}}))
+    (project.folder / "tiers" / name / "file.json").unlink()
+    for _ in range(2):  # what the first has locked, conclude notes, which the second locks
+        project.python("-c", f"from study import kept; kept.note({name!r})")
+        project.run("dvc", "commit", "-q", "-f")
+
+
+def test_no_command_of_dvc_removes_what_another_tier_left(project, tmp_path_factory):
+    project.params["tiers"]["other"] = project.tier | {"seeds": [1]}
+    project.save()
+    project.repository()
+    project.run("dvc", "remote", "add", "-q", "-d", "team", str(tmp_path_factory.mktemp("remote")))
+    for name in ("smoke", "other"):
+        _make(project, name)
+    made = _files(project)
+    assert sum("/smoke/" in path for path in made) == len(made) / 2 > 20
+    for command in ("push", "gc -w -f", "checkout", "pull", "status", "exp run -S tier=smoke", "checkout"):
+        said = project.run("dvc", *command.split()).stdout
+        assert "Running stage" not in said, "a tier that has run needs nothing"
+        assert _files(project) == made, command
+    # What is gone on the disk comes back, from the cache and from the remote.
+    shutil.rmtree(project.folder / "reports" / "other")
+    project.run("dvc", "checkout", "-q")
+    assert _files(project) == made
+    shutil.rmtree(project.folder / ".dvc" / "cache")
+    shutil.rmtree(project.folder / "reports")
+    project.run("dvc", "pull", "-q")
+    assert _files(project) == made
+    # A tier that has not run yet is no mistake, and its stages are those that would run.
+    project.params["tier"] = "shapes"
+    project.save()
+    project.run("dvc", "gc", "-w", "-f", "-q")
+    dry = project.run("dvc", "repro", "--dry", check=False).stdout  # to its second stage, which reads what is not made
+    assert "Running stage 'data@shapes'" in dry and "smoke" not in dry and "other" not in dry
+    assert _files(project) == made
+
+
 @pytest.mark.long
-def test_switching_tiers_to_and_fro_retrains_nothing(project):
+@pytest.mark.timeout(900)
+def test_switching_tiers_to_and_fro_retrains_nothing_and_keeps_every_file(project, tmp_path_factory):
     project.params["tiers"]["other"] = json.loads(json.dumps(project.tier)) | {"seeds": [1]}
     project.save()
     project.repository()
+    project.run("dvc", "remote", "add", "-q", "-d", "team", str(tmp_path_factory.mktemp("remote")))
     project.run("dvc", "repro")
-    table, runs = (project.reports / "scores.csv").read_bytes(), project.runs()
-    project.run("dvc", "exp", "run", "-S", "tier=other")
+    alone, runs = _files(project), project.runs()
+    project.run("dvc", "exp", "run", "-n", "switched", "-S", "tier=other")
+    made, both = _files(project), project.runs()
+    assert alone.items() <= made.items() and len(both) == 2 * len(runs)
     assert (project.folder / "reports" / "other" / "report.pdf").is_file()
-    both = project.runs()
-    assert len(both) == 2 * len(runs)
-    project.run("dvc", "exp", "run", "-S", "tier=smoke")
-    assert project.runs() == both
-    assert (project.reports / "scores.csv").read_bytes() == table
+    for command in (
+        "checkout", "push", "gc -w -f", "pull", "exp run -S tier=smoke", "repro", "exp run --temp -S tier=other",
+        "checkout", "exp apply switched", "exp run -S tier=smoke", "pull", "repro",
+    ):  # fmt: skip
+        said = project.run("dvc", *command.split()).stdout
+        assert "temp" in command or "Running stage" not in said, command
+        assert _files(project) == made and project.runs() == both, command
+    locked = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    assert locked.keys() >= {f"{name}@{tier}" for name in STAGES for tier in ("smoke", "other")}
     shown = project.run("dvc", "exp", "show", "--csv").stdout
     assert "T5/GCN/overall.miou" in shown
 
@@ -135,8 +198,14 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
-def test_choosing_a_tier_does_not_make_a_commit_dirty_but_an_edit_does(project, monkeypatch):
+def test_choosing_a_tier_or_running_it_does_not_make_a_commit_dirty_but_an_edit_does(project, monkeypatch):
+    written = [project.folder / "dvc.lock", project.folder / "tiers" / "smoke" / "outs.dvc"]
+    written[1].parent.mkdir(parents=True)
+    for path in written:  # as in a branch that shares a report
+        path.write_text("outs: []\n")
     project.repository()
+    for path in written:
+        path.write_text("outs: [] # another run\n")
     monkeypatch.chdir(project.folder)
     assert commit.head() and not commit.dirty()
     project.params["tier"] = "shapes"

@@ -162,11 +162,13 @@ def test_the_images_script_makes_the_environment_once_and_runs_make(job: Job, tm
     python = tmp_path / "programs" / "python"
     python.write_text('#!/usr/bin/env bash\necho "python $*" >>"$CALLS"\n')
     python.chmod(0o755)
+    (tmp_path / "requirements.lock").write_text("a==1\n")
     job.environment["DRIVER"] = ""
     for _ in range(2):
         subprocess.run(["bash", RECIPES / "run.sh", tmp_path, "voc"], env=job.environment, check=True)
     made = "python -m venv --system-site-packages .venv"
     assert [call.split(" [")[0] for call in job.calls] == [made, "make repro TIER=voc", "make repro TIER=voc"]
+    assert (tmp_path / ".venv" / "ready").read_text() == "a==1\n", "what make takes for installed"
 
 
 def _only(properties: dict[str, Any], *required: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from study import figures, stage, tier
 from study.data import folder_of, prepare
 from study.fetch import fetch
 from study.models import build_backbone
-from study.parse import data
+from study.schema import Data
 from study.spec import InputError, Network, freeze
 from study.store import Store, StoreError
 from study.unpack import unpack
@@ -192,7 +192,9 @@ def test_make_takes_no_name_for_a_command(made: Project) -> None:
     evil = "x; touch pwned; $(shell touch pwned) `touch pwned` '; touch pwned; '\"; touch pwned; \""
     names = [f"{name}={evil}" for name in ("TIER", "TUNE", "CELL", "WITH", "PORT", "HOST", "JOBS", "FREE", "FAST")]
     done = made.run("make", "-k", "status", "compare", "ui", *names, check=False)
-    assert "tier must be one of" in done.stderr and "invalid int value" in done.stderr
+    assert "tier must be one of" in done.stderr
+    port = made.run("make", "dashboard", *names[1:], check=False)
+    assert f"PORT must be a whole number from 1 to 65535, got {evil!r}; name" in port.stderr
     assert f"got {evil!r}; set" in done.stderr, "it arrives as it was written"
     assert not (made.folder / "pwned").exists()
     dry = made.run("make", "-n", "force", "gc", "test", "dashboard", *names).stdout
@@ -214,7 +216,7 @@ def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
             Image.fromarray(image).save(base / part / f"{stem}.png")
     block = {"name": "folder", "images": "images", "masks": "masks", "classes": list(HOSTILE), "void": 255,
              "val": 0.25, "tune": 2, "pad": [8, 8]}  # fmt: skip
-    facts = prepare(data(block, "data"), base, tmp_path / "cache", 2)
+    facts = prepare(Data(**block).made(), base, tmp_path / "cache", 2)
     cached = folder_of(tmp_path / "cache", facts["fingerprint"])
     assert sorted(str(name) for split in facts["splits"] for name in np.load(cached / f"{split}-names.npy")) == sorted(
         stems

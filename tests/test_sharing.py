@@ -29,7 +29,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Project:
     dvc(project, "commit", "-q", "-f")  # what `dvc repro` has done by then, in one process
     dvc(project, "remote", "add", "-q", "-d", "team", str(tmp_path_factory.mktemp("remote")))
     project.run("git", "checkout", "-qb", "shared")
-    project.run("git", "add", "dvc.lock", ".dvc/config")
+    project.run("git", "add", "dvc.lock", "tiers", ".dvc/config")
     project.run("git", "commit", "-qm", "shared")
     dvc(project, "push", "-q")
     return project

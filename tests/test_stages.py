@@ -120,7 +120,7 @@ def block(**changes) -> dict:
         ({"inference": {}}, "inference must have 'MS', which T7/Stage-3-MS/.* needs"),
         ({"inference": {"MS": {"scales": []}}}, "scales must name at least one scale"),
         ({"inference": {"MS": {"scales": [0]}}}, "scales must be a positive number, above 0, got 0"),
-        ({"inference": {"MS": {"crop": 64}}}, r"crop must be \[height, width\], got 64"),
+        ({"inference": {"MS": {"crop": 64}}}, r"crop must be two whole numbers from 1 up \(height, width\), got 64"),
         ({"inference": {"MS": {"crf": {"iterations": 3}}}}, "crf must have the key"),
         ({"receptive": {"occluder_px": 0, "stride_px": 1, "enlarge": 1, "share": 0.1, "mass": 0.5, "images": 1}},
          "occluder_px must be a whole number from 1 up, got 0"),

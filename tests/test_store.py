@@ -14,8 +14,19 @@ from pathlib import Path
 import pytest
 
 from study.code import ROOT
-from study.spec import InputError
-from study.store import PRODUCTS, Run, Store, StoreError, default_root, file_digest, write, write_json
+from study.spec import InputError, Network
+from study.store import (
+    PRODUCTS,
+    Run,
+    Store,
+    StoreError,
+    default_root,
+    file_digest,
+    located,
+    weights_digest,
+    write,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -193,6 +204,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "main"
     folder.mkdir()
     subprocess.run(["git", "init", "-q", folder], check=True)
+    (folder / "params.yaml").touch()
     return folder
 
 
@@ -214,12 +226,71 @@ def test_a_temporary_workspace_of_dvc_finds_the_store_of_the_main_checkout(check
 
 
 def test_a_worktree_finds_the_store_of_the_main_checkout(checkout, monkeypatch):
-    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run([*git, "commit", "-qm", "start", "--allow-empty"], check=True)
-    tree = checkout.with_name("tree")
-    subprocess.run([*git, "worktree", "add", "-q", str(tree)], check=True, capture_output=True)
-    monkeypatch.chdir(tree)
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "-qm", "start")
+    _git(checkout, "worktree", "add", "-q", str(checkout.with_name("tree")))
+    monkeypatch.chdir(checkout.with_name("tree"))
     assert default_root() == checkout / "runs"
+
+
+def _git(folder: Path, *words: str) -> None:
+    own = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always"]
+    subprocess.run(["git", "-C", str(folder), *own, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def larger(checkout, tmp_path) -> Path:
+    """A repository that has the project as a folder and as a submodule."""
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "-qm", "start")
+    larger = tmp_path / "larger"
+    (larger / "folder").mkdir(parents=True)
+    (larger / "folder" / "params.yaml").touch()
+    subprocess.run(["git", "init", "-q", larger], check=True)
+    _git(larger, "submodule", "add", "-q", str(checkout), "submodule")
+    _git(larger, "add", ".")
+    _git(larger, "commit", "-qm", "start")
+    return larger
+
+
+@pytest.mark.parametrize("place", ["folder", "submodule"])
+def test_a_project_in_a_larger_repository_keeps_its_store_and_its_files_and_so_do_its_worktrees(
+    larger, monkeypatch, place
+):
+    monkeypatch.chdir(larger / place)
+    assert default_root() == larger / place / "runs" and located("data") == larger / place / "data"
+    whole = larger if place == "folder" else larger / place
+    _git(whole, "worktree", "add", "-q", str(larger.with_name("tree")))
+    monkeypatch.chdir(larger.with_name("tree") / (place if place == "folder" else "."))
+    assert default_root() == larger / place / "runs"
+
+
+def test_the_variables_by_which_git_names_another_repository_change_nothing(checkout, monkeypatch, tmp_path):
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    assert default_root() == checkout / "runs"
+
+
+def test_weights_lie_in_the_projects_own_folder_and_are_told_where_they_do_not(larger, monkeypatch):
+    monkeypatch.chdir(larger / "folder")
+    network = Network("resnet", ("res5",), (("weights", "w.pt"),))
+    with pytest.raises(InputError, match=r"weights must name a file, got 'w\.pt' .*; write the path of one"):
+        weights_digest(network)
+    Path("w.pt").write_bytes(b"w")
+    assert weights_digest(network) == file_digest(larger / "folder" / "w.pt")
+
+
+def test_a_store_may_be_named_below_home_in_quotes_and_not_by_a_path_that_a_tool_reads_as_another(monkeypatch):
+    monkeypatch.setenv("STUDY_STORE", "~/store")
+    assert default_root() == Path.home() / "store"
+    for name, rule in (
+        ("/x/100%/y", "without any of"),
+        ("/x/a?b", "without any of"),
+        ("~nobody-here/x", "home folder"),
+    ):
+        monkeypatch.setenv("STUDY_STORE", name)
+        with pytest.raises(InputError, match=rf"STUDY_STORE must .*{rule}.*{re.escape(name)}"):
+            default_root()
 
 
 def test_without_git_the_store_is_runs_of_the_folder(tmp_path, monkeypatch):

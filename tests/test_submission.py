@@ -22,7 +22,7 @@ from conftest import ROOT, Project
 from PIL import Image
 
 from pipelines import submission as script
-from study import blocks, jobs, plan, results, stage, submission, submit, tier
+from study import jobs, plan, results, schema, stage, submission, submit, tier
 from study.data import prepare
 from study.spec import Inference, InputError, Training, Variant, gcn
 from study.store import Store
@@ -140,7 +140,7 @@ def test_cityscapes_own_scripts_find_the_images_and_score_perfect_ones_as_perfec
 
 
 def test_every_server_of_a_tier_has_a_format():
-    assert tuple(submission.FORMATS) == blocks.SERVERS
+    assert tuple(submission.FORMATS) == schema.SERVERS
 
 
 VOCS = submission.palette().tobytes()
@@ -416,7 +416,7 @@ def test_served_scores_stand_in_the_row_of_ours_and_nothing_of_ours_in_the_other
     params["tiers"]["smoke"] |= {"tables": ["T5", "T8", "T10"], "submitted": SERVED}
     params["tiers"]["smoke"] |= {"submission": {"cell": "T5/GCN/overall", "format": "voc", "seed": 0}}
     chosen = tier.load(params, "smoke")
-    assert chosen.submission == blocks.Submission("T5/GCN/overall", "voc", 0)
+    assert chosen.submission == schema.Submission(cell="T5/GCN/overall", format="voc", seed=0)
     manifest = plan.build(chosen, {"main": {"fingerprint": "f" * 64, "frequent": None}}, "cpu").manifest()
     manifest = json.loads(json.dumps(manifest))
     assert {t["id"]: t["submitted"] for t in manifest["tables"]} == {"T5": None, "T8": SERVED["T8"], "T10": None}

@@ -10,6 +10,6 @@ fi
 # The image has all dependencies: the environment that make expects only points to them.
 if [[ ! -e .venv/ready ]]; then
   python -m venv --system-site-packages .venv
-  touch .venv/ready
+  cp requirements.lock .venv/ready
 fi
 exec make repro TIER="$2"

@@ -10,7 +10,10 @@ It may have ``task = "classify"``: then ``read`` gives the image's class, a whol
 {name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines for
 the user.
 
-Beside ``open`` a module may have ``OPTIONAL`` options, ``archives(options)``: what must lie below its root and where it
+Its options are those of its class ``Options`` (a Block of study.values, by which they are checked when params.yaml is
+read), or the names in the set ``OPTIONS`` and maybe ``OPTIONAL``, which it checks itself when it is opened.
+
+Beside these a module may have ``archives(options)``: what must lie below its root and where it
 is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
 ``tests(options, root)``: (name, path) of images whose masks nobody but a benchmark's server has.
 """
@@ -26,14 +29,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from filelock import FileLock
 
-from study import checks, code
+from study import code, machine, values
 from study.pixels import check_fits, check_name
-from study.regions import boundary_band
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, read_json_or_none, write_json
 
@@ -43,7 +45,7 @@ PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtract
 
 
 class DataSet(Protocol):
-    """What a module ``study.data.<name>`` gives by ``open(options, root)``; its OPTIONS name the options."""
+    """What a module ``study.data.<name>`` gives by ``open(options, root, cache)``."""
 
     classes: tuple[str, ...]
     splits: dict[str, int]
@@ -56,16 +58,22 @@ class DataSet(Protocol):
     def files(self) -> list[Path]: ...
 
 
-def module_of(data: Data) -> tuple[Any, dict[str, Any]]:
-    """The module of a data set and its options. Raises InputError for options that it does not have or that lack."""
+def module_of(data: Data, where: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """The module of a data set and its options; ``where`` is their place in params.yaml, if they come from there.
+
+    Raises InputError for options that it does not have, that lack, or whose values it does not take.
+    """
     module, options = importlib.import_module(f"study.data.{data.name}"), dict(data.options)
-    optional: set[str] = getattr(module, "OPTIONAL", set())
-    if wrong := sorted(module.OPTIONS - options.keys() | options.keys() - module.OPTIONS - optional):
+    block: type[values.Block] | None = getattr(module, "Options", None)
+    required, optional = values.keys_of(block) if block else (module.OPTIONS, getattr(module, "OPTIONAL", set()))
+    if wrong := sorted(required - options.keys() | options.keys() - required - optional):
         raise InputError(
-            f"data {data.name} must have the options {sorted(module.OPTIONS)}"
+            f"data {data.name} must have the options {sorted(required)}"
             f"{f' and may have {sorted(optional)}' if optional else ''}, got {sorted(options)}; "
-            f"{'add' if wrong[0] in module.OPTIONS else 'remove'} {wrong[0]!r} in params.yaml"
+            f"{'add' if wrong[0] in required else 'remove'} {wrong[0]!r} in params.yaml"
         )
+    if block:
+        values.checked(block, options, where or (lambda key: f"the {key} of {data.name}"))
     return module, options
 
 
@@ -83,15 +91,18 @@ def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda do
     return source
 
 
-def check_coarse(options: dict[str, Any], name: str) -> None:
-    """Raises InputError unless coarse_share (of the training images) and coarse_px (see regions.coarse) make sense."""
-    checks.number(options["coarse_share"], 0, 1, f"coarse_share of {name}")
-    checks.whole(options["coarse_px"], 0, f"coarse_px of {name}")
-    if options["coarse_share"] and not options["coarse_px"]:
-        raise InputError(
-            f"coarse_px of {name} must be from 1 up where coarse_share is above 0 (else no mask is coarse), got 0; "
-            "set it, or set coarse_share to 0"
-        )
+class Coarse(values.Block):
+    """Options of sets whose training masks can be made coarse, as Cityscapes' are."""
+
+    coarse_share: Annotated[float, values.number(0, 1)]  # of the training images
+    coarse_px: Annotated[int, values.whole(0, 1000)]  # see regions.coarse
+
+    def check(self) -> None:
+        if self.coarse_share and not self.coarse_px:
+            raise values.Broken(
+                "be from 1 up where coarse_share is above 0 (else no mask is coarse)", "0",
+                "set it, or set coarse_share to 0", "coarse_px",
+            )  # fmt: skip
 
 
 def training_size(source: DataSet) -> tuple[int, int]:
@@ -167,6 +178,8 @@ def prepare(
 
 
 def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
+    from study.regions import boundary_band  # scipy, which only reading needs
+
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
     classes, seen = len(source.classes), hashlib.sha256()
     images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
@@ -232,7 +245,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
 
 def _ahead(source: DataSet, split: str, number: int) -> Iterator[tuple[np.ndarray, Any]]:
     """Images of a split with their labels, in order, decoded by a few threads ahead of the reader."""
-    threads = min(READERS, len(os.sched_getaffinity(0)))
+    threads = min(READERS, machine.cores())
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[tuple[np.ndarray, Any]]] = deque()
         try:

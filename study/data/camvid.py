@@ -6,19 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-from study.data import check_coarse
-from study.data.pairs import Pair, Pairs, folder, lines, there
+from study.data import Coarse
+from study.data.pairs import Pad, Pair, Pairs, Tune, folder, lines, there
 from study.spec import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 VOID_LABEL = 11
-OPTIONS = {"tune", "pad", "coarse_share", "coarse_px"}
+
+
+class Options(Coarse):
+    tune: Tune
+    pad: Pad
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
     analogue of Cityscapes' coarse annotations). The lists' paths end in folder/file below the root."""
-    check_coarse(options, "camvid")
     base = folder(root, "camvid's data.root")
     notes: list[str] = []
 

@@ -6,14 +6,14 @@ Of the 34 labels of its masks 19 are scored; the others are void.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from study import checks
-from study.data.pairs import Pair, Pairs, folder, sides
+from study.data.pairs import Pad, Pair, Pairs, Tune, folder
 from study.fetch import Archive
 from study.spec import VOID, InputError
+from study.values import Block, choice
 
 CLASSES = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
@@ -42,7 +42,6 @@ SCORED = (
 )  # label ids, in the order of CLASSES
 LABELS = 34
 TRAIN_IDS = {label: SCORED.index(label) if label in SCORED else VOID for label in range(LABELS)}
-OPTIONS = {"train", "tune", "pad"}
 DEFECTIVE = "troisdorf_000000_000073"  # of train_extra: black, and nothing in its mask is labelled (D53)
 WHERE = "https://www.cityscapes-dataset.com/downloads/, with a (free) login for research"
 FINE = (
@@ -82,6 +81,12 @@ _LABEL_OF[list(TRAIN_IDS)] = list(TRAIN_IDS.values())
 _LABEL_OF[255] = VOID  # -1, the licence plates
 
 
+class Options(Block):
+    train: Annotated[str, choice("fine", "coarse+fine")]
+    tune: Tune
+    pad: Pad
+
+
 class Cityscapes(Pairs):
     """Pairs whose masks hold label ids."""
 
@@ -99,7 +104,6 @@ class Cityscapes(Pairs):
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
     """options: train (fine; coarse+fine: with train_extra and its coarse masks, Table 9's Stage-1), tune (images of the
     fine training split kept apart, the same for both), pad (height, width)."""
-    checks.choice(options["train"], ("fine", "coarse+fine"), "train of cityscapes")
     base = _base(root)
     fine, val = _pairs(base, "train", "gtFine"), _pairs(base, "val", "gtFine")
     train, listed = fine, {"cityscapes/train": len(fine), "cityscapes/val": len(val)}
@@ -109,7 +113,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
         listed |= {"cityscapes/coarse": len(coarse), "cityscapes/stage1": len(coarse) + len(fine)}
     if test := _images(base, "test"):
         listed["cityscapes/test"] = len(test)
-    source = Cityscapes(CLASSES, train, val, options["tune"], VOID, sides(options["pad"], "pad of cityscapes"), fine)
+    source = Cityscapes(CLASSES, train, val, options["tune"], VOID, tuple(options["pad"]), fine)
     source.listed = listed
     return source
 

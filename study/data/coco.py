@@ -11,20 +11,19 @@ import shutil
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from study import checks
 from study.data import Tick, voc
-from study.data.pairs import Pair, folder, sides
+from study.data.pairs import Pad, Pair, Tune, folder
 from study.fetch import Archive
 from study.spec import VOID, InputError, digest
 from study.store import write_json
+from study.values import Block, choice, names
 
-OPTIONS = {"train", "voc", "others", "crowd", "tune", "pad", "pad_train"}
 RENAMED = {
     "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
     "couch": "sofa", "tv": "tvmonitor",
@@ -43,16 +42,29 @@ MEMBERS: dict[str, dict[str, Any]] = {
 }
 
 
+class Options(Block):
+    train: Annotated[
+        tuple[str, ...],
+        names(1, 9, "be a list of different splits of COCO", "write [train2017, val2017]"),
+    ]
+    voc: Annotated[str, choice(*voc.LISTS)]
+    others: Annotated[str, choice("background", "void")]
+    crowd: Annotated[str, choice("void", "class")]
+    tune: Tune
+    pad: Pad
+    pad_train: Pad
+
+
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> voc.Voc:
     """options: train (splits of COCO, D51), voc (``train`` of study.data.voc), others (background or void: pixels of
     COCO's other 60 classes, D52), crowd (void or class: crowds of VOC's classes, D52), tune (images kept apart), pad
     (height, width; of val and tune) and pad_train. Raises InputError where ``convert`` was not called before."""
-    base = _checked(options, root)
+    base = _base(root)
     found = voc.parts(options["voc"], root)
     train = [pair for split in options["train"] for pair in _converted(options, split, base, cache)] + found.train
-    size = sides(options["pad"], "pad of coco")
+    size = tuple(options["pad"])
     source = voc.Voc(voc.CLASSES, train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
-    source.sizes = {"train": sides(options["pad_train"], "pad_train of coco")}
+    source.sizes = {"train": tuple(options["pad_train"])}
     source.listed = found.listed | {"voc/coco": len(train)}
     return source
 
@@ -63,7 +75,7 @@ def convert(options: dict[str, Any], root: Path | None, cache: Path, tick: Tick)
     Masks are written beside their place and renamed when all are there, so what was killed is done again.
     Raises InputError for annotations that are missing, cut short or of an unknown form, or an image that is missing.
     """
-    base = _checked(options, root)
+    base = _base(root)
     cache.mkdir(parents=True, exist_ok=True)
     for split in options["train"]:
         place = _place(options, split, base, cache)
@@ -99,16 +111,8 @@ def tests(options: dict[str, Any], root: Path | None) -> list[tuple[str, Path]]:
     return voc.tests(options, root)
 
 
-def _checked(options: dict[str, Any], root: Path | None) -> Path:
-    """The folder ``coco``. Raises InputError for wrong options."""
-    splits = options["train"]
-    named = isinstance(splits, list | tuple) and splits and all(isinstance(split, str) for split in splits)
-    if not named or len(set(splits)) < len(splits):
-        raise InputError(
-            f"train of coco must be a list of different splits of COCO, got {splits!r}; write [train2017, val2017]"
-        )
-    checks.choice(options["others"], ("background", "void"), "others of coco")
-    checks.choice(options["crowd"], ("void", "class"), "crowd of coco")
+def _base(root: Path | None) -> Path:
+    """The folder ``coco``."""
     return folder(root, "coco's data.root") / "coco"
 
 

@@ -9,17 +9,40 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from study import checks
-from study.data.pairs import Pairs, class_names, folder, lines, sides
+from study.data.pairs import Classes, Pad, Pairs, Tune, folder, lines
 from study.pixels import check_name
 from study.seeds import number
 from study.spec import InputError
+from study.values import Block, Broken, FolderText, rule, share_or_path, shown, sides, whole
 
-OPTIONS, OPTIONAL = {"images", "masks", "classes", "void", "val", "tune", "pad"}, {"range"}
-MOST = 2**16 - 1  # of a range's values
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+class Options(Block):
+    images: FolderText
+    masks: FolderText
+    classes: Classes
+    void: Annotated[int, whole(0)]  # a label
+    val: Annotated[float | str, share_or_path("be a number from 0 to 1 (a share) or the name of a list")]
+    tune: Tune
+    pad: Pad
+    range: (
+        Annotated[
+            tuple[int, int],
+            sides(65_535, "be [low, high], whole numbers from 0 up", "write e.g. [0, 4095]", least=0),
+            rule(lambda ends: ends[0] < ends[1], "be [low, high] with low below high", "write e.g. [0, 4095]"),
+        ]
+        | None
+    ) = None  # grey levels of an image
+
+    def check(self) -> None:
+        if not len(self.classes) <= self.void <= 255:
+            raise Broken(
+                f"be a label that no class has, {len(self.classes)} to 255", shown(self.void),
+                "name a class for each label from 0 up, or another label", "void",
+            )  # fmt: skip
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
@@ -30,14 +53,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
-    base, classes = folder(root, "folder's data.root"), class_names(options["classes"], "classes of folder")
-    size = sides(options["pad"], "pad of folder")
-    checks.whole(options["void"], 0, "void of folder")
-    if not len(classes) <= options["void"] <= 255:
-        raise InputError(
-            f"void of folder must be a label that no class has, {len(classes)} to 255, got {options['void']}; name a "
-            "class for each label from 0 up, or another label"
-        )
+    base, classes, size = folder(root, "folder's data.root"), tuple(options["classes"]), tuple(options["pad"])
     images, masks = (_files(base, options[key], f"{key} of folder") for key in ("images", "masks"))
     sides_alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
     if any(sides_alone):
@@ -58,7 +74,6 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     if isinstance(options["val"], str):
         measured = _stems(base / options["val"], images, notes)
     else:
-        checks.number(options["val"], 0, 1, "val of folder (a share, or the name of a list)")
         ranked = sorted(stems, key=lambda stem: number("val", stem))
         measured = ranked[: round(options["val"] * len(ranked))]
     apart = set(measured)
@@ -71,24 +86,12 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
         [(stem, images[stem], masks[stem]) for stem in split]
         for split in ((stem for stem in stems if stem not in apart), measured)
     )
-    scale = _range(options.get("range"))
+    scale = tuple(options["range"]) if options.get("range") else None
     if scale is not None:
         notes.append(
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
     return Pairs(classes, train, val, options["tune"], options["void"], size, scale=scale, notes=notes)
-
-
-def _range(value: Any) -> tuple[int, int] | None:
-    """Raises InputError unless it is None or two rising whole numbers of 16 bits."""
-    if value is None:
-        return None
-    pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(number) is int for number in value)
-    if not pair or not 0 <= value[0] < value[1] <= MOST:
-        raise InputError(
-            f"range of folder must be two rising whole numbers from 0 to {MOST}, got {value!r}; write e.g. [0, 4095]"
-        )
-    return value[0], value[1]
 
 
 def _files(base: Path, name: Any, where: str) -> dict[str, Path]:

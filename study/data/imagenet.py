@@ -7,19 +7,31 @@ here the shorter side is resized to 256 px and the square at the centre is kept.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
-from study import checks
-from study.data.pairs import folder
+from study.data.pairs import Tune, folder
 from study.pixels import check_name, picture
 from study.seeds import number
 from study.spec import InputError
+from study.values import Block, Broken, shown, whole
 
-OPTIONS = {"size", "resize", "tune"}
 SUFFIXES = {".jpeg", ".jpg", ".png"}
+
+
+class Options(Block):
+    size: Annotated[int, whole(1, 4096)]  # px
+    resize: Annotated[int, whole(1, 4096)]  # px
+    tune: Tune
+
+    def check(self) -> None:
+        if self.resize < self.size:
+            raise Broken(
+                f"be at least its size {self.size} (it is cropped to that)", shown(self.resize),
+                "the paper has 224 of 256", "resize",
+            )  # fmt: skip
 
 
 class Photographs:
@@ -108,13 +120,6 @@ def _centre_square(image: Image.Image, side: int) -> Image.Image:
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Photographs:
     """options: size (px a side of the crops), resize (px of an image's shorter side), tune (images kept apart)."""
-    checks.whole(options["size"], 1, "size of imagenet")
-    checks.whole(options["resize"], 1, "resize of imagenet")
-    if options["resize"] < options["size"]:
-        raise InputError(
-            f"resize of imagenet must be at least its size {options['size']} (it is cropped to that), "
-            f"got {options['resize']}; the paper has 224 of 256"
-        )
     return Photographs(_base(root), options["size"], options["resize"], options["tune"])
 
 

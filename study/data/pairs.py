@@ -6,16 +6,23 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from study import pixels
-from study.regions import coarse
 from study.seeds import number
 from study.spec import VOID, InputError
+from study.values import names, sides, whole
 
 Pair = tuple[str, Path, Path]  # name, image, mask
+# Kinds of options that several sets have.
+Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
+Pad = Annotated[tuple[int, int], sides(32_768)]  # px
+Classes = Annotated[
+    tuple[str, ...],
+    names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
+]  # of a user's own
 
 
 def folder(root: Path | None, what: str) -> Path:
@@ -128,6 +135,8 @@ class Pairs:
         limit = self.sizes.get(split, self.size)
         image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
         if split == "train" and name in self.coarsely:
+            from study.regions import coarse  # scipy, which only reading needs
+
             mask = coarse(mask, self.coarse_px)
         return image, mask
 
@@ -149,33 +158,3 @@ class Pairs:
                 f"{path}; correct the mask, or name {VOID} as void"
             )
         return np.where(mask == self.void, np.uint8(VOID), mask)
-
-
-def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """The names of a user's own classes. Raises InputError unless they are a list of different ones."""
-    if not isinstance(names, list | tuple):
-        raise InputError(f"{where} must be a list of names (the first is label 0), got {names!r}; write it in brackets")
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(
-                f"{where} must be names, got {name!r} (YAML takes yes, no and numbers for such); write it in quotes"
-            )
-    if not 2 <= len(names) == len(set(names)) <= VOID:
-        raise InputError(
-            f"{where} must be 2 to {VOID} different names, got {len(names)}, {len(set(names))} of them different; add, "
-            "drop or rename some"
-        )
-    return tuple(names)
-
-
-def sides(value: Any, where: str) -> tuple[int, int]:
-    """(height, width) in px. Raises InputError unless it is a pair of whole numbers."""
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 2
-        or any(type(side) is not int or side < 1 for side in value)
-    ):
-        raise InputError(
-            f"{where} must be two whole numbers from 1 up (height, width), got {value!r}; write [512, 512]"
-        )
-    return value[0], value[1]

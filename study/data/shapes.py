@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from study import checks
-from study.data import check_coarse
-from study.regions import coarse
+from study.data import Coarse
 from study.seeds import generator
-from study.spec import InputError
+from study.values import Broken, choice, number, shown, whole
 
 SPLITS = ("train", "tune", "val")
-OPTIONS = {"cue", "size", "panels", "lines", "noise", "mislabelled", "coarse_share", "coarse_px", *SPLITS}
+Images = Annotated[int, whole(0, 10_000_000)]  # a number of them
 SITES = {"left-top": (-1, -1), "right-top": (1, -1), "left-bottom": (-1, 1), "right-bottom": (1, 1)}  # (x, y)
 # Shares of the image's side: at 64 px the arms' two heights are 29 to 41 px apart, and a bar is 7 to 10 px wide.
 SPINE, ARM, BAR = (0.60, 0.75), (0.20, 0.28), (0.11, 0.15)
@@ -39,6 +37,36 @@ TEXTURES = {  # one period of a two-tone pattern, as rows of pixels
     "wide vertical": ((1, 1, 0, 0),),
     "wide checks": ((1, 1, 0, 0), (1, 1, 0, 0), (0, 0, 1, 1), (0, 0, 1, 1)),
 }
+
+
+class Options(Coarse):
+    cue: Annotated[
+        str,
+        choice(
+            "shape", "texture", "both",
+            must="be shape or texture (what tells the class of a pixel) or both (the class of an image)",
+        ),
+    ]  # fmt: skip
+    size: Annotated[
+        int,
+        whole(32, 4096, "be a whole number of at least 32 px (its bars get too thin below)", "take 64 or more"),
+    ]
+    panels: Annotated[int, whole(1, 64)]  # scenes side by side in an image
+    train: Images
+    tune: Images
+    val: Images
+    lines: Annotated[int, whole(0, 1000)]  # distractors a scene
+    noise: Annotated[float, number(0, 255)]  # standard deviation in grey levels
+    mislabelled: Annotated[float, number(0, 1)]  # share of the training scenes
+
+    def check(self) -> None:
+        super().check()
+        for key, must in {"panels": 1, "coarse_share": 0}.items() if self.cue == "both" else ():
+            if getattr(self, key) != must:
+                raise Broken(
+                    f"be {must} with the cue both (one class an image, no mask)", shown(getattr(self, key)),
+                    f"set it to {must}", key,
+                )  # fmt: skip
 
 
 class Shapes:
@@ -78,6 +106,8 @@ class Shapes:
             masks.append(np.where(glyph, 1 + self._annotated(label, len(self.classes) - 1, address), 0))
         labels = np.concatenate(masks, 1).astype(np.uint8)
         if split == "train" and generator("shapes", "coarse", split, index).random() < self.options["coarse_share"]:
+            from study.regions import coarse  # scipy, which only reading needs
+
             labels = coarse(labels, self.options["coarse_px"])
         return image, labels
 
@@ -148,26 +178,4 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Shapes:
     """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
     (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
     mislabelled (share of the scenes), coarse_share (of the images), coarse_px. Nothing is read from ``root``."""
-    if options["cue"] not in ("shape", "texture", "both"):
-        raise InputError(
-            "the cue of shapes must be shape or texture (what tells the class of a pixel) or both (the class of an "
-            f"image), got {options['cue']!r}; rename it in params.yaml"
-        )
-    if type(options["size"]) is not int or options["size"] < 32:
-        raise InputError(
-            "the size of shapes must be a whole number of at least 32 px (its bars get too thin below), "
-            f"got {options['size']!r}; take 64 or more"
-        )
-    for key, least in {"panels": 1, "lines": 0, **dict.fromkeys(SPLITS, 0)}.items():
-        checks.whole(options[key], least, f"{key} of shapes")
-    checks.number(options["noise"], 0, 255, "noise of shapes")
-    checks.number(options["mislabelled"], 0, 1, "mislabelled of shapes")
-    check_coarse(options, "shapes")
-    if options["cue"] == "both":
-        for key, must in {"panels": 1, "coarse_share": 0}.items():
-            if options[key] != must:
-                raise InputError(
-                    f"{key} of shapes must be {must} with the cue both (one class an image, no mask), "
-                    f"got {options[key]!r}; set it to {must}"
-                )
     return Shapes(options)

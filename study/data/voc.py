@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from study import checks
-from study.data.pairs import Pair, Pairs, class_names, folder, lines, sides, there
+from study.data.pairs import Classes, Pad, Pair, Pairs, Tune, folder, lines, there
 from study.fetch import Archive
 from study.spec import VOID, InputError
+from study.values import Block, choice
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-OPTIONS, OPTIONAL = {"train", "tune", "pad"}, {"classes"}
 LISTS = ("auto", "train", "train_aug", "sbd")
 DEVKIT, SBD = Path("VOCdevkit") / "VOC2012", Path("benchmark_RELEASE") / "dataset"
 TRAINVAL = Archive(
@@ -46,6 +45,13 @@ BOUNDARIES = Archive(
 TESTS = "VOC2012test.tar, from the PASCAL VOC evaluation server behind a login"
 
 
+class Options(Block):
+    train: Annotated[str, choice(*LISTS)]
+    tune: Tune
+    pad: Pad
+    classes: Classes = CLASSES
+
+
 class Voc(Pairs):
     """Pairs whose masks are PNGs or SBD's MATLAB files."""
 
@@ -71,8 +77,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
     Table 7, and no image of it is trained on in any of them. Its masks are those of the list that it was chosen from.
     """
     found = parts(options["train"], root)
-    classes = class_names(options["classes"], "classes of voc") if "classes" in options else CLASSES
-    size = sides(options["pad"], "pad of voc")
+    classes, size = tuple(options.get("classes", CLASSES)), tuple(options["pad"])
     source = Voc(classes, found.train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
     source.listed = found.listed if classes == CLASSES else {}
     return source
@@ -80,7 +85,6 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
 
 def parts(chosen: str, root: Path | None) -> Parts:
     """What the lists name. Raises InputError for a list that is missing, or that trains on an image of val."""
-    checks.choice(chosen, LISTS, "train of voc")
     base = _base(root)
     lists = base / "ImageSets" / "Segmentation"
     holders = (base, base.parent.parent)  # beside VOCdevkit, or in a folder that is VOC2012 by itself

@@ -1,0 +1,77 @@
+"""The commit that results name, and what is said and done where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import commit
+from study.code import ROOT
+
+DVC = Path(sys.executable).with_name("dvc")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("HOME", str(tmp_path))  # no list of folders that git trusts
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def _repository(folder: Path) -> None:
+    for words in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True)
+
+
+def test_an_unpacked_archive_has_no_commit_and_no_edits_and_says_so(folder, capsys):
+    assert commit.described() == "" and not commit.dirty()
+    commit.note()
+    assert capsys.readouterr().out.startswith("note: results name no commit, as the project is in no git repository; ")
+
+
+@pytest.mark.parametrize("variables", [{}, {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}])
+def test_the_commit_is_the_projects_whatever_repository_variables_name(folder, monkeypatch, capsys, variables):
+    _repository(folder)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert len(commit.described()) == 40 and commit.lacking() == ""
+    commit.note()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_repository_of_another_user_is_told_with_gits_own_remedy(folder):
+    _repository(folder)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 1234, 1234)
+    assert commit.head() == ""
+    assert commit.lacking().endswith(f"another user; run `git config --global --add safe.directory {folder}`")
+
+
+def test_where_nobody_is_to_ask_for_a_commit_nothing_is_said(folder, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", os.devnull)
+    assert commit.head() == "" and commit.lacking() == ""
+
+
+def test_dvc_runs_without_a_repository_until_there_is_one(folder, capsys):
+    settings = folder / ".dvc" / "config.local"
+    settings.parent.mkdir()
+    settings.write_text("[core]\n    remote = mine\n['remote \"mine\"']\n    url = /mine\n")
+    before = settings.read_text()
+    (settings.parent / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    commit.tell_dvc()
+    assert "no experiments of DVC" in capsys.readouterr().out
+    commit.tell_dvc()
+    assert capsys.readouterr().out == "", "once is enough"
+    told = subprocess.run([DVC, "config", "core.no_scm"], cwd=folder, capture_output=True, text=True)
+    assert told.stdout.strip() == "true", told.stderr
+    _repository(folder)
+    commit.tell_dvc()
+    assert settings.read_text() == before
