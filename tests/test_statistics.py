@@ -17,7 +17,7 @@ from study import metrics, resampling
 from study.seeds import generator
 from study.spec import InputError
 from study.spread import LEAST_P, Spread
-from study.statistics import Counts, contrast, equivalent, holm, trend
+from study.statistics import Counts, contrast, equivalent, holm
 
 
 def _cell(right: list[list[int]], of: int = 100) -> Counts:
