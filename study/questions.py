@@ -7,6 +7,7 @@ change of the question does (D82).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,6 @@ from study.claims import CLAIMS, METHOD, Claim
 from study.predicates import Predicate
 from study.schema import NOTHING, PAPER
 from study.spec import COUNTED, SERVED, digest
-
-ASKED_LATE = "exploratory: asked after these results"
 
 
 def predicate_of(claim: Claim, scale: str) -> Predicate | None:
@@ -64,6 +63,22 @@ def digests(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) 
     claims = list(claims)
     common = (METHOD, plan["scale"], sorted((plan["verdicts"] or {}).items(), key=str), family(plan, claims))
     return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
+
+
+def of_trainings(plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """By training, the digests of the questions that its cells are asked: what it writes down before its first step.
+    They are labels, and no part of its key."""
+    asked, members, trained = digests(plan), family(plan), dict[str, set[str]]()
+    for cell in plan["cells"]:
+        for key in cell["runs"].values():
+            key = plan["evaluations"].get(key, {}).get("training", key)
+            trained.setdefault(cell["address"], set()).add(key)
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in members:
+        predicate = predicate_of(CLAIMS[name], plan["scale"])
+        for key in sorted({k for a in (predicate.addresses if predicate else ()) for k in trained.get(a, ())}):
+            found[key][name] = asked[name]
+    return found
 
 
 def wording(claims: Iterable[Claim] = CLAIMS.values()) -> str:

@@ -359,13 +359,26 @@ class Submitted(Block):
     ]
 
 
+class Settling(Block):
+    """When a training counts as settled (D114; see study.settling)."""
+
+    peak: Annotated[float, above(0, 1000)]
+    end: Annotated[float, above(0, 1000)]
+    fall: Share
+
+
 class Rules(Block):
-    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment, the margin in points of per cent
-    below which a difference counts as none, and the number of bootstrap draws."""
+    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment; the margins below which a
+    difference counts as none, in points of per cent and as a ratio of errors above 1; the error on the tune split, in
+    points, below which a ratio of errors is not judged (D113); the number of bootstrap draws; and which trainings
+    count."""
 
     alpha: Annotated[float, number(0, 0.5)]
     margin_points: Annotated[float, above(0, 100)]
+    margin_ratio: Annotated[float, above(1, 10)]
+    error_floor_points: Annotated[float, above(0, 100)]
     draws: Annotated[int, whole(LEAST_DRAWS, 1_000_000)]
+    settled: Settling
 
 
 class Frequent(Block):
@@ -419,6 +432,7 @@ class Tier(Block):
     meaningless: YesNo
     scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
     verdicts: Rules | None = None
+    not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
     tuning: Tuning | None = None
     notes: tuple[Text, ...] = ()
     seeds: Annotated[
@@ -457,7 +471,7 @@ class Tier(Block):
         if self.scale != NOTHING and self.verdicts is None:
             raise Broken(
                 f"be there where a tier may judge claims (scale: {self.scale})", "none",
-                "write e.g. {alpha: 0.05, margin_points: 0.5, draws: 2000}", "verdicts",
+                "write them as the tier shapes does", "verdicts",
             )  # fmt: skip
         for part in self.not_applicable:
             if part not in PARTS:

@@ -102,6 +102,15 @@ def right(found: Tested, margins: Margins) -> bool:
     return (low is None or found.effect.estimate > low) and (high is None or found.effect.estimate < high)
 
 
+def _fall(before: Terms, after: Terms) -> str:
+    """What it is called that the item ``after`` of a trend is below the one ``before``; items of falling trends are
+    cells with a weight below zero, those of widening ones differences of two cells."""
+    (weight, earlier), (_, later) = before[0], after[0]
+    if len(before) > 1:
+        return f"{later} less {after[1][1]} below {earlier} less {before[1][1]}"
+    return f"{later} {'below' if weight > 0 else 'above'} {earlier}"
+
+
 class Scores:
     """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
     address and seed; there is nothing else: no images, no curves."""
@@ -166,7 +175,7 @@ class Scores:
             items = np.stack([self.by_seed(item, part.measure, seeds) for item in part.order])
             p, fallen, (i, j) = statistics.drop(items, pair)
             if fallen is not None:
-                drop = p, f"{part.order[j][0][1]} below {part.order[i][0][1]}", fallen
+                drop = p, _fall(part.order[i], part.order[j]), fallen
         return tested(part, effect(part.terms), margins, rules["alpha"], drop)
 
 
@@ -228,32 +237,26 @@ class Collected(Scores):
         return None if value is None else Fraction(value)
 
     def unknown(self, measure: str, question: str) -> str:
-        return "Losses are of these images." if (measure, question) == (LOSSES, BEYOND) else ""
+        return "A training's loss says nothing of new images." if (measure, question) == (LOSSES, BEYOND) else ""
 
     def groups(self, address: str) -> np.ndarray | None:
         """The group of each val image of a cell's data; None where each is its own."""
         found = self.plan["data"][self.cells[address]["data"]].get("groups", {}).get("val")
         return None if found is None else np.array(found["of"])
 
-    def recorded(self) -> dict[str, dict[str, int]]:
-        """Of each claim, the digests of its question that the trainings wrote down before they began -> number of
+    def recorded(self, claim: str, addresses: Iterable[str]) -> dict[str, int]:
+        """The digest of a claim's question as its cells' trainings wrote it down before they began -> number of
         trainings; the empty digest stands for those that wrote none."""
-        found: dict[str, dict[str, int]] = {}
-        for key in self.plan["trainings"]:
-            folder = results.place(key, self.folders)
-            if results.status(folder) == results.DONE:
-                for claim, digest in results.labels(folder).get("questions", {"": ""}).items():
-                    known = found.setdefault(claim, {})
-                    known[digest] = known.get(digest, 0) + 1
+        found: dict[str, int] = {}
+        for key in self._trainings(addresses):
+            asked = results.labels(results.place(key, self.folders)).get("questions", {})
+            found[asked.get(claim, "")] = found.get(asked.get(claim, ""), 0) + 1
         return found
 
-    def trainings(self, addresses: Iterable[str]) -> list[str]:
+    def _trainings(self, addresses: Iterable[str]) -> list[str]:
         """Keys of the trainings of the cells that are done."""
-        found: dict[str, None] = {}
-        for address in addresses:
-            for key in self._done(address).values():
-                found[self.plan["evaluations"].get(key, {}).get("training", key)] = None
-        return list(found)
+        keys = [key for address in addresses for key in self._done(address).values()]
+        return list(dict.fromkeys(self.plan["evaluations"].get(key, {}).get("training", key) for key in keys))
 
     def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
         keys = self._done(address)

@@ -48,7 +48,7 @@ class Judgement:
     """The answer to one of the two questions. ``part`` is the part of the claim that the numbers are of: the one that
     contradicts it, else the weakest.
 
-    ``estimate``, its interval and ``mde``, the least effect that these seeds (and images) find with power 0.8, are in
+    ``points`` stand beside a ratio of errors: the same contrast of the scores. ``estimate``, its interval and ``mde``, the least effect that these seeds (and images) find with power 0.8, are in
     ``unit``: points, per cent of errors (-20: a fifth of the errors is gone), nats of loss, or what is counted. ``p``
     is the whole claim's, ``adjusted`` the same after Holm's adjustment over the family of claims; ``needed`` seeds
     would decide it.
@@ -59,6 +59,7 @@ class Judgement:
     part: str = ""
     unit: str = ""
     estimate: float | None = None
+    points: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -111,6 +112,8 @@ def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]
         for claim in (claim for claim in claims if claim.id in members):
             untested, parts = found[claim.id]
             judged = _judged(parts, steps[claim.id], len(members), plan) if parts else untested
+            if question == HERE and judged.unit == UNITS[ERRORS]:
+                judged = replace(judged, points=_points(judged, parts, claim, plan, collected))
             rows[claim.id] = _with(rows[claim.id], judged, question, claim, plan, parts)
     late = _late(plan, collected, claims)
     return [
@@ -134,8 +137,7 @@ def content(
     collected = Collected(plan, folders, computed)
     rows = [asdict(verdict) for verdict in judge_scores(plan, collected, list(CLAIMS.values()))]
     found = {
-        "questions": questions.digests(plan), "wording": questions.wording(), "recorded": collected.recorded(),
-        "scale": plan["scale"], "family": questions.family(plan), "rows": rows, "tuned": None,
+        "questions": questions.digests(plan), "wording": questions.wording(), "scale": plan["scale"], "family": questions.family(plan), "rows": rows, "tuned": None,
         "trains": trains(plan, collected),
     }  # fmt: skip
     if tuned is not None:
@@ -317,7 +319,9 @@ def _judged(parts: list[Tested], step: _Step, asked: int, plan: Mapping[str, Any
     shown = against if kind == CONTRADICTED else max(parts, key=lambda part: part.holds)
     name, effect = shown.against if kind == CONTRADICTED else (shown.part.name, shown.effect)
     measure, reason, needed = shown.part.measure, "", None
-    if kind == CONTRADICTED:
+    if kind == CONTRADICTED and name != shown.part.name:
+        reason = f"Not so: {name}, by {abs(_shown(measure, effect.estimate)):.1f} {UNITS[measure]}."
+    elif kind == CONTRADICTED:
         reason = f"Not so: {name} ({_shown(measure, effect.estimate):+.1f} {UNITS[measure]})."
     elif kind == UNDECIDED:
         needed, reason = _needed(parts, margins, rules["alpha"] / asked)
@@ -348,6 +352,18 @@ def _with(
     )  # fmt: skip
 
 
+def _points(
+    judged: Judgement, parts: list[Tested], claim: Claim, plan: Mapping[str, Any], collected: Scores
+) -> float | None:
+    """In points of the scores, what a part says of errors."""
+    predicate = questions.predicate_of(claim, plan["scale"])
+    part = next((one.part for one in parts if one.part.name == judged.part), None)
+    if part is None or predicate is None:
+        return None
+    seeds = collected.done(predicate.addresses)
+    return 100 * float(collected.by_seed(part.terms, SCORES, seeds).mean())
+
+
 def _needed(parts: list[Tested], margins: Margins, alpha: float) -> tuple[int | None, str]:
     """How many seeds would decide a claim with power 0.8 at the first step of Holm's procedure, were its effects as
     measured; and in words. All parts must hold to support it, and one that fails contradicts it."""
@@ -373,15 +389,16 @@ def _needed(parts: list[Tested], margins: Margins, alpha: float) -> tuple[int | 
 
 def _late(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]) -> dict[str, str]:
     """By claim, why its verdict is exploratory: its question is newer than what is judged."""
-    asked, seen = questions.digests(plan, claims), set(SEEN.get(plan["tier"], ())) & set(_seeds(plan))
-    recorded = collected.recorded() if isinstance(collected, Collected) else {}
+    asked, seen = questions.digests(plan, claims), sorted(set(SEEN.get(plan["tier"], ())) & set(_seeds(plan)))
     found = {}
     for claim in claims:
-        others = {digest: n for digest, n in recorded.get(claim.id, {"": 1}).items() if digest != asked[claim.id]}
+        predicate = questions.predicate_of(claim, plan["scale"])
         if seen:
-            found[claim.id] = f"results of seeds {', '.join(map(str, sorted(seen)))} had been seen when it was asked"
-        elif others:
-            found[claim.id] = f"{sum(others.values())} of the trainings began before it was asked so"
+            found[claim.id] = f"the results of seeds {', '.join(map(str, seen))} had been seen when it was asked so"
+        elif predicate is not None and isinstance(collected, Collected):
+            recorded = collected.recorded(claim.id, [a for a in predicate.addresses if a in collected.cells])
+            if late := sum(number for digest, number in recorded.items() if digest != asked[claim.id]):
+                found[claim.id] = f"{late} of its {sum(recorded.values())} trainings began before it was asked so"
     return found
 
 
