@@ -110,6 +110,11 @@ def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.
     group, such as the frames of a drive, are drawn together (D112). Raises InputError where they are of fewer than two.
     """
     _check(0.05, draws=draws)
+    if len({seed.shape for seed in cell}) != 1:
+        raise InputError(
+            "the cells of an effect must have the same seeds and images (differences are paired), got "
+            f"{sorted(str(seed.shape) for seed in cell)} as shapes by seed; leave out what not all of them have"
+        )
     images, measured = len(cell[0]), list(cell)
     if groups is not None:
         measured = [_grouped(seed, groups) for seed in cell]
