@@ -91,5 +91,8 @@ def _git(*words: str) -> str:
 
 def _asked(*words: str) -> subprocess.CompletedProcess[str]:
     """What git tells of the repository that the project is in, not of one that variables name."""
-    environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE or value == NONE}
-    return subprocess.run(["git", *words], capture_output=True, text=True, env=environment | {"LC_ALL": "C"})
+    environment = os.environ | {"LC_ALL": "C"}
+    for name in ELSEWHERE:
+        if environment.get(name) != NONE:
+            environment.pop(name, None)
+    return subprocess.run(["git", *words], capture_output=True, text=True, env=environment)

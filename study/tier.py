@@ -115,7 +115,11 @@ def write(params: dict[str, Any], path: Path) -> None:
 
 def content(text: str) -> Any:
     """The content of a YAML text, unchecked."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # five times as fast where it is there
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # C's is five times as fast, where it is there
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def load(params: dict[str, Any], name: str | None = None) -> Tier:

@@ -188,7 +188,7 @@ def test_the_commands_run(ran: Project) -> None:
     for command in dict.fromkeys(RUN.values()):
         before = ran.runs()
         said = ran.run("sh", "-ec", command).stdout
-        assert said or command in ("make format",), command
+        assert said or command in ("make format", "make setup"), command  # both have nothing to do
         # What is done is trained again by force only.
         again = sum(done != before[key] for key, done in ran.runs().items() if key in before)
         assert again == ("force" in command) and scores.read_bytes() == table, command

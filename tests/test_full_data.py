@@ -266,7 +266,10 @@ def test_a_users_own_classes_in_the_layout_of_voc(copied: Any, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["voc", "folder"])
 def test_a_wrong_list_of_classes_is_told(laid: Path, classes: Any, name: str) -> None:
     line = told(lambda: open_data(data(name, classes=classes), laid / "voc", laid))
-    assert f"classes of {name} must be a list of 2 to 255 different names" in line and "write it in" in line
+    if isinstance(classes, list) and not all(isinstance(one, str) and one.strip() for one in classes):
+        assert f"classes of {name} must be names" in line and "write it in quotes" in line
+    else:
+        assert f"classes of {name} must be a list of 2 to 255 different names" in line and "in brackets" in line
 
 
 @pytest.mark.slow

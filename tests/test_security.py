@@ -268,7 +268,7 @@ def test_the_environment_is_read_by_name_only() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ":
                 line = text.splitlines()[node.lineno - 1]
-                assert any(f"os.environ{way}" in line for way in (".get(", ".setdefault(", "[", " | ")), (
+                assert any(f"os.environ{way}" in line for way in (".get(", ".setdefault(", ".pop(", "[", " | ")), (
                     f"{path}: {line}"
                 )
 
