@@ -20,6 +20,7 @@ import numpy as np
 from study import metrics, results, settling, statistics
 from study.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Terms
 from study.settling import Settling
+from study.spec import InputError
 
 # The other region of a metric of one: its counts are put to zero, so that the accuracy of all pixels is that of one.
 REGIONS = {"boundary_accuracy": metrics.INTERNAL, "internal_accuracy": metrics.BOUNDARY}
@@ -205,6 +206,8 @@ class Collected(Scores):
 
     def unsettled(self, key: str) -> str:
         """Why a training did not settle, nothing where it did; one that it starts from does not matter."""
+        if results.status(results.place(key, self.folders)) != results.DONE:
+            return "it has no result"
         rule = self.plan["verdicts"]["settled"]
         training, curve = self.plan["trainings"][key], self._curve(key)
         if curve is None:
@@ -273,6 +276,11 @@ class Collected(Scores):
         self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Mapping[str, Any]
     ) -> statistics.Effect:
         if question == HERE:
+            if len(images := {len(one) for _, cell in terms for one in self._counts(cell, seeds)}) > 1:
+                raise InputError(
+                    "the cells of an effect must have the same seeds and images (differences are paired), got "
+                    f"{sorted(images)} images; leave out what not all of them have"
+                )
             return super().effect(terms, measure, seeds, question, rules)
         transform = logarithm_of_errors if measure == ERRORS else np.asarray
         samples = [(float(weight), self._sample(cell, seeds, rules["draws"])) for weight, cell in terms]

@@ -271,7 +271,7 @@ def test_a_planted_effect_gets_its_verdict(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unprinted")
 def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
-    made = planted(tmp_path, {"a": 50, "b": 51}, spread=1.5)
+    made = planted(tmp_path, {"a": 50, "b": 52}, spread=1.5)
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
     assert row.verdict == U and row.needed > 3
     assert row.reason == f"Some {row.needed} seeds would decide it, were the effects as measured."
@@ -405,7 +405,9 @@ def test_reasons_for_untested(tmp_path: Path) -> None:
             (tmp_path / "all" / key / "counts.npz").unlink()
     found = {row.claim: row for row in verdicts.judge(made, tmp_path / "all", computed={})}
     assert found["beats_stack_caption"].verdict == verdicts.UNTESTED
-    assert "; ".join(f"stack k=11, seed {n} (it has no result)" for n in range(3)) in found["beats_stack_caption"].reason
+    assert (
+        "; ".join(f"stack k=11, seed {n} (it has no result)" for n in range(3)) in found["beats_stack_caption"].reason
+    )
     assert found["rises"].verdict != verdicts.UNTESTED
     nothing = verdicts.judge(made | {"scale": "none"}, tmp_path / "all", computed={})
     assert {row.verdict for row in nothing} == {verdicts.UNTESTED} and not any(row.p for row in nothing)
@@ -598,21 +600,25 @@ def test_a_tier_says_what_it_may_judge() -> None:
 
 
 @pytest.mark.slow
-def test_the_report_shows_verdicts_and_says_when_claims_changed(tmp_path: Path) -> None:
+def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -> None:
     made = test_report.fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = test_report.fake_folder(tmp_path / "fake", made)
-    keys = list(made["trainings"])
-    for key, digest in ((keys[0], claims_digest()), (keys[1], "0" * 64)):
-        (folder / "results" / key / "training.json").write_text(json.dumps({"labels": {"claims": digest}}))
-    judged = verdicts.content(made, folder / "results", computed={})
-    assert judged["recorded"] == {claims_digest(): 1, "0" * 64: 1, "": len(keys) - 2}
-    (folder / "verdicts.json").write_text(json.dumps(judged))
+    asked(made, folder / "results", *CLAIMS.values())
+    changed = next(key for key, training in made["trainings"].items() if training["label"] == "GCN k=11")
+    (folder / "results" / changed / "training.json").write_text(json.dumps({"labels": {}}))
+    (folder / "verdicts.json").write_text(json.dumps(verdicts.content(made, folder / "results", computed={})))
     report.build(folder, test_report.TIER)
     told = json.loads((folder / "report.json").read_text())["verdicts"]
-    assert (told["same"], told["other"], told["unrecorded"]) == (1, 1, len(keys) - 2)
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}
-    assert rows["rises"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
-    assert re.fullmatch(r"\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\]", rows["rises"]["effect"])
+    assert rows["beats_kxk"]["called"] and rows["fewer_weights"]["called"] == "supported"
+    assert re.fullmatch(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]", rows["beats_kxk"]["effect"])
+    assert rows["beats_kxk"]["beyond"]["effect"] != rows["beats_kxk"]["effect"]
     assert rows["beats_stack_text"]["printed"] == "does not hold: T3/GCN/5 above T3/stack/5"
-    assert sum(told["kinds"].values()) == len(CLAIMS)
+    late = {name for name, row in rows.items() if row["exploratory"]}
+    assert late == {"rises", "beats_stack_text", "beats_stack_caption"} and told["exploratory"] == len(late)
+    assert rows["rises"]["exploratory"] == "1 of its 24 trainings began before it was asked so"
+    assert rows["rises"]["former"]["called"] == "shows here"
+    assert sum(told["kinds"].values()) == len(CLAIMS) - len(late)
+    page = (folder / "report.html").read_text()
+    assert "Exploratory: asked after these results" in page and "Does it train?" in page
