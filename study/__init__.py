@@ -22,8 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "data.voc", "stage", "jobs", "place", "tier", "tracking", "ablation", "quoted", "inference", "drawings",
      "resampling", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
-    ("data.*", "questions", "work", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
-     "deviations", "kept"),
+    ("data.*", "work", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
+     "deviations", "kept", "questions"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
     ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
      "figures_search"),

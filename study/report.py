@@ -121,8 +121,8 @@ def _answer(row: dict[str, Any], parts: int, names: dict[str, str]) -> dict[str,
     weakest = row["part"] if parts > 1 and row["verdict"] != "contradicted" and effect else ""
     least = "" if row["mde"] is None else f"{row['mde']:.{digits}f}"
     called = names.get(row["verdict"], row["verdict"])
-    return {"verdict": row["verdict"], "called": called, "reason": row["reason"], "effect": effect, "interval": interval,
-            "unit": unit, "p": p, "weakest": weakest, "least": least}  # fmt: skip
+    found = {"verdict": row["verdict"], "called": called, "reason": row["reason"], "weakest": weakest}
+    return found | {"effect": effect, "interval": interval, "unit": unit, "p": p, "least": least}
 
 
 def _both(row: dict[str, Any]) -> bool:

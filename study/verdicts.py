@@ -48,10 +48,10 @@ class Judgement:
     """The answer to one of the two questions. ``part`` is the part of the claim that the numbers are of: the one that
     contradicts it, else the weakest.
 
-    ``points`` stand beside a ratio of errors: the same contrast of the scores. ``estimate``, its interval and ``mde``, the least effect that these seeds (and images) find with power 0.8, are in
-    ``unit``: points, per cent of errors (-20: a fifth of the errors is gone), nats of loss, or what is counted. ``p``
-    is the whole claim's, ``adjusted`` the same after Holm's adjustment over the family of claims; ``needed`` seeds
-    would decide it.
+    ``estimate``, its interval and ``mde``, the least effect that these seeds (and images) find with power 0.8, are in
+    ``unit``: points, per cent of errors (-20: a fifth of the errors is gone), nats of loss, or what is counted;
+    ``points`` stand beside a ratio of errors. ``p`` is the whole claim's, ``adjusted`` the same after Holm's adjustment
+    over the family of claims; ``needed`` seeds would decide it.
     """
 
     verdict: str = UNTESTED
@@ -136,10 +136,9 @@ def content(
     (D95); and which variants train at all."""
     collected = Collected(plan, folders, computed)
     rows = [asdict(verdict) for verdict in judge_scores(plan, collected, list(CLAIMS.values()))]
-    found = {
-        "questions": questions.digests(plan), "wording": questions.wording(), "scale": plan["scale"], "family": questions.family(plan), "rows": rows, "tuned": None,
-        "trains": trains(plan, collected),
-    }  # fmt: skip
+    found: dict[str, Any] = {"questions": questions.digests(plan), "wording": questions.wording()}
+    found |= {"scale": plan["scale"], "family": questions.family(plan), "rows": rows, "tuned": None}
+    found["trains"] = trains(plan, collected)
     if tuned is not None:
         found["tuned"] = [asdict(verdict) for verdict in judge(tuned, tuned_folder, computed=computed)]
     return found

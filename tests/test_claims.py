@@ -47,7 +47,7 @@ NOT_BY_ITS_OWN_NUMBERS = {"beats_stack_text": ("T3/GCN/5 above T3/stack/5",)}  #
 NOT_PRINTED = {"kxk_hard"}  # the paper prints no training loss
 
 
-@pytest.mark.parametrize("name", CLAIMS.keys() - NOT_PRINTED)
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in NOT_PRINTED])
 def test_each_claim_on_the_papers_own_numbers(name: str) -> None:
     assert CLAIMS[name].predicate.failing(printed, MARGIN) == NOT_BY_ITS_OWN_NUMBERS.get(name, ())
 
@@ -611,9 +611,9 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     told = json.loads((folder / "report.json").read_text())["verdicts"]
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}
-    assert rows["beats_kxk"]["called"] and rows["fewer_weights"]["called"] == "supported"
-    assert re.fullmatch(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]", rows["beats_kxk"]["effect"])
-    assert rows["beats_kxk"]["beyond"]["effect"] != rows["beats_kxk"]["effect"]
+    assert rows["rises"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
+    assert re.fullmatch(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]", rows["rises"]["effect"])
+    assert rows["rises"]["beyond"]["effect"] != rows["rises"]["effect"]
     assert rows["beats_stack_text"]["printed"] == "does not hold: T3/GCN/5 above T3/stack/5"
     late = {name for name, row in rows.items() if row["exploratory"]}
     assert late == {"rises", "beats_stack_text", "beats_stack_caption"} and told["exploratory"] == len(late)
