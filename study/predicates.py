@@ -21,7 +21,7 @@ Pair = tuple[str, str]  # addresses: the first less the second
 
 # What a part is a contrast of. SCORES: the cells' own numbers in the unit in which the paper prints them, points (of
 # per cent) or what is counted. ERRORS: natural logarithms of the errors, 100 less the score, so that a difference is a
-# ratio of errors (D110). LOSSES: the training loss at the end of the cells' trainings, in nats, which no paper prints.
+# ratio of errors (D113). LOSSES: the training loss at the end of the cells' trainings, in nats, which no paper prints.
 SCORES, ERRORS, LOSSES = "scores", "errors", "losses"
 
 
@@ -130,7 +130,7 @@ def fewer_errors(better: Pair, than: Pair | None = None) -> Predicate:
 
 
 def increasing(cells: tuple[str, ...], apart: int = 0) -> Predicate:
-    """The cells rise in their order: the line fitted through them rises, and none is below one before it (D109).
+    """The cells rise in their order: the line fitted through them rises, and none is below one before it (D112).
 
     The first ``apart`` cells have no part in the line, and the cell after them is above the last of them: a step from
     what is of another kind, such as a 1x1 head, is no rise.

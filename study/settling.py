@@ -1,6 +1,6 @@
 """Whether a training settled: told from its loss and its score on the tune split alone, never from what is reported.
 
-The rule stands in params.yaml before anything is trained (D111). A training that did not settle is no opponent.
+The rule stands in params.yaml before anything is trained (D114). A training that did not settle is no opponent.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.
     """A cell's scores of summed counts (dataset-level), and of ``draws`` resamplings of its images.
 
     Cells are paired by the ``address`` of the draws. ``groups`` (images,) are whole numbers from 0 up: images of one
-    group, such as the frames of a drive, are drawn together (D112). Raises InputError where they are of fewer than two.
+    group, such as the frames of a drive, are drawn together (D115). Raises InputError where they are of fewer than two.
     """
     _check(0.05, draws=draws)
     if len({seed.shape for seed in cell}) != 1:
@@ -221,7 +221,7 @@ def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, 
     effect (the later less the earlier) and its places. ``items`` (items, seeds); ``pair(i, j)`` is the Effect of item j
     less item i. 1.0 and None where no later item is lower.
 
-    Each pair must be significant twice (D109): by the variance that all items share (two-way residuals, with Bonferroni
+    Each pair must be significant twice (D112): by the variance that all items share (two-way residuals, with Bonferroni
     over the pairs), which few seeds need, and alone by its own, which keeps the promise where variances differ.
     """
     count, seeds = items.shape

@@ -146,7 +146,7 @@ def content(
 
 def trains(plan: Mapping[str, Any], collected: Collected) -> list[dict[str, Any]]:
     """Whether each variant trains, a claim of its own: by setting and variant, how many of its seeds settled, failures
-    counted among the others, with the exact bound (D111)."""
+    counted among the others, with the exact bound (D114)."""
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
         return []
     found: dict[tuple[str, str], list[str]] = {}

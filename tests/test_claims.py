@@ -611,14 +611,14 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     told = json.loads((folder / "report.json").read_text())["verdicts"]
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}
-    assert rows["rises"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
+    assert rows["gain_k"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
     assert re.fullmatch(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]", rows["rises"]["effect"])
     assert rows["rises"]["beyond"]["effect"] != rows["rises"]["effect"]
     assert rows["beats_stack_text"]["printed"] == "does not hold: T3/GCN/5 above T3/stack/5"
     late = {name for name, row in rows.items() if row["exploratory"]}
     assert late == {"rises", "beats_stack_text", "beats_stack_caption"} and told["exploratory"] == len(late)
     assert rows["rises"]["exploratory"] == "1 of its 24 trainings began before it was asked so"
-    assert rows["rises"]["former"]["called"] == "shows here"
+    assert rows["rises"]["former"]["called"] == "shows here" and rows["gain_k"]["former"] is None
     assert sum(told["kinds"].values()) == len(CLAIMS) - len(late)
     page = (folder / "report.html").read_text()
     assert "Exploratory: asked after these results" in page and "Does it train?" in page
