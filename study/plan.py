@@ -10,7 +10,7 @@ from typing import Any
 from study import deviations, questions
 from study.identity import identity, identity_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest
+from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest, share_of
 from study.tier import CLASSIFY, MAIN, Tier
 
 METRIC_TITLES = {
@@ -151,7 +151,7 @@ def labels(variant: Variant | None) -> dict[str, Any]:
         "head": head.family,
         "kernel_size": head.kernel_size,
         "refine": variant.refine,
-        "width": None if head.width is None else float(head.width),
+        "width": share_of(head.width, COUNTED_CHANNELS, COUNTED_CLASSES),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from study import code, spec
 from study.paper import TABLES
-from study.spec import DECONVOLUTIONS, HEADS, SERVED
+from study.spec import DECONVOLUTIONS, HEADS, SERVED, PerClass
 from study.values import (
     A_LIST,
     LARGEST,
@@ -34,6 +34,7 @@ from study.values import (
     share,
     shown,
     sides,
+    stack_width,
     whole,
 )
 
@@ -106,7 +107,7 @@ class Tracking(Block):
 
 
 class Head(Block):
-    """``{head: stack, k: 7, width: 1/2}``."""
+    """``{head: stack, k: 7, width: 1/2}``, or ``width: 10K`` for ten channels a class."""
 
     head: Annotated[str, choice(*HEADS)]
     k: Annotated[
@@ -116,7 +117,7 @@ class Head(Block):
             "take one of 1, 3, 5, 7 ...",
         ),
     ]  # cells of the head's map  # fmt: skip
-    width: Annotated[Fraction, share(WIDEST, "of the input's channels")] | None = None  # of a stack's inner maps
+    width: Annotated[Fraction | PerClass, stack_width(WIDEST)] | None = None  # of a stack's inner maps
 
     def check(self) -> None:
         if self.width is not None and self.head != "stack":

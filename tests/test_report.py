@@ -14,7 +14,7 @@ import pytest
 import typst
 
 from study import anatomy, figures, matched, paper, questions, report, results, verdicts
-from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn
+from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn, share_of
 
 TIER = {
     "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
@@ -65,7 +65,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
             data, head = cell.setting, cell.variant.head
             labels = {
                 "label": cell.variant.label, "head": head.family, "kernel_size": head.kernel_size,
-                "refine": cell.variant.refine, "width": None if head.width is None else float(head.width),
+                "refine": cell.variant.refine, "width": share_of(head.width, 2048, 21),
             }  # fmt: skip
             runs = {str(s): _key(cell.variant.label, data, s) for s in range(seeds) if cell.trained}
             for seed, key in runs.items():
