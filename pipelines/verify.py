@@ -18,7 +18,7 @@ from study.data import folder_of, intact
 from study.progress import counted
 from study.spec import InputError
 
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")  # of a run, as far as it has them
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "tune.npz")  # of a run, as far as it has them
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
 
 

@@ -81,7 +81,7 @@ def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, f
     network = Network("", ("res3",), frozen=bool(features), output_stride=stride)
     training = Training(Variant(dense(1)), Data("set"), network, dataclasses.replace(RECIPE, **recipe), seed, band_px=1)
     cpu = torch.device("cpu")
-    return Source(training, 3, folder, folder if features else None, "", cpu, moments, Set if stream else None)
+    return Source(training, 3, folder, folder if features else None, {}, cpu, moments, Set if stream else None)
 
 
 def in_image(pixels: torch.Tensor) -> torch.Tensor:

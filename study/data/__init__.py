@@ -142,8 +142,8 @@ def prepare(
     images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
     notes (see above; notes also of what is odd about the images), streamed. Unchanged sources that were read before are
     not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
-    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of val's labels also the
-    boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training reads
+    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
+    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training reads
     their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
@@ -276,7 +276,7 @@ def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.nda
 def _allocate(
     folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Arrays for a split's images, their labels, and the boundary band if they are masks of val; ``shape`` is (n, H,
+    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is (n, H,
     W)."""
     images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
     images[:] = PAD_COLOUR
@@ -285,7 +285,7 @@ def _allocate(
         return images, allocate(path, np.int64, shape[:1]), None
     labels = allocate(path, np.uint8, shape)
     labels[:] = VOID
-    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
+    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split != "train" else None
 
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:
