@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from study.data import DataSet, folder_of, open_data, prepare, voc
 from study.spec import VOID, Data, InputError, freeze
@@ -92,6 +93,41 @@ def test_a_line_that_stands_twice_counts_once_and_is_noted(
     assert again["fingerprint"] == once["fingerprint"] and not once["notes"]
     assert len(again["notes"]) == 2 and all("each counts once" in note for note in again["notes"])
     assert any("val.txt lists" in note and STEMS[5] in note and "3 times" in note for note in again["notes"])
+
+
+@pytest.mark.parametrize("again", ["other/s00.png trainannot/s00.png", "train/s00.png  trainannot/s00.png"])
+def test_an_image_that_two_different_lines_name_counts_once(tmp_path: Path, again: str) -> None:
+    lay_camvid(tmp_path, STEMS[:5], STEMS[5:])
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("\n" + again.replace("other", "/elsewhere/train"))
+    found = prepared("camvid", CAMVID, tmp_path)
+    assert found["splits"] == {"train": 4, "tune": 1, "val": 3}
+    assert found["notes"] == ["2 lines of a list name the image s00; it counts once"]
+
+
+def test_an_image_has_one_mask(tmp_path: Path) -> None:
+    lay_camvid(tmp_path, STEMS[:5], STEMS[5:])
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("\ntrain/s00.png trainannot/s01.png")
+    line = told(lambda: opened("camvid", CAMVID, tmp_path))
+    assert "an image must have one mask" in line and "s00.png" in line and "s01.png" in line
+
+
+def test_a_name_that_is_listed_in_both_spellings_counts_once(tmp_path: Path) -> None:
+    stems = [f"caf\u00e9-{number}" for number in range(5)]
+    lay_voc(tmp_path, stems[:4], stems[4:])
+    with (tmp_path / LISTS / "train.txt").open("a", encoding="utf-8") as file:
+        file.write(unicodedata.normalize("NFD", stems[0]))
+    assert opened("voc", VOC, tmp_path).splits == {"train": 3, "tune": 1, "val": 1}
+
+
+def test_a_line_that_is_longer_than_any_name_is_told(tmp_path: Path) -> None:
+    lay_voc(tmp_path / "voc", STEMS[:5], STEMS[5:])
+    (tmp_path / "voc" / LISTS / "train.txt").write_text(", ".join(STEMS * 9))
+    assert "a list must name files that exist" in told(lambda: opened("voc", VOC, tmp_path / "voc"))
+    lay_camvid(tmp_path / "camvid", STEMS[:5], STEMS[5:])
+    (tmp_path / "camvid" / "train.txt").write_text(f"train/{'x' * 300}.png trainannot/s00.png")
+    assert "a list must name files that exist" in told(lambda: opened("camvid", CAMVID, tmp_path / "camvid"))
 
 
 def test_a_list_is_read_as_any_editor_writes_it(tmp_path: Path) -> None:
@@ -263,3 +299,13 @@ def test_a_matlab_file_of_another_version_is_told_with_what_helps(tmp_path: Path
     path.write_bytes(head.ljust(124, b" ") + b"\x00\x02IM" + bytes(512))
     line = told(lambda: voc._matlab(path))
     assert "7.3 (HDF5)" in line and str(path) in line and "-v7" in line and "fetch" not in line
+
+
+def test_labels_in_a_matlab_file_are_none_beyond_255(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    for values in ([[0, 20]], [[0, 300]], [[0, -1]], [[0, 1.5]]):
+        savemat(path, {"GTcls": {"Segmentation": np.array(values)}})
+        if values == [[0, 20]]:
+            assert voc._matlab(path).tolist() == values
+        else:
+            assert "must hold labels 0 to 255" in told(lambda: voc._matlab(path))
