@@ -424,7 +424,6 @@ class Tier(Block):
     seeds: Annotated[
         tuple[Seed, ...],
         A_LIST,
-    LARGEST,
         rule(
             lambda seeds: bool(seeds) and listed(seeds, _is_seed) and different(seeds),
             "be different whole numbers from 0 up", "write e.g. [0, 1, 2]",

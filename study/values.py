@@ -42,7 +42,8 @@ def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | No
 
     def read(value: Any) -> Any:
         if not test(value):
-            raise Broken(must, shown(value), of_text if of_text and isinstance(value, str) else remedy)
+            like_a_number = isinstance(value, str) and re.fullmatch(r"[-+0-9.e ]+", value)
+            raise Broken(must, shown(value), of_text if of_text and like_a_number else remedy)
         for part in value if isinstance(value, list | tuple) else (value,):
             if most is not None and part > most:
                 raise Broken(f"be at most {most:,}", shown(part), "take less")
@@ -142,8 +143,10 @@ def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
     def read(value: Any) -> Any:
         if isinstance(value, list | tuple) and (others := [name for name in value if not _is_text(name)]):
             raise Broken("be names (YAML takes yes, no and numbers for such)", shown(others[0]), "write it in quotes")
-        if not listed(value, _is_text) or not least <= len(value) <= most or not different(value):
+        if not listed(value, _is_text):
             raise Broken(must, shown(value), remedy)
+        if not least <= len(value) <= most or not different(value):
+            raise Broken(must, shown(value), "give each label a name of its own")
         return tuple(value)
 
     return PlainValidator(read)
@@ -159,7 +162,7 @@ def rule(test: Test, must: str, remedy: str, got: str = "") -> AfterValidator:
 
     def check(value: Any) -> Any:
         if not test(value):
-            raise Broken(must, got or shown(list(value) if isinstance(value, tuple) else value), remedy)
+            raise Broken(must, got or shown(value), remedy)
         return value
 
     return AfterValidator(check)
@@ -318,9 +321,9 @@ def _plain(value: Any, at: str = "", depth: int = 0) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it, of no more than SHOWN characters."""
+    """A value as an error quotes it, of no more than SHOWN characters; lists are held as tuples."""
     try:
-        text = repr(value)
+        text = repr(list(value) if isinstance(value, tuple) else value)
     except ValueError:  # a whole number of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

@@ -197,6 +197,14 @@ def test_a_folder_without_a_picture_is_told(tmp_path: Path) -> None:
     assert "images of folder must hold images (.bmp, .jpeg, .jpg, .png" in line and "name the folder" in line
 
 
+@pytest.mark.parametrize("val", [0, "val.txt"])
+def test_a_split_without_an_image_is_told_with_what_helps(tmp_path: Path, val: Any) -> None:
+    lay(tmp_path)
+    (tmp_path / "val.txt").touch()
+    line = told(lambda: prepared("folder", FOLDER, tmp_path, val=val))
+    assert "split val must have at least one image" in line and "the list or share of it" in line
+
+
 def test_stems_that_differ_by_a_suffix_show_one_of_each_side(tmp_path: Path) -> None:
     lay(tmp_path)
     for stem in STEMS:
@@ -218,6 +226,11 @@ def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
 def test_a_class_that_yaml_takes_for_something_else_needs_quotes(tmp_path: Path, name: Any) -> None:
     line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", name]))
     assert f"got {name!r}" in line and "quotes" in line and "brackets" not in line
+
+
+def test_a_class_that_stands_twice_is_told_with_what_helps(tmp_path: Path) -> None:
+    line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", "ground"]))
+    assert "got ['ground', 'ground']; give each label a name of its own" in line
 
 
 # masks
@@ -266,6 +279,10 @@ def test_one_picture_under_two_names_is_noted(tmp_path: Path) -> None:
     picture(trained).save(tmp_path / "images" / f"{measured}.png", compress_level=0)  # other bytes, the same pixels
     (note,) = prepared("folder", FOLDER, tmp_path)["notes"]
     assert note.startswith(f"train/{trained} and val/{measured} are the same picture")
+    for stem in STEMS:
+        picture(trained).save(tmp_path / "images" / f"{stem}.png")
+    (note,) = prepared("folder", FOLDER, tmp_path)["notes"]
+    assert " are the same picture (and 6 more so): " in note and note.count("/") == 2
 
 
 def test_a_turned_picture_meets_its_mask(tmp_path: Path) -> None:

@@ -74,7 +74,11 @@ def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
                 f"an image must have one mask, got {known[2]} and {mask} for {image}; take one of them out of the list"
             )
         again[known[0]] += 1
-    notes += [f"{number} lines of a list name the image {name}; it counts once" for name, number in again.items() if number > 1]
+    notes += [
+        f"{number} lines of a list name the image {name}; it counts once"
+        for name, number in again.items()
+        if number > 1
+    ]
     return list(first.values())
 
 
