@@ -228,8 +228,8 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         others = sum(map(len, again)) - len(again) - 1
         more = f" (and {others} more so)" if others else ""
         notes.append(
-            f"{first[0]} and {first[-1]} are the same picture{more}: in two splits it is trained on and then measured, in "
-            "one it counts twice"
+            f"{first[0]} and {first[-1]} are the same picture{more}: in two splits it is trained on and then "
+            "measured, in one it counts twice"
         )
     return {
         "task": task,

@@ -64,7 +64,10 @@ def there(path: Path) -> Path:
 
 
 def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
-    """The pairs, each image once; ``notes`` says which were there more often. Raises InputError for one of two masks."""
+    """The pairs, each image once; ``notes`` says which were there more often.
+
+    Raises InputError for an image with two masks.
+    """
     first: dict[Path, Pair] = {}
     again = Counter[str]()
     for name, image, mask in pairs:
