@@ -42,8 +42,7 @@ def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | No
 
     def read(value: Any) -> Any:
         if not test(value):
-            like_a_number = isinstance(value, str) and re.fullmatch(r"[-+0-9.e ]+", value)
-            raise Broken(must, shown(value), of_text if of_text and like_a_number else remedy)
+            raise Broken(must, shown(value), of_text if of_text and isinstance(value, str) else remedy)
         for part in value if isinstance(value, list | tuple) else (value,):
             if most is not None and part > most:
                 raise Broken(f"be at most {most:,}", shown(part), "take less")
@@ -82,7 +81,7 @@ def choice(*names: Any, must: str = "") -> PlainValidator:
 
 def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
     """``word``, or a value of another kind."""
-    return kind(lambda value: value == word or _is(other, value), must, f"write {word}", DOTTED)
+    return kind(lambda value: value == word or _is(other, value), must, f"write {word}")
 
 
 def _is(one: PlainValidator, value: Any) -> bool:

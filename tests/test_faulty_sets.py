@@ -202,7 +202,9 @@ def test_a_split_without_an_image_is_told_with_what_helps(tmp_path: Path, val: A
     lay(tmp_path)
     (tmp_path / "val.txt").touch()
     line = told(lambda: prepared("folder", FOLDER, tmp_path, val=val))
-    assert "split val must have at least one image" in line and "the list or share of it" in line
+    assert (
+        "split val must have at least one image" in line and "name more images, a smaller tune or a larger val" in line
+    )
 
 
 def test_stems_that_differ_by_a_suffix_show_one_of_each_side(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     for split, number in source.splits.items():
         if not number:
             raise InputError(
-                f"split {split} must have at least one image, got none; add images, or change the list or share of it"
+                f"split {split} must have at least one image, got none; name more images, a smaller tune or "
+                "a larger val"
             )
         size, kept = sizes.get(split, source.size), not (stream and split == "train")
         images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
