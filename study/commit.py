@@ -53,6 +53,8 @@ def lacking() -> str:
         return f"git refuses the repository of another user; run `{lines[-1]}`"  # its own remedy
     if not _in_repository():
         return "the project is in no git repository; clone it to have one, or run `git init` and commit"
+    if "unknown revision" in ended.stderr:
+        return "the repository has no commit yet; commit the project's files"
     return f"git says {lines[0] if lines else 'nothing'}; commit the project's files"
 
 

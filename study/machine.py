@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -81,24 +83,27 @@ def named(variable: str, unfit: str = STORE_UNFIT) -> Path | None:
 
 
 def ready() -> None:
-    """Make this process, and those that it starts, independent of how long TMPDIR is. Raises InputError where the
-    project or its virtual environment lies at a path that a tool cannot take."""
+    """Make this process, and those that it starts, independent of what TMPDIR is called, and of what letters the
+    terminal has. Raises InputError where the project or its virtual environment lies at a path that a tool cannot
+    take."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
     for path, what in ((Path.cwd(), "the project's folder"), (Path(sys.prefix), "the virtual environment")):
         checked(path, what, "move the project, delete .venv and run `make setup` there", PROJECT_UNFIT)
-    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TEMPORARY:
-        _shorten()
+    if not re.fullmatch(rf"[\w./-]{{1,{LONGEST_TEMPORARY}}}", tempfile.gettempdir(), re.ASCII):
+        _link()
 
 
-def _shorten() -> None:
+def _link() -> None:
     """Name the folder for temporary files by a short link: large files stay there, and sockets can be opened."""
-    long = tempfile.gettempdir()
+    given = tempfile.gettempdir()
     try:
         folder = tempfile.mkdtemp(prefix="study-", dir=SOCKETS)
-        os.symlink(long, f"{folder}/t")
+        os.symlink(given, f"{folder}/t")
     except OSError as error:
         raise InputError(
-            f"TMPDIR must have at most {LONGEST_TEMPORARY} bytes (sockets lie in it, whose paths may have 107), got "
-            f"{long}, and no short link to it can be made ({error}); name a shorter one"
+            f"TMPDIR must have at most {LONGEST_TEMPORARY} plain letters (Ray's sockets lie in it), got "
+            f"{given}, and no short link to it can be made ({error}); name another"
         ) from None
     atexit.register(_remove, folder, os.getpid())
     os.environ["TMPDIR"], tempfile.tempdir = f"{folder}/t", None

@@ -20,6 +20,8 @@ Image.MAX_IMAGE_PIXELS = None
 MOST_PX = 180_000_000
 LOSSLESS = {"PNG", "BMP", "GIF", "TIFF"}
 LOSSY_TIFF = {"jpeg", "tiff_jpeg", "webp"}
+UNSIGNED = "I;32N"  # of a TIFF's pixels, see _raw_mode
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag for what its numbers mean, and one of its values
 SRGB_GAMMA = 1 / 2.2
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,12 +68,18 @@ def picture(path: Path, limit: Size | None = None, scale: Size | None = None) ->
     try:
         with Image.open(path) as file:
             _check_frames(file, path)
+            _check_bitmap(file, path)
             _check_size(file, path, limit)
             raw = _raw_mode(file)
             file.load()
             image = _turned(file)
             check_fits((image.height, image.width), limit or (MOST_PX, MOST_PX), path)
             if file.mode.startswith(("I", "F")) or ";16" in raw or scale is not None:
+                if getattr(file, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+                    raise InputError(
+                        f"a picture of more than 8 bits must have black below white, got white as 0 in {path}; invert "
+                        "it, or save it with 8 bits"
+                    )
                 return _scaled(image, raw, scale, path)
             _check_gamma(file, path)
             return np.asarray(_opaque(_in_srgb(image, file.info.get("icc_profile")), path))
@@ -92,11 +100,12 @@ def labels(path: Path, limit: Size | None = None) -> Labels:
                     f"got {file.format} in {path}; export it again from its source, as PNG"
                 )
             _check_frames(file, path)
+            _check_bitmap(file, path)
             _check_size(file, path, limit)
             raw = _raw_mode(file)
             file.load()
             found = _numbers(_turned(file), raw, path)
-            return Labels(found, _colours(file, found) if file.mode == "P" else None)
+            return Labels(found, _colours(file, found))
     except InputError:
         raise
     except Exception as error:  # of whatever kind the bytes lead Pillow to
@@ -112,6 +121,20 @@ def _check_frames(file: Image.Image, path: Path) -> None:
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":
         raise InputError(f"an image must hold one picture, got {frames} in {path}; save the one that is meant")
+
+
+def _check_bitmap(file: Image.Image, path: Path) -> None:
+    """Pillow takes a BMP with a palette of greys for one of 1 or 8 bits, and reads other pixels where it is not."""
+    bits_taken = {"1": 1, "L": 8}.get(_raw_mode(file))
+    if file.format != "BMP" or bits_taken is None:
+        return
+    with path.open("rb") as raw:
+        head = raw.read(30)
+    if (bits := head[24] if head[14] == 12 else head[28]) != bits_taken:
+        raise InputError(
+            f"a BMP with a palette of 2 greys must have 1 bit, of more greys 8 bits (others are read wrongly), got "
+            f"{bits} in {path}; save it as PNG"
+        )
 
 
 def _check_size(file: Image.Image, path: Path, limit: Size | None) -> None:
@@ -201,7 +224,7 @@ def _scaled(image: Image.Image, raw: str, scale: Size | None, path: Path) -> np.
             "drop `range`, or save all pictures alike"
         )
     low, high = scale
-    values = np.asarray(image, np.float64)
+    values = _whole(image, raw).astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"a picture must hold finite values, got others in {path}; fill them before")
     grey = np.rint((values - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
@@ -221,15 +244,29 @@ def _numbers(image: Image.Image, raw: str, path: Path) -> np.ndarray:
         found = np.asarray(image.convert("L")) // (255 // most)
         return most - found if "I" in form else found  # white is 0 in the file
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 255:
-            wrong = values[(values < 0) | (values > 255)][0]
-            raise InputError(f"a mask must hold labels 0 to 255, got {wrong} in {path}; correct the mask")
-        return values.astype(np.uint8)
+        return as_labels(_whole(image, raw), path)
     raise InputError(f"a mask must be a palette or grey image, got mode {image.mode} in {path}; convert it")
 
 
-def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour]:
+def _whole(image: Image.Image, raw: str) -> np.ndarray:
+    """Grey of more than 8 bits as the numbers in the file: Pillow has no mode for 32 bits without a sign."""
+    values = np.asarray(image)
+    return values.view(np.uint32) if raw == UNSIGNED else values
+
+
+def as_labels(values: np.ndarray, path: Path) -> np.ndarray:
+    """Numbers of any kind as labels uint8. Raises InputError for what is no label."""
+    wrong = ~((values >= 0) & (values <= 255) & (values == np.floor(values)))
+    if wrong.any():
+        raise InputError(f"a mask must hold labels 0 to 255, got {values[wrong][0]} in {path}; correct the mask")
+    return values.astype(np.uint8)
+
+
+def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour] | None:
+    if file.format == "BMP" and file.mode == "1":
+        return {0: (0, 0, 0), 1: (255, 255, 255)}  # the palette for which Pillow gives this mode
+    if file.mode != "P":
+        return None
     palette = file.getpalette("RGB") or []
     used = np.flatnonzero(np.bincount(found.ravel(), minlength=256))
     return {int(label): tuple(palette[3 * label : 3 * label + 3]) for label in used}

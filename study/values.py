@@ -81,7 +81,7 @@ def choice(*names: Any, must: str = "") -> PlainValidator:
 
 def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
     """``word``, or a value of another kind."""
-    return kind(lambda value: value == word or _is(other, value), must, f"write {word}", DOTTED)
+    return kind(lambda value: value == word or _is(other, value), must, f"write {word}")
 
 
 def _is(one: PlainValidator, value: Any) -> bool:
@@ -142,8 +142,10 @@ def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
     def read(value: Any) -> Any:
         if isinstance(value, list | tuple) and (others := [name for name in value if not _is_text(name)]):
             raise Broken("be names (YAML takes yes, no and numbers for such)", shown(others[0]), "write it in quotes")
-        if not listed(value, _is_text) or not least <= len(value) <= most or not different(value):
+        if not listed(value, _is_text):
             raise Broken(must, shown(value), remedy)
+        if not least <= len(value) <= most or not different(value):
+            raise Broken(must, shown(value), "give each label a name of its own")
         return tuple(value)
 
     return PlainValidator(read)
@@ -159,7 +161,7 @@ def rule(test: Test, must: str, remedy: str, got: str = "") -> AfterValidator:
 
     def check(value: Any) -> Any:
         if not test(value):
-            raise Broken(must, got or shown(list(value) if isinstance(value, tuple) else value), remedy)
+            raise Broken(must, got or shown(value), remedy)
         return value
 
     return AfterValidator(check)
@@ -330,9 +332,9 @@ def _plain(value: Any, at: str = "", depth: int = 0) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it, of no more than SHOWN characters."""
+    """A value as an error quotes it, of no more than SHOWN characters; lists are held as tuples."""
     try:
-        text = repr(value)
+        text = repr(list(value) if isinstance(value, tuple) else value)
     except ValueError:  # a whole number of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

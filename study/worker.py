@@ -219,6 +219,11 @@ def _train(job: Job, run: Run, team: parallel.Team) -> None:
             if step < recipe.steps:
                 _save(run, state, curve, spent + time.monotonic() - began)
                 return
+    if not curve.loss:
+        raise TrainingFailed(
+            f"a training must see a labelled pixel in one of its steps, got none in {recipe.steps}; label more, or "
+            "make batch or crop larger"
+        )
     trained = spent + time.monotonic() - began
     _save(run, state, curve, trained)
     measuring = time.monotonic()

@@ -36,6 +36,11 @@ def test_an_unpacked_archive_has_no_commit_and_no_edits_and_says_so(folder, caps
     assert capsys.readouterr().out.startswith("note: results name no commit, as the project is in no git repository; ")
 
 
+def test_a_repository_without_a_commit_is_told_in_words(folder):
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    assert commit.lacking() == "the repository has no commit yet; commit the project's files"
+
+
 @pytest.mark.parametrize("variables", [{}, {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}])
 def test_the_commit_is_the_projects_whatever_repository_variables_name(folder, monkeypatch, capsys, variables):
     _repository(folder)

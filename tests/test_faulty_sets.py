@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from study.data import DataSet, folder_of, open_data, prepare, voc
 from study.spec import VOID, Data, InputError, freeze
@@ -94,6 +95,41 @@ def test_a_line_that_stands_twice_counts_once_and_is_noted(
     assert any("val.txt lists" in note and STEMS[5] in note and "3 times" in note for note in again["notes"])
 
 
+@pytest.mark.parametrize("again", ["other/s00.png trainannot/s00.png", "train/s00.png  trainannot/s00.png"])
+def test_an_image_that_two_different_lines_name_counts_once(tmp_path: Path, again: str) -> None:
+    lay_camvid(tmp_path, STEMS[:5], STEMS[5:])
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("\n" + again.replace("other", "/elsewhere/train"))
+    found = prepared("camvid", CAMVID, tmp_path)
+    assert found["splits"] == {"train": 4, "tune": 1, "val": 3}
+    assert found["notes"] == ["2 lines of a list name the image s00; it counts once"]
+
+
+def test_an_image_has_one_mask(tmp_path: Path) -> None:
+    lay_camvid(tmp_path, STEMS[:5], STEMS[5:])
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("\ntrain/s00.png trainannot/s01.png")
+    line = told(lambda: opened("camvid", CAMVID, tmp_path))
+    assert "an image must have one mask" in line and "s00.png" in line and "s01.png" in line
+
+
+def test_a_name_that_is_listed_in_both_spellings_counts_once(tmp_path: Path) -> None:
+    stems = [f"caf\u00e9-{number}" for number in range(5)]
+    lay_voc(tmp_path, stems[:4], stems[4:])
+    with (tmp_path / LISTS / "train.txt").open("a", encoding="utf-8") as file:
+        file.write(unicodedata.normalize("NFD", stems[0]))
+    assert opened("voc", VOC, tmp_path).splits == {"train": 3, "tune": 1, "val": 1}
+
+
+def test_a_line_that_is_longer_than_any_name_is_told(tmp_path: Path) -> None:
+    lay_voc(tmp_path / "voc", STEMS[:5], STEMS[5:])
+    (tmp_path / "voc" / LISTS / "train.txt").write_text(", ".join(STEMS * 9))
+    assert "a list must name files that exist" in told(lambda: opened("voc", VOC, tmp_path / "voc"))
+    lay_camvid(tmp_path / "camvid", STEMS[:5], STEMS[5:])
+    (tmp_path / "camvid" / "train.txt").write_text(f"train/{'x' * 300}.png trainannot/s00.png")
+    assert "a list must name files that exist" in told(lambda: opened("camvid", CAMVID, tmp_path / "camvid"))
+
+
 def test_a_list_is_read_as_any_editor_writes_it(tmp_path: Path) -> None:
     lay(tmp_path)
     (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbfs00\r\n\r\ns01  \r\n")
@@ -161,6 +197,16 @@ def test_a_folder_without_a_picture_is_told(tmp_path: Path) -> None:
     assert "images of folder must hold images (.bmp, .jpeg, .jpg, .png" in line and "name the folder" in line
 
 
+@pytest.mark.parametrize("val", [0, "val.txt"])
+def test_a_split_without_an_image_is_told_with_what_helps(tmp_path: Path, val: Any) -> None:
+    lay(tmp_path)
+    (tmp_path / "val.txt").touch()
+    line = told(lambda: prepared("folder", FOLDER, tmp_path, val=val))
+    assert (
+        "split val must have at least one image" in line and "name more images, a smaller tune or a larger val" in line
+    )
+
+
 def test_stems_that_differ_by_a_suffix_show_one_of_each_side(tmp_path: Path) -> None:
     lay(tmp_path)
     for stem in STEMS:
@@ -182,6 +228,11 @@ def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
 def test_a_class_that_yaml_takes_for_something_else_needs_quotes(tmp_path: Path, name: Any) -> None:
     line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", name]))
     assert f"got {name!r}" in line and "quotes" in line and "brackets" not in line
+
+
+def test_a_class_that_stands_twice_is_told_with_what_helps(tmp_path: Path) -> None:
+    line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", "ground"]))
+    assert "got ['ground', 'ground']; give each label a name of its own" in line
 
 
 # masks
@@ -230,6 +281,10 @@ def test_one_picture_under_two_names_is_noted(tmp_path: Path) -> None:
     picture(trained).save(tmp_path / "images" / f"{measured}.png", compress_level=0)  # other bytes, the same pixels
     (note,) = prepared("folder", FOLDER, tmp_path)["notes"]
     assert note.startswith(f"train/{trained} and val/{measured} are the same picture")
+    for stem in STEMS:
+        picture(trained).save(tmp_path / "images" / f"{stem}.png")
+    (note,) = prepared("folder", FOLDER, tmp_path)["notes"]
+    assert " are the same picture (and 6 more so): " in note and note.count("/") == 2
 
 
 def test_a_turned_picture_meets_its_mask(tmp_path: Path) -> None:
@@ -263,3 +318,13 @@ def test_a_matlab_file_of_another_version_is_told_with_what_helps(tmp_path: Path
     path.write_bytes(head.ljust(124, b" ") + b"\x00\x02IM" + bytes(512))
     line = told(lambda: voc._matlab(path))
     assert "7.3 (HDF5)" in line and str(path) in line and "-v7" in line and "fetch" not in line
+
+
+def test_labels_in_a_matlab_file_are_none_beyond_255(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    for values in ([[0, 20]], [[0, 300]], [[0, -1]], [[0, 1.5]]):
+        savemat(path, {"GTcls": {"Segmentation": np.array(values)}})
+        if values == [[0, 20]]:
+            assert voc._matlab(path).tolist() == values
+        else:
+            assert "must hold labels 0 to 255" in told(lambda: voc._matlab(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,14 @@ def test_no_folder_named_is_told() -> None:
 def test_no_crop_is_left_where_both_sizes_are_the_same(root: Path) -> None:
     source = opened(root, size=32)
     assert source.read("val", 0)[0].shape == source.read("train", 0)[0].shape == (32, 32, 3)
+
+
+def test_a_class_is_the_same_however_its_letters_are_written(root: Path) -> None:
+    """Sorted as they are written, the two spellings would stand behind and before ``caz``."""
+    for split, form in (("train", "NFC"), ("val", "NFD")):
+        for name, new in zip(CLASSES, ("café", "caz", "n"), strict=True):
+            (root / split / name).rename(root / split / unicodedata.normalize(form, new))
+    source = opened(root)
+    for split in ("train", "val"):
+        labels = {name.name.split("_")[0]: label for label, name in source.files_of[split]}
+        assert labels == {CLASSES[1]: 1, CLASSES[0]: 0, CLASSES[2]: 2}

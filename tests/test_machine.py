@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import io
 import os
+import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,30 @@ def test_a_project_at_a_path_that_a_tool_reads_as_another_is_refused_at_once(tmp
     monkeypatch.chdir(tmp_path / name)
     with pytest.raises(InputError, match=r"the project's folder must be a path without any of .*; move the project"):
         machine.ready()
+
+
+@pytest.mark.parametrize("name", ["josé", "it's", "d" * 60])
+def test_a_temporary_folder_that_ray_cannot_take_gets_a_plain_name(monkeypatch, name):
+    short = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(_made(short / name)))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(atexit, "register", lambda remove, *what: removals.append((remove, what)))
+    removals = []
+    machine.ready()
+    link = Path(tempfile.gettempdir())
+    assert link.resolve() == short / name and re.fullmatch(r"[\w/.-]{1,36}", str(link), re.ASCII)
+    ((remove, what),) = removals
+    remove(*what)
+    assert not link.parent.exists() and (short / name).is_dir()
+    shutil.rmtree(short)
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_told_all_the_same(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    machine.ready()
+    print("\u0141\u0105ka")
+    assert written.getvalue() == rb"\u0141\u0105ka" + b"\n"
 
 
 @pytest.mark.slow

@@ -134,6 +134,8 @@ def _told(params: Any, store: Store) -> str:
         ("execution.hung_s", float("inf"), "must be a number from 1 to 604,800, got inf"),
         ("execution.address", 1.5, "must be text without spaces, got 1.5; write host:port or null"),
         ("execution.workers", 10**12, "must be auto or a whole number from 1 to 10,000, got 1000000000000; write auto"),
+        ("execution.workers", "four", "whole number from 1 to 10,000, got 'four'; write auto"),
+        ("tiers.smoke.seeds", [0, 0], "must be different whole numbers from 0 up, got [0, 0]"),
         ("execution.workers", True, "must be auto or a whole number from 1 to 10,000, got True"),
         ("execution.gpus_per_training", 1000, "must be auto or a number from 0.01 to 64, got 1000"),
         ("tune", "no", "tune must be true or false, got 'no'"),

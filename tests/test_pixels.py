@@ -276,6 +276,54 @@ def test_white_may_be_zero_in_a_tiff(tmp_path: Path) -> None:
     assert np.array_equal(pixels.labels(tmp_path / "a.tif").pixels, 255 - LABELS)
 
 
+def bitmap(path: Path, bits: int, greys: list[int], row: bytes) -> Path:
+    """A BMP of one row of four pixels, with a palette of greys."""
+    colours = b"".join(bytes([grey, grey, grey, 0]) for grey in greys)
+    at = 54 + len(colours)
+    head = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", at + 4, 0, 0, at, 40, 4, 1, 1, bits, 0, 4, 0, 0, len(greys), 0)
+    path.write_bytes(head + colours + row)
+    return path
+
+
+def test_a_bitmap_of_greys_is_read_where_pillow_reads_it_right(tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"
+    for bits, greys, row in ((1, [0, 255], b"\x50\0\0\0"), (8, [0, 1, 2], b"\0\1\0\1")):
+        assert pixels.labels(bitmap(path, bits, greys, row)).pixels.tolist() == [[0, 1, 0, 1]]
+    for bits, greys in ((8, [0, 255]), (4, list(range(16)))):
+        bitmap(path, bits, greys, b"\0\1\0\1")
+        for read in (pixels.labels, pixels.picture):
+            refused(lambda read=read: read(path), "palette of 2 greys", f"{bits} in ", "save it as PNG")
+
+
+def test_black_and_white_in_another_order_are_other_colours(tmp_path: Path) -> None:
+    black_first, white_first = (
+        pixels.labels(bitmap(tmp_path / "a.bmp", 1, greys, b"\x50\0\0\0")) for greys in ([0, 255], [255, 0])
+    )
+    assert black_first.colours == {0: (0, 0, 0), 1: (255, 255, 255)}
+    assert white_first.colours == {0: (255, 255, 255), 1: (0, 0, 0)}
+
+
+def deep_tiff(path: Path, values: np.ndarray, photometric: int = 1) -> Path:
+    """A TIFF of one strip of whole numbers without a sign, which Pillow does not write at 32 bits."""
+    tags = {256: values.shape[1], 257: values.shape[0], 258: 8 * values.itemsize, 259: 1, 262: photometric}
+    tags |= {273: 8 + 2 + 12 * 8 + 4, 278: values.shape[0], 279: values.nbytes}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + values.tobytes())
+    return path
+
+
+def test_thirty_two_bits_have_no_sign_where_the_file_has_none(tmp_path: Path) -> None:
+    deep_tiff(tmp_path / "a.tif", np.array([[0, 1, 2, 2**32 - 1]], np.uint32))
+    assert pixels.picture(tmp_path / "a.tif", scale=(0, 2))[0, :, 0].tolist() == [0, 128, 255, 255]
+    refused(lambda: pixels.labels(tmp_path / "a.tif"), "labels 0 to 255", "4294967295", "correct the mask")
+
+
+def test_a_deep_picture_with_white_as_zero_is_refused(tmp_path: Path) -> None:
+    deep_tiff(tmp_path / "a.tif", np.array([[0, 1, 2, 3]], np.uint16), photometric=0)
+    refused(lambda: pixels.picture(tmp_path / "a.tif", scale=(0, 3)), "black below white", "white as 0", "invert it")
+    assert pixels.labels(tmp_path / "a.tif").pixels.tolist() == [[0, 1, 2, 3]]
+
+
 @pytest.mark.parametrize(
     ("suffix", "options"), [("jpg", {"quality": 100}), ("webp", {"lossless": True}), ("tif", {"compression": "jpeg"})]
 )

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from study import examiner, inference, stopping, tier, worker
-from study.data import prepare
+from study.data import folder_of, prepare
+from study.engine import TrainingFailed
 from study.examiner import Examination, examine
-from study.spec import Inference, Training, Variant, gcn
+from study.spec import VOID, Inference, Training, Variant, gcn
 from study.store import Store
 from study.worker import Job, train
 
@@ -196,3 +197,14 @@ def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
     assert killed
     train(job(tmp_path, "killed", steps=60))
     assert products(tmp_path, "killed") == products(tmp_path, "whole")
+
+
+def test_a_training_that_sees_no_labelled_pixel_has_failed(tmp_path):
+    untaught = job(tmp_path, "key", steps=2)
+    path = folder_of(Store(tmp_path).cache, untaught.facts["fingerprint"]) / "train-labels.npy"
+    np.save(path, np.full_like(np.load(path), VOID))
+    with pytest.raises(
+        TrainingFailed, match="must see a labelled pixel in one of its steps, got none in 2; label more"
+    ):
+        train(untaught)
+    assert not (tmp_path / "key" / "DONE").exists()

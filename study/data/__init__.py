@@ -188,7 +188,8 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     for split, number in source.splits.items():
         if not number:
             raise InputError(
-                f"split {split} must have at least one image, got none; name more images or a smaller tune"
+                f"split {split} must have at least one image, got none; name more images, a smaller tune or "
+                "a larger val"
             )
         size, kept = sizes.get(split, source.size), not (stream and split == "train")
         images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
@@ -225,10 +226,11 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
     if again := [places for places in shown.values() if len(places) > 1]:
         first = next((places for places in again if len({place.split("/")[0] for place in places}) > 1), again[0])
-        more = f" (and {len(again) - 1} more so)" if len(again) > 1 else ""
+        others = sum(map(len, again)) - len(again) - 1
+        more = f" (and {others} more so)" if others else ""
         notes.append(
-            f"{' and '.join(first)} are the same picture{more}: in two splits it is trained on and then measured, in "
-            "one it counts twice"
+            f"{first[0]} and {first[-1]} are the same picture{more}: in two splits it is trained on and then "
+            "measured, in one it counts twice"
         )
     return {
         "task": task,

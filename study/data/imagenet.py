@@ -6,6 +6,7 @@ here the shorter side is resized to 256 px and the square at the centre is kept.
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,15 +99,15 @@ def _files_by_class(base: Path) -> dict[str, list[Path]]:
             f"imagenet's {base.name} must have one folder per class, got {base} with files only; sort the images into "
             "folders named by their class (ImageNet's own val archive comes unsorted)"
         )
-    found = {}
+    found = dict[str, list[Path]]()
     for path in folders:
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
         if not files:
             raise InputError(f"a class must have at least one image, got none in {path}; fill or remove the folder")
         for file in files:
             check_name(file)
-        found[path.name] = files
-    return found
+        found[unicodedata.normalize("NFC", path.name)] = files  # the splits may be written in two ways of Unicode
+    return dict(sorted(found.items()))
 
 
 def _centre_square(image: Image.Image, side: int) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from os.path import isfile  # which takes names that Path.is_file fails at, such as too long ones
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,29 @@ def lines(path: Path, notes: list[str] | None = None) -> list[str]:
 def there(path: Path) -> Path:
     """The path of a file as its folder spells it: the same letters can be written in two ways in Unicode."""
     spelt = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
-    return path if path.is_file() else next((other for other in spelt if other.is_file()), path)
+    return path if isfile(path) else next((other for other in spelt if isfile(other)), path)
+
+
+def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
+    """The pairs, each image once; ``notes`` says which were there more often.
+
+    Raises InputError for an image with two masks.
+    """
+    first: dict[Path, Pair] = {}
+    again = Counter[str]()
+    for name, image, mask in pairs:
+        known = first.setdefault(image, (name, image, mask))
+        if known[2] != mask:
+            raise InputError(
+                f"an image must have one mask, got {known[2]} and {mask} for {image}; take one of them out of the list"
+            )
+        again[known[0]] += 1
+    notes += [
+        f"{number} lines of a list name the image {name}; it counts once"
+        for name, number in again.items()
+        if number > 1
+    ]
+    return list(first.values())
 
 
 class Pairs:
@@ -88,10 +111,12 @@ class Pairs:
         scale: tuple[int, int] | None = None,
         notes: Iterable[str] = (),
     ) -> None:
-        pool = train if pool is None else pool
+        self.notes = list(notes)
+        train, val = _once(train, self.notes), _once(val, self.notes)
+        pool = train if pool is None else _once(pool, [])
         for name, *paths in dict.fromkeys(pool + train + val):
             for path in paths:
-                if not path.is_file():
+                if not isfile(path):
                     raise InputError(
                         f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
                     )
@@ -118,7 +143,6 @@ class Pairs:
         self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
         self.classes, self.void, self.size, self.scale = classes, void, size, scale
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
-        self.notes = list(notes)
         self.sizes, self.listed = {}, {}
         self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # of each label, and the mask that showed it first
 

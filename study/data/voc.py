@@ -11,6 +11,7 @@ import numpy as np
 
 from study.data.pairs import Classes, Pad, Pair, Pairs, Tune, folder, lines, there
 from study.fetch import Archive
+from study.pixels import as_labels
 from study.spec import VOID, InputError
 from study.values import Block, choice
 
@@ -167,7 +168,7 @@ def _matlab(path: Path) -> np.ndarray:
     from scipy.io import loadmat
 
     try:
-        return np.array(loadmat(path, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0], np.uint8)
+        found = np.asarray(loadmat(path, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0], np.float64)
     except NotImplementedError as error:
         raise InputError(
             f"a mask of SBD must be a MATLAB file of version 5, as published, got one of 7.3 (HDF5), {path}; save it "
@@ -177,3 +178,4 @@ def _matlab(path: Path) -> np.ndarray:
         raise InputError(
             f"a mask of SBD must be a MATLAB file with GTcls.Segmentation, got {path} ({error!r}); fetch it again"
         ) from error
+    return as_labels(found, path)
