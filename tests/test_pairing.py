@@ -15,9 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.data import PAD_COLOUR
+from study import tier
+from study.data import PAD_COLOUR, prepare
 from study.engine import fit, learning_rate, start
-from study.source import IMAGES, Source, channel_moments, features_of
+from study.regions import boundary_band
+from study.source import IMAGES, Source, channel_moments, features_of, open_source
 from study.spec import VOID, Data, Network, Recipe, Training, Variant, dense
 
 IMAGES_NUMBER, HEIGHT, WIDTH, BATCH, STEPS = 11, 24, 40, 4, 12
@@ -187,3 +189,17 @@ def test_three_steps_are_those_that_the_recipe_says(optimizer: str) -> None:
             weight = weight * (1 - rate * 0.05) - rate * change
     list(fit(start(model, recipe), batches.__getitem__, recipe))
     torch.testing.assert_close(model.weight.detach(), weight, rtol=1e-5, atol=1e-7)
+
+
+# regions
+
+
+@pytest.mark.parametrize("split", ["tune", "val"])
+def test_the_band_of_a_split_is_that_of_its_own_masks(tmp_path: Path, split: str) -> None:
+    smoke = tier.load(tier.read(), "smoke")
+    facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
+    training = Training(Variant(dense(1)), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px)
+    read = open_source(training, facts, tmp_path, torch.device("cpu"))
+    for _, labels, band in read.examples(split):
+        for mask, near in zip(labels, band, strict=True):
+            assert near.any() and np.array_equal(near, boundary_band(mask, smoke.band_px))

@@ -143,8 +143,8 @@ def prepare(
     notes (see above; notes also of what is odd about the images), streamed. Unchanged sources that were read before are
     not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
     3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
-    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training reads
-    their files (D56).
+    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training
+    reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
     """
@@ -278,8 +278,8 @@ def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.nda
 def _allocate(
     folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is (n, H,
-    W)."""
+    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is
+    (n, H, W)."""
     images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
     images[:] = PAD_COLOUR
     path = folder / f"{split}-labels.npy"
