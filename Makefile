@@ -42,6 +42,8 @@ setup: ## make the virtual environment and install the locked dependencies
 	  set -- again "$(VENV) is made again: it was made as $$made, and works only there"; \
 	elif ! cmp -s requirements.lock $(VENV)/ready; then set -- changed; \
 	else exit 0; fi; \
+	test "$$1" != again || ! test -L $(VENV) || { echo "error: $(VENV) must be an environment that works here (what it" \
+	  "leads to is not ours to clear), got a link to $$(readlink $(VENV)); remove the link" >&2; exit 2; }; \
 	test -z "$$2" || echo "note: $$2"; \
 	$(MAKE) --no-print-directory install CLEAR="$$(test "$$1" != again || echo --clear)"
 

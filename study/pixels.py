@@ -224,7 +224,7 @@ def _scaled(image: Image.Image, raw: str, scale: Size | None, path: Path) -> np.
             "drop `range`, or save all pictures alike"
         )
     low, high = scale
-    values = _whole(image, raw).astype(np.float64)
+    values = _deep(image, raw).astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"a picture must hold finite values, got others in {path}; fill them before")
     grey = np.rint((values - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
@@ -244,11 +244,11 @@ def _numbers(image: Image.Image, raw: str, path: Path) -> np.ndarray:
         found = np.asarray(image.convert("L")) // (255 // most)
         return most - found if "I" in form else found  # white is 0 in the file
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return as_labels(_whole(image, raw), path)
+        return as_labels(_deep(image, raw), path)
     raise InputError(f"a mask must be a palette or grey image, got mode {image.mode} in {path}; convert it")
 
 
-def _whole(image: Image.Image, raw: str) -> np.ndarray:
+def _deep(image: Image.Image, raw: str) -> np.ndarray:
     """Grey of more than 8 bits as the numbers in the file: Pillow has no mode for 32 bits without a sign."""
     values = np.asarray(image)
     return values.view(np.uint32) if raw == UNSIGNED else values
@@ -264,9 +264,10 @@ def as_labels(values: np.ndarray, path: Path) -> np.ndarray:
 
 def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour] | None:
     if file.format == "BMP" and file.mode == "1":
-        return {0: (0, 0, 0), 1: (255, 255, 255)}  # the palette for which Pillow gives this mode
-    if file.mode != "P":
+        palette = [0, 0, 0, 255, 255, 255]  # for which Pillow gives this mode
+    elif file.mode == "P":
+        palette = file.getpalette("RGB") or []
+    else:
         return None
-    palette = file.getpalette("RGB") or []
     used = np.flatnonzero(np.bincount(found.ravel(), minlength=256))
     return {int(label): tuple(palette[3 * label : 3 * label + 3]) for label in used}

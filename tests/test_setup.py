@@ -75,6 +75,12 @@ def test_an_environment_of_another_python_is_made_again(clone: Path) -> None:
     assert setup(clone)[1] == ["python -m venv --clear .venv"]
 
 
+def test_what_a_link_leads_to_is_not_cleared(clone: Path) -> None:
+    other = (clone / ".venv").rename(clone.with_name("other"))
+    (clone / ".venv").symlink_to(other)
+    assert setup(clone) == ("", []) and (other / "bin").is_dir()  # it says what is wrong on its error output
+
+
 def test_an_environment_that_was_moved_is_made_again_and_one_behind_a_link_is_not(clone: Path) -> None:
     link = clone.with_name("link")
     link.symlink_to(clone)
