@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,10 +115,17 @@ def _fall(before: Terms, after: Terms) -> str:
 
 class Scores:
     """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
-    address and seed; there is nothing else: no images, no curves."""
+    address and seed; there is nothing else: no images, no curves. ``unsettled`` says by address what is known of
+    trainings that did not settle, ``lost`` why a cell's scores are those of another question."""
 
-    def __init__(self, plan: Mapping[str, Any], known: Mapping[str, Mapping[int, float]]) -> None:
-        self.plan, self.known = plan, known
+    def __init__(
+        self,
+        plan: Mapping[str, Any],
+        known: Mapping[str, Mapping[int, float]],
+        unsettled: Mapping[str, str] = MappingProxyType({}),
+        lost: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.plan, self.known, self.unsettled_cells, self.lost = plan, known, unsettled, lost
         self.cells: dict[str, dict[str, Any]] = {cell["address"]: cell for cell in plan["cells"]}
 
     def planned(self, addresses: Iterable[str]) -> Seeds:
@@ -130,7 +138,12 @@ class Scores:
 
     def troubles(self, addresses: Iterable[str]) -> list[str]:
         """Trainings of the cells that failed or did not settle, by name, with the reason."""
-        return []
+        return [f"{a} ({self.unsettled_cells[a]})" for a in addresses if a in self.unsettled_cells]
+
+    def hindrance(self, addresses: Iterable[str]) -> str:
+        """Why the cells' scores are those of another question; nothing where they are not."""
+        reasons = dict.fromkeys(self.lost[address] for address in addresses if address in self.lost)
+        return f"Not judged again: {'; '.join(reasons)}." if reasons else ""
 
     def faults(self, addresses: Iterable[str]) -> str:
         """Why the cells' scores say nothing of ``errors``; nothing where they do."""
@@ -138,7 +151,8 @@ class Scores:
 
     def number(self, address: str) -> Fraction | None:
         """Our number of a cell that is counted, None where there is none."""
-        return None
+        value = self.cells[address]["parameters"]
+        return None if value is None else Fraction(value)
 
     def unknown(self, measure: str, question: str) -> str:
         """Why a question cannot be asked of a measure; nothing where it can."""

@@ -98,6 +98,20 @@ def judge(
     return judge_scores(plan, Collected(plan, folders, computed), list(claims))
 
 
+def judge_again(
+    plan: Mapping[str, Any], rows: Iterable[Mapping[str, str]], not_kept: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+    """The content of verdicts.json as far as the ``rows`` of a scores.csv tell, whose counts were not kept: on these
+    images. ``not_kept`` has what is known of trainings: ``unsettled`` and ``lost`` of trials.Scores."""
+    metrics = {cell["address"]: cell["metric"] for cell in plan["cells"]}
+    known: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["value"] and row["seed"] and metrics.get(row["address"]) == row["metric"]:
+            known.setdefault(row["address"], {})[int(row["seed"])] = float(row["value"])
+    found = judge_scores(plan, Scores(plan, known, **not_kept), list(CLAIMS.values()))
+    return {"questions": questions.digests(plan), "scale": plan["scale"], "rows": [asdict(row) for row in found]}
+
+
 def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]) -> list[Verdict]:
     """A verdict on each claim from scores, and from counts as far as ``collected`` has them."""
     members = questions.family(plan, claims)
@@ -191,6 +205,8 @@ def _answered(
     """What keeps a claim from being tested, or its tested parts."""
     assert predicate is not None
     rules, addresses = plan["verdicts"], predicate.addresses
+    if reason := collected.hindrance(addresses):
+        return Judgement(reason=reason), []
     for measure in dict.fromkeys(part.measure for part in predicate.parts):
         if reason := collected.unknown(measure, question):
             return Judgement(reason=reason), []

@@ -6,6 +6,7 @@ tests of its own in test_guide.py.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -20,13 +21,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Project, listening
 
-from study import jobs, tier
+from study import jobs, plan, tier, verdicts
 from study.paper import FIGURES, TABLES
 from study.place import place
 from study.report import SHOWN, TEMPLATE
@@ -313,19 +315,24 @@ def _told(page: str, section: str) -> list[str]:
     return [line.replace("-", MINUS) for line in text.splitlines() if line.startswith("|")][2:]
 
 
-def _judged(folder: str) -> list[tuple[str, str, str, str]]:
-    """What a shipped report says of each claim: its words, the verdict, that at each variant's best, the effect."""
+def _judged(folder: str) -> list[tuple[str, str, str, str, str]]:
+    """What a shipped report says of each claim: its words, both verdicts, the effect, and whether it is exploratory."""
     judged = json.loads((ROOT / "docs" / "example" / folder / "verdicts.json").read_text(encoding="utf-8"))
-    found = []
-    for row, tuned in zip(judged["rows"], judged["tuned"] or [{"verdict": ""}] * len(judged["rows"]), strict=True):
-        effect = "" if row["low"] is None else f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
-        shown = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, tuned)]
-        found.append((row["says"], *shown, effect))
-    return found
+    return [_row(row) for row in judged["rows"]]
+
+
+def _row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    effect = ""
+    if row["low"] is not None:
+        effect = f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+        effect += "" if row["unit"] == "points" else f" {row['unit']}"
+    shown = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, row["beyond"])]
+    return row["says"], *shown, effect, "exploratory: " if row["exploratory"] else ""
 
 
 def test_the_readmes_verdicts_are_those_of_the_report_that_is_shipped() -> None:
-    expected = [f"| {' | '.join(told)} |" for told in _judged("") if told[3]]
+    expected = [f"| {says} | {late}{here} | {beyond} | {effect} |" for says, here, beyond, effect, late in _judged("")
+                if effect]  # fmt: skip
     assert _told("README.md", "Does it hold?") == [line.replace("-", MINUS) for line in expected] and expected
 
 
@@ -337,10 +344,28 @@ def test_the_verdicts_on_photographs_are_those_that_were_measured() -> None:
     """A row for each claim that one of the tiers could judge by effect."""
     expected = []
     for rows in zip(*map(_judged, MEASURED), strict=True):
-        told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect in rows]
-        if any(effect for *_, effect in rows):
+        told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect, _ in rows]
+        if any(effect for *_, effect, _ in rows):
             expected.append(f"| {rows[0][0]} | {' | '.join(told)} |".replace("-", MINUS))
     assert _told("docs/photographs.md", "Verdicts") == expected and expected
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_verdicts_on_photographs_follow_from_the_scores_that_were_kept(name: str) -> None:
+    """On these images; what new images would say is not judged again, as their counts were not kept."""
+    folder, chosen = ROOT / "docs" / "example" / name, tier.load(tier.read(ROOT / "params.yaml"), name)
+    facts = {setting: {"fingerprint": "0", "classes": ["a", "b"]} for setting in chosen.settings}
+    with (folder / "scores.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    not_kept = json.loads((folder / "not-kept.json").read_text(encoding="utf-8"))
+    found = verdicts.judge_again(plan.build(chosen, facts, "cpu").manifest(), rows, not_kept)
+    kept = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(found["rows"])) == kept["rows"]
+    beyond = {row["beyond"]["reason"] for row in kept["rows"] if row["low"] is not None}
+    assert beyond == {"Not judged again: counts not kept."}
+    assert {row["exploratory"] for row in kept["rows"] if row["low"] is not None} == {
+        "the results of seeds 0, 1, 2 had been seen when it was asked so"
+    }
 
 
 def test_the_scores_on_photographs_are_those_that_were_measured() -> None:
