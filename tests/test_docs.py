@@ -19,6 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ import pytest
 import yaml
 from conftest import ROOT, Project, listening
 
-from study import jobs, plan, tier, verdicts
+from benchmarks import ship
+from study import audit, jobs, plan, results, tier, verdicts
 from study.paper import FIGURES, TABLES
 from study.place import place
 from study.report import SHOWN, TEMPLATE
@@ -334,6 +336,23 @@ def test_the_readmes_verdicts_are_those_of_the_report_that_is_shipped() -> None:
     expected = [f"| {says} | {late}{here} | {beyond} | {effect} |" for says, here, beyond, effect, late in _judged("")
                 if effect]  # fmt: skip
     assert _told("README.md", "Does it hold?") == [line.replace("-", MINUS) for line in expected] and expected
+
+
+@pytest.mark.slow
+def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(tmp_path: Path) -> None:
+    example = ROOT / "docs" / "example"
+    assert (example / ship.COUNTS).stat().st_size <= ship.MOST_BYTES
+    with zipfile.ZipFile(example / ship.COUNTS) as archive:
+        archive.extractall(tmp_path)
+    made = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    computed = audit.counts(json.loads((tmp_path / "examined" / "anatomy.json").read_text(encoding="utf-8")))
+    folders = (tmp_path / "results", tmp_path / "examined")
+    found = verdicts.content(made, *folders, computed=computed)
+    assert json.loads(json.dumps(found)) == json.loads((example / "verdicts.json").read_text(encoding="utf-8"))
+    frame, kept = results.frame(made, *folders, computed=computed), pd.read_csv(example / "scores.csv")
+    assert frame["value"].tolist() == pytest.approx(kept["value"].tolist(), nan_ok=True) and len(kept) > 300
+    ship.counts(tmp_path, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (example / ship.COUNTS).read_bytes()
 
 
 # Tiers of photographs whose numbers are shipped, with their leading metric.
