@@ -3,8 +3,8 @@
     python -m benchmarks.ship shapes            # docs/example itself, with the PDF and its first page
     python -m benchmarks.ship camvid camvid     # docs/example/camvid: scores, costs, verdicts and counts
 
-``counts.zip`` has all that verdicts are made of: the plan, and of each training and evaluation its counts, curve and the
-questions that it wrote down. A test judges it again.
+``counts.zip`` has all that verdicts are made of: the plan, and of each training and evaluation its counts, curve and
+the questions that it wrote down. A test judges it again.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ os.environ["MPLBACKEND"] = "agg"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
     ("machine",),
-    ("store", "models.blocks", "models.heads", "values", "paper", "regions", "drawings_block", "pictures", "layouts",
-     "unpack", "pixels", "predicates", "settling", "pages", "schedule"),
+    ("store", "models.blocks", "models.heads", "values", "paper", "regions", "groups", "drawings_block", "pictures",
+     "layouts", "unpack", "pixels", "predicates", "settling", "pages", "schedule"),
     ("schema", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
      "drawings_network", "drivers", "stopping", "checkpoint"),
     ("models", "data.voc", "stage", "jobs", "place", "tier", "tracking", "ablation", "quoted", "inference", "drawings",
