@@ -140,13 +140,15 @@ def _check_what_decides(plan: dict[str, Any], collected: trials.Scores, of: Layo
 def run(block: Block) -> dict[str, Any]:
     """Simulate a block; its line of results."""
     began = time.monotonic()
-    tallies = _photographed(block) if block.photographs else _scored(block)
+    of = _layout(block.seeds)
+    tallies = photographed(block, of) if block.photographs else [scored(block, of)]
     return dataclasses.asdict(block) | {"code": code(), "took_s": round(time.monotonic() - began, 1),
                                         "rows": [tally.row() for tally in tallies]}  # fmt: skip
 
 
-def _scored(block: Block) -> list[Tally]:
-    of, world, truth, tally = _layout(block.seeds), WORLDS[block.world], TRUTHS[block.truth], Tally(HERE)
+def scored(block: Block, of: Layout) -> Tally:
+    """Studies from the scores of their trainings."""
+    world, truth, tally = WORLDS[block.world], TRUTHS[block.truth], Tally(HERE)
     means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
     number = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
     margins = verdicts._margins(of.plan)
@@ -158,12 +160,12 @@ def _scored(block: Block) -> list[Tally]:
         with what_decides():
             rows = judged(of.plan, collected, of)
         tally.add({name: row.verdict for name, row in rows.items()}, stand, lines)
-    return [tally]
+    return tally
 
 
-def _photographed(block: Block) -> list[Tally]:
-    """From counts on disk; what is said here must be what the scores alone say."""
-    of, world, truth = _layout(block.seeds), PHOTOGRAPHS[block.world], TRUTHS[block.truth]
+def photographed(block: Block, of: Layout) -> list[Tally]:
+    """Studies from counts on disk, here and beyond; what is said here must be what the scores alone say."""
+    world, truth = PHOTOGRAPHS[block.world], TRUTHS[block.truth]
     plan, here, beyond, margins = worlds.grouped(of.plan, world), Tally(HERE), Tally(BEYOND), verdicts._margins(of.plan)
     means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
     everywhere = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
@@ -319,15 +321,19 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, context) as pool:
         running = {pool.submit(run, block): block for block in todo}
-        for future in as_completed(running):
-            block, told = running[future], future.result()
-            with arguments.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(told) + "\n")
-            done[block] = told
-            rest = [one for one in todo if one not in done]
-            minutes = left_s(rest, [done[one] for one in asked if one in done], arguments.workers) / 60
-            print("\n".join(lines_of(block, told)), flush=True)
-            print(f"  {len(asked) - len(rest)} of {len(asked)} blocks, some {minutes:.0f} min left", flush=True)
+        try:
+            for future in as_completed(running):
+                block, told = running[future], future.result()
+                with arguments.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(told) + "\n")
+                done[block] = told
+                rest = [one for one in todo if one not in done]
+                minutes = left_s(rest, [done[one] for one in asked if one in done], arguments.workers) / 60
+                print("\n".join(lines_of(block, told)), flush=True)
+                print(f"  {len(asked) - len(rest)} of {len(asked)} blocks, some {minutes:.0f} min left", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise SystemExit("stopped; a second call goes on") from None
     print("\n" + table(done, asked))
 
 
