@@ -42,6 +42,8 @@ from study.trials import BEYOND, HERE
 
 SEEDS = (3, 5)
 SIMULATIONS, PHOTOGRAPHED = 2000, 200
+ALPHA = 0.05  # the rate that is promised
+KEPT, BROKEN, TOO_FEW = ".", "!", "?"
 MOST = 0.065  # what the bound of a promised rate must be below
 RESULTS = Path("runs") / "calibration.jsonl"
 ONLY_NORMAL = ("slightly bent",)  # truths of which the other worlds tell nothing new
@@ -261,13 +263,21 @@ def left_s(todo: list[Block], done: list[dict[str, Any]], workers: int) -> float
     return max([sum(needed) / workers, *needed], default=0.0)
 
 
+def kept(row: dict[str, Any]) -> str:
+    """Whether a promise is kept: its bound is below MOST; whether it is broken: the bound from below is above alpha."""
+    wrong, families = row["wrong"], row["families"]
+    if binomial(wrong, families, 0.05) < MOST:
+        return KEPT
+    return BROKEN if 1 - binomial(families - wrong, families, 0.05) > ALPHA else TOO_FEW
+
+
 def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
     """Its lines of the table."""
     found = []
     for row in told["rows"]:
         families = row["families"]
         bound = binomial(row["wrong"], families, 0.05)
-        mark = " " if not block.promised(row["question"]) else "." if bound < MOST else "!"
+        mark = kept(row) if block.promised(row["question"]) else " "
         sums = {
             what: sum(claim.get(what, 0) for claim in row["claims"].values())
             for what in ("true", "found", "false", "refuted", verdicts.UNTESTED)
@@ -288,19 +298,19 @@ def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
 
 HEAD = (
     f"{'world':19} {'truth':14} seeds  question studies  wrong  bound   strict    found refuted untested\n"
-    "(per cent; . a promise that is kept, ! one that is not: the bound is not below 6.5)"
+    "(per cent; of a promise: . kept, the bound is below 6.5; ! broken, the rate is above 5; ? too few to tell)"
 )
 
 
 def table(done: dict[Block, dict[str, Any]], asked: list[Block]) -> str:
     """The table of all blocks that are done, and what of the promise is kept."""
-    rows = [line for block in asked if block in done for line in lines_of(block, done[block])]
-    promised = [
-        binomial(row["wrong"], row["families"], 0.05) < MOST
-        for block in asked if block in done for row in done[block]["rows"]
-        if block.promised(row["question"])
-    ]  # fmt: skip
-    return "\n".join([HEAD, *rows, f"{sum(promised)} of {len(promised)} promised rates have a bound below 6.5 %."])
+    known = [(block, done[block]) for block in asked if block in done]
+    marks = [kept(row) for block, told in known for row in told["rows"] if block.promised(row["question"])]
+    said = ", ".join(
+        f"{marks.count(mark)} {what}" for mark, what in ((KEPT, "kept"), (BROKEN, "broken"), (TOO_FEW, "open"))
+    )
+    rows = [line for block, told in known for line in lines_of(block, told)]
+    return "\n".join([HEAD, *rows, f"{len(marks)} promised rates: {said}."])
 
 
 def main() -> None:

@@ -181,3 +181,14 @@ def test_time_that_is_left_goes_by_what_was_measured() -> None:
     assert calibration.left_s(todo[:1], done, 2) == pytest.approx(20), "a block is not shared"
     assert calibration.left_s([], done, 2) == 0
     assert calibration.left_s([Block("images", "null", 3, 10)], done, 1) == pytest.approx(10)
+
+
+def test_what_is_said_of_a_promise() -> None:
+    said = {(wrong, families): calibration.kept({"wrong": wrong, "families": families}) for wrong, families in (
+        (100, 2000), (130, 2000), (0, 10), (3, 60), (60, 1000),
+    )}  # fmt: skip
+    assert list(said.values()) == [".", "!", "?", "?", "?"]
+    row = {"question": "here", "wrong": 1, "strict": 2, "families": 60, "claims": {"it": {"true": 60, "found": 30}}}
+    block = Block("normal", "paper", 3, 60)
+    text = calibration.table({block: {"rows": [row]}}, [block, Block("ties", "paper", 3, 60)])
+    assert "1.7" in text and "50.0" in text and text.endswith("1 promised rates: 0 kept, 0 broken, 1 open.")
