@@ -116,16 +116,16 @@ def _fall(before: Terms, after: Terms) -> str:
 class Scores:
     """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
     address and seed; there is nothing else: no images, no curves. ``unsettled`` says by address what is known of
-    trainings that did not settle, ``lost`` why a cell's scores are those of another question."""
+    trainings that did not settle, ``replaced`` why a cell's scores are those of another question."""
 
     def __init__(
         self,
         plan: Mapping[str, Any],
         known: Mapping[str, Mapping[int, float]],
         unsettled: Mapping[str, str] = MappingProxyType({}),
-        lost: Mapping[str, str] = MappingProxyType({}),
+        replaced: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.plan, self.known, self.unsettled_cells, self.lost = plan, known, unsettled, lost
+        self.plan, self.known, self.unsettled_cells, self.replaced = plan, known, unsettled, replaced
         self.cells: dict[str, dict[str, Any]] = {cell["address"]: cell for cell in plan["cells"]}
 
     def planned(self, addresses: Iterable[str]) -> Seeds:
@@ -142,7 +142,7 @@ class Scores:
 
     def hindrance(self, addresses: Iterable[str]) -> str:
         """Why the cells' scores are those of another question; nothing where they are not."""
-        reasons = dict.fromkeys(self.lost[address] for address in addresses if address in self.lost)
+        reasons = dict.fromkeys(self.replaced[address] for address in addresses if address in self.replaced)
         return f"Not judged again: {'; '.join(reasons)}." if reasons else ""
 
     def faults(self, addresses: Iterable[str]) -> str:
