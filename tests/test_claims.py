@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import test_report
+from scipy import stats
 
 from study import claims, evidence, paper, plan, questions, report, settling, statistics, tier, trials, verdicts
 from study.claims import CLAIMS, Claim
@@ -309,12 +310,12 @@ def test_what_is_said_to_be_found_is_found_at_the_level_that_a_verdict_needs(tmp
     draw, found = np.random.default_rng(0), 0
     least = statistics.of_seeds(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) / 100, 0.05)
     size = replace_variance(least, 2 * 0.01**2).spread.detectable(0.05 / 10, 0.8)
-    for _ in range(300):
+    for _ in range(100):
         known = {c(n): dict(enumerate(0.5 + 0.01 * draw.normal(size=5))) for n in ("a", "b", *names)}
         known[c("b")] = {seed: value + size for seed, value in known[c("b")].items()}
         scores = trials.Scores(plan_of, known)
         found += verdicts.judge_scores(plan_of, scores, family)[0].verdict == S
-    assert 0.74 < found / 300 < 0.9, found / 300
+    assert stats.binom.ppf(0.001, 100, 0.8) <= found <= stats.binom.ppf(0.999, 100, 0.84), found
 
 
 def replace_variance(effect: statistics.Effect, variance: float) -> statistics.Effect:
