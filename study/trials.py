@@ -140,8 +140,8 @@ class Scores:
         """Trainings of the cells that failed or did not settle, by name, with the reason."""
         return [f"{a} ({self.unsettled_cells[a]})" for a in addresses if a in self.unsettled_cells]
 
-    def hindrance(self, addresses: Iterable[str]) -> str:
-        """Why the cells' scores are those of another question; nothing where they are not."""
+    def hindrance(self, addresses: Iterable[str], question: str) -> str:
+        """Why the cells' scores do not answer a question; nothing where they do."""
         reasons = dict.fromkeys(self.replaced[address] for address in addresses if address in self.replaced)
         return f"Not judged again: {'; '.join(reasons)}." if reasons else ""
 
@@ -256,10 +256,20 @@ class Collected(Scores):
     def unknown(self, measure: str, question: str) -> str:
         return "A training's loss says nothing of new images." if (measure, question) == (LOSSES, BEYOND) else ""
 
+    def hindrance(self, addresses: Iterable[str], question: str) -> str:
+        for address in addresses if question == BEYOND else ():
+            found = self._grouped(address)
+            if found is not None and len(found["names"]) == 1:
+                return f"All val images are of one group, {found['names'][0]}: nothing is known of others."
+        return ""
+
     def groups(self, address: str) -> np.ndarray | None:
         """The group of each val image of a cell's data; None where each is its own."""
-        found = self.plan["data"][self.cells[address]["data"]].get("groups", {}).get("val")
+        found = self._grouped(address)
         return None if found is None else np.array(found["of"])
+
+    def _grouped(self, address: str) -> dict[str, Any] | None:
+        return (self.plan["data"][self.cells[address]["data"]].get("groups") or {}).get("val")
 
     def recorded(self, claim: str, addresses: Iterable[str]) -> dict[str, int]:
         """The digest of a claim's question as its cells' trainings wrote it down before they began -> number of

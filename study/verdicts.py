@@ -205,7 +205,7 @@ def _answered(
     """What keeps a claim from being tested, or its tested parts."""
     assert predicate is not None
     rules, addresses = plan["verdicts"], predicate.addresses
-    if reason := collected.hindrance(addresses):
+    if reason := collected.hindrance(addresses, question):
         return Judgement(reason=reason), []
     for measure in dict.fromkeys(part.measure for part in predicate.parts):
         if reason := collected.unknown(measure, question):
