@@ -15,6 +15,7 @@ from conftest import Project
 from test_faulty_sets import CAMVID, FOLDER, STEMS, lay, lay_camvid, lay_voc, names, opened, prepared, told
 from test_faulty_sets import VOC as OWN_VOC
 
+from pipelines import rehearsal
 from study import groups, layouts
 from study.code import ROOT
 from study.data import DataSet, open_data
@@ -284,6 +285,10 @@ def test_the_data_stage_tells_the_notes_and_hands_the_groups_on(project: Project
     assert len(facts["groups"]["val"]["of"]) == facts["splits"]["val"] == 2
 
 
-def test_camvid_has_a_gap_in_its_tier() -> None:
-    data = yaml.safe_load((ROOT / "params.yaml").read_text())["tiers"]["camvid"]["data"]
-    assert data["gap"] == 5 and data["tune"] == 24
+def test_camvid_has_a_gap_in_its_tier_and_none_in_its_rehearsal(tmp_path: Path) -> None:
+    """The few images of a stand-in leave no room for one."""
+    block = yaml.safe_load((ROOT / "params.yaml").read_text())["tiers"]["camvid"]
+    assert block["data"]["gap"] == 5 and block["data"]["tune"] == 24
+    options = rehearsal.stand_in(block, tmp_path)["data"]
+    source = opened(options.pop("name"), options, Path(options.pop("root")))
+    assert source.splits == {"train": 3, "tune": 1, "val": 2}
