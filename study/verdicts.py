@@ -328,8 +328,11 @@ def _judged(parts: list[Tested], step: _Step, asked: int, plan: Mapping[str, Any
     """The answer where parts were tested; ``asked`` is the size of the family."""
     rules, margins = plan["verdicts"], _margins(plan)
     decided = step.adjusted <= rules["alpha"]  # false for nan
-    # A trend may rise on the whole and fall between two cells: what contradicts comes first.
+    # A trend may rise on the whole and fall between two cells: what contradicts comes first. A fall that is clear by
+    # itself, though not at the level of this step, leaves it open: a clear line must not make it easier to overlook.
     kind = UNDECIDED if not decided else CONTRADICTED if _p_fails(parts) <= step.level else SUPPORTED
+    if kind == SUPPORTED and _p_fails(parts) <= rules["alpha"]:
+        kind = UNDECIDED
     against = min(parts, key=lambda part: part.fails)
     shown = against if kind == CONTRADICTED else max(parts, key=lambda part: part.holds)
     name, effect = shown.against if kind == CONTRADICTED else (shown.part.name, shown.effect)

@@ -271,6 +271,21 @@ def test_a_planted_effect_gets_its_verdict(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
+def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
+    """The line falls at p = 0.0024, and the last cell is above the one before at 0.024: neither is the answer."""
+    scores = {
+        "a": (72.43, 71.72, 72.22, 72.63, 72.15),
+        "b": (70.16, 70.15, 69.99, 69.55, 69.97),
+        "c": (70.91, 70.51, 70.91, 70.36, 71.11),
+    }
+    made = planted(tmp_path, dict.fromkeys(scores, 50), seeds=5)
+    family = [claimed(decreasing((c("a"), c("b"), c("c")))), *(claimed(above(c("a"), c("b")), name=n) for n in "xyz")]
+    known = {c(name): {seed: value / 100 for seed, value in enumerate(found)} for name, found in scores.items()}
+    row = verdicts.judge_scores(made, trials.Scores(made, known), family)[0]
+    assert row.verdict == U and row.adjusted < 0.05
+
+
+@pytest.mark.usefixtures("unprinted")
 def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 52}, spread=1.5)
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
