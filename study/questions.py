@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from study.claims import CLAIMS, METHOD, Claim
 from study.predicates import Predicate
 from study.schema import NOTHING, PAPER
+from study.settling import Settling
 from study.spec import COUNTED, SERVED, digest
 
 
@@ -61,8 +63,16 @@ def family(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -
 def digests(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
     """By claim, the digest of its question in this plan."""
     claims = list(claims)
-    common = (METHOD, plan["scale"], sorted((plan["verdicts"] or {}).items(), key=str), family(plan, claims))
+    common = (METHOD, plan["scale"], sorted(_rules(plan).items(), key=str), family(plan, claims))
     return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
+
+
+def _rules(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of verdicts in the order of their declaration: a file may have brought them into another."""
+    rules = dict(plan["verdicts"] or {})
+    if "settled" in rules:
+        rules["settled"] = {field.name: rules["settled"][field.name] for field in fields(Settling)}
+    return rules
 
 
 def of_trainings(plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -279,7 +279,8 @@ def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
         "c": (70.91, 70.51, 70.91, 70.36, 71.11),
     }
     made = planted(tmp_path, dict.fromkeys(scores, 50), seeds=5)
-    family = [claimed(decreasing((c("a"), c("b"), c("c")))), *(claimed(above(c("a"), c("b")), name=n) for n in "xyz")]
+    others = [claimed(above(c("c"), c("b")), name=f"n{number}") for number in range(19)]
+    family = [claimed(decreasing((c("a"), c("b"), c("c")))), *others]
     known = {c(name): {seed: value / 100 for seed, value in enumerate(found)} for name, found in scores.items()}
     row = verdicts.judge_scores(made, trials.Scores(made, known), family)[0]
     assert row.verdict == U and row.adjusted < 0.05
@@ -584,6 +585,7 @@ def test_questions_are_in_the_plan_and_in_the_trainings_they_are_asked_of_and_in
     facts = {name: {"fingerprint": "f" * 64, "classes": ["a", "b"]} for name in chosen.settings}
     made = plan.build(chosen, facts, "cpu").manifest()
     assert made["questions"] == questions.digests(made) and made["wording"] == questions.wording()
+    assert made["questions"] == questions.digests(json.loads(json.dumps(made, sort_keys=True))), "as a file has it"
     named = {t["label"]: t["questions"] for t in made["trainings"].values() if t["data"] == "main"}
     assert set(named["GCN k=11"]) == {"rises", "beats_stack_text", "beats_stack_caption"}
     assert named["GCN k=11"]["rises"] == made["questions"]["rises"]
