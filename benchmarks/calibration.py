@@ -1,178 +1,350 @@
-"""Whether the verdicts of study.statistics are wrong no more often than they say, and find what they say they find.
+"""How often the verdicts on a whole family of claims are wrong, and how often they find what is there.
 
-    python -m benchmarks.calibration                       # some 5 minutes on one core
-    python -m benchmarks.calibration --simulations 4000
+    python -m benchmarks.calibration                               # under an hour on two cores; a second call goes on
+    python -m benchmarks.calibration --simulations 200 --worlds normal ties
 
-Simulates counts of four cells with effects of seeds, of images, and of both together, with nothing planted or with a
-rise in equal steps, and judges mean IoU as a claim would. Four worlds: seeds vary most, both alike, images most,
-and images most with each class in a tenth of them.
-Printed are per cent of the simulations with their 95 % binomial intervals; ``!`` marks a rate of false verdicts whose
-interval lies above what was promised.
+Simulates whole studies in worlds of which the truth is known (benchmarks.worlds) and judges every claim of a tier with
+study.verdicts: from the scores of all trainings, and, fewer of them, from counts of images on disk. A verdict is wrong
+if it is "supported" where a part of the claim does not truly hold, or "contradicted" where all do; where the truth lies
+on a bound, either is. Printed is the share of the studies with at least one wrong verdict, with its exact one-sided
+95 % bound, and the share of the true claims that are supported (found) and of the false ones that are contradicted.
+
+A trend is supported where its line rises and no fall is significant: that a turn was not seen is no proof that there is
+none. So "wrong" takes a trend's "supported" for right where the line truly rises; "strict" for wrong wherever a later
+mean is truly below an earlier one, and nothing is promised of that.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
 import math
+import multiprocessing
+import os
+import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from scipy import stats
+from benchmarks import worlds
+from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
+from study import trials, verdicts
+from study.spread import Spread, binomial
+from study.statistics import Effect
+from study.trials import BEYOND, HERE
 
-from study import metrics
-from study.seeds import generator
-from study.spread import Spread
-from study.statistics import Counts, Effect, contrast, equivalent, holm, trend
-
-ALPHA, DRAWS, IMAGES, CELLS, CLASSES = 0.05, 200, 80, 4, 3
-SEEDS = (2, 3, 5, 10)
-PILOTS = 2000
+SEEDS = (3, 5)
+SIMULATIONS, PHOTOGRAPHED = 2000, 200
+ALPHA = 0.05  # the rate that is promised
+KEPT, BROKEN, TOO_FEW = ".", "!", "?"
+MOST = 0.065  # what the bound of a promised rate must be below
+RESULTS = Path("runs") / "calibration.jsonl"
+ONLY_NORMAL = ("slightly bent",)  # truths of which the other worlds tell nothing new
+OF_PHOTOGRAPHS = ("null", "paper")  # truths
+GUESSED_S = {True: 1.0, False: 0.03}  # a simulation of photographs, and of scores
 
 
 @dataclass(frozen=True)
-class World:
-    """Standard deviations of the chance that a pixel is right: by training, by (cell, image), by (training, image);
-    ``rise`` is planted between the first and the last cell; a class is
-    ``present`` in that share of the images."""
+class Block:
+    """Simulations that are made, and kept, together."""
 
-    name: str
-    seed: float
-    image: float
-    both: float
-    rise: float
-    present: float = 0.6
+    world: str
+    truth: str
+    seeds: int
+    simulations: int
+
+    @property
+    def photographs(self) -> bool:
+        return self.world in PHOTOGRAPHS
+
+    def promised(self, question: str) -> bool:
+        """Whether the study promises that no more than alpha of such families have a wrong verdict."""
+        if self.photographs:
+            return question == HERE or PHOTOGRAPHS[self.world].promised
+        return WORLDS[self.world].promised
 
 
-WORLDS = (
-    World("seeds", 0.025, 0.02, 0.05, 0.05),
-    World("alike", 0.012, 0.08, 0.08, 0.05),
-    World("images", 0.002, 0.12, 0.05, 0.05),
-    World("rare", 0.002, 0.12, 0.05, 0.09, present=0.1),
+@contextlib.contextmanager
+def what_decides() -> Iterator[None]:
+    """Leave out what is told beside a verdict and takes most of the time: detectable effects and seeds that it would
+    take. The first simulation of a block is judged with and without, and must be the same."""
+    kept = Spread.detectable, Effect.seeds_for
+    Spread.detectable = lambda self, alpha, power: math.nan  # type: ignore[method-assign]
+    Effect.seeds_for = lambda self, effect, power=0.8, alpha=0.05: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Spread.detectable, Effect.seeds_for = kept  # type: ignore[method-assign]
+
+
+class Tally:
+    """What came of the answers to one question."""
+
+    def __init__(self, question: str) -> None:
+        self.question, self.families, self.wrong, self.strict = question, 0, 0, 0
+        self.claims: dict[str, dict[str, int]] = {}
+
+    def add(self, said: dict[str, str], truth: dict[str, int], lines: dict[str, int]) -> None:
+        """One family: what was said of its claims, and how they truly stand."""
+        strict = {name: _wrong(kind, truth[name]) for name, kind in said.items()}
+        wrong = {
+            name: _wrong(kind, lines[name] if kind == verdicts.SUPPORTED else truth[name])
+            for name, kind in said.items()
+        }
+        self.families += 1
+        self.wrong += any(wrong.values())
+        self.strict += any(strict.values())
+        for name, kind in said.items():
+            counts = self.claims.setdefault(name, {})
+            for what in (kind, *["wrong"] * wrong[name], *["strict"] * strict[name]):
+                counts[what] = counts.get(what, 0) + 1
+            if truth[name]:
+                counts["true" if truth[name] > 0 else "false"] = (
+                    counts.get("true" if truth[name] > 0 else "false", 0) + 1
+                )
+                if kind == (verdicts.SUPPORTED if truth[name] > 0 else verdicts.CONTRADICTED):
+                    which = "found" if truth[name] > 0 else "refuted"
+                    counts[which] = counts.get(which, 0) + 1
+
+    def row(self) -> dict[str, Any]:
+        return {"question": self.question, "families": self.families, "wrong": self.wrong, "strict": self.strict,
+                "claims": self.claims}  # fmt: skip
+
+
+def _wrong(kind: str, truth: int) -> bool:
+    return (kind == verdicts.SUPPORTED and truth < 1) or (kind == verdicts.CONTRADICTED and truth > -1)
+
+
+@functools.cache
+def _layout(seeds: int) -> Layout:
+    return worlds.layout(seeds)
+
+
+def judged(plan: dict[str, Any], collected: trials.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
+    return {row.claim: row for row in verdicts.judge_scores(plan, collected, of.claims)}
+
+
+def _check_what_decides(plan: dict[str, Any], collected: trials.Scores, of: Layout) -> None:
+    with what_decides():
+        quick = judged(plan, collected, of)
+    for name, row in judged(plan, collected, of).items():
+        for full, short in ((row, quick[name]), (row.beyond, quick[name].beyond)):
+            assert (full.verdict, full.p, full.adjusted) == (short.verdict, short.p, short.adjusted), name
+
+
+def run(block: Block) -> dict[str, Any]:
+    """Simulate a block; its line of results."""
+    began = time.monotonic()
+    of = _layout(block.seeds)
+    tallies = photographed(block, of) if block.photographs else [scored(block, of)]
+    return dataclasses.asdict(block) | {"code": code(), "took_s": round(time.monotonic() - began, 1),
+                                        "rows": [tally.row() for tally in tallies]}  # fmt: skip
+
+
+def scored(block: Block, of: Layout) -> Tally:
+    """Studies from the scores of their trainings."""
+    world, truth, tally = WORLDS[block.world], TRUTHS[block.truth], Tally(HERE)
+    means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
+    number = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
+    margins = verdicts._margins(of.plan)
+    stand, lines = (worlds.standings(of.claims, of.plan["scale"], number, margins, line) for line in (False, True))
+    for one in range(block.simulations):
+        collected = worlds.simulate(world, truth, of, one)
+        if one == 0:
+            _check_what_decides(of.plan, collected, of)
+        with what_decides():
+            rows = judged(of.plan, collected, of)
+        tally.add({name: row.verdict for name, row in rows.items()}, stand, lines)
+    return tally
+
+
+def photographed(block: Block, of: Layout) -> list[Tally]:
+    """Studies from counts on disk, here and beyond; what is said here must be what the scores alone say."""
+    world, truth = PHOTOGRAPHS[block.world], TRUTHS[block.truth]
+    plan, here, beyond, margins = worlds.grouped(of.plan, world), Tally(HERE), Tally(BEYOND), verdicts._margins(of.plan)
+    means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
+    everywhere = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
+
+    def standing(number: Any) -> tuple[dict[str, int], dict[str, int]]:
+        with_turns, lines = (
+            worlds.standings(of.claims, plan["scale"], number, margins, line) for line in (False, True)
+        )
+        return with_turns, lines
+
+    on_new = standing(everywhere)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        worlds.prepare(folder, of)
+        for one in range(block.simulations):
+            known, losses = worlds.photograph(world, truth, of, one, folder)
+            collected = trials.Collected(plan, [folder], {})
+            if one == 0:
+                _check_what_decides(plan, collected, of)
+            with what_decides():
+                rows = judged(plan, collected, of)
+                scores = judged(plan, _scores_of(collected, of), of)
+            said = {name: row.verdict for name, row in rows.items()}
+            assert said == {name: row.verdict for name, row in scores.items()}, "counts and their scores must agree"
+            here.add(said, *standing(worlds.numbers(known, losses)))
+            beyond.add({name: row.beyond.verdict for name, row in rows.items()}, *on_new)
+    return [here, beyond]
+
+
+def _scores_of(collected: trials.Collected, of: Layout) -> worlds.Simulated:
+    def by_seed(address: str, measure: str) -> dict[int, float]:
+        return dict(zip(of.seeds, map(float, collected.values(address, measure, of.seeds)), strict=True))
+
+    known = {address: by_seed(address, trials.SCORES) for address in of.needed}
+    losses = {address: by_seed(address, trials.LOSSES) for address in of.losses(TRUTHS["null"])}
+    return worlds.Simulated(collected.plan, known, losses, {})
+
+
+@functools.cache
+def code() -> str:
+    """A digest of what turns scores into verdicts, and of the worlds: results of another are not gone on with."""
+    names = (
+        "claims",
+        "predicates",
+        "questions",
+        "resampling",
+        "settling",
+        "spread",
+        "statistics",
+        "trials",
+        "verdicts",
+    )
+    files = [Path(verdicts.__file__).with_name(f"{name}.py") for name in names]
+    files.append(Path(worlds.__file__))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def blocks(names: list[str], simulations: int) -> list[Block]:
+    """What there is to do, the most telling first."""
+    photographed = max(1, round(simulations * PHOTOGRAPHED / SIMULATIONS))
+    scored = [
+        Block(world, truth, seeds, simulations)
+        for truth in TRUTHS for world in WORLDS for seeds in SEEDS
+        if world in names and (truth not in ONLY_NORMAL or world == "normal")
+    ]  # fmt: skip
+    counted = [
+        Block(world, truth, seeds, photographed)
+        for truth in OF_PHOTOGRAPHS for world in PHOTOGRAPHS for seeds in SEEDS if world in names
+    ]  # fmt: skip
+    first = [block for block in scored if block.truth == next(iter(TRUTHS))]
+    return first + counted + [block for block in scored if block not in first]
+
+
+def known(path: Path) -> dict[Block, dict[str, Any]]:
+    """Results of this code that are kept."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # the last line of a run that was killed
+            told = json.loads(line)
+            if told["code"] == code():
+                found[Block(**{field.name: told[field.name] for field in dataclasses.fields(Block)})] = told
+    return found
+
+
+def left_s(todo: list[Block], done: list[dict[str, Any]], workers: int) -> float:
+    """Seconds that are left, by what simulations of the same kind took."""
+    took = dict(GUESSED_S)
+    for kind in took:
+        same = [told for told in done if (told["world"] in PHOTOGRAPHS) == kind]
+        if number := sum(told["simulations"] for told in same):
+            took[kind] = sum(told["took_s"] for told in same) / number
+    needed = [block.simulations * took[block.photographs] for block in todo]
+    return max([sum(needed) / workers, *needed], default=0.0)
+
+
+def kept(row: dict[str, Any]) -> str:
+    """Whether a promise is kept: its bound is below MOST; whether it is broken: the bound from below is above alpha."""
+    wrong, families = row["wrong"], row["families"]
+    if binomial(wrong, families, 0.05) < MOST:
+        return KEPT
+    return BROKEN if 1 - binomial(families - wrong, families, 0.05) > ALPHA else TOO_FEW
+
+
+def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
+    """Its lines of the table."""
+    found = []
+    for row in told["rows"]:
+        families = row["families"]
+        bound = binomial(row["wrong"], families, 0.05)
+        mark = kept(row) if block.promised(row["question"]) else " "
+        sums = {
+            what: sum(claim.get(what, 0) for claim in row["claims"].values())
+            for what in ("true", "found", "false", "refuted", verdicts.UNTESTED)
+        }
+        asked = families * len(row["claims"])
+
+        def share(part: int, whole: int) -> str:
+            return f"{100 * part / whole:6.1f}" if whole else "     -"
+
+        found.append(
+            f"{block.world:19} {block.truth:14} {block.seeds:5}  {row['question']:8} {families:5} "
+            f"{share(row['wrong'], families)} {100 * bound:6.1f} {mark}{share(row['strict'], families)}   "
+            f"{share(sums['found'], sums['true'])} {share(sums['refuted'], sums['false'])} "
+            f"{share(sums[verdicts.UNTESTED], asked)}"
+        )
+    return found
+
+
+HEAD = (
+    f"{'world':19} {'truth':14} seeds  question studies  wrong  bound   strict    found refuted untested\n"
+    "(per cent; of a promise: . kept, the bound is below 6.5; ! broken, the rate is above 5; ? too few to tell)"
 )
 
 
-def simulate(world: World, rise: float, seeds: int, draw: np.random.Generator) -> list[Counts]:
-    """Counts (IMAGES, 2, CLASSES, 3) of CELLS cells. Images differ in size, in classes and in difficulty; a pixel that
-    is wrong is taken for the next class."""
-    sizes = draw.gamma(2.0, 20.0, (IMAGES, 1, 1)) * (draw.random((IMAGES, 1, CLASSES)) < world.present) * [[0.3], [0.7]]
-    pixels = draw.poisson(sizes)
-    shape = (CELLS, seeds, IMAGES)
-    right = 0.7 + rise * np.linspace(0, 1, CELLS)[:, None, None]
-    right = right + 0.1 * draw.normal(size=(1, 1, IMAGES)) + 0.02 * draw.normal(size=(1, seeds, 1))
-    right = (
-        right + world.seed * draw.normal(size=(CELLS, seeds, 1)) + world.image * draw.normal(size=(CELLS, 1, IMAGES))
+def table(done: dict[Block, dict[str, Any]], asked: list[Block]) -> str:
+    """The table of all blocks that are done, and what of the promise is kept."""
+    known = [(block, done[block]) for block in asked if block in done]
+    marks = [kept(row) for block, told in known for row in told["rows"] if block.promised(row["question"])]
+    said = ", ".join(
+        f"{marks.count(mark)} {what}" for mark, what in ((KEPT, "kept"), (BROKEN, "broken"), (TOO_FEW, "open"))
     )
-    right = np.clip(right + world.both * draw.normal(size=shape), 0.01, 0.99)
-    hits = draw.binomial(pixels, right[..., None, None])
-    missed = pixels - hits
-    found = np.stack([hits, np.roll(missed, 1, axis=-1), missed], axis=-1)
-    return [list(cell) for cell in found]
-
-
-def truth(world: World) -> float:
-    """The planted difference of last and first as mean IoU on IMAGES images, over simulations of its own."""
-    differences = []
-    for number in range(PILOTS):
-        cells = simulate(world, world.rise, 4, generator("pilot", world.name, number))
-        differences += [
-            metrics.miou(last) - metrics.miou(first) for first, last in zip(cells[0], cells[-1], strict=True)
-        ]
-    return float(np.mean(differences))
-
-
-@dataclass
-class Judged:
-    """One simulation: last against first, the slope, and Page's p."""
-
-    difference: Effect
-    slope: Effect
-    page: float
-
-
-def judge(world: World, rise: float, seeds: int, number: int) -> Judged:
-    address = ("calibration", world.name, str(rise), seeds, number)
-    cells = simulate(world, rise, seeds, generator(*address))
-    difference = contrast([(1, cells[-1]), (-1, cells[0])], metrics.miou, ALPHA, DRAWS, (*address, "difference"))
-    return Judged(difference, *trend(cells, metrics.miou, ALPHA, DRAWS, (*address, "trend")))
-
-
-def rate(hits: list[bool], most: float | None = None) -> str:
-    """Per cent with the exact binomial interval, marked where it lies above ``most``."""
-    interval = stats.binomtest(sum(hits), len(hits)).proportion_ci(method="exact")
-    mark = "!" if most is not None and interval.low > most else " "
-    return f"{100 * np.mean(hits):5.1f} [{100 * interval.low:4.1f}, {100 * interval.high:4.1f}]{mark}"
-
-
-def predicted(effects: list[Effect], true: float) -> str:
-    """Power in per cent by the mean variances and the median degrees of freedom: what would be said of a study of which
-    they are known."""
-    seed, image = (float(np.mean([getattr(e.spread, part) for e in effects])) for part in ("seed", "image"))
-    df = float(np.median([e.spread.image_df for e in effects]))
-    return f"{100 * Spread(seed, image, effects[0].seeds, df).power(true, ALPHA):5.1f}"
-
-
-def satterthwaite(effect: Effect) -> bool:
-    """Whether a t test with estimated degrees of freedom would reject."""
-    seed, image = effect.spread.seed / effect.seeds, effect.spread.image
-    df = (seed + image) ** 2 / (seed**2 / (effect.seeds - 1) + image**2 / effect.spread.image_df)
-    return bool(2 * stats.t.sf(abs(effect.estimate) / effect.se, df) <= ALPHA)
-
-
-def bootstrap(effect: Effect) -> bool:
-    """Whether a hierarchical bootstrap without a correction for few seeds would reject (its normal interval)."""
-    variance = effect.spread.seed * (effect.seeds - 1) / effect.seeds**2 + effect.spread.image
-    return abs(effect.estimate) > 1.96 * math.sqrt(variance)
-
-
-def report(world: World, seeds: int, simulations: int, true: float) -> tuple[int, int]:
-    """Print what came of it; the numbers of rates of false verdicts above what was promised, and of all of them."""
-    null = [judge(world, 0.0, seeds, number) for number in range(simulations)]
-    planted = [judge(world, world.rise, seeds, number) for number in range(simulations)]
-    step = true / (CELLS - 1)
-    print(f"{seeds} seeds")
-    differences, slopes = [j.difference for j in planted], [j.slope for j in planted]
-    rows = [
-        ("false: difference", rate([j.difference.p <= ALPHA for j in null], ALPHA), ""),
-        ("false: slope", rate([j.slope.p <= ALPHA for j in null], ALPHA), ""),
-        ("false: Page's test", rate([j.page <= ALPHA for j in null], ALPHA), ""),
-        ("false: any of two, Holm", rate([min(holm([j.difference.p, j.slope.p])) <= ALPHA for j in null], ALPHA), ""),
-        (
-            "false: equivalent at the margin",
-            rate([equivalent(e, true, ALPHA) <= ALPHA for e in differences], ALPHA),
-            "",
-        ),
-        ("false: interval misses difference", rate([not e.low <= true <= e.high for e in differences], ALPHA), ""),
-        ("false: interval misses slope", rate([not e.low <= step <= e.high for e in slopes], ALPHA), ""),
-        ("found: difference", rate([e.p <= ALPHA for e in differences]), predicted(differences, true)),
-        ("found: slope", rate([e.p <= ALPHA for e in slopes]), predicted(slopes, step)),
-        ("found: Page's test", rate([j.page <= ALPHA for j in planted]), ""),
-        ("found: equivalent, truly 0", rate([equivalent(j.difference, true, ALPHA) <= ALPHA for j in null]), ""),
-        ("not used: Satterthwaite, false", rate([satterthwaite(j.difference) for j in null], ALPHA), ""),
-        ("not used: bootstrap alone, false", rate([bootstrap(j.difference) for j in null], ALPHA), ""),
-    ]
-    for name, observed, expected in rows:
-        print(f"  {name:34} {observed} {'predicted ' + expected if expected else ''}".rstrip(), flush=True)
-    false = [observed for name, observed, _ in rows if name.startswith("false")]
-    return sum(observed.endswith("!") for observed in false), len(false)
+    rows = [line for block, told in known for line in lines_of(block, told)]
+    return "\n".join([HEAD, *rows, f"{len(marks)} promised rates: {said}."])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=1000, help="of each world and number of seeds, twice")
+    parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="of a block; a tenth of it from counts")
+    every = [*WORLDS, *PHOTOGRAPHS]
+    parser.add_argument("--worlds", nargs="+", choices=every, default=every, metavar="WORLD", help=", ".join(every))
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"JSON lines to go on with ({RESULTS})")
     arguments = parser.parse_args()
-    began = time.monotonic()
-    size = f"{IMAGES} images, {CELLS} cells, {DRAWS} draws, alpha {ALPHA}"
-    print(f"{arguments.simulations} simulations each, {size}; per cent")
-    above = np.zeros(2, int)
-    for world in WORLDS:
-        true = truth(world)
-        print(f"\nworld: {world.name} (planted: {100 * true:.2f} points of mean IoU from first to last)")
-        for seeds in SEEDS:
-            above += np.array(report(world, seeds, arguments.simulations, true))
-    print(f"\n{above[0]} of {above[1]} rates of false verdicts lie above {ALPHA} by their intervals; were all of them")
-    print(f"exactly {ALPHA}, chance alone would put {0.025 * above[1]:.1f} there.")
-    print(f"{time.monotonic() - began:.0f} s")
+    if arguments.simulations < 1 or arguments.workers < 1:
+        parser.error("--simulations and --workers must be at least 1")
+    asked, done = blocks(arguments.worlds, arguments.simulations), known(arguments.results)
+    todo = [block for block in asked if block not in done]
+    print(f"{len(asked)} blocks, {len(asked) - len(todo)} of them known from {arguments.results}", flush=True)
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # one thread a worker
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.workers, context) as pool:
+        running = {pool.submit(run, block): block for block in todo}
+        try:
+            for future in as_completed(running):
+                block, told = running[future], future.result()
+                with arguments.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(told) + "\n")
+                done[block] = told
+                rest = [one for one in todo if one not in done]
+                minutes = left_s(rest, [done[one] for one in asked if one in done], arguments.workers) / 60
+                print("\n".join(lines_of(block, told)), flush=True)
+                print(f"  {len(asked) - len(rest)} of {len(asked)} blocks, some {minutes:.0f} min left", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise SystemExit("stopped; a second call goes on") from None
+    print("\n" + table(done, asked))
 
 
 if __name__ == "__main__":

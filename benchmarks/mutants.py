@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", "runs", "data", "tmp")  # at the top: study/data is code
 CACHES = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 MODELS, METRICS, SEEDS = "tests/test_models.py::", "tests/test_metrics.py::", "tests/test_seeds.py::"
+PAIRING = "tests/test_pairing.py::"
 AS_MADE = "tests/test_verify.py::test_a_report_as_it_was_made_verifies"
 REPORT = "reports/smoke/"  # of the project that is run for the faults in a report
 MAKE = "import sys, pathlib, test_verify; test_verify.make(pathlib.Path(sys.argv[1]))"
@@ -116,6 +117,64 @@ MUTANTS = (
         "seeds that do not reach the source", "study/source.py",
         "recipe, seed = self.training.recipe, self.training.seed", "recipe, seed = self.training.recipe, 0",
         (SEEDS + "test_another_seed_trains_on_other_images_and_another_variant_on_the_same",),
+    ),
+    Mutant(
+        "the image flipped and not the mask", "study/source.py",
+        "            labels[flips] = labels[flips, :, ::-1]\n", "",
+        (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-whole-0]",),
+    ),
+    Mutant(
+        "mirrored labels beside unmirrored features", "study/source.py",
+        "            if flips.any():\n", "            if False:\n",
+        (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
+    ),
+    Mutant(
+        "features of the image under the name of its mirror image", "study/source.py",
+        "images[:, :, ::-1] if mirrored else images", "images",
+        (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
+    ),
+    Mutant(
+        "a mask cropped at the corner of another image", "study/source.py",
+        "labels = _cropped(labels, recipe.crop, corners)",
+        "labels = _cropped(labels, recipe.crop, None if corners is None else corners[::-1])",
+        (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-cropped-0]",),
+    ),
+    Mutant(
+        "seeds that do not reach the crops", "study/source.py",
+        'generator(seed, "crop", step)', 'generator(0, "crop", step)',
+        (PAIRING + "test_crops_follow_the_seed_and_reach_every_corner",),
+    ),
+    Mutant(
+        "seeds that do not reach the flips", "study/source.py",
+        'generator(seed, "flip", step)', 'generator(0, "flip", step)',
+        (PAIRING + "test_flips_follow_the_seed_and_the_recipe",),
+    ),
+    Mutant(
+        "coarse labels picked half a cell off", "study/source.py",
+        "labels[:, stride // 2 :: stride, stride // 2 :: stride]", "labels[:, ::stride, ::stride]",
+        (PAIRING + "test_labels_are_those_of_their_pixels[4-cached-whole-0]",
+         PAIRING + "test_labels_are_those_of_their_features[4-0]"),
+    ),
+    Mutant(
+        "momentum ignored", "study/engine.py",
+        "torch.optim.SGD(weights, recipe.lr, recipe.momentum, ", "torch.optim.SGD(weights, recipe.lr, 0.0, ",
+        (PAIRING + "test_three_steps_are_those_that_the_recipe_says[sgd]",),
+    ),
+    Mutant(
+        "weight decay ignored", "study/engine.py",
+        "betas, weight_decay=recipe.weight_decay, fused=True", "betas, weight_decay=0.0, fused=True",
+        (PAIRING + "test_three_steps_are_those_that_the_recipe_says[adamw]",),
+    ),
+    Mutant(
+        "contradiction not corrected for the number of parts", "study/verdicts.py",
+        "len(parts) * min(part.fails for part in parts)", "min(part.fails for part in parts)",
+        ("tests/test_claims.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
+    ),
+    Mutant(
+        "two printed numbers swapped", "study/paper.py",
+        '(71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)',
+        '(71.5, 95.1, 74.5), "GCN+BR": (73.4, 95.0, 74.7)',
+        ("tests/test_printed.py::test_every_printed_number_stands_in_its_cell",),
     ),
     # A result that was collected after the report: its PDF has the numbers of before.
     Mutant("a stale report", REPORT + "provenance.json", r'"commit": "', '"commit": "0', (AS_MADE,)),

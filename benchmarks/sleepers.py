@@ -51,7 +51,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
             hits = rng.binomial(100, 0.4 + 0.02 * min(15, job["labels"]["kernel_size"]), (IMAGES, 2, job["classes"]))
             name, measured = "counts", np.stack([hits, 100 - hits, 100 - hits], axis=-1)
         arrays: dict[str, Any] = {name: measured}
-        write(run.path("counts.npz"), lambda file: np.savez_compressed(file, **arrays))
+        for file_name in ("counts.npz", "tune.npz"):
+            write(run.path(file_name), lambda file: np.savez_compressed(file, **arrays))
         maps = np.zeros((1, SIDE, SIDE), np.uint8)
         samples: dict[str, Any] = {"images": np.zeros((1, SIDE, SIDE, 3), np.uint8), "predictions": maps}
         samples |= {"labels": maps, "names": np.array(["a"])}

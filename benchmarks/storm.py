@@ -271,9 +271,10 @@ def proof(folder: Path) -> list[str]:
     if there != set(planned):
         wrong.append(f"collected must be the {len(planned)} planned trainings, got {len(there)}")
     for key in planned:
-        with np.load(results / key / "counts.npz") as mine, np.load(folder / "expected" / key / "counts.npz") as known:
-            if mine.files != known.files or any((mine[name] != known[name]).any() for name in known.files):
-                wrong.append(f"{key[:12]}: the counts must be those of the undisturbed run, got others")
+        for file in ("counts.npz", "tune.npz"):
+            with np.load(results / key / file) as mine, np.load(folder / "expected" / key / file) as known:
+                if mine.files != known.files or any((mine[name] != known[name]).any() for name in known.files):
+                    wrong.append(f"{key[:12]}: {file} must be that of the undisturbed run, got another")
     store = folder / "store"
     client = MlflowClient(f"sqlite:///{store / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("smoke")

@@ -21,7 +21,7 @@ from study.garbage import used
 from study.place import Place
 from study.store import Store, first, write_json
 
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json")
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz")
 FAILED = "failed.json"
 NICE = 10  # trainings go first
 FROM = 50  # trainings

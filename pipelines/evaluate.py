@@ -115,6 +115,7 @@ def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _L
             result = stage.read_json(collected / key / "result.json")
             took = result["seconds"]
             runs[key] |= {"seconds": took, "sha256": file_digest(collected / key / "counts.npz")}
+            runs[key]["tune_sha256"] = file_digest(collected / key / "tune.npz")
             runs[key] |= {"commit": result.get("commit", ""), "mlflow": links.get(key)}
             seconds = {name: seconds[name] + took[name] for name in seconds}
     ablate = stage.read_json(collected / "ablate.json")

@@ -25,7 +25,7 @@ from study.spec import InputError
 from study.store import Store, write_json
 
 STAGES = ("data", "plan", "ablate", "examine", "evaluate", "report")
-STEPS, TUNE = 2, 1
+STEPS, TUNE, GAP = 2, 1, 0
 
 
 def stand_in(block: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def stand_in(block: dict[str, Any], folder: Path) -> dict[str, Any]:
                 data |= {"root": str(root)}
             if "tune" in data:
                 data["tune"] = TUNE
+            if "gap" in data:
+                data["gap"] = GAP  # its few images leave room for no other
         if "weights" in options:
             options["weights"] = None
     return found

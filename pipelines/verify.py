@@ -18,7 +18,8 @@ from study.data import folder_of, intact
 from study.progress import counted
 from study.spec import InputError
 
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz")  # of a run, as far as it has them
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "tune.npz")  # of a run, as far as it has them
+COUNTED = {"counts.npz": "sha256", "tune.npz": "tune_sha256"}  # what provenance.json calls their digests
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
 
 
@@ -117,8 +118,10 @@ def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], 
             continue
         digests = {name: store.file_digest(collected / name) for name in COLLECTED if (collected / name).is_file()}
         found.files += len(digests)
-        if digests["counts.npz"] != told.get("sha256"):
-            found.add(f"{place}/{key[:12]}/counts.npz must have the sha256 of provenance.json, got an edited file")
+        for name, said in COUNTED.items():
+            if digests.get(name) != told.get(said):  # an evaluation has no tune split
+                got = "an edited" if name in digests else "no"
+                found.add(f"{place}/{key[:12]}/{name} must have the sha256 of provenance.json, got {got} file")
         done = store.Run(root / key).read("DONE")
         if done is None:
             absent += 1

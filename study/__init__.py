@@ -15,15 +15,15 @@ os.environ["MPLBACKEND"] = "agg"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
     ("machine",),
-    ("store", "models.blocks", "models.heads", "values", "paper", "regions", "drawings_block", "pictures", "layouts",
-     "unpack", "pixels", "predicates", "pages", "schedule"),
+    ("store", "models.blocks", "models.heads", "values", "paper", "regions", "groups", "drawings_block", "pictures",
+     "layouts", "unpack", "pixels", "predicates", "settling", "pages", "schedule"),
     ("schema", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
      "drawings_network", "drivers", "stopping", "checkpoint"),
     ("models", "data.voc", "stage", "jobs", "place", "tier", "tracking", "ablation", "quoted", "inference", "drawings",
      "resampling", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
     ("data.*", "work", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
-     "deviations", "kept"),
+     "deviations", "kept", "questions"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
     ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
      "figures_search"),

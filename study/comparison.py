@@ -68,7 +68,7 @@ def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
         {"name": name, "tier": one["plan"]["tier"], "title": one["plan"]["title"], "scale": one["judged"]["scale"]}
         | {"seeds": len({training["seed"] for training in one["plan"]["trainings"].values()})}
         | {"commit": one["provenance"]["commit"][:12] or "unknown", "meaningless": one["plan"]["meaningless"]}
-        | {"claims": one["judged"]["claims"][:12], "settings": _settings(one["plan"])}
+        | {"claims": one["judged"]["wording"][:12], "settings": _settings(one["plan"])}
         for name, one in read.items()
     ]
     return {"reports": about, "claims": list(claims.values()), "cells": list(cells.values()), "differ": _differ(about)}

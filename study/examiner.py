@@ -132,7 +132,7 @@ def network_of(
 def _examine(job: Examination, run: Run, network: FromImages, source: Source) -> float:
     """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
     stride = stride_of(job.training.network)
-    images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band))
+    images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))
     shown = samples_of(len(labels), job.samples)
     kept = checkpoint.load(run.path("checkpoint.pt"))
     if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)

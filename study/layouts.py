@@ -101,11 +101,15 @@ def imagenet(root: Path) -> None:
 
 
 def camvid(root: Path) -> None:
-    """Four training and two val scenes as the SegNet tutorial has them, with its prefix in the lists."""
-    for split, number in {"train": 4, "val": 2}.items():
+    """Four training scenes of two drives and two val scenes of a third as the SegNet tutorial has them, with its prefix
+    in the lists."""
+    frames = {
+        "train": ("0001TP_006690", "0001TP_006750", "0006R0_f00930", "0006R0_f00990"),
+        "val": ("0016E5_07959", "0016E5_07961"),
+    }
+    for split, names in frames.items():
         rows = []
-        for i in range(number):
-            name = f"{split}_{i:06d}"
+        for name in names:
             image, labels = _scene(name, (360, 480), 11, patches=12)
             labels[_ringed(labels) == VOID] = 11
             _save(root / split / f"{name}.png", image)

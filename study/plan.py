@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from study import deviations
-from study.claims import claims_digest
+from study import deviations, questions
 from study.identity import identity, identity_of_evaluation
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest
+from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest, share_of
 from study.tier import CLASSIFY, MAIN, Tier
 
 METRIC_TITLES = {
@@ -59,16 +58,15 @@ class Plan:
         """The content of plan.json."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
         settings = {name: self.tier.settings[name] for name in self.facts}
-        claims = claims_digest()
         described = {name: {"role": s.role, "title": s.title, "after": s.after} for name, s in settings.items()}
-        return {
+        found = {
             "tier": self.tier.name,
             "title": self.tier.title,
             "judges": self.tier.judges,
             "meaningless": self.tier.meaningless,
-            "claims": claims,
             "scale": self.tier.scale,
-            "verdicts": dict(self.tier.verdicts) if self.tier.verdicts else None,
+            "verdicts": self.tier.verdicts.model_dump() if self.tier.verdicts else None,
+            "not_asked": self.tier.not_asked,
             "tables": [
                 {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
                 | {"submitted": dict(found) if (found := self.tier.submitted.get(t.id)) else None}
@@ -76,7 +74,6 @@ class Plan:
                 for t in self.tables
             ],
             "cells": [self._cell(*cell) for cell in self.cells],
-            "trainings": {key: self._training(key, training, claims) for key, training in self.trainings.items()},
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
             "identities": {key: self.identities[key] for key in (*self.trainings, *self.evaluations)},
             "settings": {name: self._setting(name) for name in self.facts},
@@ -85,6 +82,9 @@ class Plan:
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
             "deviations": deviations.rows(self.tier),
         }
+        asked = questions.of_trainings(found)
+        trainings = {key: self._training(key, t) | {"questions": asked[key]} for key, t in self.trainings.items()}
+        return found | {"questions": questions.digests(found), "wording": questions.wording(), "trainings": trainings}
 
     def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> dict[str, Any]:
         counted = cell.metric == "parameters" and cell.variant is not None
@@ -104,15 +104,14 @@ class Plan:
             "runs": {str(seed): key for seed, key in runs.items()},
         } | labels(cell.variant)
 
-    def _training(self, key: str, training: Training, claims: str) -> dict[str, Any]:
+    def _training(self, key: str, training: Training) -> dict[str, Any]:
         fixed = {
             "seed": training.seed,
             "data": self.data_of[key],
             "steps": training.recipe.steps,
             "lr": training.recipe.lr,
         }
-        # The claims as they stand before it starts; they are a label, and no part of its key.
-        fixed |= {"backbone": training.network.backbone, "claims": claims}
+        fixed |= {"backbone": training.network.backbone}
         return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
 
     def _setting(self, name: str) -> dict[str, Any]:
@@ -152,7 +151,7 @@ def labels(variant: Variant | None) -> dict[str, Any]:
         "head": head.family,
         "kernel_size": head.kernel_size,
         "refine": variant.refine,
-        "width": None if head.width is None else float(head.width),
+        "width": share_of(head.width, COUNTED_CHANNELS, COUNTED_CLASSES),
     }
 
 

@@ -60,44 +60,69 @@ def typeset(folder: Path, template: Path) -> Path:
 
 
 def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """The verdicts as text, and the forest plot of those with an interval."""
+    """The verdicts as text, and the forest plot of those with an interval in points."""
     judged = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
     names = SHOWN if judged["scale"] == "mechanism" else {}
-    shown = [row for row in judged["rows"] if row["low"] is not None]
+    shown = [row for row in judged["rows"] if row["low"] is not None and row["unit"] == "points"]
     if shown:
         figures.save(figures.forest(shown, names), folder / "figures" / "forest.svg")
-    others = {digest: n for digest, n in judged["recorded"].items() if digest != judged["claims"]}
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
     for row, again in zip(rows, judged["tuned"] or [], strict=False):
         row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
     kinds: dict[str, int] = {}
     for row in rows:
-        kinds[row["called"]] = kinds.get(row["called"], 0) + 1
+        if not row["exploratory"]:
+            kinds[row["called"]] = kinds.get(row["called"], 0) + 1
     return {
         "rows": rows, "forest": bool(shown), "kinds": kinds, "searched": judged["tuned"] is not None,
         "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
-        "scale": judged["scale"], "digest": judged["claims"], "rules": plan["verdicts"],
-        "tested": sum(row["p"] is not None for row in judged["rows"]),
-        "same": judged["recorded"].get(judged["claims"], 0), "unrecorded": others.pop("", 0),
-        "other": sum(others.values()), "planned": plan["claims"],
+        "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
+        "exploratory": sum(bool(row["exploratory"]) for row in rows),
+        "replanned": sum(judged["questions"][name] != digest for name, digest in plan["questions"].items()),
+        "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
+        "trained": sum(not row["reasons"] for row in judged["trains"]),
+        "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
+    }  # fmt: skip
+
+
+def _trains(row: dict[str, Any]) -> dict[str, Any]:
+    """A variant of which not all trainings settled, as text."""
+    where = "" if row["data"] == "main" else f" on {row['data']}"
+    return {
+        "what": row["label"] + where, "settled": f"{row['settled']} of {row['seeds']}",
+        "most": f"{100 * row['most_failures']:.0f} %", "reason": "; ".join(dict.fromkeys(row["reasons"])),
     }  # fmt: skip
 
 
 def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """One verdict as text; effects in points with their interval, what is counted as it is. ``names`` of verdicts."""
-    effect = ""
-    if row["low"] is not None:
-        effect = f"{row['estimate']:+z.1f} [{row['low']:+z.1f}, {row['high']:+z.1f}]"
-    elif row["estimate"] is not None:
-        effect = f"{row['estimate']:+z.1f}" if row["seeds"] else f"{row['estimate']:+,.0f}"
-    p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
-    weakest = row["part"] if row["parts"] > 1 and row["verdict"] != "contradicted" and effect else ""
-    named = {name: row[name] for name in ("claim", "says", "where", "printed", "verdict", "wording", "reason")}
-    called = names.get(row["verdict"], row["verdict"])
+    """One verdict as text: the answer on this benchmark, that beyond it, and that on the question as it was asked
+    before. ``names`` are those of verdicts."""
+    named = {name: row[name] for name in ("claim", "says", "where", "printed", "wording", "exploratory")}
     if names and row["says"] in row["wording"]:
         named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
-    least = "" if row["mde"] is None else f"{row['mde']:.1f}"
-    return named | {"called": called, "effect": effect, "p": p, "weakest": weakest, "least": least}
+    former = None if row["former"] is None else _answer(row["former"], row["parts"], names)
+    return named | _answer(row, row["parts"], names) | {
+        "beyond": _answer(row["beyond"], row["parts"], names), "former": former,
+    }  # fmt: skip
+
+
+def _answer(row: dict[str, Any], parts: int, names: dict[str, str]) -> dict[str, Any]:
+    """An answer as text; effects with their interval and unit, what is counted as it is."""
+    effect, digits = "", 2 if row["unit"] == "nats" else 1
+    if row["low"] is not None:
+        effect = f"{row['estimate']:+z.{digits}f} [{row['low']:+z.{digits}f}, {row['high']:+z.{digits}f}]"
+    elif row["estimate"] is not None:
+        effect = f"{row['estimate']:+z.{digits}f}" if row["unit"] else f"{row['estimate']:+,.0f}"
+    unit = "" if row["unit"] == "points" else row["unit"]
+    if row["points"] is not None:
+        unit += f", {row['points']:+z.1f} points"
+    interval = "" if row["low"] is None else effect.split(" ", 1)[1]
+    p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
+    weakest = row["part"] if parts > 1 and row["verdict"] != "contradicted" and effect else ""
+    least = "" if row["mde"] is None else f"{row['mde']:.{digits}f}"
+    called = names.get(row["verdict"], row["verdict"])
+    found = {"verdict": row["verdict"], "called": called, "reason": row["reason"], "weakest": weakest}
+    return found | {"effect": effect, "interval": interval, "unit": unit, "p": p, "least": least}
 
 
 def _both(row: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from study import code, spec
 from study.paper import TABLES
-from study.spec import DECONVOLUTIONS, HEADS, SERVED
+from study.spec import DECONVOLUTIONS, HEADS, SERVED, PerClass
 from study.values import (
     A_LIST,
     LARGEST,
@@ -34,6 +34,7 @@ from study.values import (
     share,
     shown,
     sides,
+    stack_width,
     whole,
 )
 
@@ -106,7 +107,7 @@ class Tracking(Block):
 
 
 class Head(Block):
-    """``{head: stack, k: 7, width: 1/2}``."""
+    """``{head: stack, k: 7, width: 1/2}``, or ``width: 10K`` for ten channels a class."""
 
     head: Annotated[str, choice(*HEADS)]
     k: Annotated[
@@ -116,7 +117,7 @@ class Head(Block):
             "take one of 1, 3, 5, 7 ...",
         ),
     ]  # cells of the head's map  # fmt: skip
-    width: Annotated[Fraction, share(WIDEST, "of the input's channels")] | None = None  # of a stack's inner maps
+    width: Annotated[Fraction | PerClass, stack_width(WIDEST)] | None = None  # of a stack's inner maps
 
     def check(self) -> None:
         if self.width is not None and self.head != "stack":
@@ -359,13 +360,26 @@ class Submitted(Block):
     ]
 
 
+class Settling(Block):
+    """When a training counts as settled (D114; see study.settling)."""
+
+    peak: Annotated[float, above(0, 1000)]
+    end: Annotated[float, above(0, 1000)]
+    fall: Share
+
+
 class Rules(Block):
-    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment, the margin in points of per cent
-    below which a difference counts as none, and the number of bootstrap draws."""
+    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment; the margins below which a
+    difference counts as none, in points of per cent and as a ratio of errors above 1; the error on the tune split, in
+    points, below which a ratio of errors is not judged (D113); the number of bootstrap draws; and which trainings
+    count."""
 
     alpha: Annotated[float, number(0, 0.5)]
     margin_points: Annotated[float, above(0, 100)]
+    margin_ratio: Annotated[float, above(1, 10)]
+    error_floor_points: Annotated[float, above(0, 100)]
     draws: Annotated[int, whole(LEAST_DRAWS, 1_000_000)]
+    settled: Settling
 
 
 class Frequent(Block):
@@ -419,6 +433,7 @@ class Tier(Block):
     meaningless: YesNo
     scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
     verdicts: Rules | None = None
+    not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
     tuning: Tuning | None = None
     notes: tuple[Text, ...] = ()
     seeds: Annotated[
@@ -457,7 +472,7 @@ class Tier(Block):
         if self.scale != NOTHING and self.verdicts is None:
             raise Broken(
                 f"be there where a tier may judge claims (scale: {self.scale})", "none",
-                "write e.g. {alpha: 0.05, margin_points: 0.5, draws: 2000}", "verdicts",
+                "write them as the tier shapes does", "verdicts",
             )  # fmt: skip
         for part in self.not_applicable:
             if part not in PARTS:

@@ -41,12 +41,12 @@ class Source:
         classes: int,
         folder: Path,
         features: Path | None,
-        band: str,
+        band: dict[str, str],
         device: torch.device,
         moments: dict[str, np.ndarray] | None = None,
         stream: Callable[[], DataSet] | None = None,
     ) -> None:
-        """``folder`` and ``features`` hold cached arrays, ``band`` is the file of the val split's boundary band.
+        """``folder`` and ``features`` hold cached arrays, ``band`` names the file of a split's boundary band.
 
         ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream``
         opens the data set that training images are read from where they are not cached (D56); an evaluation reads none.
@@ -137,10 +137,10 @@ class Source:
         return self.inputs(self._features(split, indices, np.zeros(len(indices), bool)))
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
-        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band but on ``val``. The labels
+        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band on ``train``. The labels
         of a classification set are (N,), and so is its empty band."""
         labels = self.array(f"{split}-labels.npy")
-        band = self.array(self.band) if split == "val" and labels.ndim > 1 else None
+        band = self.array(self.band[split]) if split in self.band and labels.ndim > 1 else None
         number = len(labels) if limit is None else min(limit, len(labels))
         batch = EVALUATION_BATCH
         if labels.ndim > 1:
@@ -181,7 +181,7 @@ def open_source(
     if training.network.frozen:
         features = features_folder(training.network, facts, cache, training.recipe.flip)
         moments = moments_of(training, origin or facts, cache)
-    band = band_name("val", training.band_px)
+    band = {split: band_name(split, training.band_px) for split in ("tune", "val")}
     folder = folder_of(cache, facts["fingerprint"], facts["streamed"])
     if facts["streamed"]:
         stream = functools.partial(open_data, training.data, root, cache)

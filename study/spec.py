@@ -22,15 +22,29 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True)
+class PerClass:
+    """A width of so many channels a class: Table 4's 210 is ten times the paper's 21 classes (D116)."""
+
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.times}K"
+
+
+Width = Fraction | PerClass
+
+
+@dataclass(frozen=True)
 class Conv:
     """One convolution without bias: ``kernel`` is (height, width) in cells of its map.
 
-    ``width`` is the number of output channels as a share of the head's input channels; None stands for the number of
-    classes. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or maps lose their alignment).
+    ``width`` is the number of output channels, as a share of the head's input channels or by the number of classes;
+    None stands for that number itself. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or
+    maps lose their alignment).
     """
 
     kernel: tuple[int, int]
-    width: Fraction | None = None
+    width: Width | None = None
 
     def __post_init__(self) -> None:
         for side in self.kernel:
@@ -39,11 +53,13 @@ class Conv:
                     "a kernel size must be a positive odd whole number (Sec. 3.1: an even kernel shifts the map), "
                     f"got {side!r}; take one of 1, 3, 5, 7 ..."
                 )
-        if self.width is not None and not self.width > 0:
+        if self.width is not None and not (self.width.times if isinstance(self.width, PerClass) else self.width) > 0:
             raise InputError(f"the width of a stack must be positive, got {self.width}; take a share such as 1/2")
 
     def channels(self, in_channels: int, classes: int) -> int:
         """Output channels on a level with ``in_channels``; at least 1."""
+        if isinstance(self.width, PerClass):
+            return self.width.times * classes
         return classes if self.width is None else max(1, round(self.width * in_channels))
 
 
@@ -71,9 +87,17 @@ class Head:
         return found
 
     @property
-    def width(self) -> Fraction | None:
-        """Width of a stack's inner maps as a share of its input channels; None where there is no inner map of it."""
+    def width(self) -> Width | None:
+        """Width of a stack's inner maps; None where there is none."""
         return next((conv.width for chain in self.chains for conv in chain if conv.width is not None), None)
+
+
+def share_of(width: Width | None, in_channels: int, classes: int) -> float | None:
+    """A width as a share of so many input channels, for plots and parameters that take numbers; None where there is
+    none."""
+    if isinstance(width, PerClass):
+        return width.times * classes / in_channels
+    return None if width is None else float(width)
 
 
 def dense(k: int) -> Head:
@@ -81,7 +105,7 @@ def dense(k: int) -> Head:
     return Head(((Conv((k, k)),),), "1x1" if k == 1 else "kxk", k)
 
 
-def stack(k: int, width: Fraction = Fraction(1)) -> Head:
+def stack(k: int, width: Width = Fraction(1)) -> Head:
     """(k - 1) / 2 stacked 3x3 convolutions with the equivalent kernel size k (Fig. 4D, Tables 3 and 4)."""
     if not isinstance(k, int) or k < 3 or k % 2 == 0:
         raise InputError(f"the kernel size of a stack must be an odd whole number from 3 up, got {k!r}; take 3, 5 ...")

@@ -27,12 +27,19 @@ LEAST_P = 1e-15  # no p value is said to be smaller
 @dataclass(frozen=True)
 class Spread:
     """How a mean over seeds varies: ``seed`` is the variance S^2 of one seed's effect, ``image`` the part C that all
-    seeds share (squared fractions, nan where unknown), ``image_df`` the degrees of freedom of C."""
+    seeds share (squared fractions, nan where unknown), ``image_df`` the degrees of freedom of C, ``seed_df`` those of
+    S^2 where it was estimated from more than the seeds' own effects."""
 
     seed: float
     image: float
     seeds: int
     image_df: float
+    seed_df: float | None = None
+
+    @property
+    def df_of_seeds(self) -> float:
+        """Degrees of freedom of S^2: ``seed_df``, or one less than the seeds."""
+        return self.seeds - 1.0 if self.seed_df is None else self.seed_df
 
     @property
     def se(self) -> float:
@@ -68,14 +75,14 @@ class Spread:
         """Degrees of freedom of the t interval that is as wide as this one at alpha."""
         if not self.varies:
             return math.nan
-        wanted, ends = self.half_width(alpha) / self.se, sorted((self.seeds - 1, self.image_df))
+        wanted, ends = self.half_width(alpha) / self.se, sorted((self.df_of_seeds, self.image_df))
         low, high = math.log(ends[0] / 2), math.log(ends[1] * 2)
         return math.exp(_root(lambda x: _quantile(alpha, math.exp(x)) - wanted, low, high))
 
     def power(self, effect: float, alpha: float) -> float:
         """Chance that a true effect of this size gets a p below alpha, were the variances exactly these."""
         seed, image = self._squares(alpha)
-        critical = np.sqrt(seed * _draws_of_variance(self.seeds - 1) + image) / self.se
+        critical = np.sqrt(seed * _draws_of_variance(self.df_of_seeds) + image) / self.se
         shift = abs(effect) / self.se
         return float((special.ndtr(shift - critical) + special.ndtr(-shift - critical)).mean())
 
@@ -87,8 +94,8 @@ class Spread:
         return _root(lambda effect: self.power(effect, alpha) - power, 0.0, greatest)
 
     def _squares(self, alpha: float) -> tuple[float, float]:
-        seed = _quantile(alpha, self.seeds - 1) ** 2 * self.seed / self.seeds
-        return seed, _quantile(alpha, self.image_df) ** 2 * self.image
+        seed = _quantile(alpha, self.df_of_seeds) ** 2 * self.seed / self.seeds
+        return seed, _quantile(alpha, self.image_df) ** 2 * self.image if self.image else 0.0
 
 
 def half_width(values: np.ndarray, alpha: float = 0.05) -> float:
@@ -109,6 +116,11 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 @functools.cache
-def _draws_of_variance(df: int) -> np.ndarray:
+def _draws_of_variance(df: float) -> np.ndarray:
     """(2000,) equally likely values of an estimated over a true variance."""
     return special.chdtri(df, (np.arange(2000) + 0.5) / 2000) / df
+
+
+def binomial(hits: int, number: int, alpha: float) -> float:
+    """The exact one-sided upper bound (Clopper and Pearson) of a rate of which ``hits`` of ``number`` were seen."""
+    return 1.0 if hits == number else float(special.betaincinv(hits + 1, number - hits, 1 - alpha))

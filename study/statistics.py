@@ -1,13 +1,14 @@
-"""Counts of every image and seed -> effects with intervals, p values and detectable sizes: the statistics of verdicts.
+"""Scores of every seed and image -> effects with intervals, p values and detectable sizes: the statistics of verdicts.
 
-*The unit of inference* is a training (one seed) crossed with an image: a statement is about new trainings scored on new
-images of the same kind, not about these weights or these images. Cells are paired: all have the same seeds and images.
+*Two questions* (D70). On this benchmark: new trainings scored on the same images; only seeds vary (``of_seeds``).
+Beyond it: a training (one seed) crossed with an image, for new trainings scored on new images of the same kind
+(``combined``). Cells are paired: all have the same seeds and images.
 
-*The model* is that of readers and cases (Obuchowski and Rockette 1995), a seed being a reader and an image a case: the
-mean over n seeds of an effect varies by S^2 / n + C. S^2 is the sample variance of the effects of single seeds. C is
-the mean covariance, between two different seeds, of their effects when the images are resampled for both at once: what
-the images alone do, which more seeds do not lessen. S^2 / n is the seed level of a hierarchical bootstrap in closed
-form, times n / (n - 1): resampling three seeds shows only two thirds of their variance.
+*The model* of the second is that of readers and cases (Obuchowski and Rockette 1995), a seed being a reader and an
+image a case: the mean over n seeds of an effect varies by S^2 / n + C. S^2 is the sample variance of the effects of
+single seeds. C is the mean covariance, between two different seeds, of their effects when the images are resampled for
+both at once: what the images alone do, which more seeds do not lessen. S^2 / n is the seed level of a hierarchical
+bootstrap in closed form, times n / (n - 1): resampling three seeds shows only two thirds of their variance.
 
 *Intervals* and p values are those of ``study.spread``: each part has its own degrees of freedom, and neither covers
 too seldom. A bootstrap's percentiles, or degrees of freedom estimated from two or three seeds, do (D71).
@@ -22,8 +23,11 @@ of which some will be pointed at, is corrected by ``holm``.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +41,11 @@ UNKNOWN = Spread(math.nan, math.nan, 1, math.nan)  # one seed does not tell how 
 
 Counts = list[np.ndarray]  # a cell: per seed its counts (images, 2, K, 3) or ranks (images,), as in study.metrics
 Address = tuple[int | str, ...]
+Transform = Callable[[np.ndarray], np.ndarray]
 MOST_SEEDS = 100_000
 LEAST_DRAWS = 100
+POWER = 0.8  # of what is said to be found, or decided
+FEW = 5  # groups whose kurtosis says nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Effect:
     mde: float
     spread: Spread = UNKNOWN
 
-    def seeds_for(self, effect: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    def seeds_for(self, effect: float, power: float = POWER, alpha: float = 0.05) -> int | None:
         """Seeds that would decide an effect of this size (a fraction) on as many images; None where the images alone
         forbid it (or 100,000 seeds would not do), or one seed does not tell how seeds vary."""
         _check(alpha, power=power)
@@ -85,79 +92,153 @@ class Effect:
         return high
 
 
-def contrast(terms: list[tuple[float, Counts]], score: Score, alpha: float, draws: int, address: Address) -> Effect:
-    """The sum of weight * score over cells, such as ``[(1, a), (-1, b)]``: its mean over seeds, and how sure it is.
+@dataclass(frozen=True)
+class Sample:
+    """A cell's scores: by seed (seeds,), of resampled images (seeds, draws), and without each image or group of images
+    in turn (seeds, groups); ``images`` is how many it was scored on."""
 
-    Scores are taken of summed counts (dataset-level), ``draws`` times over resampled images. Raises InputError where
-    cells differ in seeds or images, or alpha and draws make no sense.
+    scores: np.ndarray
+    drawn: np.ndarray
+    without: np.ndarray
+    images: int
+
+
+def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.ndarray | None = None) -> Sample:
+    """A cell's scores of summed counts (dataset-level), and of ``draws`` resamplings of its images.
+
+    Cells are paired by the ``address`` of the draws. ``groups`` (images,) are whole numbers from 0 up: images of one
+    group, such as the frames of a drive, are drawn together (D115). Raises InputError where they are of fewer than two.
     """
-    _check(alpha, draws=draws)
-    images = _paired([cell for _, cell in terms])
-    effects = np.sum([weight * np.array([score(seed) for seed in cell]) for weight, cell in terms], axis=0)
-    seeds, estimate, nan = len(effects), float(effects.mean()), math.nan
-    if seeds == 1 or math.isnan(estimate):
-        return Effect(estimate, nan, nan, nan, nan, nan, seeds, images, nan)
-    resampled = np.zeros((seeds, draws))
-    for rows, times in resampling.image_draws(images, draws, generator(*address)):
-        for weight, cell in terms:
-            for seed, measured in enumerate(cell):
-                resampled[seed, rows] += weight * resampling.scores(score, measured, times)
+    _check(0.05, draws=draws)
+    if len({seed.shape for seed in cell}) != 1:
+        raise InputError(
+            "the cells of an effect must have the same seeds and images (differences are paired), got "
+            f"{sorted(str(seed.shape) for seed in cell)} as shapes by seed; leave out what not all of them have"
+        )
+    images, measured = len(cell[0]), list(cell)
+    if groups is not None:
+        measured = [_grouped(seed, groups) for seed in cell]
+    units = len(measured[0])
+    if units < 2:
+        raise InputError(
+            "the images of an effect must be two or more, and of two groups where they have groups (one tells nothing "
+            f"about others), got {units}; take a larger val split"
+        )
+    drawn = np.zeros((len(cell), draws))
+    for rows, times in resampling.image_draws(units, draws, generator(*address)):
+        for seed, one in enumerate(measured):
+            drawn[seed, rows] = resampling.scores(score, one, times)
+    without = np.stack([resampling.scores_without(score, seed) for seed in measured])
+    return Sample(np.array([score(seed) for seed in cell]), drawn, without, images)
+
+
+def _grouped(measured: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Counts (groups, 2, K, 3) of whole groups of images."""
+    if measured.ndim == 1:
+        raise InputError(
+            "images of a classification must have no groups (their ranks cannot be added), got groups; drop `groups`"
+        )
+    found = np.zeros((int(groups.max()) + 1, *measured.shape[1:]), measured.dtype)
+    np.add.at(found, groups, measured)
+    return found
+
+
+def of_seeds(effects: np.ndarray, alpha: float) -> Effect:
+    """The mean of the effects of single seeds (seeds,), on the images as they are: only trainings vary."""
+    _check(alpha)
+    estimate, seeds = float(effects.mean()), len(effects)
+    if seeds == 1 or not math.isfinite(estimate):
+        return _unknown(estimate, seeds, 0)
+    return _effect(estimate, Spread(float(effects.var(ddof=1)), 0.0, seeds, seeds - 1.0), 0, alpha)
+
+
+def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transform = lambda scores: scores) -> Effect:
+    """The sum of weight * transform(score) over cells, for new images too: its mean over seeds, and how sure it is.
+
+    Raises InputError where cells differ in seeds or images.
+    """
+    _check(alpha)
+    shapes = {(one.drawn.shape, one.without.shape, one.images) for _, one in terms}
+    if len(shapes) != 1:
+        raise InputError(
+            "the cells of an effect must have the same seeds and images (differences are paired), got "
+            f"{sorted(str((len(one.scores), one.images)) for _, one in terms)} as (seeds, images); leave out what not "
+            "all of them have"
+        )
+    effects = sum(weight * transform(one.scores) for weight, one in terms)
+    assert isinstance(effects, np.ndarray)
+    estimate, (seeds, images) = float(effects.mean()), (len(effects), terms[0][1].images)
+    resampled = sum(weight * transform(one.drawn) for weight, one in terms)
+    assert isinstance(resampled, np.ndarray)
+    if seeds == 1 or not math.isfinite(estimate) or not np.isfinite(resampled).all():
+        return _unknown(estimate, seeds, images)
     covariance = np.cov(resampled)
     between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
-    df = _image_df(terms, score)
+    df = _image_df(sum(weight * transform(one.without) for weight, one in terms))
     # A bootstrap of few images is as much too narrow as a variance that is divided by their number. C has two noises:
     # that of so many images, and that of so many draws.
     image = max(0.0, float(between)) * (df + 1) / df
-    spread = Spread(float(effects.var(ddof=1)), image, seeds, 1 / (1 / df + 1 / draws))
-    half = spread.half_width(alpha) if spread.varies or estimate == 0 else nan
+    draws = resampled.shape[1]
+    return _effect(estimate, Spread(float(effects.var(ddof=1)), image, seeds, 1 / (1 / df + 1 / draws)), images, alpha)
+
+
+def _unknown(estimate: float, seeds: int, images: int) -> Effect:
+    nan = math.nan
+    return Effect(estimate, nan, nan, nan, nan, nan, seeds, images, nan)
+
+
+def _effect(estimate: float, spread: Spread, images: int, alpha: float) -> Effect:
+    half = spread.half_width(alpha) if spread.varies or estimate == 0 else math.nan
     return Effect(
-        estimate, estimate - half, estimate + half, spread.p(estimate), spread.se, spread.df(alpha),
-        seeds, images, spread.detectable(alpha, 0.8), spread,
+        estimate, estimate - half, estimate + half, spread.p(estimate), spread.se, spread.df(alpha), spread.seeds,
+        images, spread.detectable(alpha, POWER), spread,
     )  # fmt: skip
 
 
-def _image_df(terms: list[tuple[float, Counts]], score: Score) -> float:
-    """Degrees of freedom of a variance over images: one less than their number where all matter alike, few where a
-    class is in few of them. A sample variance of m values of kurtosis k has 2 m / (k - 1); the values are what leaving
-    out an image does to the mean over seeds."""
-    change = np.mean(
-        [weight * resampling.scores_without(score, seed) for weight, cell in terms for seed in cell], axis=0
-    )
+def contrast(
+    terms: list[tuple[float, Counts]], score: Score, alpha: float, draws: int, address: Address,
+    groups: np.ndarray | None = None,
+) -> Effect:  # fmt: skip
+    """``combined`` of cells that are given as counts, such as ``[(1, a), (-1, b)]``."""
+    _check(alpha, draws=draws)
+    return combined([(weight, sample(cell, score, draws, address, groups)) for weight, cell in terms], alpha)
+
+
+def _image_df(without: Any) -> float:
+    """Degrees of freedom of a variance over images: one less than their number where all matter alike or they are FEW,
+    less where a class is in few of them. A sample variance of m values of kurtosis k has 2 m / (k - 1); the values are
+    what leaving out an image (or a group) does to the mean over seeds, ``without`` (seeds, images)."""
+    change = np.asarray(without).mean(0)
     images, change = len(change), change - change.mean()
     second, fourth = (change**2).mean(), (change**4).mean()
-    if second * images <= NONE:
+    if images <= FEW or not math.isfinite(second) or second * images <= NONE:
         return images - 1.0
     return min(images - 1.0, 2 * images / max(float(fourth / second**2) - 1, 1e-9))
 
 
-def trend(cells: list[Counts], score: Score, alpha: float, draws: int, address: Address) -> tuple[Effect, float]:
-    """How a score changes along cells in the order of the claim, the highest said to be last.
+def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, Effect | None, tuple[int, int]]:
+    """Whether a later item is below an earlier one: the p of the clearest such pair, simultaneous over all pairs, its
+    effect (the later less the earlier) and its places. ``items`` (items, seeds); ``pair(i, j)`` is the Effect of item j
+    less item i. 1.0 and None where no later item is lower.
 
-    The Effect is the *slope per step* (least squares over equal steps), which all cells have a part in. The number is
-    the one-sided p of Page's test for ordered alternatives. Its blocks must be independent, and two seeds scored on
-    the same images are not: a block is therefore one seed on its own share of the images, dealt out at random by the
-    address. Within a block the hypothesis, that all cells are alike, makes every order of them equally likely; a
-    common start or common images of a block change nothing in that. The p is nan with one seed.
-
-    Raises InputError with fewer than three cells, and as ``contrast`` does.
+    Each pair must be significant twice (D112): by the variance that all items share (two-way residuals, with Bonferroni
+    over the pairs), which few seeds need, and alone by its own, which keeps the promise where variances differ.
     """
-    if len(cells) < 3:
-        raise InputError(
-            "a trend must have at least 3 cells (two in order are a difference), "
-            f"got {len(cells)}; take a contrast of the two"
-        )
-    steps = np.arange(len(cells)) - (len(cells) - 1) / 2
-    weights = steps / (steps**2).sum()
-    terms = [(float(weight), cell) for weight, cell in zip(weights, cells, strict=True)]
-    slope = contrast(terms, score, alpha, draws, (*address, "slope"))
-    if slope.seeds == 1 or slope.images < slope.seeds:
-        return slope, math.nan
-    shares = np.array_split(generator(*address, "blocks").permutation(slope.images), slope.seeds)
-    blocks = np.array([[score(cell[seed][share]) for cell in cells] for seed, share in enumerate(shares)])
-    from scipy.stats import page_trend_test  # takes a second to import, and only trends need it
-
-    # Rounding must not break ties; tied cells share their rank, which makes the test more careful.
-    return slope, math.nan if np.isnan(blocks).any() else float(page_trend_test(blocks.round(12)).pvalue)
+    count, seeds = items.shape
+    found: tuple[float, Effect | None, tuple[int, int]] = (1.0, None, (0, 0))
+    if seeds < 2:
+        return found
+    residuals = items - items.mean(0) - items.mean(1, keepdims=True) + items.mean()
+    df = (count - 1) * (seeds - 1)
+    shared, pairs = 2 * float((residuals**2).sum()) / df, count * (count - 1) // 2
+    for i, j in itertools.combinations(range(count), 2):
+        if items[j].mean() < items[i].mean():
+            effect = pair(i, j)
+            pooled = replace(effect.spread, seed=shared, seed_df=df).p(effect.estimate)
+            p = max(min(1.0, pairs * pooled), effect.p)
+            if p < found[0]:
+                found = p, effect, (i, j)
+    return found
 
 
 def holm(ps: list[float]) -> list[float]:
@@ -193,24 +274,7 @@ def equivalent(effect: Effect, margin: float, alpha: float) -> float:
     return p if inside >= 0 else 1 - p
 
 
-def _paired(cells: list[Counts]) -> int:
-    """The number of images, where every cell has the same seeds and images."""
-    shapes = {tuple(seed.shape for seed in cell) for cell in cells}
-    if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
-        raise InputError(
-            "the cells of an effect must have the same seeds and images (differences are paired), got "
-            f"{sorted(str(shape) for shape in shapes)} as shapes by seed; leave out what not all of them have"
-        )
-    images = cells[0][0].shape[0]
-    if images < 2:
-        raise InputError(
-            "the images of an effect must be two or more (one tells nothing about others), "
-            f"got {images}; take a larger val split"
-        )
-    return images
-
-
-def _check(alpha: float, draws: int = LEAST_DRAWS, power: float = 0.8) -> None:
+def _check(alpha: float, draws: int = LEAST_DRAWS, power: float = POWER) -> None:
     if not 0 < alpha <= 0.5:
         raise InputError(
             f"alpha must be above 0 and at most 0.5 (it is the rate of false verdicts), got {alpha}; take 0.05"

@@ -25,7 +25,7 @@ from study.spec import InputError, Network
 
 EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
 RECEPTIVE = ("receptive.npz",)
-PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "weights.pt")
+PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz", "weights.pt")
 
 
 class StoreError(RuntimeError):

@@ -70,6 +70,7 @@ class Tier:
     extra: tuple[Variant, ...]
     scale: str
     verdicts: Rules | None
+    not_asked: dict[str, str]
     tuning: Tuning | None
 
     @property
@@ -151,6 +152,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         extra=tuple(variant.variant() for variant in block.extra),
         scale=block.scale,
         verdicts=block.verdicts,
+        not_asked=block.not_asked,
         tuning=_tuning(block.tuning) if block.tuning else None,
     )
     declared = found  # a missing library is no mistake in params.yaml

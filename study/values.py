@@ -18,7 +18,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic import model_validator as _model_validator
 
-from study.spec import InputError
+from study.spec import InputError, PerClass
 
 LARGEST = 2**63 - 1  # what tools behind us hold in 64 bits
 SHOWN = 200  # characters of a wrong value
@@ -206,6 +206,18 @@ def share(most: int, why: str) -> PlainValidator:
         if found > most:
             raise Broken(f"be at most {most:,} ({why})", shown(value), "take a share such as 1/2")
         return found
+
+    return PlainValidator(read)
+
+
+def stack_width(most: int) -> PlainValidator:
+    """A share of the input's channels, or so many channels a class, such as 10K."""
+    of_channels = share(most, "of the input's channels")
+
+    def read(value: Any) -> Fraction | PerClass:
+        if isinstance(value, str) and (found := re.fullmatch(r"([1-9]\d{0,3})K", value)):
+            return PerClass(int(found[1]))
+        return of_channels.func(value)  # type: ignore[call-arg]
 
     return PlainValidator(read)
 

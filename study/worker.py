@@ -228,14 +228,18 @@ def _train(job: Job, run: Run, team: parallel.Team) -> None:
     _save(run, state, curve, trained)
     measuring = time.monotonic()
     write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
-    name, measured = measure(model, source, "val", beat=beat)
-    arrays: dict[str, Any] = {name: measured}
-    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, **arrays))
+    for split, file in (("val", "counts.npz"), ("tune", "tune.npz")):
+        _write_counts(run, file, *measure(model, source, split, beat=beat))
     _write_samples(run, model, source, job.samples)
     write_json(run.path("curve.json"), {"loss": curve.loss, "score": curve.score})
     seconds = {"train": trained, "evaluate": time.monotonic() - measuring}
     write_json(run.path("result.json"), _result(model, job, seconds, resumed))
     run.finish()
+
+
+def _write_counts(run: Run, name: str, what: str, measured: np.ndarray) -> None:
+    arrays: dict[str, Any] = {what: measured}
+    write(run.path(name), lambda file: np.savez_compressed(file, **arrays))
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:

@@ -27,7 +27,8 @@ def manifest(tmp_path: Path) -> dict:
     counts = np.full((2, 2, 3, 3), 5)
     for key in KEYS[:3]:
         run = store.run(key)
-        write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
+        for name in ("counts.npz", "tune.npz"):
+            write(run.path(name), lambda file: np.savez_compressed(file, counts=counts))
         maps = np.zeros((1, 8, 8), np.uint8)
         images, names = np.zeros((1, 8, 8, 3), np.uint8), np.array(["i"])
         samples = {"images": images, "predictions": maps, "labels": maps, "names": names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -12,24 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 import test_report
+from scipy import stats
 
-from study import claims, evidence, paper, plan, report, tier, trials, verdicts
-from study.claims import CLAIMS, Claim, claims_digest
+from study import claims, evidence, paper, plan, questions, report, settling, statistics, tier, trials, verdicts
+from study.claims import CLAIMS, Claim
 from study.predicates import (
+    ERRORS,
+    LOSSES,
+    Margins,
     Predicate,
     above,
     decreasing,
     equal_within,
     every,
+    fewer_errors,
     gain,
     increasing,
-    no_better,
     widening,
 )
 from study.spec import Cell, InputError, Table, Variant, gcn
 
-MARGIN = Fraction("0.5")
-RULES = {"alpha": 0.05, "margin_points": 0.5, "draws": 200}
+MARGIN = Margins(Fraction("0.5"), 1.03)
+RULES = test_report.RULES
 CELLS = {cell.address: cell for table in paper.TABLES.values() for cell in table.cells}
 
 
@@ -39,18 +44,22 @@ def printed(address: str) -> Fraction:
 
 # ------------------------------------------------------------------------------------------ the paper's own numbers
 # Where the text and the tables of the paper disagree; of every other claim its own numbers say that it holds.
-NOT_BY_ITS_OWN_NUMBERS = {
-    "beats_stack_text": ("T3/GCN/5 above T3/stack/5",),  # 71.1 against 71.8
-    "weights_no_help": (  # 68.8, 70.4, 71.3 from the narrowest to the widest
-        "T4/score/1024 no better than T4/score/210",
-        "T4/score/2048 no better than T4/score/1024",
-    ),
-}
+NOT_BY_ITS_OWN_NUMBERS = {"beats_stack_text": ("T3/GCN/5 above T3/stack/5",)}  # 71.1 against 71.8
+NOT_PRINTED = {"kxk_hard"}  # the paper prints no training loss
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in NOT_PRINTED])
 def test_each_claim_on_the_papers_own_numbers(name: str) -> None:
     assert CLAIMS[name].predicate.failing(printed, MARGIN) == NOT_BY_ITS_OWN_NUMBERS.get(name, ())
+
+
+def test_the_stack_gets_worse_with_fewer_weights_as_the_papers_numbers_have_it() -> None:
+    """68.8, 70.4, 71.3 from the narrowest to the widest: the claim is that fewer weights make it worse."""
+    assert "fewer weights" in CLAIMS["narrow_worse"].says
+    scores = {f"T4/score/{m}": Fraction(value) for m, value in (("2048", "71.3"), ("1024", "70.4"), ("210", "68.8"))}
+    assert not CLAIMS["narrow_worse"].predicate.failing(scores.__getitem__, MARGIN)
+    turned = dict(zip(scores, reversed(scores.values()), strict=True))
+    assert CLAIMS["narrow_worse"].predicate.failing(turned.__getitem__, MARGIN)
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -69,24 +78,34 @@ def test_claims_name_cells_with_printed_numbers_and_places(name: str) -> None:
             assert part.low is not None or part.high is not None
 
 
-def test_the_digest_knows_what_is_claimed_and_not_where_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = claims_digest()
-    one = CLAIMS["gain_k"]
-    monkeypatch.setitem(CLAIMS, "gain_k", dataclasses.replace(one, page=77, place="elsewhere"))
-    assert claims_digest() == first
-    for change in ({"says": "something else"}, {"predicate": above("T1/score/15", "T1/score/13")}):
-        monkeypatch.setitem(CLAIMS, "gain_k", dataclasses.replace(one, **change))
-        assert claims_digest() != first
+def test_a_question_is_what_decides_and_not_how_it_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = test_report.fake_plan([paper.TABLES["T1"]], 3)
+    first, said, one = questions.digests(made), questions.wording(), CLAIMS["gain_k"]
+
+    def asked(**changes: Any) -> dict[str, str]:
+        return questions.digests(
+            made, [dataclasses.replace(one, **changes) if c is one else c for c in CLAIMS.values()]
+        )
+
+    assert asked(page=77, place="elsewhere", says="in other words", shows="in others") == first
+    other = asked(mechanism=above("T1/score/15", "T1/score/13"))
+    assert {name for name in first if other[name] != first[name]} == {"gain_k"}
+    assert questions.digests(made | {"verdicts": RULES | {"alpha": 0.01}}) != first
+    assert questions.digests(made | {"not_asked": {"rises": "No."}})["gain_k"] != first["gain_k"], "another family"
+    monkeypatch.setattr(questions, "METHOD", 99)
+    assert not set(questions.digests(made).values()) & set(first.values())
+    assert questions.wording([dataclasses.replace(c, says="x") for c in CLAIMS.values()]) != said
 
 
 def test_predicates_of_different_kinds_have_different_identities() -> None:
     a, b = "T1/score/15", "T1/score/base"
-    made = [above(a, b), above(b, a), no_better(a, b), equal_within(a, b), equal_within(a, b, MARGIN),
-            gain(a, b, Fraction(5), Fraction(1)), increasing((b, a)), decreasing((b, a))]  # fmt: skip
+    made = [above(a, b), above(b, a), equal_within(a, b), equal_within(a, b, MARGIN.points), above(a, b, LOSSES),
+            equal_within(a, b, measure=ERRORS), gain(a, b, Fraction(5), Fraction(1)), increasing((b, a)),
+            decreasing((b, a)), increasing((b, a, "c"), apart=1), fewer_errors((a, b))]  # fmt: skip
     assert len(set(made)) == len({json.dumps(plan.canonical(p)) for p in made}) == len(made)
 
 
-NUMBERS = {"a": Fraction(10), "b": Fraction(12), "c": Fraction(13), "d": Fraction("13.4")}
+NUMBERS = {"a": Fraction(10), "b": Fraction(12), "c": Fraction(13), "d": Fraction("13.4"), "e": Fraction(55)}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +119,10 @@ NUMBERS = {"a": Fraction(10), "b": Fraction(12), "c": Fraction(13), "d": Fractio
         (decreasing(("c", "b", "a")), True), (decreasing(("d", "a", "b")), False),
         (widening((("b", "b"), ("c", "b"), ("b", "a"))), True), (widening((("b", "a"), ("c", "b"))), False),
         (equal_within("c", "d"), True), (equal_within("b", "c"), False), (equal_within("b", "c", Fraction(2)), True),
-        (no_better("d", "c"), True), (no_better("c", "b"), False), (no_better("a", "d"), True),
+        (increasing(("a", "b", "c"), apart=1), True), (increasing(("c", "a", "b"), apart=1), False),
+        (fewer_errors(("b", "a")), True), (fewer_errors(("a", "b")), False),
+        (fewer_errors(("b", "a"), ("d", "c")), False), (fewer_errors(("e", "a"), ("d", "c")), True),
+        (equal_within("c", "d", measure=ERRORS), True), (equal_within("e", "a", measure=ERRORS), False),
         (every(above("b", "a"), above("c", "b")), True), (every(above("b", "a"), above("b", "c")), False),
     ],
 )  # fmt: skip
@@ -118,6 +140,15 @@ def test_predicates_refuse_what_makes_no_sense() -> None:
         gain("a", "b", Fraction(1), Fraction(1))
     with pytest.raises(InputError, match="at least two cells"):
         increasing(("a",))
+
+
+def test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts() -> None:
+    """A p just under alpha of one of two parts is none of the claim."""
+    part, unknown = above("T1/score/15", "T1/score/base").parts[0], statistics.Effect(*[0.0] * 6, 3, 60, 0.0)
+    against = trials.Tested(part, unknown, holds=1.0, fails=0.04)
+    between = trials.Tested(part, unknown, holds=0.3, fails=1.0)
+    assert verdicts._p([against]) == 0.04
+    assert verdicts._p([against, between]) == pytest.approx(0.08)
 
 
 # -------------------------------------------------------------------------------- verdicts on planted counts
@@ -141,8 +172,24 @@ def planted(
             tp = np.full((IMAGES, 2, 1), 50_000) * share + draw.normal(0, 20, (IMAGES, 2, 1))
             counts = np.stack([tp, 50_000 - tp, 50_000 - tp], axis=-1).round().astype(np.int64)
             (folder / key).mkdir(parents=True, exist_ok=True)
-            np.savez(folder / key / "counts.npz", counts=counts)
+            for file in ("counts.npz", "tune.npz"):
+                np.savez(folder / key / file, counts=counts)
+            settle(folder / key)
     return made
+
+
+def settle(folder: Path, loss: float = 0.1, peak: float = 1.0, score: float = 0.6) -> None:
+    """A learning curve that ends at ``loss`` and ``score``, after a loss of ``peak`` and a score of 0.6."""
+    losses = [[step, peak if step < 100 else loss] for step in range(10, test_report.STEPS + 1, 10)]
+    curve = {"loss": losses, "score": [[60, 0.6], [test_report.STEPS, score]]}
+    (folder / "curve.json").write_text(json.dumps(curve))
+
+
+def asked(made: dict[str, Any], folder: Path, *known: Claim) -> None:
+    """Let every training write down the questions of these claims before it began."""
+    found = json.dumps({"labels": {"questions": questions.digests(made, known)}})
+    for key in made["trainings"]:
+        (folder / key / "training.json").write_text(found)
 
 
 def claimed(predicate: Predicate, mechanism: Predicate | None = None, name: str = "it") -> Claim:
@@ -167,6 +214,12 @@ PAIRS = ((c("b"), c("a")), (c("d"), c("c")), (c("f"), c("e")))
 GROWS = {"a": 50, "b": 51, "c": 50, "d": 53, "e": 50, "f": 55}
 SHRINKS = {"a": 50, "b": 55, "c": 50, "d": 53, "e": 50, "f": 51}
 S, C, U = verdicts.SUPPORTED, verdicts.CONTRADICTED, verdicts.UNDECIDED
+# The 1x1 head, then a curve that falls: its line rises.
+STEP = {"a": 50, "b": 72, "c": 71, "d": 70, "e": 69, "f": 68}
+BENT = {"a": 53.1, "b": 57.2, "c": 58.9, "d": 60.4, "e": 59.4, "f": 58.6}
+RISES = {"a": 50, "b": 60, "c": 61, "d": 62, "e": 63, "f": 64}
+# 20 of 40 errors are gone from a to b, and 3.5 of 5 from c to d: 20 points against 3.5, 50 % against 70 %.
+SHARES = {"a": 60, "b": 80, "c": 95, "d": 98.5}
 PLANTED: dict[str, tuple[Predicate, dict[str, float], str, str]] = {
     "above": (above(c("b"), c("a")), {"a": 50, "b": 55}, "paper", S),
     "below": (above(c("b"), c("a")), {"a": 55, "b": 50}, "paper", C),
@@ -187,9 +240,15 @@ PLANTED: dict[str, tuple[Predicate, dict[str, float], str, str]] = {
     "unequal": (equal_within(c("b"), c("a")), {"a": 50, "b": 53}, "paper", C),
     "unequal below": (equal_within(c("b"), c("a")), {"a": 53, "b": 50}, "paper", C),
     "equal or not": (equal_within(c("b"), c("a")), {"a": 50, "b": 50.5}, "paper", U),
-    "no better": (no_better(c("b"), c("a")), {"a": 50, "b": 50}, "paper", S),
-    "worse": (no_better(c("b"), c("a")), {"a": 50, "b": 45}, "paper", S),
-    "better": (no_better(c("b"), c("a")), {"a": 50, "b": 52}, "paper", C),
+    "rises and falls back": (increasing(tuple(map(c, COLUMNS))), BENT, "paper", C),
+    "a step, then falls": (increasing(tuple(map(c, COLUMNS)), apart=1), STEP, "paper", C),
+    "a step, then rises": (increasing(tuple(map(c, COLUMNS)), apart=1), RISES, "paper", S),
+    "a step down, then rises": (increasing(tuple(map(c, COLUMNS)), apart=1), RISES | {"a": 75}, "paper", C),
+    "falls and rises back": (decreasing((c("a"), c("b"), c("c"))), {"a": 70.4, "b": 66, "c": 68.8}, "paper", C),
+    "fewer errors": (fewer_errors((c("b"), c("a"))), {"a": 50, "b": 55}, "paper", S),
+    "more errors": (fewer_errors((c("b"), c("a"))), {"a": 55, "b": 50}, "paper", C),
+    "a larger share of few errors": (fewer_errors((c("d"), c("c")), (c("b"), c("a"))), SHARES, "paper", S),
+    "more points of many errors": (fewer_errors((c("b"), c("a")), (c("d"), c("c"))), SHARES, "paper", C),
     "all": (every(above(c("b"), c("a")), above(c("c"), c("b"))), {"a": 50, "b": 52, "c": 54}, "paper", S),
     "one fails": (every(above(c("b"), c("a")), above(c("c"), c("b"))), {"a": 50, "b": 52, "c": 48}, "paper", C),
     "one is open": (every(above(c("b"), c("a")), above(c("c"), c("b"))), {"a": 50, "b": 52, "c": 52}, "paper", U),
@@ -200,10 +259,11 @@ PLANTED: dict[str, tuple[Predicate, dict[str, float], str, str]] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_effect_gets_its_verdict(name: str, tmp_path: Path) -> None:
     predicate, points, scale, wanted = PLANTED[name]
-    (row,) = verdicts.judge(
-        planted(tmp_path, points, seeds=5, scale=scale), tmp_path, computed={}, claims=[claimed(predicate)]
-    )
-    assert row.verdict == wanted, row
+    made = planted(tmp_path, points, seeds=5, scale=scale)
+    asked(made, tmp_path, claimed(predicate))
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(predicate)])
+    assert row.verdict == row.beyond.verdict == wanted and not row.exploratory, row
+    assert row.beyond.high - row.beyond.low >= row.high - row.low > 0, "new images are one more thing that varies"
     assert row.seeds == 5 and row.low < row.estimate < row.high and 0 <= row.p <= row.adjusted <= 1
     assert (row.needed is None) if wanted != U else (row.reason != "")
     if name == "one fails":
@@ -211,10 +271,27 @@ def test_a_planted_effect_gets_its_verdict(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
+def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
+    """The line falls at p = 0.0024, and the last cell is above the one before at 0.024: neither is the answer."""
+    scores = {
+        "a": (72.43, 71.72, 72.22, 72.63, 72.15),
+        "b": (70.16, 70.15, 69.99, 69.55, 69.97),
+        "c": (70.91, 70.51, 70.91, 70.36, 71.11),
+    }
+    made = planted(tmp_path, dict.fromkeys(scores, 50), seeds=5)
+    others = [claimed(above(c("c"), c("b")), name=f"n{number}") for number in range(19)]
+    family = [claimed(decreasing((c("a"), c("b"), c("c")))), *others]
+    known = {c(name): {seed: value / 100 for seed, value in enumerate(found)} for name, found in scores.items()}
+    row = verdicts.judge_scores(made, trials.Scores(made, known), family)[0]
+    assert row.verdict == U and row.adjusted < 0.05
+
+
+@pytest.mark.usefixtures("unprinted")
 def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
-    made = planted(tmp_path, {"a": 50, "b": 51}, spread=1.5)
+    made = planted(tmp_path, {"a": 50, "b": 52}, spread=1.5)
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
-    assert row.verdict == U and row.needed > 3 and row.reason == f"Some {row.needed} seeds would decide it."
+    assert row.verdict == U and row.needed > 3
+    assert row.reason == f"Some {row.needed} seeds would decide it, were the effects as measured."
     alone = tmp_path / "alone"
     (row,) = verdicts.judge(
         planted(alone, {"a": 50, "b": 60}, seeds=1), alone, computed={}, claims=[claimed(above(c("b"), c("a")))]
@@ -224,17 +301,50 @@ def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_holm_counts_every_tested_claim_and_only_those(tmp_path: Path) -> None:
-    made = planted(tmp_path, {"a": 50, "b": 50.6}, spread=0.25)
+def test_holm_counts_the_claims_that_the_plan_asks_whatever_became_of_them(tmp_path: Path) -> None:
+    made = planted(tmp_path, {"a": 50, "b": 50.6, "c": 51}, spread=0.25)
     one = claimed(above(c("b"), c("a")), name="one")
     absent = claimed(above("T9/x/y", c("a")), name="absent")
     alone, untested = verdicts.judge(made, tmp_path, computed={}, claims=[one, absent])
     assert alone.adjusted == alone.p and untested.verdict == verdicts.UNTESTED
-    many = verdicts.judge(
-        made, tmp_path, computed={}, claims=[one, *(claimed(above(c("b"), c("a")), name=f"n{i}") for i in range(3))]
-    )
-    assert many[0].adjusted == pytest.approx(min(1.0, 4 * min(row.p for row in many)), rel=0.5)
-    assert all(row.adjusted >= row.p for row in many)
+    lost = claimed(above(c("c"), c("a")), name="lost")
+    (tmp_path / next(iter(made["cells"][2]["runs"].values())) / "counts.npz").unlink()
+    first, failed, _ = verdicts.judge(made, tmp_path, computed={}, claims=[one, lost, absent])
+    assert failed.verdict == verdicts.UNTESTED and "it has no result" in failed.reason
+    assert first.p == alone.p and first.adjusted == pytest.approx(2 * alone.p), "what failed counts with p = 1"
+    made["not_asked"] = {"lost": "Not here."}
+    first, left, _ = verdicts.judge(made, tmp_path, computed={}, claims=[one, lost, absent])
+    assert first.adjusted == alone.p and left.reason == "Not here."
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_what_is_said_to_be_found_is_found_at_the_level_that_a_verdict_needs(tmp_path: Path) -> None:
+    """An effect of the least size that is printed beside nine others that are nothing: four of five studies find it."""
+    names = [f"n{i}" for i in range(9)]
+    family = [claimed(above(c("b"), c("a")), name="it"), *(claimed(above(c(n), c("a")), name=n) for n in names)]
+    plan_of = planted(tmp_path, {"a": 50, "b": 50, **dict.fromkeys(names, 50)}, seeds=5)
+    draw, found = np.random.default_rng(0), 0
+    least = statistics.of_seeds(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) / 100, 0.05)
+    size = replace_variance(least, 2 * 0.01**2).spread.detectable(0.05 / 10, 0.8)
+    for _ in range(100):
+        known = {c(n): dict(enumerate(0.5 + 0.01 * draw.normal(size=5))) for n in ("a", "b", *names)}
+        known[c("b")] = {seed: value + size for seed, value in known[c("b")].items()}
+        scores = trials.Scores(plan_of, known)
+        found += verdicts.judge_scores(plan_of, scores, family)[0].verdict == S
+    assert stats.binom.ppf(0.001, 100, 0.8) <= found <= stats.binom.ppf(0.999, 100, 0.84), found
+
+
+def replace_variance(effect: statistics.Effect, variance: float) -> statistics.Effect:
+    return dataclasses.replace(effect, spread=dataclasses.replace(effect.spread, seed=variance))
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_a_contradiction_by_one_part_needs_only_its_own_seeds(tmp_path: Path) -> None:
+    """One part of the claim is far below, the other all but equal: a few seeds decide, not those of the other."""
+    made = planted(tmp_path, {"a": 50, "b": 49, "c": 49.02}, spread=0.4, seeds=3)
+    both = claimed(every(above(c("b"), c("a")), above(c("c"), c("b"))))
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[both])
+    assert row.verdict == U and row.needed is not None and row.needed < 12, row
 
 
 @pytest.mark.usefixtures("unprinted")
@@ -312,7 +422,9 @@ def test_reasons_for_untested(tmp_path: Path) -> None:
             (tmp_path / "all" / key / "counts.npz").unlink()
     found = {row.claim: row for row in verdicts.judge(made, tmp_path / "all", computed={})}
     assert found["beats_stack_caption"].verdict == verdicts.UNTESTED
-    assert "stack k=11, seed 0; stack k=11, seed 1; stack k=11, seed 2" in found["beats_stack_caption"].reason
+    assert (
+        "; ".join(f"stack k=11, seed {n} (it has no result)" for n in range(3)) in found["beats_stack_caption"].reason
+    )
     assert found["rises"].verdict != verdicts.UNTESTED
     nothing = verdicts.judge(made | {"scale": "none"}, tmp_path / "all", computed={})
     assert {row.verdict for row in nothing} == {verdicts.UNTESTED} and not any(row.p for row in nothing)
@@ -329,12 +441,103 @@ def test_cells_measured_on_other_images_leave_a_claim_untested(tmp_path: Path) -
     assert row.verdict == verdicts.UNTESTED and "must have the same seeds and images" in row.reason
 
 
-def test_a_lost_seed_is_left_out_of_its_claims_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: (folder / "counts.npz").unlink(), "it has no result"),
+        (lambda folder: settle(folder, peak=100), "its loss rose to 100, a guess has 1.39"),
+        (lambda folder: settle(folder, loss=1.5), "its loss ended at 1.5, a guess has 1.39"),
+        (lambda folder: settle(folder, loss=math.nan), "its loss is no number"),
+        (lambda folder: settle(folder, score=0.3), "its tune score fell from 60.0 to 30.0 %"),
+    ],
+    ids=["failed", "rose", "learnt nothing", "nan", "fell"],
+)
+@pytest.mark.parametrize("loser", ["stack", "GCN"])
+def test_one_training_that_did_not_settle_leaves_its_claims_untested(
+    tmp_path: Path, loser: str, spoil: Any, reason: str
+) -> None:
+    """Whichever side it is on: no opponent that GCN beat, and no GCN that the others beat."""
     made = whole(("T1", "T3"), tmp_path, "mechanism")
-    lost = next(cell for cell in made["cells"] if cell["address"] == "T3/stack/11")["runs"]["1"]
-    (tmp_path / lost / "counts.npz").unlink()
+    lost = next(cell for cell in made["cells"] if cell["address"] == f"T3/{loser}/11")["runs"]["1"]
+    spoil(tmp_path / lost)
     found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
-    assert found["beats_stack_caption"].seeds == 2 and found["rises"].seeds == 3
+    row = found["beats_stack_caption"]
+    assert row.verdict == verdicts.UNTESTED and row.reason.startswith("Did not train at this rate: ")
+    assert reason in row.reason and "seed 1" in row.reason and "As they ended: " in row.reason
+    assert (found["rises"].verdict == verdicts.UNTESTED) == (loser == "GCN")
+    label = made["trainings"][lost]["label"]
+    (trained,) = (r for r in verdicts.trains(made, trials.Collected(made, [tmp_path], {})) if r["label"] == label)
+    assert (trained["settled"], trained["seeds"], trained["reasons"]) == (2, 3, trained["reasons"])
+    assert trained["most_failures"] == pytest.approx(0.865, abs=0.001)  # of 1 in 3
+    assert "counts.npz" not in str(settling.trouble.__code__.co_names), "never from what is reported"
+
+
+def test_a_ratio_of_errors_is_not_judged_where_there_are_next_to_none(tmp_path: Path) -> None:
+    made = whole(("T5",), tmp_path, "mechanism")
+    found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    assert found["gcn_inside"].unit == "% of errors" and found["gcn_inside"].points is not None
+    for cell in made["cells"]:
+        if cell["address"] == "T5/baseline/internal":
+            path = tmp_path / cell["runs"]["0"] / "tune.npz"
+            counts = np.zeros((4, 2, 4, 3), np.int64)
+            counts[..., 0], counts[:, 0, :, 2] = 1000, 400
+            np.savez(path, counts=counts)  # 28 % wrong near boundaries, nothing inside
+    found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    assert found["gcn_inside"].verdict == verdicts.UNTESTED
+    assert "On the tune split T5/baseline/internal errs on 0.00 % (seed 0)" in found["gcn_inside"].reason
+    assert found["br_boundary"].verdict != verdicts.UNTESTED, "its baseline is another"
+
+
+def test_frames_of_one_drive_say_nothing_beyond_them(tmp_path: Path) -> None:
+    made = whole(("T1",), tmp_path, "mechanism")
+    plain = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}["rises"]
+
+    def grouped(of: list[int]) -> verdicts.Verdict:
+        facts = {"val": {"names": ["a", "b", "c"][: max(of) + 1], "of": of}}
+        data = {name: found | {"groups": facts} for name, found in made["data"].items()}
+        return {row.claim: row for row in verdicts.judge(made | {"data": data}, tmp_path, computed={})}["rises"]
+
+    one = grouped([0] * 8)
+    assert (one.verdict, one.p) == (plain.verdict, plain.p), "on these frames nothing changes"
+    assert one.beyond.verdict == verdicts.UNTESTED
+    assert one.beyond.reason == "All val images are of one group, a: nothing is known of others."
+    three = grouped([0, 0, 0, 1, 1, 1, 2, 2])
+    assert three.beyond.verdict != verdicts.UNTESTED and three.beyond.p != plain.beyond.p
+
+
+def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = whole(("T1", "T2", "T3", "T4", "T5"), tmp_path, "mechanism")
+    asked(made, tmp_path, *CLAIMS.values())
+    before = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    assert not any(row.exploratory for row in before.values())
+    monkeypatch.setitem(claims.FORMER, "kxk_rises", CLAIMS["kxk_rises"].mechanism)
+    changed = dataclasses.replace(CLAIMS["kxk_rises"], mechanism=above("T2/conv/9", "T2/conv/3"))
+    monkeypatch.setitem(CLAIMS, "kxk_rises", changed)
+    after = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    late = {name for name, row in after.items() if row.exploratory}
+    assert (
+        late == {"kxk_rises"} and "6 of its 6 trainings began before it was asked so" in after["kxk_rises"].exploratory
+    )
+    assert after["kxk_rises"].former is not None
+    assert after["kxk_rises"].former.verdict == before["kxk_rises"].verdict
+    asked(made, tmp_path, *CLAIMS.values())
+    assert not any(row.exploratory for row in verdicts.judge(made, tmp_path, computed={}))
+    monkeypatch.setitem(claims.SEEN, made["tier"], (2, 7))
+    seen = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    assert "results of seeds 2 had been seen" in seen["rises"].exploratory
+
+
+def test_what_was_kept_as_scores_alone_is_judged_on_its_images(tmp_path: Path) -> None:
+    made = whole(("T1", "T3"), tmp_path, "mechanism")
+    whole_rows = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
+    collected = trials.Collected(made, [tmp_path], {})
+    addresses = [cell["address"] for cell in made["cells"]]
+    known = {a: dict(zip(range(3), collected.values(a, "scores", [0, 1, 2]), strict=True)) for a in addresses}
+    alone = {row.claim: row for row in verdicts.judge_scores(made, trials.Scores(made, known), list(CLAIMS.values()))}
+    assert (alone["rises"].verdict, alone["rises"].p) == (whole_rows["rises"].verdict, whole_rows["rises"].p)
+    assert alone["rises"].beyond.reason == "Not judged again: counts not kept."
 
 
 def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path: Path) -> None:
@@ -345,7 +548,7 @@ def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path:
     fixed = {"metric": "test_miou", "not_applicable": None, "parameters": None, "runs": {}, "table": "T8"}
     served = [{"address": address} | fixed for address in CLAIMS["best_voc"].predicate.addresses]
     made = {"cells": cells + served, "trainings": {}, "evaluations": {}, "scale": "paper", "verdicts": RULES,
-            "tables": [{"id": "T8", "submitted": None}]}  # fmt: skip
+            "tables": [{"id": "T8", "submitted": None}], "not_asked": {}, "tier": "it"}  # fmt: skip
     asked = [CLAIMS["equal_cost"], CLAIMS["best_voc"]]
 
     def judged(values: list[float], **changes: Any) -> list[verdicts.Verdict]:
@@ -375,15 +578,21 @@ def test_more_seeds_change_nothing_else(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ tiers, plans, report
-def test_the_digest_is_in_the_plan_and_every_training_and_in_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tier.load(tier.read(), "smoke")
-    facts = {name: {"fingerprint": "f" * 64} for name in chosen.settings}
+def test_questions_are_in_the_plan_and_in_the_trainings_they_are_asked_of_and_in_no_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = tier.load(tier.read(), "shapes")
+    facts = {name: {"fingerprint": "f" * 64, "classes": ["a", "b"]} for name in chosen.settings}
     made = plan.build(chosen, facts, "cpu").manifest()
-    assert made["claims"] == claims_digest() and made["scale"] == "none"
-    assert {training["claims"] for training in made["trainings"].values()} == {claims_digest()}
-    monkeypatch.setattr(plan, "claims_digest", lambda: "0" * 64)
+    assert made["questions"] == questions.digests(made) and made["wording"] == questions.wording()
+    assert made["questions"] == questions.digests(json.loads(json.dumps(made, sort_keys=True))), "as a file has it"
+    named = {t["label"]: t["questions"] for t in made["trainings"].values() if t["data"] == "main"}
+    assert set(named["GCN k=11"]) == {"rises", "beats_stack_text", "beats_stack_caption"}
+    assert named["GCN k=11"]["rises"] == made["questions"]["rises"]
+    assert "resnet_gcn" not in questions.family(made), "it cannot hold here by design"
+    monkeypatch.setattr(questions, "METHOD", 99)
     other = plan.build(chosen, facts, "cpu").manifest()
-    assert other["claims"] == "0" * 64 and list(other["trainings"]) == list(made["trainings"])
+    assert other["questions"] != made["questions"] and list(other["trainings"]) == list(made["trainings"])
 
 
 def test_a_tier_says_what_it_may_judge() -> None:
@@ -410,21 +619,25 @@ def test_a_tier_says_what_it_may_judge() -> None:
 
 
 @pytest.mark.slow
-def test_the_report_shows_verdicts_and_says_when_claims_changed(tmp_path: Path) -> None:
+def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -> None:
     made = test_report.fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = test_report.fake_folder(tmp_path / "fake", made)
-    keys = list(made["trainings"])
-    for key, digest in ((keys[0], claims_digest()), (keys[1], "0" * 64)):
-        (folder / "results" / key / "training.json").write_text(json.dumps({"labels": {"claims": digest}}))
-    judged = verdicts.content(made, folder / "results", computed={})
-    assert judged["recorded"] == {claims_digest(): 1, "0" * 64: 1, "": len(keys) - 2}
-    (folder / "verdicts.json").write_text(json.dumps(judged))
+    asked(made, folder / "results", *CLAIMS.values())
+    changed = next(key for key, training in made["trainings"].items() if training["label"] == "GCN k=11")
+    (folder / "results" / changed / "training.json").write_text(json.dumps({"labels": {}}))
+    (folder / "verdicts.json").write_text(json.dumps(verdicts.content(made, folder / "results", computed={})))
     report.build(folder, test_report.TIER)
     told = json.loads((folder / "report.json").read_text())["verdicts"]
-    assert (told["same"], told["other"], told["unrecorded"]) == (1, 1, len(keys) - 2)
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}
-    assert rows["rises"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
-    assert re.fullmatch(r"\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\]", rows["rises"]["effect"])
+    assert rows["gain_k"]["called"] == "shows here" and rows["fewer_weights"]["called"] == "supported"
+    assert re.fullmatch(r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\]", rows["rises"]["effect"])
+    assert rows["rises"]["beyond"]["effect"] != rows["rises"]["effect"]
     assert rows["beats_stack_text"]["printed"] == "does not hold: T3/GCN/5 above T3/stack/5"
-    assert sum(told["kinds"].values()) == len(CLAIMS)
+    late = {name for name, row in rows.items() if row["exploratory"]}
+    assert late == {"rises", "beats_stack_text", "beats_stack_caption"} and told["exploratory"] == len(late)
+    assert rows["rises"]["exploratory"] == "1 of its 24 trainings began before it was asked so"
+    assert rows["rises"]["former"]["called"] == "shows here" and rows["gain_k"]["former"] is None
+    assert sum(told["kinds"].values()) == len(CLAIMS) - len(late)
+    page = (folder / "report.html").read_text()
+    assert "Exploratory: asked after these results" in page and "Does it train?" in page

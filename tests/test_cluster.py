@@ -233,6 +233,7 @@ def test_when_a_machine_dies_all_is_trained_on_the_others_once_and_to_the_same_c
     assert "FAILED" not in out and "NOT RUN" not in out
     assert {path.parent.name for path in shared.glob("*/DONE")} == set(planned)
     for key in planned:
-        assert (shared / key / "counts.npz").read_bytes() == (alone / key / "counts.npz").read_bytes()
+        for name in ("counts.npz", "tune.npz"):
+            assert (shared / key / name).read_bytes() == (alone / key / name).read_bytes()
     went_on = json.loads((shared / killed / "result.json").read_text())["resumed"]
     assert len(went_on) == 1 and 0 < went_on[0] <= STEPS  # not from its first step, and elsewhere

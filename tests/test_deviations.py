@@ -68,8 +68,8 @@ def test_every_item_comes_up_somewhere() -> None:
 
 def test_a_tier_at_the_papers_scale_departs_in_next_to_nothing() -> None:
     apart = {name: {key for key, row in found(name).items() if row["status"] == DEPARTS} for name in PARAMS["tiers"]}
-    assert apart["voc"] == {"tune", "test_voc"}
-    assert apart["cityscapes"] == {"tune", "test_cityscapes"}
+    assert apart["voc"] == {"tune", "normalised", "test_voc"}
+    assert apart["cityscapes"] == {"tune", "normalised", "test_cityscapes"}
     assert {"data", "input", "backbone", "weights", "levels", "optimizer", "batch", "band", "flip"} <= apart["shapes"]
     assert not {"input", "band", "flip", "weights"} & apart["voc_subset"], "its images and padding are the paper's"
     assert len(apart["voc"]) < len(apart["voc_subset"]) < len(apart["camvid"]) < len(apart["shapes"])

@@ -6,6 +6,7 @@ tests of its own in test_guide.py.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -18,15 +19,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Project, listening
 
-from study import jobs, tier
+from benchmarks import ship
+from study import audit, jobs, plan, results, tier, verdicts
 from study.paper import FIGURES, TABLES
 from study.place import place
 from study.report import SHOWN, TEMPLATE
@@ -289,10 +293,9 @@ def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> No
     assert all(f"{name}: (" in TEMPLATE.read_text(encoding="utf-8") for name in FIGURES)
 
 
-def test_the_pages_are_short() -> None:
+def test_the_lines_of_pages_are_short() -> None:
     for page, text in PAGES.items():
         lines = text.splitlines()
-        assert len(lines) <= (150 if page == "README.md" else 80), page
         assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == [], page
 
 
@@ -313,20 +316,42 @@ def _told(page: str, section: str) -> list[str]:
     return [line.replace("-", MINUS) for line in text.splitlines() if line.startswith("|")][2:]
 
 
-def _judged(folder: str) -> list[tuple[str, str, str, str]]:
-    """What a shipped report says of each claim: its words, the verdict, that at each variant's best, the effect."""
+def _judged(folder: str) -> list[tuple[str, str, str, str, str]]:
+    """What a shipped report says of each claim: its words, both verdicts, the effect, and whether it is exploratory."""
     judged = json.loads((ROOT / "docs" / "example" / folder / "verdicts.json").read_text(encoding="utf-8"))
-    found = []
-    for row, tuned in zip(judged["rows"], judged["tuned"] or [{"verdict": ""}] * len(judged["rows"]), strict=True):
-        effect = "" if row["low"] is None else f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
-        shown = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, tuned)]
-        found.append((row["says"], *shown, effect))
-    return found
+    return [_row(row) for row in judged["rows"]]
+
+
+def _row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    effect = ""
+    if row["low"] is not None:
+        effect = f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+        effect += "" if row["unit"] == "points" else f" {row['unit']}"
+    shown = [SHOWN.get(one["verdict"], one["verdict"]) for one in (row, row["beyond"])]
+    return row["says"], *shown, effect, "exploratory: " if row["exploratory"] else ""
 
 
 def test_the_readmes_verdicts_are_those_of_the_report_that_is_shipped() -> None:
-    expected = [f"| {' | '.join(told)} |" for told in _judged("") if told[3]]
+    expected = [f"| {says} | {late}{here} | {beyond} | {effect} |" for says, here, beyond, effect, late in _judged("")
+                if effect]  # fmt: skip
     assert _told("README.md", "Does it hold?") == [line.replace("-", MINUS) for line in expected] and expected
+
+
+@pytest.mark.slow
+def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(tmp_path: Path) -> None:
+    example = ROOT / "docs" / "example"
+    assert (example / ship.COUNTS).stat().st_size <= ship.MOST_BYTES
+    with zipfile.ZipFile(example / ship.COUNTS) as archive:
+        archive.extractall(tmp_path)
+    made = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    computed = audit.counts(json.loads((tmp_path / "examined" / "anatomy.json").read_text(encoding="utf-8")))
+    folders = (tmp_path / "results", tmp_path / "examined")
+    found = verdicts.content(made, *folders, computed=computed)
+    assert json.loads(json.dumps(found)) == json.loads((example / "verdicts.json").read_text(encoding="utf-8"))
+    frame, kept = results.frame(made, *folders, computed=computed), pd.read_csv(example / "scores.csv")
+    assert frame["value"].tolist() == pytest.approx(kept["value"].tolist(), nan_ok=True) and len(kept) > 300
+    ship.counts(tmp_path, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (example / ship.COUNTS).read_bytes()
 
 
 # Tiers of photographs whose numbers are shipped, with their leading metric.
@@ -337,10 +362,28 @@ def test_the_verdicts_on_photographs_are_those_that_were_measured() -> None:
     """A row for each claim that one of the tiers could judge by effect."""
     expected = []
     for rows in zip(*map(_judged, MEASURED), strict=True):
-        told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect in rows]
-        if any(effect for *_, effect in rows):
+        told = [f"{verdict}, {effect}" if effect else "untested" for _, verdict, _, effect, _ in rows]
+        if any(effect for *_, effect, _ in rows):
             expected.append(f"| {rows[0][0]} | {' | '.join(told)} |".replace("-", MINUS))
     assert _told("docs/photographs.md", "Verdicts") == expected and expected
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_verdicts_on_photographs_follow_from_the_scores_that_were_kept(name: str) -> None:
+    """On these images; what new images would say is not judged again, as their counts were not kept."""
+    folder, chosen = ROOT / "docs" / "example" / name, tier.load(tier.read(ROOT / "params.yaml"), name)
+    facts = {setting: {"fingerprint": "0", "classes": ["a", "b"]} for setting in chosen.settings}
+    with (folder / "scores.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    not_kept = json.loads((folder / "not-kept.json").read_text(encoding="utf-8"))
+    found = verdicts.judge_again(plan.build(chosen, facts, "cpu").manifest(), rows, not_kept)
+    kept = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(found["rows"])) == kept["rows"]
+    beyond = {row["beyond"]["reason"] for row in kept["rows"] if row["low"] is not None}
+    assert beyond == {"Not judged again: counts not kept."}
+    assert {row["exploratory"] for row in kept["rows"] if row["low"] is not None} == {
+        "the results of seeds 0, 1, 2 had been seen when it was asked so"
+    }
 
 
 def test_the_scores_on_photographs_are_those_that_were_measured() -> None:

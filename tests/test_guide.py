@@ -324,6 +324,8 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "a mask must hold class labels": ({}, _unknown_label),
     "... must fit into": ({"data": {"pad": [256, 256]}}, None),
     "tune must be": ({}, _fewer),
+    "tune must leave": ({"data": {"groups": "(roof)"}}, None),
+    "groups of folder": ({"data": {"groups": "(site-.)"}}, None),
     "tiers.mine.recipe.lr": ({"recipe": yaml.safe_load("lr: 1e-3")}, None),
     "the crop of main": ({"network": {"frozen": False}, "recipe": {"crop": [512, 512]}}, None),
     "a level must be": ({"network": {"levels": ["res3", "layer4"]}}, None),

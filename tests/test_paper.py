@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, FIGURES, TABLES
-from study.spec import Cell, Conv, Head, InputError, Variant, canonical, dense, digest, gcn, stack
+from study.spec import Cell, Conv, Head, InputError, PerClass, Variant, canonical, dense, digest, gcn, stack
 
 CELLS: dict[str, Cell] = {cell.address: cell for table in TABLES.values() for cell in table.cells}
 COUNTED = [cell for cell in CELLS.values() if cell.metric == "parameters"]
@@ -135,9 +135,9 @@ def test_cells_that_the_paper_shares_share_variant_and_value(address: str, other
 
 def test_widths_scale_with_the_backbone() -> None:
     widths = [CELLS[f"T4/score/{column}"].variant.head.width for column in ("2048", "1024", "210")]
-    assert widths == [1, Fraction(1, 2), Fraction(210, 2048)]
+    assert widths == [1, Fraction(1, 2), PerClass(10)]
     assert [stack(7, width).shapes(2048, 21)[0][1] for width in widths] == [2048, 1024, 210]
-    assert [stack(7, width).shapes(64, 7)[0][1] for width in widths] == [64, 32, 7]
+    assert [stack(7, width).shapes(64, 7)[0][1] for width in widths] == [64, 32, 70]
     assert stack(7, Fraction(1, 1000)).shapes(64, 7)[0][1] == 1
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import typst
 
-from study import anatomy, claims, figures, matched, paper, report, results, verdicts
-from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn
+from study import anatomy, figures, matched, paper, questions, report, results, verdicts
+from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn, share_of
 
 TIER = {
     "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
@@ -24,6 +24,8 @@ TIER = {
     "data": {"name": "fake", "root": "/home/someone/data", "size": 64}, "frequent": None,
 }  # fmt: skip
 STEPS = 120
+RULES = {"alpha": 0.05, "margin_points": 0.5, "margin_ratio": 1.03, "error_floor_points": 1, "draws": 200,
+         "settled": {"peak": 2, "end": 1, "fall": 0.2}}  # fmt: skip
 NETWORK = Network("shallow", ("res3", "res4"), freeze({"widths": [8, 16, 16], "strides": [2, 4, 4]}))
 DEVIATIONS = [
     {"id": "batch", "what": "Images a #strong[batch]", "status": "departs", "paper": "1", "place": "Sec. 4",
@@ -63,7 +65,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
             data, head = cell.setting, cell.variant.head
             labels = {
                 "label": cell.variant.label, "head": head.family, "kernel_size": head.kernel_size,
-                "refine": cell.variant.refine, "width": None if head.width is None else float(head.width),
+                "refine": cell.variant.refine, "width": share_of(head.width, 2048, 21),
             }  # fmt: skip
             runs = {str(s): _key(cell.variant.label, data, s) for s in range(seeds) if cell.trained}
             for seed, key in runs.items():
@@ -76,10 +78,10 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
             )  # fmt: skip
     metrics = {"miou": "mean IoU, all present classes", "pixel_accuracy": "pixel accuracy"}
     metrics |= {} if frequent is None else {"miou_frequent": "mean IoU, frequent classes"}
-    return {
+    found = {
         "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
-        "claims": claims.claims_digest(), "scale": "mechanism",
-        "verdicts": {"alpha": 0.05, "margin_points": 0.5, "draws": 200},
+        "scale": "mechanism", "verdicts": RULES, "not_asked": {},
+        "settings": {name: {"recipe": {"warmup": 0.1}} for name in ("main", *(cell["data"] for cell in cells))},
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
                     "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
         "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics, "deviations": DEVIATIONS,
@@ -87,6 +89,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
         | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}
            for name in {cell["data"] for cell in cells} - {"main"}},
     }  # fmt: skip
+    return found | {"questions": questions.digests(found), "wording": questions.wording()}
 
 
 def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int = 2) -> None:
@@ -98,7 +101,8 @@ def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int 
     labels = np.full((samples, 24, 32), 255, np.uint8)
     labels[:, 2:-2, 2:-2] = np.arange(28) * classes // 28
     folder.mkdir(parents=True)
-    np.savez(folder / "counts.npz", counts=counts)
+    for name in ("counts.npz", "tune.npz"):
+        np.savez(folder / name, counts=counts)
     images = draw.integers(0, 255, (samples, 24, 32, 3), dtype=np.uint8)
     predictions = (labels % classes).astype(np.uint8)
     np.savez(folder / "samples.npz", images=images, predictions=predictions, labels=labels, names=np.array(["a", "b"]))

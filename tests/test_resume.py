@@ -24,7 +24,7 @@ from study.store import Store
 from study.worker import Job, train
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCTS = ("counts.npz", "curve.json", "samples.npz")
+PRODUCTS = ("counts.npz", "curve.json", "samples.npz", "tune.npz")
 
 
 def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> Job:

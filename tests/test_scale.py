@@ -121,7 +121,7 @@ def test_large_images_are_evaluated_few_at_a_time(tmp_path):
     )  # fmt: skip
     for size, most in (((64, 64), 16), ((512, 512), 16), ((1024, 2048), 2), ((4000, 5000), 1)):
         source._arrays = {
-            "val-labels.npy": np.zeros((18, *size), np.uint8), source.band: np.zeros((18, *size), bool),
+            "val-labels.npy": np.zeros((18, *size), np.uint8), source.band["val"]: np.zeros((18, *size), bool),
             "val-images.npy": np.zeros((18, *size, 3), np.uint8),
         }  # fmt: skip
         _, labels, _ = next(source.examples("val"))

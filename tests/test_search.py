@@ -184,6 +184,7 @@ def _searching(project, **recipe) -> None:
 @pytest.mark.slow
 def test_a_search_ends_in_two_verdicts_figures_and_a_verified_report(project):
     project.tier.update({"scale": "mechanism", "meaningless": False, "seeds": [0, 1]})
+    project.tier["verdicts"]["settled"] = {"peak": 100, "end": 100, "fall": 1}  # so few steps settle nothing
     _searching(project)
     project.stages("examine", "tune", "evaluate", "report")
     found = json.loads((project.reports / "tuning" / "search.json").read_text())

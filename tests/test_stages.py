@@ -100,6 +100,8 @@ def test_a_pretraining_is_measured_by_its_errors_and_hands_on_its_backbone(proje
     ranks = np.load(project.folder / "runs" / key / "counts.npz")["ranks"]
     assert error["status"] == "done" and float(error["value"]) == pytest.approx((ranks >= 5).mean())
     assert ranks.shape == (4,) and ranks.min() >= 0 and ranks.max() < 36
+    tuned = np.load(project.folder / "runs" / key / "tune.npz")["ranks"]
+    assert tuned.shape == (plan_of(project)["data"]["T6 ResNet50 pretraining"]["splits"]["tune"],)
     assert {t["after"] for t in plan_of(project)["trainings"].values() if t["data"] == "T6 ResNet50"} == {key}
 
 

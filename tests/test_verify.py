@@ -114,6 +114,14 @@ def _counts(folder: Path) -> None:
     np.savez_compressed(path, counts=counts)
 
 
+def _tuned(folder: Path) -> None:
+    path = next((folder / "results").glob("*/tune.npz"))
+    with np.load(path) as archive:
+        counts = archive["counts"].copy()
+    counts[0, 0, 0, 0] += 1
+    np.savez_compressed(path, counts=counts)
+
+
 def _damaged(folder: Path) -> None:
     next((folder / "results").glob("*/counts.npz")).write_bytes(b"PK")
 
@@ -139,6 +147,8 @@ def _status(folder: Path) -> None:
     [
         (_metric, ["metrics.json, T5/GCN/overall pixel_accuracy: must be"]),
         (_counts, ["counts.npz must have the sha256 of", "counts.npz must be the one in the run store"]),
+        (_tuned, ["tune.npz must have the sha256 of", "tune.npz must be the one in the run store"]),
+        (lambda f: next((f / "results").glob("*/tune.npz")).unlink(), ["tune.npz must have the sha256", "got no file"]),
         (_words, ["report.json, tables", 'got "99.9"', "report.json must be the file that the report stage made"]),
         (_status, ["must be failed, as provenance.json says, got done"]),
         (lambda f: replaced(f / "tables" / "T5.csv", "done", "failed"), ["tables/T5.csv, T5/", "must be done"]),

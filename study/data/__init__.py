@@ -6,9 +6,10 @@ padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 =
 choices) and ``val`` (measured once).
 
 It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
-(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet; ``listed``
-{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines for
-the user.
+(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet;
+``group(split, i)``, the name of what an image is a part of (a drive, a city), its own where it stands alone; ``listed``
+{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines
+for the user.
 
 Its options are those of its class ``Options`` (a Block of study.values, by which they are checked when params.yaml is
 read), or the names in the set ``OPTIONS`` and maybe ``OPTIONAL``, which it checks itself when it is opened.
@@ -34,7 +35,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from filelock import FileLock
 
-from study import code, machine, values
+from study import code, groups, machine, values
 from study.pixels import check_fits, check_name
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, read_json_or_none, write_json
@@ -140,18 +141,20 @@ def prepare(
 
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
     images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
-    notes (see above; notes also of what is odd about the images), streamed. Unchanged sources that were read before are
+    notes (see above; notes also of what is odd about the images), groups (of masks' images by split, see groups.told;
+    None where each image is its own), streamed. Unchanged sources that were read before are
     not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
-    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of val's labels also the
-    boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training reads
-    their files (D56).
+    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
+    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training
+    reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
     """
     source = open_data(data, root, cache, tick)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
     reached = code.code_digest((f"study.data.{data.name}", ""), ("study.data", "_read_all"))
-    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream])[:16]}.json"
+    grouped = _groups(source)
+    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream, grouped])[:16]}.json"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
@@ -163,9 +166,9 @@ def prepare(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
-            facts: dict[str, Any] = {"name": data.name, "streamed": stream} | _read_all(
-                source, temporary, band_px, tick, stream
-            )
+            facts: dict[str, Any] = {"name": data.name, "streamed": stream, "groups": grouped}
+            facts |= _read_all(source, temporary, band_px, tick, stream)
+            facts["notes"] += groups.notes(grouped)
             folder = folder_of(cache, facts["fingerprint"], stream)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
@@ -175,6 +178,14 @@ def prepare(
         write_json(folder / "meta.json", {"facts": facts, "files": files})
         write_json(stamp, facts)
     return facts
+
+
+def _groups(source: DataSet) -> dict[str, Any] | None:
+    """The groups of each split's images, as groups.told has them."""
+    named = getattr(source, "group", None)
+    if named is None or getattr(source, "task", "segment") == "classify":
+        return None
+    return groups.told({split: [named(split, i) for i in range(n)] for split, n in source.splits.items()})
 
 
 def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
@@ -278,8 +289,8 @@ def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.nda
 def _allocate(
     folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Arrays for a split's images, their labels, and the boundary band if they are masks of val; ``shape`` is (n, H,
-    W)."""
+    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is
+    (n, H, W)."""
     images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
     images[:] = PAD_COLOUR
     path = folder / f"{split}-labels.npy"
@@ -287,7 +298,7 @@ def _allocate(
         return images, allocate(path, np.int64, shape[:1]), None
     labels = allocate(path, np.uint8, shape)
     labels[:] = VOID
-    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split == "val" else None
+    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split != "train" else None
 
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.data import Coarse
-from study.data.pairs import Pad, Pair, Pairs, Tune, folder, lines, there
+from study.data.pairs import Gap, Pad, Pair, Pairs, Tune, folder, lines, there
 from study.spec import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
@@ -17,11 +17,13 @@ VOID_LABEL = 11
 class Options(Coarse):
     tune: Tune
     pad: Pad
+    gap: Gap | None = None
 
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
-    analogue of Cityscapes' coarse annotations). The lists' paths end in folder/file below the root."""
+    analogue of Cityscapes' coarse annotations), and maybe gap (images left out on either side of the tune split, which
+    is then a block of one drive). The lists' paths end in folder/file below the root, and are in the order of time."""
     base = folder(root, "camvid's data.root")
     notes: list[str] = []
 
@@ -38,4 +40,6 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 
     annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
     fixed = (options["tune"], VOID_LABEL, tuple(options["pad"]))
-    return Pairs(CLASSES, listed("train"), listed("val"), *fixed, **annotated, notes=notes)
+    train, val = listed("train"), listed("val")
+    drives = {name: name.split("_")[0] for name, *_ in train + val}  # of 0016E5_08370: 0016E5
+    return Pairs(CLASSES, train, val, *fixed, **annotated, notes=notes, grouped=drives, gap=options.get("gap"))

@@ -103,7 +103,7 @@ class Cityscapes(Pairs):
 
 def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
     """options: train (fine; coarse+fine: with train_extra and its coarse masks, Table 9's Stage-1), tune (images of the
-    fine training split kept apart, the same for both), pad (height, width)."""
+    fine training split kept apart, at least so many and whole cities, the same for both), pad (height, width)."""
     base = _base(root)
     fine, val = _pairs(base, "train", "gtFine"), _pairs(base, "val", "gtFine")
     train, listed = fine, {"cityscapes/train": len(fine), "cityscapes/val": len(val)}
@@ -113,7 +113,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
         listed |= {"cityscapes/coarse": len(coarse), "cityscapes/stage1": len(coarse) + len(fine)}
     if test := _images(base, "test"):
         listed["cityscapes/test"] = len(test)
-    source = Cityscapes(CLASSES, train, val, options["tune"], VOID, tuple(options["pad"]), fine)
+    cities = {name: name.split("_")[0] for name, *_ in train + val}
+    source = Cityscapes(CLASSES, train, val, options["tune"], VOID, tuple(options["pad"]), fine, grouped=cities)
     source.listed = listed
     return source
 

@@ -2,22 +2,34 @@
 
 ``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, in subfolders too (``site-a/001``); a mask is a
 palette or grey image of labels. Lists of stems, ``train.txt`` and the one that ``val`` names, say which are which;
-without them shares do.
+without them shares do. Images that belong together, such as the frames of a video, are told by ``groups``.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
-from study.data.pairs import Classes, Pad, Pairs, Tune, folder, lines
+from study.data.pairs import Classes, Gap, Pad, Pairs, Tune, folder, lines, rows
 from study.pixels import check_name
 from study.seeds import number
 from study.spec import InputError
-from study.values import Block, Broken, FolderText, rule, share_or_path, shown, sides, whole
+from study.values import Block, Broken, FolderText, Text, checked, rule, share_or_path, shown, sides, whole
 
+LISTED = ".csv"  # the end of what names a list of groups; else it is a pattern
+COLUMNS = ("stem", "group")  # of such a list
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a regular expression says what the group is; the name of a list is another matter."""
+    try:
+        return text.endswith(LISTED) or re.compile(text).groups > 0
+    except re.error:
+        return False
 
 
 class Options(Block):
@@ -36,6 +48,18 @@ class Options(Block):
         ]
         | None
     ) = None  # grey levels of an image
+    groups: (
+        Annotated[
+            Text,
+            rule(
+                _is_pattern,
+                f"be a pattern whose first part in parentheses is the group, or the name of a {LISTED} file",
+                "write e.g. '([^/]*)/', the first folder",
+            ),
+        ]
+        | None
+    ) = None
+    gap: Gap | None = None
 
     def check(self) -> None:
         if not len(self.classes) <= self.void <= 255:
@@ -49,7 +73,10 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: images and masks (folders below the root), classes (names, from label 0 up), void (the label that is
     neither trained on nor scored), val (a share of the images, or the name of a list of stems), tune (images kept
     apart), pad (height, width), and maybe range (low, high): the values that become black and white in grey pictures of
-    more than 8 bits (D107).
+    more than 8 bits (D107); groups: which images belong together, as a regular expression whose first group, found in
+    the stem, is its name, or as a CSV file below the root with the columns stem and group; gap: images left out of
+    training on either side of the tune split, which is then a block of one group (of all where there are no groups) in
+    the order of train.txt, or of the stems.
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
@@ -91,7 +118,56 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
         notes.append(
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
-    return Pairs(classes, train, val, options["tune"], options["void"], size, scale=scale, notes=notes)
+    grouped = _groups(base, options.get("groups"), [stem for stem, *_ in train + val])
+    fixed = (options["tune"], options["void"], size)
+    return Pairs(classes, train, val, *fixed, scale=scale, notes=notes, grouped=grouped, gap=options.get("gap"))
+
+
+def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:
+    """The group of each stem, by a pattern or by a list; {} where neither is named.
+
+    Raises InputError for a stem that the pattern finds no group in, or that the list does not have once.
+    """
+    if named is None:
+        return {}
+    if named.endswith(LISTED):
+        return _listed_groups(base / named, stems)
+    found = {stem: re.search(named, stem) for stem in stems}
+    if without := [stem for stem, match in found.items() if match is None or not match[1]]:
+        raise InputError(
+            f"groups of folder must find a group in every stem, got none by {named!r} in {without[0]} and "
+            f"{len(without) - 1} more; write another pattern, or a list of groups"
+        )
+    return {stem: match[1] for stem, match in found.items() if match}
+
+
+def _listed_groups(path: Path, stems: list[str]) -> dict[str, str]:
+    table = csv.DictReader(rows(path), skipinitialspace=True, strict=True)
+    found: dict[str, str] = {}
+    try:
+        if lacking := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
+            raise InputError(
+                f"a list of groups must have the columns {' and '.join(COLUMNS)}, got no {lacking[0]!r} in {path}; "
+                f"write {','.join(COLUMNS)} as its first line"
+            )
+        for row in table:
+            if not row["stem"] or not row["group"]:
+                raise InputError(
+                    f"a row of a list of groups must have a stem and a group, got {shown(list(row.values()))} in "
+                    f"{path}; complete it"
+                )
+            stem = _named(row["stem"].strip())
+            if stem in found:
+                raise InputError(f"a list of groups must have each stem once, got {stem} twice in {path}; remove a row")
+            found[stem] = checked(Text, row["group"].strip(), f"a group in {path}")
+    except csv.Error as error:
+        raise InputError(f"a list of groups must be a CSV file, got {path} ({error}); write it again") from error
+    if without := [stem for stem in stems if stem not in found]:
+        raise InputError(
+            f"a list of groups must have every image's stem, got none of {without[0]} and {len(without) - 1} more in "
+            f"{path}; add a row for each"
+        )
+    return found
 
 
 def _files(base: Path, name: Any, where: str) -> dict[str, Path]:
@@ -124,15 +200,15 @@ def _stem(place: Path) -> str:
     return unicodedata.normalize("NFC", place.with_suffix("").as_posix())
 
 
+def _named(text: str) -> str:
+    """The stem that a line names, with its image's suffix or without."""
+    place = Path(text)
+    return _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
+
+
 def _stems(path: Path, images: dict[str, Path], notes: list[str]) -> list[str]:
     """Stems of a list. Raises InputError for one that has no image."""
-    named = (Path(line) for line in lines(path, notes))
-    stems = list(
-        dict.fromkeys(
-            _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
-            for place in named
-        )
-    )
+    stems = list(dict.fromkeys(_named(line) for line in lines(path, notes)))
     if unknown := [stem for stem in stems if stem not in images]:
         raise InputError(
             f"a list must name images that are there, got {unknown[0]!r} in {path}; add the image or unlist it"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os.path import isfile  # which takes names that Path.is_file fails at, such as too long ones
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
-from study import pixels
+from study import groups, pixels
 from study.seeds import number
 from study.spec import VOID, InputError
 from study.values import names, sides, whole
@@ -19,6 +19,7 @@ from study.values import names, sides, whole
 Pair = tuple[str, Path, Path]  # name, image, mask
 # Kinds of options that several sets have.
 Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
+Gap = Annotated[int, whole(0, 1_000_000)]  # images left out of training on either side of the tune split
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
 Classes = Annotated[
     tuple[str, ...],
@@ -38,17 +39,19 @@ def folder(root: Path | None, what: str) -> Path:
     return root
 
 
-def lines(path: Path, notes: list[str] | None = None) -> list[str]:
-    """The lines of a list file that are not empty, each once; ``notes`` says which were there more often.
-
-    Raises InputError where there is no such file, or it is no text.
-    """
+def rows(path: Path) -> list[str]:
+    """The lines of a list file that are not empty. Raises InputError where there is no such file, or it is no text."""
     if not path.is_file():
         raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeError as error:
         raise InputError(f"a list must be plain text (UTF-8), got {path} ({error}); write it again") from error
+
+
+def lines(path: Path, notes: list[str] | None = None) -> list[str]:
+    """The rows of a list file, each once; ``notes`` says which were there more often."""
+    found = rows(path)
     again = {line: number for line, number in Counter(found).items() if number > 1}
     if again and notes is not None:
         first, number = next(iter(again.items()))
@@ -89,8 +92,10 @@ class Pairs:
     """Image files with mask files. ``tune`` pairs, chosen by the digest of their names, are kept apart from training.
 
     They are chosen from ``pool``, or from the training pairs where there is none: sets that share a pool share their
-    tune split, and none is trained on its images. Of the training masks that are left a share, ``coarse_share``, chosen
-    likewise, is annotated coarsely with a margin of ``coarse_px`` (see regions.coarse). ``scale`` as in pixels.picture,
+    tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
+    whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
+    out (study.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is annotated
+    coarsely with a margin of ``coarse_px`` (see regions.coarse). ``scale`` as in pixels.picture,
     ``notes`` are lines for the user.
     """
 
@@ -110,6 +115,8 @@ class Pairs:
         coarse_px: int = 0,
         scale: tuple[int, int] | None = None,
         notes: Iterable[str] = (),
+        grouped: Mapping[str, str] | None = None,
+        gap: int | None = None,
     ) -> None:
         self.notes = list(notes)
         train, val = _once(train, self.notes), _once(val, self.notes)
@@ -133,21 +140,29 @@ class Pairs:
             raise InputError(
                 f"tune must be from 1 to one less than the {len(pool)} training images, got {tune!r}; name fewer"
             )
-        apart = {name for name, *_ in sorted(pool, key=lambda pair: number("tune", pair[0]))[:tune]}
+        self.grouped = dict(grouped or {})
+        apart = groups.apart([n for n, *_ in pool], [n for n, *_ in train], self.grouped, tune, gap)
+        out = apart.tune | apart.left
         self.pairs = {
-            "train": [pair for pair in train if pair[0] not in apart],
-            "tune": [pair for pair in pool if pair[0] in apart],
+            "train": [pair for pair in train if pair[0] not in out],
+            "tune": [pair for pair in pool if pair[0] in apart.tune],
             "val": val,
         }
         trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
         self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
         self.classes, self.void, self.size, self.scale = classes, void, size, scale
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
+        self.notes += apart.notes
         self.sizes, self.listed = {}, {}
         self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # of each label, and the mask that showed it first
 
     def name(self, split: str, index: int) -> str:
         return self.pairs[split][index][0]
+
+    def group(self, split: str, index: int) -> str:
+        """What the image is a part of; its own name where it stands alone."""
+        name = self.name(split, index)
+        return self.grouped.get(name, name)
 
     def files(self) -> list[Path]:
         return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths]

@@ -1,0 +1,194 @@
+"""The whole procedure on studies of which the truth is known; `make bench` simulates thousands in more worlds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import calibration, worlds
+from benchmarks.calibration import Block
+from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
+from study import statistics, trials, verdicts
+from study.claims import CLAIMS
+
+STUDIES = 50
+FAST = (("unequal", "null", 3),)
+
+
+def most(studies: int) -> float:
+    """More wrong families than this come by a rate of 5 % once in a thousand times."""
+    return float(stats.binom.ppf(0.999, studies, 0.05))
+
+
+def only(name: str, seeds: int = 5) -> Layout:
+    """The layout for a family of one claim."""
+    found = worlds.layout(seeds)
+    found.claims = [CLAIMS[name]]
+    return found
+
+
+PROMISED = [
+    pytest.param(world, truth, seeds, marks=() if (world, truth, seeds) in FAST else pytest.mark.slow)
+    for world in WORLDS if WORLDS[world].promised for truth in ("null", "half") for seeds in (3, 5)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("world", "truth", "seeds"), PROMISED)
+def test_a_family_has_a_wrong_verdict_no_more_often_than_promised(world: str, truth: str, seeds: int) -> None:
+    tally = calibration.scored(Block(world, truth, seeds, STUDIES), worlds.layout(seeds))
+    assert tally.families == STUDIES and tally.wrong <= most(STUDIES), tally.row()
+    assert tally.strict == tally.wrong, "no trend turns back there"
+
+
+def test_truths_are_what_they_say() -> None:
+    of = worlds.layout(3)
+    margins = verdicts._margins(of.plan)
+
+    def stand(name: str, line: bool = False) -> dict[str, int]:
+        means = dict(zip(map(tuple, of.addresses), of.means(TRUTHS[name]) / 100, strict=True))
+        number = worlds.numbers({a: m for cells, m in means.items() for a in cells}, of.losses(TRUTHS[name]))
+        return worlds.standings(of.claims, of.plan["scale"], number, margins, line)
+
+    assert len(of.claims) == 21
+    assert not any(found > 0 for found in stand("null").values())
+    assert {name for name, found in stand("paper").items() if found < 1} == {"beats_stack_text"}
+    assert sum(found < 1 for found in stand("half").values()) == 10
+    turning = {"rises", "beats_kxk", "kxk_falls", "narrow_worse"}
+    for name in ("bent", "slightly bent"):
+        assert {claim for claim, found in stand(name).items() if found < 0} == turning
+        assert min(stand(name, line=True).values()) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_training_has_one_score_wherever_it_stands(world: str) -> None:
+    of = worlds.layout(3)
+    found = worlds.simulate(WORLDS[world], TRUTHS["paper"], of, 7)
+    one = ("T1/score/7", "T2/GCN/7", "T3/GCN/7", "T4/score/2048 (GCN)")
+    two = ("T3/stack/7", "T4/score/2048")
+    for same in (one, two, ("T1/score/15", "T5/GCN/overall")):
+        assert len({json.dumps(found.known[address]) for address in same}) == 1
+        assert len({tuple(found.lost[address]) for address in same}) == 1
+    again = worlds.simulate(WORLDS[world], TRUTHS["paper"], of, 7)
+    assert (again.known, again.losses, again.lost) == (found.known, found.losses, found.lost)
+    assert again.known != worlds.simulate(WORLDS[world], TRUTHS["paper"], of, 8).known
+
+
+@pytest.mark.slow
+def test_scores_lie_around_the_truth() -> None:
+    of = worlds.layout(5)
+    for name, world in WORLDS.items():
+        found = [worlds.simulate(world, TRUTHS["paper"], of, number).known for number in range(200)]
+        scores = np.array([[100 * np.mean(list(one[a[0]].values())) for a in of.addresses] for one in found])
+        away = scores.mean(0) - of.means(TRUTHS["paper"])
+        if name == "collapse caught":  # its truth is that of the trainings that settled
+            away = away[np.abs(away) < 2]
+        error = scores.std(0, ddof=1)[: len(away)].max() / np.sqrt(200)
+        assert np.abs(away).max() < 5 * error, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", PHOTOGRAPHS)
+def test_counts_go_through_the_files_that_a_study_collects(world: str) -> None:
+    """That counts and their scores agree here is asserted in each simulation."""
+    here, beyond = calibration.photographed(Block(world, "paper", 3, 2), worlds.layout(3))
+    assert here.families == beyond.families == 2
+    kinds = {kind for counts in beyond.claims.values() for kind in counts}
+    assert verdicts.UNDECIDED in kinds and set(beyond.claims["kxk_hard"]) == {verdicts.UNTESTED, "true"}
+
+
+@pytest.mark.slow
+def test_images_that_are_alike_and_not_known_to_be_are_found_out() -> None:
+    *_, beyond = calibration.photographed(Block("neighbours unknown", "null", 5, 4), worlds.layout(5))
+    assert beyond.wrong >= 3  # by a rate of 5 % once in two thousand times
+
+
+# ------------------------------------------------------------------------------------------------------ planted faults
+@pytest.mark.slow
+def test_a_family_that_is_not_corrected_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(ps: dict[str, float], plan: dict[str, Any]) -> dict[str, verdicts._Step]:
+        return {name: verdicts._Step(p, plan["verdicts"]["alpha"]) for name, p in ps.items()}
+
+    monkeypatch.setattr(verdicts, "_steps", steps)
+    tally = calibration.scored(Block("normal", "null", 3, STUDIES), worlds.layout(3))
+    assert tally.wrong > most(STUDIES)
+
+
+@pytest.mark.slow
+def test_a_contradiction_that_is_not_corrected_for_its_parts_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block("normal", "null", 5, 300)
+    assert calibration.scored(block, only("stages")).wrong <= most(300)
+    monkeypatch.setattr(verdicts, "_p_fails", lambda parts: min(part.fails for part in parts))
+    assert calibration.scored(block, only("stages")).wrong > most(300)
+
+
+@pytest.mark.slow
+def test_a_trend_that_is_judged_by_its_line_alone_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block("normal", "bent", 5, STUDIES)
+    assert calibration.scored(block, only("rises")).strict <= most(STUDIES)
+    monkeypatch.setattr(statistics, "drop", lambda items, pair: (1.0, None, (0, 0)))
+    assert calibration.scored(block, only("rises")).strict > most(STUDIES)
+
+
+@pytest.mark.slow
+def test_a_training_that_did_not_settle_and_is_kept_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hides what is there: the mean of its seeds is no longer that of trainings that settled, nor is it sure."""
+    block = Block("collapse caught", "half", 5, STUDIES)
+
+    def of_one(name: str) -> dict[str, int]:
+        return calibration.scored(block, only(name)).claims[name]
+
+    told = of_one("stages")
+    assert told[verdicts.UNTESTED] > 0 and told["found"] + told[verdicts.UNTESTED] == STUDIES
+    monkeypatch.setattr(worlds.Simulated, "troubles", trials.Scores.troubles)
+    assert 0 < of_one("stages")["found"] < STUDIES
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+@pytest.mark.slow
+def test_a_second_call_goes_on_and_results_depend_on_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "kept.jsonl"
+    monkeypatch.setattr(calibration, "TRUTHS", {"null": TRUTHS["null"]})
+    monkeypatch.setattr("sys.argv", ["calibration", "--simulations", "2", "--worlds", "normal", "--results", str(path),
+                                     "--workers", "2"])  # fmt: skip
+    calibration.main()
+    first = capsys.readouterr().out
+    assert "2 blocks, 0 of them known" in first
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["seeds"] for line in kept} == set(calibration.SEEDS)
+    for line in kept:
+        block = Block(line["world"], line["truth"], line["seeds"], line["simulations"])
+        assert calibration.run(block)["rows"] == line["rows"]
+    path.write_text(path.read_text() + '{"world": "nor')  # killed while it wrote
+    calibration.main()
+    again = capsys.readouterr().out
+    assert "2 of them known" in again and again.splitlines()[-3:] == first.splitlines()[-3:]
+    stale = path.read_text().replace(calibration.code(), "another")
+    path.write_text(stale)
+    assert calibration.known(path) == {}
+
+
+def test_time_that_is_left_goes_by_what_was_measured() -> None:
+    done = [{"world": "normal", "simulations": 100, "took_s": 10.0}]
+    todo = [Block("ties", "null", 3, 200), Block("ties", "null", 5, 200)]
+    assert calibration.left_s(todo, done, 2) == pytest.approx(20)
+    assert calibration.left_s(todo[:1], done, 2) == pytest.approx(20), "a block is not shared"
+    assert calibration.left_s([], done, 2) == 0
+    assert calibration.left_s([Block("images", "null", 3, 10)], done, 1) == pytest.approx(10)
+
+
+def test_what_is_said_of_a_promise() -> None:
+    said = {(wrong, families): calibration.kept({"wrong": wrong, "families": families}) for wrong, families in (
+        (100, 2000), (130, 2000), (0, 10), (3, 60), (60, 1000),
+    )}  # fmt: skip
+    assert list(said.values()) == [".", "!", "?", "?", "?"]
+    row = {"question": "here", "wrong": 1, "strict": 2, "families": 60, "claims": {"it": {"true": 60, "found": 30}}}
+    block = Block("normal", "paper", 3, 60)
+    text = calibration.table({block: {"rows": [row]}}, [block, Block("ties", "paper", 3, 60)])
+    assert "1.7" in text and "50.0" in text and text.endswith("1 promised rates: 0 kept, 0 broken, 1 open.")

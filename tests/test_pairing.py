@@ -1,0 +1,205 @@
+"""An image and its labels stay together through every draw: images that carry their own mask show it.
+
+Channel 0 of an image is its mask, channels 1 and 2 are the row and the column, so a batch shows which pixels it took.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study import tier
+from study.data import PAD_COLOUR, prepare
+from study.engine import fit, learning_rate, start
+from study.regions import boundary_band
+from study.source import IMAGES, Source, channel_moments, features_of, open_source
+from study.spec import VOID, Data, Network, Recipe, Training, Variant, dense
+
+IMAGES_NUMBER, HEIGHT, WIDTH, BATCH, STEPS = 11, 24, 40, 4, 12
+RECIPE = Recipe("sgd", 0.1, 0.9, 0.01, "constant", 0.0, STEPS, BATCH, True, "fp32", 1)
+
+
+class Set:
+    """Images that carry their mask, larger than nothing and smaller than the padded size."""
+
+    classes = ("a", "b", "c")
+    splits: ClassVar = {"train": IMAGES_NUMBER}
+    size = (HEIGHT, WIDTH)
+
+    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+        height, width = HEIGHT - index % 3, WIDTH - index % 5
+        labels = np.random.default_rng(index).integers(0, 3, (height, width), np.uint8)
+        labels[np.random.default_rng(-index % 97).random((height, width)) < 0.2] = VOID
+        rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+        return np.dstack([labels, rows, columns]), labels
+
+    def name(self, split: str, index: int) -> str:
+        return str(index)
+
+    def files(self) -> list[Path]:
+        return []
+
+
+class Picked(nn.Module):
+    """A backbone whose features are the pixels at the centres of cells of ``stride``."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"res3": images[:, :, self.stride // 2 :: self.stride, self.stride // 2 :: self.stride]}
+
+
+def padded() -> tuple[np.ndarray, np.ndarray]:
+    images = np.full((IMAGES_NUMBER, HEIGHT, WIDTH, 3), PAD_COLOUR, np.uint8)
+    labels = np.full((IMAGES_NUMBER, HEIGHT, WIDTH), VOID, np.uint8)
+    for index in range(IMAGES_NUMBER):
+        image, mask = Set().read("train", index)
+        images[index, : mask.shape[0], : mask.shape[1]], labels[index, : mask.shape[0], : mask.shape[1]] = image, mask
+    return images, labels
+
+
+def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, features: int = 0, **recipe) -> Source:
+    """What a training reads of the set: cached, streamed, or as features of cells of ``features`` px."""
+    images, labels = padded()
+    np.save(folder / "train-names.npy", np.arange(IMAGES_NUMBER).astype(str))
+    np.save(folder / "train-labels.npy", labels)
+    moments = None
+    if features:
+        for name, mirrored in (("train-res3", False), ("train-res3-flipped", True)):
+            maps = features_of(Picked(features), images, mirrored)["res3"].numpy().astype(np.float16)
+            np.save(folder / f"{name}.npy", maps)
+        moments = {"res3": np.stack([np.zeros(3, np.float32), np.ones(3, np.float32)])}
+    elif not stream:
+        np.save(folder / "train-images.npy", images)
+    network = Network("", ("res3",), frozen=bool(features), output_stride=stride)
+    training = Training(Variant(dense(1)), Data("set"), network, dataclasses.replace(RECIPE, **recipe), seed, band_px=1)
+    cpu = torch.device("cpu")
+    return Source(training, 3, folder, folder if features else None, {}, cpu, moments, Set if stream else None)
+
+
+def in_image(pixels: torch.Tensor) -> torch.Tensor:
+    """Where a pixel is no padding: padding has one colour, and no row reaches it."""
+    return ~(pixels == torch.tensor(PAD_COLOUR)).all(-1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("crop", [None, (9, 17)], ids=["whole", "cropped"])
+@pytest.mark.parametrize("stream", [False, True], ids=["cached", "streamed"])
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_labels_are_those_of_their_pixels(tmp_path: Path, stride: int, stream: bool, crop, seed: int) -> None:
+    read = source(tmp_path, seed, stride, stream, crop=crop)
+    turned = 0
+    for step in range(STEPS):
+        raw, labels = read.raw_batch(step)
+        shown = raw[IMAGES][:, stride // 2 :: stride, stride // 2 :: stride]
+        inside = in_image(shown)
+        assert labels.shape == shown.shape[:3]
+        assert torch.equal(labels[inside], shown[..., 0][inside]) and bool((labels[~inside] == VOID).all())
+        turned += sum(bool((image[:, :-1, 2].int() > image[:, 1:, 2].int()).any()) for image in raw[IMAGES][:, :, :8])
+    assert 0.25 * BATCH * STEPS < turned < 0.75 * BATCH * STEPS
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_labels_are_those_of_their_features(tmp_path: Path, stride: int, seed: int) -> None:
+    """Features of a mirrored image go with its mirrored labels, picked at the centres of the same cells."""
+    read = source(tmp_path, seed, stride, features=stride)
+    turned = 0
+    for step in range(STEPS):
+        inputs, labels = read.training_batch(step)
+        maps = inputs["res3"].permute(0, 2, 3, 1)
+        inside = in_image(maps)
+        assert torch.equal(labels[inside].float(), maps[..., 0][inside])
+        turned += sum(bool(image[0, 0, 2] > image[0, 1, 2]) for image in maps[:, :, :2])
+    assert 0 < turned < BATCH * STEPS
+
+
+def corners(read: Source) -> list[tuple[float, float]]:
+    """The (row, column) of every crop's upper left pixel."""
+    return [tuple(map(float, image[0, 0, 1:])) for step in range(60) for image in read.raw_batch(step)[0][IMAGES]]
+
+
+def test_crops_follow_the_seed_and_reach_every_corner(tmp_path: Path) -> None:
+    """Of images without padding, where a pixel says where it stood."""
+    drawn = {seed: corners(source(tmp_path, seed, crop=(HEIGHT - 6, WIDTH - 9), flip=False)) for seed in range(3)}
+    assert all({row for row, _ in found} == set(range(7)) for found in drawn.values())
+    assert all({column for _, column in found} == set(range(10)) for found in drawn.values())
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        same = np.mean([a == b for a, b in zip(drawn[one], drawn[other], strict=True)])
+        assert same < 0.1
+    assert drawn[0] == corners(source(tmp_path, 0, crop=(HEIGHT - 6, WIDTH - 9), flip=False))
+
+
+def test_flips_follow_the_seed_and_the_recipe(tmp_path: Path) -> None:
+    def turned(seed: int, flip: bool) -> list[bool]:
+        read = source(tmp_path, seed, flip=flip)
+        batches = (read.raw_batch(step)[0][IMAGES] for step in range(30))
+        return [int(image[0, 0, 2]) != 0 for batch in batches for image in batch]
+
+    assert not any(turned(0, flip=False))
+    first, other = turned(0, flip=True), turned(1, flip=True)
+    assert 0.35 < np.mean(first) < 0.65 and first != other and first == turned(0, flip=True)
+
+
+def test_moments_are_those_of_the_channels() -> None:
+    maps = np.random.default_rng(0).normal(3, 2, (5, 4, 6, 7)).astype(np.float16)
+    mean, scale = channel_moments(maps)
+    np.testing.assert_allclose(mean, maps.astype(float).mean((0, 2, 3)), rtol=1e-3)
+    np.testing.assert_allclose(scale, 1 / maps.astype(float).std((0, 2, 3)), rtol=1e-3)
+
+
+# steps of the optimizers, by hand
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_three_steps_are_those_that_the_recipe_says(optimizer: str) -> None:
+    """With momentum and weight decay, as the formulas have them, on the gradients of the loss."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.3, momentum=0.8, weight_decay=0.05, steps=3)
+    recipe = dataclasses.replace(recipe, schedule="poly")
+    torch.manual_seed(0)
+    model = nn.Conv2d(2, 3, 1, bias=False).double()
+    batches = [(torch.randn(2, 2, 3, 3).double(), torch.randint(0, 3, (2, 3, 3))) for _ in range(3)]
+    batches[1][1][0, 0] = VOID
+    weight = model.weight.detach().clone()
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step, (inputs, labels) in enumerate(batches):
+        leaf = weight.clone().requires_grad_()
+        scores = functional.conv2d(inputs, leaf).float()
+        kept = labels != VOID
+        chances = functional.log_softmax(scores, 1).permute(0, 2, 3, 1)[kept]
+        loss = -chances[torch.arange(len(chances)), labels[kept]].mean()
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        rate = learning_rate(recipe, step)
+        assert rate == pytest.approx(0.3 * (1 - step / 3) ** 0.9)
+        if optimizer == "sgd":
+            first = 0.8 * first + gradient + 0.05 * weight if step else gradient + 0.05 * weight
+            weight = weight - rate * first
+        else:
+            first, second = 0.8 * first + 0.2 * gradient, 0.999 * second + 0.001 * gradient**2
+            change = (first / (1 - 0.8 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            weight = weight * (1 - rate * 0.05) - rate * change
+    list(fit(start(model, recipe), batches.__getitem__, recipe))
+    torch.testing.assert_close(model.weight.detach(), weight, rtol=1e-5, atol=1e-7)
+
+
+# regions
+
+
+@pytest.mark.parametrize("split", ["tune", "val"])
+def test_the_band_of_a_split_is_that_of_its_own_masks(tmp_path: Path, split: str) -> None:
+    smoke = tier.load(tier.read(), "smoke")
+    facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
+    training = Training(Variant(dense(1)), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px)
+    read = open_source(training, facts, tmp_path, torch.device("cpu"))
+    for _, labels, band in read.examples(split):
+        for mask, near in zip(labels, band, strict=True):
+            assert near.any() and np.array_equal(near, boundary_band(mask, smoke.band_px))
