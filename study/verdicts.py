@@ -116,7 +116,7 @@ def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]
     """A verdict on each claim from scores, and from counts as far as ``collected`` has them."""
     members = questions.family(plan, claims)
     rows = {claim.id: _asked(claim, plan, collected) for claim in claims}
-    for question in (HERE, BEYOND):
+    for question in (HERE, BEYOND) if members else ():
         found = {
             claim.id: _answered(claim, questions.predicate_of(claim, plan["scale"]), plan, collected, question)
             for claim in claims

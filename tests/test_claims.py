@@ -406,6 +406,12 @@ def test_the_wording_keeps_to_the_scale(scale: str, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_tier_without_rules_judges_nothing(tmp_path: Path) -> None:
+    made = whole(("T1",), tmp_path, "none") | {"verdicts": None}
+    found = verdicts.content(made, tmp_path, computed={})
+    assert {row["verdict"] for row in found["rows"]} == {verdicts.UNTESTED} and found["trains"] == []
+
+
 def test_reasons_for_untested(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path / "all", "mechanism")
     reasons = {row.claim: row.reason for row in verdicts.judge(made, tmp_path / "all", computed={})}

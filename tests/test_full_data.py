@@ -269,7 +269,8 @@ def test_a_wrong_list_of_classes_is_told(laid: Path, classes: Any, name: str) ->
     if isinstance(classes, list) and not all(isinstance(one, str) and one.strip() for one in classes):
         assert f"classes of {name} must be names" in line and "write it in quotes" in line
     else:
-        assert f"classes of {name} must be a list of 2 to 255 different names" in line and "in brackets" in line
+        remedy = "give each label a name of its own" if isinstance(classes, list) else "write it in brackets"
+        assert f"classes of {name} must be a list of 2 to 255 different names" in line and remedy in line
 
 
 @pytest.mark.slow
