@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from pathlib import Path
@@ -339,3 +340,22 @@ def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimiz
     expected, same = trained([0, 2])
     assert losses[1] is None and [losses[0], losses[2]] == expected
     assert all(torch.equal(one, other) for one, other in zip(weights, same, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_restored_state_trains_on_as_if_it_had_never_stopped(optimizer: str) -> None:
+    """Weights, momenta and the place in the schedule are all in what is dumped."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=5, schedule="cosine", warmup=0.4)
+    batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(5)]
+    straight, stopped = start(nn.Conv2d(3, 5, 1), recipe), start(nn.Conv2d(3, 5, 1), recipe)
+    stopped.model.load_state_dict(straight.model.state_dict())
+    list(fit(straight, batches.__getitem__, recipe))
+    for done, _ in fit(stopped, batches.__getitem__, recipe):
+        if done == 3:
+            break
+    resumed = start(nn.Conv2d(3, 5, 1), recipe)
+    resumed.restore(copy.deepcopy(stopped.dump()))
+    assert [done for done, _ in fit(resumed, batches.__getitem__, recipe)] == [4, 5]
+    assert resumed.dump()["step"] == straight.dump()["step"] == 5
+    for one, other in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(one, other)
