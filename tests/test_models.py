@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from study import tier
-from study.engine import fit, learning_rate, loss_of, start
+from study.engine import fit, labelled, learning_rate, loss_of, start
 from study.models import Segmenter, build
 from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
 from study.models.fcn import FCN, BoundaryRefinement, deconvolution
@@ -316,6 +316,30 @@ def test_void_pixels_have_no_part_in_the_loss() -> None:
     torch.testing.assert_close(
         loss_of(scores, labels), (picked[0, 0, 0, 0] + picked[0, 1, 0, 1] + picked[0, 2, 1, 0]) / 3
     )
+
+
+def test_of_images_classes_255_is_a_class_and_of_pixels_it_is_void() -> None:
+    scores, labels = torch.randn(3, 300), torch.tensor([0, VOID, 299])
+    picked = -functional.log_softmax(scores, 1)
+    torch.testing.assert_close(loss_of(scores, labels), (picked[0, 0] + picked[1, VOID] + picked[2, 299]) / 3)
+    assert labelled(torch.full((2,), VOID))
+    pixels = torch.full((2, 4, 4), VOID)
+    assert not labelled(pixels)
+    pixels[1, 2, 3] = 0
+    assert labelled(pixels)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(precision: str) -> None:
+    """Products are bf16 where the recipe says so; the loss is float32 always, and holds no graph of its step."""
+    seen = []
+    model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Dropout(0.5)).eval()
+    model.register_forward_hook(lambda module, inputs, scores: seen.append((module.training, scores.dtype)))
+    recipe = dataclasses.replace(RECIPE, steps=2, precision=precision)
+    batch = torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))
+    losses = [loss for _, loss in fit(start(model, recipe), lambda step: batch, recipe)]
+    assert seen == [(True, torch.bfloat16 if precision == "bf16" else torch.float32)] * 2
+    assert all(loss.dtype == torch.float32 and loss.ndim == 0 and not loss.requires_grad for loss in losses)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
