@@ -15,7 +15,20 @@ import pytest
 import test_report
 from scipy import stats
 
-from study import claims, evidence, paper, plan, questions, report, settling, statistics, tier, trials, verdicts
+from study import (
+    claims,
+    evidence,
+    paper,
+    plan,
+    predicates,
+    questions,
+    report,
+    settling,
+    statistics,
+    tier,
+    trials,
+    verdicts,
+)
 from study.claims import CLAIMS, Claim
 from study.predicates import (
     ERRORS,
@@ -142,6 +155,67 @@ def test_predicates_refuse_what_makes_no_sense() -> None:
         increasing(("a",))
 
 
+def test_a_margin_is_not_within_itself_and_each_measure_has_its_own() -> None:
+    """Bounds are strict: an equivalence spans a margin to either side, a smaller ratio is smaller by more than one."""
+    score = {"a": Fraction(10), "b": Fraction("10.5"), "c": Fraction("10.4"), "d": Fraction("10.6"), "e": Fraction(0)}
+
+    def holds(predicate: Predicate) -> bool:
+        return not predicate.failing(score.__getitem__, MARGIN)
+
+    assert [holds(equal_within(other, "a")) for other in "bcd"] == [False, True, False]
+    assert [holds(equal_within("a", other)) for other in "bcd"] == [False, True, False]
+    half = Fraction("0.1")
+    assert [holds(gain("b", "a", Fraction(gained), half)) for gained in ("0.4", "0.45", "0.6")] == [False, True, False]
+    assert not holds(equal_within("b", "a", Fraction("0.5"))) and holds(equal_within("b", "a", Fraction("0.51")))
+    score |= {"g": Fraction(2), "h": Fraction(4), "i": Fraction(-4)}  # ratios of errors 0.98, 0.96 and 1.04
+    assert [holds(equal_within(other, "e", measure=ERRORS)) for other in "ghi"] == [True, False, False]
+    assert [holds(fewer_errors((other, "e"), ("e", "e"))) for other in "ghi"] == [False, True, False]
+
+
+def test_a_trend_rises_by_the_line_fitted_through_its_cells() -> None:
+    """From the first cell to the last of those that are fitted, by least squares; steps before them have no part."""
+    score = dict(zip("abcdef", map(Fraction, (3, 9, 10, 12, 11, 15)), strict=True))
+    for names, apart in (("ab", 0), ("abc", 0), ("abcd", 0), ("abcdef", 0), ("abcdef", 2)):
+        *steps, trend = increasing(tuple(names), apart).parts
+        values = [float(score[name]) for name in names[apart:]]
+        slope = np.polyfit(range(len(values)), values, 1)[0]
+        assert float(predicates.value_of(trend.terms, score.__getitem__)) == pytest.approx(slope * (len(values) - 1))
+        assert [part.name for part in steps] == [f"{names[at]} above {names[at - 1]}" for at in range(1, apart + 1)]
+    falls = decreasing(tuple("abc")).parts[0]
+    assert predicates.value_of(falls.terms, score.__getitem__) == -7
+
+
+SETTLED = settling.Settling(peak=2, end=1, fall=0.2)
+GUESS = math.log(4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "score", "said"),
+    [
+        ([[10, 9.0], [20, 2 * GUESS], [95, 0.5], [100, 0.5]], [[50, 0.5], [100, 0.4]], ""),
+        ([[20, 9.0], [100, 0.5]], [], "" ),
+        ([[21, 2 * GUESS + 0.01], [100, 0.5]], [], "its loss rose"),
+        ([[90, 0.0], [95, GUESS], [100, GUESS]], [], "its loss ended"),
+        ([[90, 9 * GUESS / 5], [95, 0.5 * GUESS], [100, 1.4 * GUESS]], [], ""),
+        ([[50, 0.5], [100, 0.5]], [[50, 0.5], [100, 0.39]], "its tune score fell"),
+        ([[50, 0.5], [100, 0.5]], [[50, 0.1], [100, 0.5]], ""),
+        ([[50, math.inf], [100, 0.5]], [], "its loss is no number"),
+        ([], [], "its loss is no number"),
+    ],
+    ids=["at every limit", "loud in the warm-up", "loud after it", "at a guess", "below one in the mean",
+         "below its best", "above its best", "infinite", "nothing"],
+)  # fmt: skip
+def test_a_training_settles_within_the_limits_of_its_rule(loss: list, score: list, said: str) -> None:
+    """100 steps, of which 20 warm up; four classes."""
+    found = settling.trouble({"loss": loss, "score": score}, 100, 0.2, 4, SETTLED)
+    assert found.startswith(said) and bool(found) == bool(said)
+
+
+def test_the_last_loss_is_the_mean_of_the_last_tenth() -> None:
+    assert settling.last_loss({"loss": [[80, 9.0], [90, 7.0], [91, 1.0], [100, 2.0]]}, 100) == 1.5
+    assert math.isnan(settling.last_loss({"loss": [[90, 7.0]]}, 100))
+
+
 def test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts() -> None:
     """A p just under alpha of one of two parts is none of the claim."""
     part, unknown = above("T1/score/15", "T1/score/base").parts[0], statistics.Effect(*[0.0] * 6, 3, 60, 0.0)
@@ -236,6 +310,7 @@ PLANTED: dict[str, tuple[Predicate, dict[str, float], str, str]] = {
     "does not fall": (decreasing(tuple(map(c, COLUMNS))), five(50, 55), "paper", C),
     "widens": (widening(PAIRS), GROWS, "paper", S),
     "narrows": (widening(PAIRS), SHRINKS, "paper", C),
+    "widens and narrows back": (widening(PAIRS), GROWS | {"d": 56, "f": 54}, "paper", C),
     "equal": (equal_within(c("b"), c("a")), {"a": 50, "b": 50.02}, "paper", S),
     "unequal": (equal_within(c("b"), c("a")), {"a": 50, "b": 53}, "paper", C),
     "unequal below": (equal_within(c("b"), c("a")), {"a": 53, "b": 50}, "paper", C),
@@ -284,6 +359,49 @@ def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
     known = {c(name): {seed: value / 100 for seed, value in enumerate(found)} for name, found in scores.items()}
     row = verdicts.judge_scores(made, trials.Scores(made, known), family)[0]
     assert row.verdict == U and row.adjusted < 0.05
+
+
+@pytest.mark.usefixtures("unprinted")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("below", r"Not so: T/r/b above T/r/a \(-5\.0 points\)\."),
+        ("rises and falls back", r"Not so: T/r/f below T/r/d, by 1\.8 points\."),
+        ("falls and rises back", r"Not so: T/r/c above T/r/b, by 2\.8 points\."),
+        ("narrows", r"Not so: widens from T/r/b to T/r/f \(-4\.0 points\)\."),
+        ("widens and narrows back", r"Not so: T/r/f less T/r/e below T/r/d less T/r/c, by (1\.9|2\.0|2\.1) points\."),
+        ("more errors", r"Not so: errors of T/r/b below T/r/a \(\+11\.\d % of errors\)\."),
+    ],
+)  # fmt: skip
+def test_a_contradiction_names_what_contradicts(name: str, reason: str, tmp_path: Path) -> None:
+    predicate, points, scale, _ = PLANTED[name]
+    (row,) = verdicts.judge(
+        planted(tmp_path, points, seeds=5, scale=scale), tmp_path, computed={}, claims=[claimed(predicate)]
+    )
+    assert re.fullmatch(reason, row.reason), row.reason
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_a_ratio_of_errors_is_shown_in_per_cent_beside_its_points(tmp_path: Path) -> None:
+    """20 of 40 errors are gone: -50 %, and 20 points."""
+    made = planted(tmp_path, {"a": 60, "b": 80}, seeds=5, scale="paper")
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(fewer_errors((c("b"), c("a"))))])
+    assert row.estimate == pytest.approx(-50, abs=0.5) and row.unit == "% of errors"
+    assert row.points == pytest.approx(20, abs=0.2), "b less a"
+    assert row.bounds == (None, 0) and -51 < row.low < row.estimate < row.high < -49 and 0 < row.mde < 1
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_losses_are_compared_in_nats_at_the_end_of_training(tmp_path: Path) -> None:
+    made = planted(tmp_path, {"a": 50, "b": 50}, seeds=3, scale="paper")
+    for cell, ends in zip(made["cells"], ((0.10, 0.11, 0.12), (0.40, 0.42, 0.41)), strict=True):
+        for (_, key), loss in zip(sorted(cell["runs"].items()), ends, strict=True):
+            settle(tmp_path / key, loss)
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a"), LOSSES))])
+    assert (row.verdict, row.unit, row.printed, row.paper) == (S, "nats", "not printed", None)
+    assert row.estimate == pytest.approx(0.3) and row.part == "training loss of T/r/b above T/r/a"
+    assert row.p == pytest.approx(stats.ttest_rel((0.40, 0.42, 0.41), (0.10, 0.11, 0.12)).pvalue)
+    assert row.beyond.reason == "A training's loss says nothing of new images."
 
 
 @pytest.mark.usefixtures("unprinted")

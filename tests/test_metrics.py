@@ -120,6 +120,27 @@ def test_a_mean_of_image_scores_is_not_the_dataset_score() -> None:
     assert metrics.miou(np.concatenate(images)) == 0.495 != pytest.approx(sum(map(metrics.miou, images)) / 2)
 
 
+def test_counts_and_iou_by_hand() -> None:
+    """Class 1 has as many false positives as pixels; class 2 is nowhere, but predicted: both count, with their IoU."""
+    labels, predictions = np.array([[0, 0, 0, 1, 1]], np.uint8), np.array([[0, 1, 1, 1, 2]], np.uint8)
+    counts = _counts(labels[None], predictions[None], classes=3)
+    summed = metrics.total(counts).sum(0)
+    assert summed[:, metrics.TP].tolist() == [1, 1, 0]
+    assert summed[:, metrics.FP].tolist() == [0, 2, 1]
+    assert summed[:, metrics.FN].tolist() == [2, 1, 0]
+    assert metrics.class_iou(counts) == [1 / 3, 1 / 4, 0.0]
+    assert metrics.miou(counts) == pytest.approx(7 / 36)
+
+
+def test_a_classifier_errs_where_its_class_is_not_among_the_first() -> None:
+    """Rank 0 is the highest score: rank 4 is among the first five, rank 5 is not."""
+    ranks = np.array([0, 1, 4, 5, 6, 0, 0, 0])
+    assert metrics.top1_accuracy(ranks) == 0.5
+    assert metrics.top5_error(ranks) == 0.25
+    assert metrics.score_all("ranks", ranks) == {"top1_accuracy": 0.5, "top5_error": 0.25}
+    assert next(iter(metrics.score_all("ranks", ranks))) == "top1_accuracy", "the one that an ablation maximises"
+
+
 def test_miou_over_chosen_classes_and_over_none() -> None:
     labels, predictions = _maps(17, absent=(4,))
     counts = _counts(labels, predictions)

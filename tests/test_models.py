@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from study import tier
-from study.engine import fit, learning_rate, loss_of, start
+from study.engine import fit, labelled, learning_rate, loss_of, start
 from study.models import Segmenter, build
 from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
 from study.models.fcn import FCN, BoundaryRefinement, deconvolution
@@ -317,6 +318,30 @@ def test_void_pixels_have_no_part_in_the_loss() -> None:
     )
 
 
+def test_of_images_classes_255_is_a_class_and_of_pixels_it_is_void() -> None:
+    """No class of images is left out of the loss, whatever its number."""
+    scores, labels = torch.randn(300, 300), torch.arange(300)
+    torch.testing.assert_close(loss_of(scores, labels), -functional.log_softmax(scores, 1).diagonal().mean())
+    assert labelled(torch.full((2,), VOID))
+    pixels = torch.full((2, 4, 4), VOID)
+    assert not labelled(pixels)
+    pixels[1, 2, 3] = 0
+    assert labelled(pixels)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(precision: str) -> None:
+    """Products are bf16 where the recipe says so; the loss is float32 always, and holds no graph of its step."""
+    seen = []
+    model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Dropout(0.5)).eval()
+    model.register_forward_hook(lambda module, inputs, scores: seen.append((module.training, scores.dtype)))
+    recipe = dataclasses.replace(RECIPE, steps=2, precision=precision)
+    batch = torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))
+    losses = [loss for _, loss in fit(start(model, recipe), lambda step: batch, recipe)]
+    assert seen == [(True, torch.bfloat16 if precision == "bf16" else torch.float32)] * 2
+    assert all(loss.dtype == torch.float32 and loss.ndim == 0 and not loss.requires_grad for loss in losses)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimizer: str) -> None:
     """Weights and optimizer state after it are those before it, and the next step is as if it had not been."""
@@ -339,3 +364,22 @@ def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimiz
     expected, same = trained([0, 2])
     assert losses[1] is None and [losses[0], losses[2]] == expected
     assert all(torch.equal(one, other) for one, other in zip(weights, same, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_restored_state_trains_on_as_if_it_had_never_stopped(optimizer: str) -> None:
+    """Weights, momenta and the place in the schedule are all in what is dumped."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=5, schedule="cosine", warmup=0.4)
+    batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(5)]
+    straight, stopped = start(nn.Conv2d(3, 5, 1), recipe), start(nn.Conv2d(3, 5, 1), recipe)
+    stopped.model.load_state_dict(straight.model.state_dict())
+    list(fit(straight, batches.__getitem__, recipe))
+    for done, _ in fit(stopped, batches.__getitem__, recipe):
+        if done == 3:
+            break
+    resumed = start(nn.Conv2d(3, 5, 1), recipe)
+    resumed.restore(copy.deepcopy(stopped.dump()))
+    assert [done for done, _ in fit(resumed, batches.__getitem__, recipe)] == [4, 5]
+    assert resumed.dump()["step"] == straight.dump()["step"] == 5
+    for one, other in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(one, other)

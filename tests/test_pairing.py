@@ -157,6 +157,87 @@ def test_moments_are_those_of_the_channels() -> None:
     np.testing.assert_allclose(scale, 1 / maps.astype(float).std((0, 2, 3)), rtol=1e-3)
 
 
+def test_features_are_standardised_channel_by_channel(tmp_path: Path) -> None:
+    """Over the split that the moments are of, every channel that a network sees has mean 0 and variance 1."""
+    read = source(tmp_path, stride=4, features=4, flip=False)
+    maps = np.load(tmp_path / "train-res3.npy")
+    shifted = (maps + np.array([0, 5, -40], np.float16)[:, None, None]) * np.float16(0.5)
+    np.save(tmp_path / "train-res3.npy", shifted)
+    moments = {"res3": channel_moments(shifted)}
+    read = Source(read.training, 3, tmp_path, tmp_path, {}, torch.device("cpu"), moments)
+    seen = torch.cat([inputs["res3"] for inputs, _, _ in read.examples("train")])
+    assert seen.shape == shifted.shape and seen.dtype == torch.float32
+    torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(seen.std((0, 2, 3)), torch.ones(3), atol=1e-2, rtol=0)
+
+
+def evaluated(folder: Path, shape: tuple[int, ...], classes_of_images: bool = False) -> tuple[Source, np.ndarray]:
+    """A source of a val split whose image ``i`` has nothing but ``i``, with its labels and boundary band."""
+    number = np.arange(shape[0], dtype=np.uint8)
+    images = np.broadcast_to(number[:, None, None, None], (*shape, 3))
+    labels = number.astype(np.int64) if classes_of_images else np.broadcast_to(number[:, None, None], shape)
+    files = {"val-images": images, "val-labels": labels, "val-names": number.astype(str), "band-val": labels % 2 == 1}
+    for name, array in files.items():
+        np.save(folder / f"{name}.npy", array)
+    training = Training(Variant(dense(1)), Data("set"), Network("", ("res3",)), RECIPE, 0, band_px=1)
+    return Source(training, 3, folder, None, {"val": "band-val.npy"}, torch.device("cpu")), labels
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [((37, 2, 3), 16), ((11, 4, 6), 4), ((3, 10, 10), 1), ((2, 9, 12), 1)],
+    ids=["small", "four fit", "one fits", "none fits"],
+)
+def test_an_evaluation_takes_every_image_once_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], most: int
+) -> None:
+    """As many at a time as the limits on images and (here 100) pixels allow, and at least one."""
+    monkeypatch.setattr("study.source.EVALUATION_PX", 100)
+    read, labels = evaluated(tmp_path, shape)
+    parts = list(read.examples("val"))
+    assert [len(part) for _, part, _ in parts] == [min(most, len(labels) - at) for at in range(0, len(labels), most)]
+    for inputs, part, near in parts:
+        assert inputs.shape == (len(part), 3, *shape[1:]) and inputs.dtype == torch.float32
+        assert np.array_equal(inputs[:, 0, 0, 0].numpy(), part[:, 0, 0]) and np.array_equal(near, part % 2 == 1)
+    assert np.concatenate([part[:, 0, 0] for _, part, _ in parts]).tolist() == list(range(shape[0]))
+
+
+def test_a_limit_takes_the_first_images_of_a_split(tmp_path: Path) -> None:
+    read, _ = evaluated(tmp_path, (37, 4, 6))
+    for limit, wanted in ((20, 20), (16, 16), (1, 1), (100, 37)):
+        taken = np.concatenate([part[:, 0, 0] for _, part, _ in read.examples("val", limit)])
+        assert taken.tolist() == list(range(wanted))
+    inputs, image, labels, name = read.sample(7)
+    assert inputs.shape == (1, 3, 4, 6) and bool((inputs == 7).all())
+    assert (image == 7).all() and (labels == 7).all() and name == "7"
+
+
+def test_a_split_without_a_band_has_none_and_classes_of_images_have_no_pixels(tmp_path: Path) -> None:
+    read, _ = evaluated(tmp_path, (18, 4, 6))
+    read.band = {}
+    assert [(near.shape, near.any()) for _, _, near in read.examples("val")] == [
+        ((16, 4, 6), False),
+        ((2, 4, 6), False),
+    ]
+    read, _ = evaluated(tmp_path, (18, 4, 6), classes_of_images=True)
+    for inputs, labels, near in read.examples("val"):
+        assert labels.shape == near.shape == (len(inputs),) and not near.any()
+        assert np.array_equal(inputs[:, 0, 0, 0].numpy(), labels)
+
+
+@pytest.mark.parametrize("crop", [None, (9, 17)], ids=["whole", "cropped"])
+def test_classes_of_images_go_with_their_images(tmp_path: Path, crop) -> None:
+    """Labels (N,) are no maps: nothing of them is cropped, flipped or picked, and each stays beside its image."""
+    read = source(tmp_path, stride=4, crop=crop)
+    images = np.broadcast_to(np.arange(IMAGES_NUMBER, dtype=np.uint8)[:, None, None, None], (IMAGES_NUMBER, 24, 40, 3))
+    np.save(tmp_path / "train-images.npy", images)
+    np.save(tmp_path / "train-labels.npy", 7 * np.arange(IMAGES_NUMBER))
+    for step in range(STEPS):
+        raw, labels = read.raw_batch(step)
+        assert raw[IMAGES].shape == (BATCH, *(crop or (24, 40)), 3)
+        assert torch.equal(7 * raw[IMAGES][:, 0, 0, 0].long(), labels)
+
+
 # steps of the optimizers, by hand
 
 

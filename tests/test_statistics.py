@@ -16,8 +16,8 @@ from statsmodels.stats.power import TTestPower
 from study import metrics, resampling
 from study.seeds import generator
 from study.spec import InputError
-from study.spread import LEAST_P, Spread, binomial
-from study.statistics import Counts, Effect, contrast, drop, equivalent, holm, of_seeds
+from study.spread import LEAST_P, Spread, binomial, half_width
+from study.statistics import Counts, Effect, Sample, combined, contrast, drop, equivalent, holm, of_seeds
 
 
 def _cell(right: list[list[int]], of: int = 100) -> Counts:
@@ -394,7 +394,59 @@ def test_verdicts_on_nothing_are_wrong_at_most_at_alpha(seeds: int) -> None:
     assert (wrong <= stats.binom.ppf(0.999, 400, 0.1)).all(), wrong
 
 
+def _sample(drawn: np.ndarray, without: np.ndarray) -> Sample:
+    return Sample(np.linspace(0.5, 0.6, len(drawn)), drawn, without, without.shape[1])
+
+
+@pytest.mark.parametrize("few", [1, 5, 50])
+def test_what_rests_on_few_images_has_few_degrees_of_freedom(few: int) -> None:
+    """Those of the variance of 100 values of kurtosis k: 200 / (k - 1), and never more than 99."""
+    without = np.full((2, 100), 0.5)
+    without[:, :few] += 0.1
+    kurtosis = stats.kurtosis(without[0], fisher=False)
+    effect = combined([(1, _sample(generator("few").normal(size=(2, 200)), without))], 0.05)
+    assert effect.spread.image_df == pytest.approx(1 / (1 / min(99, 200 / max(kurtosis - 1, 1e-9)) + 1 / 200))
+    assert effect.images == 100 and (few > 1 or effect.spread.image_df < 3)
+
+
+def test_the_image_part_is_what_different_seeds_share_and_never_negative() -> None:
+    """The mean covariance of two seeds, an unbiased one of 4 images: times 4 / 3, as of a sample variance."""
+    draw = generator("shared")
+    shared, own = draw.normal(size=(1, 500)), draw.normal(size=(3, 500))
+    drawn, without = shared + own, np.array([[1.0, 2, 3, 4]] * 3)
+    covariance = np.cov(drawn)
+    between = np.mean([covariance[0, 1], covariance[0, 2], covariance[1, 2]])
+    assert combined([(1, _sample(drawn, without))], 0.05).spread.image == pytest.approx(between * 4 / 3)
+    apart = np.stack([own[0], -own[0]])
+    assert combined([(1, _sample(apart, without[:2]))], 0.05).spread.image == 0
+
+
+def test_a_draw_without_a_score_leaves_an_effect_unknown() -> None:
+    drawn = generator("gap").normal(size=(3, 200))
+    drawn[1, 7] = math.nan
+    effect = combined([(1, _sample(drawn, np.ones((3, 9))))], 0.05)
+    assert effect.estimate == pytest.approx(0.55) and (effect.seeds, effect.images) == (3, 9)
+    assert math.isnan(effect.p) and math.isnan(effect.low)
+
+
+def test_the_least_effect_found_is_that_of_power_four_fifths() -> None:
+    effect = of_seeds(np.array([0.02, 0.05, 0.03, 0.07, 0.01]), 0.05)
+    solved = TTestPower().solve_power(nobs=5, power=0.8, alpha=0.05)
+    assert effect.mde / np.std([2, 5, 3, 7, 1], ddof=1) * 100 == pytest.approx(solved, rel=0.005)
+    assert effect.spread.power(0.0, 0.05) == pytest.approx(0.05, rel=0.01), "what finds nothing finds it at alpha"
+    assert effect.spread.power(-0.02, 0.05) == effect.spread.power(0.02, 0.05)
+
+
+def test_the_interval_of_a_mean_is_that_of_student() -> None:
+    values = np.array([1.0, 2, 4, 8])
+    for confidence in (0.95, 0.9):
+        interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+        assert half_width(values, 1 - confidence) == pytest.approx((interval.high - interval.low) / 2)
+    assert half_width(values) == half_width(values, 0.05) and math.isnan(half_width(values[:1]))
+
+
 A, B = _random("a"), _random("b")
+RANKS = [np.arange(9), np.arange(9)]
 
 
 @pytest.mark.parametrize(
@@ -409,6 +461,11 @@ A, B = _random("a"), _random("b")
         (lambda: contrast([(1, A)], ACCURACY, 5, 200, ADDRESS), "alpha must be"),
         (lambda: contrast([(1, A)], ACCURACY, 0.05, 20, ADDRESS), "draws of a bootstrap"),
         (lambda: contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS).seeds_for(0.1, power=80), "power must be"),
+        (lambda: of_seeds(np.arange(3.0), 0.05).seeds_for(0.1, power=1.0), "power must be"),
+        (lambda: of_seeds(np.arange(3.0), 0.05).seeds_for(0.1, power=0.05), "power must be"),
+        (lambda: of_seeds(np.arange(3.0), 0.0), "alpha must be"),
+        (lambda: of_seeds(np.arange(3.0), 0.51), "alpha must be"),
+        (lambda: contrast([(1, RANKS)], ACCURACY, 0.05, 200, ADDRESS, np.arange(9)), "no groups"),
         (lambda: equivalent(contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS), 0, 0.05), "margin of equivalence"),
         (lambda: equivalent(contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS), 0.1, math.nan), "alpha must be"),
     ],
