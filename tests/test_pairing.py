@@ -6,6 +6,7 @@ Channel 0 of an image is its mask, channels 1 and 2 are the row and the column, 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import ClassVar
 
@@ -148,6 +149,18 @@ def test_flips_follow_the_seed_and_the_recipe(tmp_path: Path) -> None:
     assert not any(turned(0, flip=False))
     first, other = turned(0, flip=True), turned(1, flip=True)
     assert 0.35 < np.mean(first) < 0.65 and first != other and first == turned(0, flip=True)
+
+
+@pytest.mark.parametrize("features", [0, 4], ids=["images", "features"])
+def test_a_source_reads_the_same_in_another_process_and_takes_no_data_along(tmp_path: Path, features: int) -> None:
+    read = source(tmp_path, stride=4, features=features)
+    (raw, labels), arrays = read.raw_batch(5), sum(path.stat().st_size for path in tmp_path.iterdir())
+    sent = pickle.dumps(read)
+    assert len(sent) < arrays / 10
+    again, same = pickle.loads(sent).raw_batch(5)
+    assert raw.keys() == again.keys() and all(torch.equal(raw[name], again[name]) for name in raw)
+    assert torch.equal(labels, same)
+    assert len(read.inputs(raw)) in (1, BATCH), "the one that stays still has its device and moments"
 
 
 def test_moments_are_those_of_the_channels() -> None:
