@@ -6,6 +6,7 @@ Channel 0 of an image is its mask, channels 1 and 2 are the row and the column, 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,11 +17,11 @@ from torch import nn
 from torch.nn import functional
 
 from study import tier
-from study.data import PAD_COLOUR, prepare
+from study.data import PAD_COLOUR, folder_of, prepare
 from study.engine import fit, learning_rate, start
 from study.regions import boundary_band
-from study.source import IMAGES, Source, channel_moments, features_of, open_source
-from study.spec import VOID, Data, Network, Recipe, Training, Variant, dense
+from study.source import IMAGES, FromImages, Source, cache_features, channel_moments, features_of, open_source
+from study.spec import VOID, Data, Network, Recipe, Training, Variant, dense, freeze
 
 IMAGES_NUMBER, HEIGHT, WIDTH, BATCH, STEPS = 11, 24, 40, 4, 12
 RECIPE = Recipe("sgd", 0.1, 0.9, 0.01, "constant", 0.0, STEPS, BATCH, True, "fp32", 1)
@@ -148,6 +149,36 @@ def test_flips_follow_the_seed_and_the_recipe(tmp_path: Path) -> None:
     assert not any(turned(0, flip=False))
     first, other = turned(0, flip=True), turned(1, flip=True)
     assert 0.35 < np.mean(first) < 0.65 and first != other and first == turned(0, flip=True)
+
+
+def test_cached_features_are_those_of_the_backbone_standardised(tmp_path: Path) -> None:
+    """As ``FromImages`` gives them of the images themselves, but for what float16 rounds."""
+    smoke = tier.load(tier.read(), "smoke")
+    facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
+    network = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4, 8]}), frozen=True)
+    torch.manual_seed(0)  # these weights are drawn
+    cache_features(network, facts, tmp_path, smoke.main.recipe.flip)
+    training = Training(Variant(dense(1)), smoke.main.data, network, smoke.main.recipe, 0, smoke.band_px)
+    read = open_source(training, facts, tmp_path, torch.device("cpu"))
+    torch.manual_seed(0)
+    whole = FromImages(nn.Identity(), training, facts, tmp_path).eval()
+    images = np.load(folder_of(tmp_path, facts["fingerprint"]) / "val-images.npy")
+    with torch.inference_mode():
+        expected = whole(torch.from_numpy(images).permute(0, 3, 1, 2).float())["res3"]
+    (inputs, labels, _), *_ = read.examples("val")
+    torch.testing.assert_close(inputs["res3"], expected[: len(labels)], rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("features", [0, 4], ids=["images", "features"])
+def test_a_source_reads_the_same_in_another_process_and_takes_no_data_along(tmp_path: Path, features: int) -> None:
+    read = source(tmp_path, stride=4, features=features)
+    (raw, labels), arrays = read.raw_batch(5), sum(path.stat().st_size for path in tmp_path.iterdir())
+    sent = pickle.dumps(read)
+    assert len(sent) < arrays / 10
+    again, same = pickle.loads(sent).raw_batch(5)
+    assert raw.keys() == again.keys() and all(torch.equal(raw[name], again[name]) for name in raw)
+    assert torch.equal(labels, same)
+    assert len(read.inputs(raw)) in (1, BATCH), "the one that stays still has its device and moments"
 
 
 def test_moments_are_those_of_the_channels() -> None:

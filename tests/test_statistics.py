@@ -459,7 +459,7 @@ RANKS = [np.arange(9), np.arange(9)]
         (lambda: contrast([], ACCURACY, 0.05, 200, ADDRESS), "same seeds and images"),
         (lambda: contrast([(1, [s[:1] for s in A])], ACCURACY, 0.05, 200, ADDRESS), "two or more"),
         (lambda: contrast([(1, A)], ACCURACY, 5, 200, ADDRESS), "alpha must be"),
-        (lambda: contrast([(1, A)], ACCURACY, 0.05, 20, ADDRESS), "draws of a bootstrap"),
+        (lambda: contrast([(1, A)], ACCURACY, 0.05, 99, ADDRESS), "draws of a bootstrap"),
         (lambda: contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS).seeds_for(0.1, power=80), "power must be"),
         (lambda: of_seeds(np.arange(3.0), 0.05).seeds_for(0.1, power=1.0), "power must be"),
         (lambda: of_seeds(np.arange(3.0), 0.05).seeds_for(0.1, power=0.05), "power must be"),
