@@ -332,6 +332,22 @@ def test_a_fall_by_hand_of_what_all_cells_share() -> None:
     assert _fall([[3.0], [2.0], [1.0]]) == (1.0, None, (0, 0))  # one seed
 
 
+def test_a_fall_that_its_own_seeds_show_must_stand_out_of_what_all_cells_share() -> None:
+    """The pair differs by the same in every seed; the noise of a third cell, which is in all pairs, decides."""
+    items = np.array([[10.0, 10.6, 9.8], [12.0, 12.1, 12.2], [11.0, 11.1, 11.21]])
+    residuals = items - items.mean(0) - items.mean(1, keepdims=True) + items.mean()
+    error = math.sqrt(2 * (residuals**2).sum() / 4 / 3)
+    shared = 3 * 2 * stats.t.sf((items[1].mean() - items[2].mean()) / error, 4)
+    assert stats.ttest_rel(items[2], items[1]).pvalue < 0.001 < shared < 1
+    p, effect, pair = _fall(items.tolist())
+    assert pair == (1, 2) and effect is not None and p == pytest.approx(shared)
+
+
+def test_two_seeds_have_one_degree_of_freedom() -> None:
+    effect, test = of_seeds(np.array([0.02, 0.05]), 0.05), stats.ttest_1samp([0.02, 0.05], 0)
+    assert effect.df == pytest.approx(1) and effect.p == pytest.approx(test.pvalue)
+
+
 @pytest.mark.parametrize(
     "world", ["equal", "one varies more", "later vary more", "skewed", "one seed in five collapses"]
 )
