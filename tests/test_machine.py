@@ -105,12 +105,20 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def _rounded(text: str) -> str:
+    """An SVG to 1/1000 pt: matplotlib's layout solver leaves the sixth digit open, and identifiers hang on it."""
+    if not text.startswith("<?xml"):
+        return text
+    text = re.sub(r"\b[mp][0-9a-f]{10}\b", "id", text)
+    return re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.3f}", text)
+
+
 @pytest.mark.slow
 def test_what_users_set_for_other_programs_changes_no_result(project, tmp_path):
     def made() -> dict[str, str]:
         figures = sorted((project.reports / "figures").glob("*.svg"))
         paths = [project.reports / "scores.csv", *(path for path in figures if path.stem != "costs")]  # seconds
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+        return {path.name: hashlib.sha256(_rounded(path.read_text()).encode()).hexdigest() for path in paths}
 
     project.stages(*STAGES)
     plain = made()
