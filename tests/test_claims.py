@@ -662,6 +662,9 @@ def test_what_was_kept_as_scores_alone_is_judged_on_its_images(tmp_path: Path) -
     alone = {row.claim: row for row in verdicts.judge_scores(made, trials.Scores(made, known), list(CLAIMS.values()))}
     assert (alone["rises"].verdict, alone["rises"].p) == (whole_rows["rises"].verdict, whole_rows["rises"].p)
     assert alone["rises"].beyond.reason == "Not judged again: counts not kept."
+    counted = [{"address": "T/a", "parameters": 3}, {"address": "T/b", "parameters": None}]
+    kept = trials.Scores({"cells": counted}, {})
+    assert (kept.number("T/a"), kept.number("T/b")) == (Fraction(3), None), "what is counted needs no training"
 
 
 def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path: Path) -> None:
