@@ -19,6 +19,7 @@ from study.code import code_digest, entry
 from study.data import DataSet, band_name, folder_of, intact, open_data, padded, training_size
 from study.engine import Batch
 from study.models import Inputs, build_backbone
+from study.models.backbones import Backbone
 from study.seeds import batch_indices, generator
 from study.spec import Network, Training, digest
 from study.store import allocate, file_digest, weights_digest, write_json
@@ -203,7 +204,7 @@ class FromImages(nn.Module):
         super().__init__()
         self.model, self.backbone, self.moments = model, None, {}
         if training.network.frozen:
-            self.backbone = build_backbone(training.network)
+            self.backbone = _frozen_backbone(training.network)
             for level, pair in moments_of(training, facts, cache).items():
                 self.moments[level] = torch.from_numpy(pair)[:, None, :, None, None]
 
@@ -213,6 +214,14 @@ class FromImages(nn.Module):
         maps = self.backbone(images)
         standard = {n: (maps[n] - m.to(images.device)) * s.to(images.device) for n, (m, s) in self.moments.items()}
         return self.model(standard)
+
+
+def _frozen_backbone(network: Network) -> Backbone:
+    """The backbone whose features a training sees: one and the same wherever it is built, also where no file gives its
+    weights and they are drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_backbone(network)
 
 
 def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict[str, torch.Tensor]:
@@ -254,7 +263,7 @@ def cache_features(
         if intact(folder):
             return
         keep_freed_memory()
-        backbone = build_backbone(network).eval().to(memory_format=torch.channels_last)
+        backbone = _frozen_backbone(network).eval().to(memory_format=torch.channels_last)
         temporary = cache / f"features-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

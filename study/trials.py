@@ -128,10 +128,6 @@ class Scores:
         self.plan, self.known, self.unsettled_cells, self.replaced = plan, known, unsettled, replaced
         self.cells: dict[str, dict[str, Any]] = {cell["address"]: cell for cell in plan["cells"]}
 
-    def planned(self, addresses: Iterable[str]) -> Seeds:
-        """The seeds that every one of the cells is planned with."""
-        return sorted(set.intersection(*({int(seed) for seed in self.cells[a]["runs"]} for a in addresses)))
-
     def done(self, addresses: Iterable[str]) -> Seeds:
         """The seeds that every one of the cells has results of."""
         return sorted(set.intersection(*(set(self.known.get(address, {})) for address in addresses)))

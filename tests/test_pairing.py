@@ -156,11 +156,11 @@ def test_cached_features_are_those_of_the_backbone_standardised(tmp_path: Path) 
     smoke = tier.load(tier.read(), "smoke")
     facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
     network = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4, 8]}), frozen=True)
-    torch.manual_seed(0)  # these weights are drawn
+    torch.manual_seed(1)  # no weights of a file: a draw that hangs on the state of torch would differ below
     cache_features(network, facts, tmp_path, smoke.main.recipe.flip)
     training = Training(Variant(dense(1)), smoke.main.data, network, smoke.main.recipe, 0, smoke.band_px)
     read = open_source(training, facts, tmp_path, torch.device("cpu"))
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     whole = FromImages(nn.Identity(), training, facts, tmp_path).eval()
     images = np.load(folder_of(tmp_path, facts["fingerprint"]) / "val-images.npy")
     with torch.inference_mode():
