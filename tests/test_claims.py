@@ -768,3 +768,4 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     assert sum(told["kinds"].values()) == len(CLAIMS) - len(late)
     page = (folder / "report.html").read_text()
     assert "Exploratory: asked after these results" in page and "Does it train?" in page
+    assert "Verdicts on the claims" not in page, "what was judged is not among what was not run"

@@ -292,11 +292,12 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
-    plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True}
+    plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True, "scale": "none"}
     folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
     report.build(folder, TIER)
     pages = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
-    assert '<p class="warning">THESE NUMBERS MEAN NOTHING.' in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<p class="warning">THESE NUMBERS MEAN NOTHING.' in page and "Verdicts on the claims" in page
     plain = json.loads((folder / "plan.json").read_text()) | {"meaningless": False}
     (folder / "plan.json").write_text(json.dumps(plain))
     calm = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
