@@ -554,6 +554,90 @@ def test_reasons_for_untested(tmp_path: Path) -> None:
     assert {row.verdict for row in nothing} == {verdicts.UNTESTED} and not any(row.p for row in nothing)
 
 
+def test_a_row_says_what_the_claim_is_where_it_stands_and_whether_the_paper_bears_it_out(tmp_path: Path) -> None:
+    made = whole(("T1", "T3", "T5"), tmp_path, "mechanism")
+    for row in verdicts.judge(made, tmp_path, computed={}):
+        claim = CLAIMS[row.claim]
+        asked = questions.predicate_of(claim, "mechanism")
+        assert (row.says, row.on) == (claim.says, claim.on) and row.where.startswith(claim.place)
+        assert (f"(p. {claim.page})" in row.where) == bool(claim.page)
+        assert row.parts == (len(asked.parts) if asked else 0)
+        printed = {"beats_stack_text": "does not hold: T3/GCN/5 above T3/stack/5", "kxk_hard": "not printed"}
+        assert row.printed == printed.get(row.claim, "holds")
+        if questions.hindrance(claim, made):
+            assert row.reason and row.beyond.reason == row.reason and not row.seeds
+    without = verdicts.judge(made | {"verdicts": None}, tmp_path, computed={})
+    assert {row.claim for row in without if row.printed == "depends on a margin"} == {
+        claim.id for claim in CLAIMS.values()
+        if any(part.slack for part in claim.predicate.parts) and claim.id not in NOT_PRINTED
+    }  # fmt: skip
+
+
+def test_what_did_not_train_is_named_three_times_at_most(tmp_path: Path) -> None:
+    made = whole(("T1", "T3"), tmp_path, "mechanism")
+    lost = [
+        key for cell in made["cells"] if cell["address"] in ("T3/stack/11", "T3/stack/9")
+        for key in cell["runs"].values()
+    ]  # fmt: skip
+    for number, key in enumerate(lost[:4], start=1):
+        settle(tmp_path / key, peak=100)
+        (reason,) = [
+            row.reason for row in verdicts.judge(made, tmp_path, computed={}) if row.claim == "beats_stack_caption"
+        ]
+        assert reason.count("its loss rose to 100") == min(number, 3) and (" and 1 more." in reason) == (number == 4)
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_the_worst_case_of_a_claim_that_did_not_train_is_its_weakest_part(tmp_path: Path) -> None:
+    made = planted(tmp_path, {"a": 50, "b": 60, "c": 50, "d": 52}, scale="paper")
+    settle(tmp_path / next(iter(made["cells"][0]["runs"].values())), peak=100)
+    both = every(above(c("b"), c("a")), above(c("d"), c("c")))
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(both)])
+    assert re.search(r"As they ended: T/r/d above T/r/c by \+(1\.9|2\.[01]) points, with 3 seeds\.$", row.reason), (
+        row.reason
+    )
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_seeds_that_no_two_cells_share_are_none(tmp_path: Path) -> None:
+    made = planted(tmp_path, {"a": 50, "b": 55})
+    first, second = (cell["runs"] for cell in made["cells"])
+    apart = [made["cells"][0] | {"runs": {"0": first["0"]}}, made["cells"][1] | {"runs": {"1": second["1"]}}]
+    (row,) = verdicts.judge(made | {"cells": apart}, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
+    assert (row.verdict, row.reason) == (verdicts.UNTESTED, "No seed has all of its cells.")
+
+
+@pytest.mark.usefixtures("unprinted")
+def test_points_stand_beside_ratios_on_these_images_and_beside_nothing_else(tmp_path: Path) -> None:
+    """And the floor of errors is asked of the cell that is compared with, not of the one that may have none left."""
+    made = planted(tmp_path, {"a": 60, "b": 80}, seeds=5, scale="paper")
+    for key in made["cells"][1]["runs"].values():
+        counts = np.full((IMAGES, 2, 1, 3), 0)
+        counts[..., 0] = 50_000
+        np.savez(tmp_path / key / "tune.npz", counts=counts)  # no error on the tune split
+    ratio, plain = claimed(fewer_errors((c("b"), c("a")))), claimed(above(c("b"), c("a")), name="other")
+    first, second = verdicts.judge(made, tmp_path, computed={}, claims=[ratio, plain])
+    assert (first.verdict, second.verdict) == (S, S)
+    assert first.points is not None and first.beyond.points is None and second.points is None
+
+
+def test_a_scale_without_claims_asks_of_no_variant_whether_it_trains(tmp_path: Path) -> None:
+    made = whole(("T1",), tmp_path, "none")
+    assert verdicts.content(made, tmp_path, computed={})["trains"] == []
+    assert verdicts.content(made | {"scale": "mechanism"}, tmp_path, computed={})["trains"] != []
+
+
+def test_verdicts_at_each_variants_best_are_those_of_their_own_plan_and_results(tmp_path: Path) -> None:
+    made = whole(("T1", "T3"), tmp_path / "shared", "mechanism")
+    searched = whole(("T1",), tmp_path / "tuned", "mechanism", seeds=4)
+    computed = dict.fromkeys(CLAIMS["equal_cost"].predicate.addresses, 1.0)
+    found = verdicts.content(
+        made, tmp_path / "shared", computed=computed, tuned=searched, tuned_folder=tmp_path / "tuned"
+    )
+    expected = verdicts.judge(searched, tmp_path / "tuned", computed=computed)
+    assert found["tuned"] == [dataclasses.asdict(row) for row in expected] and found["tuned"] != found["rows"]
+
+
 @pytest.mark.usefixtures("unprinted")
 def test_cells_measured_on_other_images_leave_a_claim_untested(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 55})
@@ -684,6 +768,9 @@ def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path:
 
     assert [row.verdict for row in judged([3730, 3700])] == [S, verdicts.UNTESTED]
     assert judged([3730, 4087])[0].verdict == C and judged([3730, 4087])[0].estimate == -357
+    row = judged([3730, 4087])[0]
+    assert row.part == CLAIMS["equal_cost"].predicate.parts[0].name and row.part in row.reason
+    assert row.paper == float(printed(addresses[0]) - printed(addresses[1])) and row.bounds != (None, None)
     assert judged([3730])[0].reason == f"Not counted: {addresses[1]}."
     assert judged([1, 1])[1].reason == "Nothing was submitted to the benchmark's server."
     submitted = {"percent": 83.0, "link": "https://x"}

@@ -147,6 +147,54 @@ def test_refinement_starts_as_the_identity(make) -> None:
     assert not torch.equal(refinement(scores), scores)
 
 
+def test_the_decoder_computes_what_fig_2a_draws() -> None:
+    """With weights that are nowhere those of the start: each head is refined, enlarged scores are added and refined,
+    and so are those of the last two deconvolutions. Written out with torch's own functions."""
+    fcn, features = _fcn(Variant(gcn(3), refine=True)), _features(64)
+    for weights in fcn.parameters():
+        nn.init.normal_(weights, std=0.5)
+
+    def refined(name: str, scores: torch.Tensor) -> torch.Tensor:
+        first, second = fcn.refinements[name].first, fcn.refinements[name].second
+        inner = functional.relu(functional.conv2d(scores, first.weight, first.bias, padding=1))
+        return scores + functional.conv2d(inner, second.weight, second.bias, padding=1)
+
+    def enlarged(name: str, scores: torch.Tensor) -> torch.Tensor:
+        up = fcn.ups[name]
+        return functional.conv_transpose2d(scores, up.weight, up.bias, stride=2, padding=1, groups=3)
+
+    heads = {level: refined(f"head_{level}", fcn.heads[level](features[level])) for level in LEVELS}
+    scores = heads["res5"]
+    for name, level in (("x16", "res4"), ("x8", "res3"), ("x4", "res2")):
+        scores = refined(f"sum_{level}", enlarged(name, scores) + heads[level])
+    for name in ("x2", "x1"):
+        scores = refined(name, enlarged(name, scores))
+    torch.testing.assert_close(fcn(features), scores)
+
+
+def test_of_levels_with_equal_strides_the_deeper_comes_first_and_both_are_summed() -> None:
+    given = dict(zip(LEVELS, (1, 2, 4, 4), strict=True))
+    fcn, features = _fcn(Variant(dense(1)), given, ("res4", "res5"), output_stride=4), _features(8, given)
+    assert fcn.levels == ["res5", "res4"] and not fcn.ups
+    torch.testing.assert_close(fcn(features), fcn.heads["res5"](features["res5"]) + fcn.heads["res4"](features["res4"]))
+
+
+@pytest.mark.parametrize("kind", ["learned", "bilinear"])
+def test_deconvolutions_are_trained_as_the_network_says(kind: str) -> None:
+    fcn = FCN(Variant(dense(1)), Network("", LEVELS, deconvolution=kind), CHANNELS, STRIDES, 3)
+    assert {weights.requires_grad for weights in fcn.ups.parameters()} == {kind == "learned"}
+    assert {weights.requires_grad for weights in deconvolution(3).parameters()} == {True}
+
+
+def test_deconvolutions_are_computed_in_fp32_in_mixed_precision() -> None:
+    fcn, kinds = _fcn(Variant(dense(1))), []
+    for up in fcn.ups.values():
+        up.register_forward_hook(lambda module, given, out: kinds.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        fcn(_features(64))
+    assert kinds == [torch.float32] * 5
+
+
 @pytest.mark.parametrize("what", ["constant", "ramp", "random"])
 def test_deconvolution_starts_as_bilinear_upsampling(what: str) -> None:
     ramp = torch.arange(8.0)[:, None] * 3 + torch.arange(9.0)
@@ -200,6 +248,16 @@ def test_heads_are_linear_without_bias(head) -> None:
     a, b = torch.randn(2, 1, 6, 8, 8, dtype=torch.double)
     assert not module(torch.zeros_like(a)).any()
     torch.testing.assert_close(module(2 * a + b), 2 * module(a) + module(b))
+
+
+@pytest.mark.parametrize("head", [dense(5), stack(7), gcn(15)], ids=lambda head: head.family)
+def test_every_convolution_of_a_head_starts_with_the_spread_of_its_own_inputs(head) -> None:
+    """D07, one by one: a kernel of kx1 must not be scaled as if it were 1xk's or kxk's."""
+    for chain in (chains := LinearHead(head, 128, 96).chains):
+        for conv in chain:
+            inputs, down, across = conv.weight.shape[1:]
+            expected = (inputs * down * across * len(chains) ** (1 / len(chain))) ** -0.5
+            assert conv.weight.std().item() == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("head", [dense(1), dense(9), stack(5), gcn(3), gcn(15)], ids=lambda head: head.family)
