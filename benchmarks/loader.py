@@ -22,8 +22,9 @@ from typing import Annotated
 import torch
 
 from pipelines import rehearsal
-from study import jobs, probe, stage, tier
+from study import probe, stage, tier
 from study.data import open_data, prepare, training_size
+from study.execution import execution_of
 from study.loader import batches
 from study.source import open_source
 from study.spec import InputError, Training, Variant, gcn
@@ -55,7 +56,7 @@ def measure(chosen: tier.Tier, name: str, device: str, processes: list[int], cac
     if recipe.precision == "auto":
         recipe = dataclasses.replace(recipe, precision="bf16")
     variant = None if setting.task == tier.CLASSIFY else Variant(gcn(15), refine=True)
-    training = Training(variant, setting.data, setting.network, recipe, 0, chosen.band_px)
+    training = Training(variant, setting.data, setting.network, recipe=recipe, seed=0, band_px=chosen.band_px)
     classes, size = len(facts["classes"]), training_size(open_data(setting.data, setting.root, cache))
     fed: dict[int, list[float]] = {number: [] for number in processes}
     used = []
@@ -81,7 +82,7 @@ def main() -> None:
     for number in arguments.processes:
         checked(Annotated[int, whole(0)], number, "--processes")
     params = tier.read()
-    device = jobs.execution(params).device
+    device = execution_of(params).device
     with tempfile.TemporaryDirectory() as folder:
         block = rehearsal.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
         chosen, stood_in = tier.load(params, arguments.tier), tier.load({"tiers": {"stand_in": block}}, "stand_in")

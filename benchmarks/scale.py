@@ -34,7 +34,7 @@ import yaml
 from benchmarks.sleepers import Sleepers
 from study import stage, tier
 from study.code import ROOT
-from study.jobs import Execution
+from study.execution import Execution
 from study.schedule import Engine
 from study.store import Store
 

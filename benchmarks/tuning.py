@@ -70,7 +70,15 @@ def main() -> None:
             state = None
             for name in names:
                 print(f"{' '.join(arguments.set)} {name}: {label} seed {seed}:", end=" ", flush=True)
-                state = train(chosen, name, variants_of(chosen)[label], seed, facts, facts[names[0]], state)
+                state = train(
+                    chosen,
+                    name,
+                    variants_of(chosen)[label],
+                    seed=seed,
+                    facts=facts,
+                    origin=facts[names[0]],
+                    state=state,
+                )
 
 
 def train(
@@ -79,8 +87,8 @@ def train(
     """Train in the setting ``name`` from ``state``, print what came of it; returns the weights."""
     setting = chosen.settings[name]
     asked = variant if setting.task == tier.SEGMENT else None
-    training = Training(asked, setting.data, setting.network, setting.recipe, seed, chosen.band_px)
-    source = open_source(training, facts[name], Store().cache, torch.device("cpu"), origin)
+    training = Training(asked, setting.data, setting.network, recipe=setting.recipe, seed=seed, band_px=chosen.band_px)
+    source = open_source(training, facts[name], Store().cache, torch.device("cpu"), origin=origin)
     model = build(asked, setting.network, source.classes, seed)
     if state is not None:
         inherit(model, state, "those of the stage before")

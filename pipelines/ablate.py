@@ -12,21 +12,22 @@ from typing import Any
 
 from pipelines import beside, view, weights
 from pipelines.beside import Target
-from study import commit, jobs, kept, machine, plan, results, schedule, stage, tier, work
+from study import commit, kept, machine, plan, results, schedule, stage, tier, work
 from study.ablation import Ablation, Order
 from study.data import prepare
-from study.jobs import Execution
+from study.execution import Execution, execution_of
 from study.place import place
 from study.progress import Display
 from study.store import Store, first, read_json_or_none, write_json
 from study.work import Work
+from study.workload import Workload
 
 OpenEngine = Callable[[Callable[[Any], Any], Execution], schedule.Engine]
 
 
 def main(open_engine: OpenEngine = work.open_engine) -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    chosen, execution, store = tier.load(params), execution_of(params), Store()
     kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
@@ -41,22 +42,28 @@ def main(open_engine: OpenEngine = work.open_engine) -> None:
     if todo:
         commit.note()
         with beside.logging(manifest, target, len(todo)) as ended:
-            train_all(planned, manifest, execution, store, todo, chosen.name, open_engine, ended)
+            workload = Workload(planned, manifest, execution, store)
+            train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     collect(manifest, target)
     weights.collect(manifest, store, folder / "weights")
     record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
 
 
 def train_all(
-    planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, todo: list[str], name: str,
-    open_engine: OpenEngine = work.open_engine, ended: Callable[[str], None] = lambda key: None,
-) -> None:  # fmt: skip
+    workload: Workload,
+    todo: list[str],
+    name: str,
+    *,
+    open_engine: OpenEngine = work.open_engine,
+    ended: Callable[[str], None] = lambda key: None,
+) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
     ``ended(key)`` is called when a training has ended, either way."""
     from study.worker import train  # torch, only where something is trained
 
+    planned, manifest = workload.planned, workload.manifest
+    execution, store, chosen = workload.execution, workload.store, planned.tier
     check_shared(planned, execution, todo)
-    chosen, stands_at = planned.tier, commit.described()
     read_again(planned, manifest, store)
     done = {}
     for key in planned.trainings.keys() - set(todo):
@@ -71,14 +78,13 @@ def train_all(
         ablation.start(done, todo)
         with (
             Display(store, manifest, set(done), execution.workers) as display,
-            Work(train, execution, store, chosen.name, display.begin, open_engine) as queue,
+            Work(train, execution, store, chosen.name, begun=display.begin, open_engine=open_engine) as queue,
         ):
 
             def fill() -> None:
                 while queue.free > 0 and (key := ablation.ask()):
                     after = {planned.init[key]} - done.keys() if key in planned.init else ()
-                    job = job_of(key, planned, manifest, execution, store, stands_at, queue.stop)
-                    queue.submit(key, job, tuple(after))
+                    queue.submit(key, workload.training(key, queue.stop), tuple(after))
 
             fill()
             for event in queue.ends():
@@ -106,27 +112,11 @@ def read_again(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> No
     for name in dict.fromkeys([*planned.data_of.values(), tier.MAIN]):
         setting = chosen.settings[name]
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick, setting.stream)
+        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
         if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
             raise tier.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
         if setting.network.frozen:
             cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
-
-
-def job_of(
-    key: str, planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, stands_at: str,
-    stop: Path,
-) -> Any:  # fmt: skip
-    """What a worker needs to know of a planned training; it ends early when the file ``stop`` is there."""
-    from study.worker import Job
-
-    setting = planned.data_of[key]
-    return Job(
-        key, planned.trainings[key], manifest["trainings"][key], manifest["data"][setting], store.root,
-        execution.device, execution.checkpoint_s, planned.tier.samples, planned.init.get(key),
-        manifest["data"][planned.origin(key)], planned.tier.settings[setting].root, execution.loaders, stands_at,
-        stop=stop, processes=execution.processes,
-    )  # fmt: skip
 
 
 def _settle(event: schedule.Event, store: Store, ablation: Ablation | Order, display: Display) -> None:

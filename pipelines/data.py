@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import audit_maps, fetch, inference, jobs, kept, probe, stage, tier
+from study import audit_maps, fetch, inference, kept, probe, stage, tier
 from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
 from study.evidence import DIFFERS, Evidence
+from study.execution import execution_of
 from study.models import build, check, inherit, stride_of
 from study.paper import TABLES
 from study.quoted import QUOTES
@@ -21,14 +22,14 @@ from study.store import Store, write_json
 
 def main() -> None:
     params = tier.read()
-    chosen, device = tier.load(params), jobs.execution(params).device
+    chosen, device = tier.load(params), execution_of(params).device
     kept.note(chosen.name)
     cache, facts = Store().cache, dict[str, dict[str, Any]]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)
     for name, setting in chosen.settings.items():
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick, setting.stream)
+        facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick=tick, stream=setting.stream)
     settle_frequent(facts, chosen.frequent)
     _note(facts)
     _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
@@ -109,7 +110,9 @@ def _audit(listed: dict[str, int]) -> None:
 
 def _precision(setting: tier.Setting, source: DataSet, device: str, cache: Path) -> dict:
     classify, size = setting.task == tier.CLASSIFY, training_size(source)
-    return probe.precision(setting.network, setting.recipe, classify, len(source.classes), size, device, cache)
+    return probe.precision(
+        setting.network, setting.recipe, classify, classes=len(source.classes), size=size, device=device, cache=cache
+    )
 
 
 def _check(chosen: tier.Tier, sources: dict[str, DataSet]) -> None:

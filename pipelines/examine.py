@@ -9,15 +9,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from study import code, commit, identity, jobs, kept, plan, stage, tier
+from study import code, identity, kept, plan, stage, tier
+from study.execution import execution_of
 from study.garbage import used
-from study.jobs import Execution
+from study.jobs import ReceptiveFieldJob
 from study.paper import FIGURES
-from study.progress import counted, named
+from study.progress import named
 from study.schema import Receptive
 from study.spec import Inference, Network, Variant, dense, digest, freeze, gcn
 from study.store import EVALUATED, RECEPTIVE, Store, read_json_or_none, write_json
+from study.words import counted
 from study.work import Work
+from study.workload import Workload
 
 COUNTED_AT = 224  # side of the input of Table 11
 PAPER_NETWORK = Network(
@@ -28,14 +31,15 @@ PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (5
 
 def main() -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    chosen, execution, store = tier.load(params), execution_of(params), Store()
     kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
     planned = plan.build(chosen, manifest["data"], execution.device)
     target = folder / "examined"
+    workload = Workload(planned, manifest, execution, store)
     if planned.evaluations:
-        _evaluate(planned, manifest, execution, store)
+        _evaluate(workload)
     for key in planned.evaluations:
         run = store.run(key, EVALUATED)
         if run.path("DONE").is_file():
@@ -44,16 +48,18 @@ def main() -> None:
         else:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
-    _receptive(planned, manifest, execution, store, target)
+    _receptive(workload, target)
     networks = _remembered(planned, manifest, store)
     for name in ("anatomy", "costs"):
         write_json(target / f"{name}.json", networks[name])
 
 
-def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store) -> None:
+def _evaluate(workload: Workload) -> None:
     """Run what the store does not have, as the ablation runs trainings; a failure is a hole and stops no other."""
-    from study.examiner import Examination, examine  # torch, only where something is to be done
+    from study.examiner import examine  # torch, only where something is to be done
 
+    planned, manifest = workload.planned, workload.manifest
+    execution, store = workload.execution, workload.store
     todo = [key for key in planned.evaluations if not store.run(key, EVALUATED).done()]
     ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
     ready.sort(key=lambda key: passes(planned.evaluations[key].inference), reverse=True)
@@ -64,18 +70,10 @@ def _evaluate(planned: plan.Plan, manifest: dict[str, Any], execution: Execution
     if not ready:
         return
     print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
-    tick, stands_at = stage.ticker("evaluations"), commit.described()
+    tick = stage.ticker("evaluations")
     with Work(examine, execution, store, planned.tier.name) as work:
         for key in ready:
-            asked = planned.evaluations[key]
-            facts, origin = (
-                manifest["data"][name] for name in (planned.data_of[asked.training], planned.origin(asked.training))
-            )
-            job = Examination(
-                key, asked.training, planned.trainings[asked.training], asked.inference, facts, origin, store.root,
-                execution.device, planned.tier.samples, execution.checkpoint_s, stands_at, work.stop,
-            )  # fmt: skip
-            work.submit(key, job)
+            work.submit(key, workload.evaluation(key, work.stop))
         for ended, event in enumerate(filter(None, work.ends()), 1):
             if event.failed:
                 store.run(event.key, EVALUATED).fail(event.kind, event.reason)
@@ -88,19 +86,20 @@ def passes(asked: Inference) -> tuple[bool, int]:
     return asked.crf is not None, len(asked.scales) * (1 + asked.flip) * math.prod(asked.crops)
 
 
-def _receptive(planned: plan.Plan, manifest: dict[str, Any], execution: Execution, store: Store, target: Path) -> None:
+def _receptive(workload: Workload, target: Path) -> None:
     """Fig. 3 of the first seed that has all of its trainings."""
-    wanted, facts = planned.tier.receptive, manifest["data"][tier.MAIN]
-    for keys, probe, key in looks(wanted, planned.tier.seeds, manifest):
+    chosen, store = workload.planned.tier, workload.store
+    wanted = chosen.receptive
+    for keys, probe, key in looks(wanted, chosen.seeds, workload.manifest):
         if wanted is None or not all(store.run(key).done() for key in keys.values()):
             continue
         run = store.run(key, RECEPTIVE)
         if not run.done():
-            from study.examiner import Look, look
+            from study.examiner import look
 
             print("looking at valid receptive fields (Figure 3)", flush=True)
-            trainings = {label: (key, planned.trainings[key]) for label, key in keys.items()}
-            look(Look(run.key, trainings, facts, facts, probe, wanted.images, store.root, execution.device))
+            subjects = {label: workload.subject(key) for label, key in keys.items()}
+            look(ReceptiveFieldJob(run.key, subjects, workload.context(), probe, wanted.images))
         run.copy_products(target, RECEPTIVE)
         used(run)
         return

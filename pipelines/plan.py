@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from study import jobs, kept, plan, stage, tier
-from study.progress import counted
+from study import kept, plan, stage, tier
+from study.execution import execution_of
 from study.store import write_json
+from study.words import counted
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     chosen = tier.load(params)
     kept.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), jobs.execution(params).device).manifest()
+    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), execution_of(params).device).manifest()
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import rehearsal
-from study import fetch, jobs, plan, probe, search, stage, tier
+from study import fetch, plan, probe, search, stage, tier
 from study.data import module_of, open_data, training_size
-from study.jobs import Execution
+from study.execution import Execution, execution_of, rehearsed, trainings_a_gpu
 from study.models import build_backbone, check, untrained
-from study.progress import counted, duration
 from study.spec import Inference, InputError, Network, Training, digest
 from study.store import Store, weights_digest
 from study.tuning import Tuning
+from study.words import counted, duration
 
 GIB = 2**30
 BYTES, HALF = 4, 2  # of a weight, of a cached feature
 COPIES = {"sgd": 2, "adamw": 3}  # of the weights, in a checkpoint: momentum beside them
-UNPACKED = 2  # times an archive's size is needed while it is unpacked
 BACKWARD = 3  # a training step costs about as much as three passes forward
 # Images of the official val splits, for sets that are not there yet.
 VAL_IMAGES = {"voc": 1449, "coco": 1449, "cityscapes": 500, "imagenet": 50_000}
@@ -45,7 +44,7 @@ def preview(params: dict[str, Any], name: str | None) -> None:
     Raises InputError for a mistake in the tier; data that is missing is no mistake, but is told.
     """
     chosen, store = tier.load(params, name), Store()
-    execution = jobs.execution(params | {"tier": chosen.name})
+    execution = execution_of(params | {"tier": chosen.name})
     for setting in chosen.settings.values():
         weights_digest(setting.network)  # a file that is missing is told before anything is probed
     known = _known(params, chosen, store.cache)
@@ -61,11 +60,11 @@ def preview(params: dict[str, Any], name: str | None) -> None:
 
 def _share(name: str) -> str:
     """What gpus_per_training: auto comes to, and why."""
-    known = jobs.rehearsed(name)
+    known = rehearsed(name)
     if known is None:
         return f"1, as no rehearsal has measured this tier's memory on a GPU; run `make rehearse TIER={name}`"
     peak, memory = known
-    share = counted(jobs.trainings_a_gpu(peak, memory), "training")
+    share = counted(trainings_a_gpu(peak, memory), "training")
     return f"{share} a GPU; the largest of a rehearsal took {peak / 1024:.1f} of {memory / 1024:.1f} GB"
 
 
@@ -106,7 +105,13 @@ def _facts(chosen: tier.Tier, known: dict[str, Known], device: str, cache: Path)
         if setting.recipe.precision == "auto" and "precision" not in facts[name]:
             classify, sees = setting.task == tier.CLASSIFY, known[name]
             facts[name]["precision"] = probe.precision(
-                setting.network, setting.recipe, classify, sees.classes, sees.train, device, cache
+                setting.network,
+                setting.recipe,
+                classify,
+                classes=sees.classes,
+                size=sees.train,
+                device=device,
+                cache=cache,
             )
     return facts
 
@@ -221,7 +226,7 @@ def _disk(planned: plan.Plan, known: dict[str, Known], execution: Execution, don
     }
     copies = max((COPIES[training.recipe.optimizer] for training in planned.trainings.values()), default=0)
     settings = {setting.data: (name, setting) for name, setting in planned.tier.settings.items()}.values()
-    fetched = sum(UNPACKED * archive.size for archive in _archives(planned.tier).values())
+    fetched = sum(fetch.UNPACKED * archive.size for archive in _archives(planned.tier).values())
     parts = {
         "archives to fetch and unpack": fetched,
         "cached images": sum(_cached(setting, known[name]) for name, setting in settings),

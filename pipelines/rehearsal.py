@@ -16,13 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from study import jobs, stage, tier
+from study import stage, tier
 from study.code import ROOT
+from study.execution import execution_of
 from study.layouts import LAYOUTS
 from study.probe import CPU_BATCH
-from study.progress import counted, duration, named
+from study.progress import named
 from study.spec import InputError
 from study.store import Store, write_json
+from study.words import counted, duration
 
 STAGES = ("data", "plan", "ablate", "examine", "evaluate", "report")
 STEPS, TUNE, GAP = 2, 1, 0
@@ -58,7 +60,7 @@ def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]
         data = (block if part == tier.MAIN else block.get("settings", {}).get(part, {})).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
             data["root"] = str(setting.root)
-    cpu = jobs.execution(params).device == "cpu"
+    cpu = execution_of(params).device == "cpu"
     for part in (block, *block.get("settings", {}).values()):
         recipe = part.get("recipe", {})
         if "steps" in recipe:

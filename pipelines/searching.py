@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 from pipelines import ablate, beside, view
-from study import commit, jobs, plan, results, search, stage, tier
+from study import results, search, stage, tier
 from study.ablation import Ablation, Order, begin_anew
-from study.jobs import Execution
+from study.execution import Execution, execution_of
 from study.place import place
 from study.search import Candidate
 from study.store import Store, first, write_json
 from study.tuning import Tuning
 from study.work import Work
+from study.workload import Workload
 
 
 def search_and_train(params: dict[str, Any], target: Path) -> None:
     """Search, train at what was found, and write plan, results and search.json to ``target``."""
-    chosen, execution, store = tier.load(params), jobs.execution(params), Store()
+    chosen, execution, store = tier.load(params), execution_of(params), Store()
     facts, began = stage.read_json(target.parent / "plan.json")["data"], time.monotonic()
     at, name = place(params, store), f"{chosen.name} tuned"
     view.checked(at, name, True)
@@ -35,7 +35,7 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     collected = beside.Target(store.root, results_in, f"make retry TIER={chosen.name}", at, name)
     if todo:
         with beside.logging(manifest, collected, len(todo)) as ended:
-            ablate.train_all(planned, manifest, execution, store, todo, name, ended=ended)
+            ablate.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
     ablate.collect(manifest, collected)
     frame = results.frame(manifest, target / "results")
     with view.kept(at, name), view.writing(at, name, store.root) as tracker:
@@ -51,6 +51,7 @@ def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Exec
 
     planned, found = search.candidates(chosen, facts, execution.device)
     manifest, tuning = planned.manifest(), search.tuning_of(chosen)
+    workload = Workload(planned, manifest, execution, store)
     ablate.check_shared(planned, execution, planned.trainings)
     ablate.read_again(planned, manifest, store)
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
@@ -69,35 +70,27 @@ def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Exec
         while ablation.ask():  # all of them are open at once: whom to drop is known when all have reached a rung
             pass
         for rung in range(len(tuning.rungs) + 1):
-            _climb(rung, found, planned, manifest, work, ablation)
+            _climb(rung, found, workload, work, ablation)
             if rung < len(tuning.rungs):
                 search.halve(found, rung, tuning)
             _tell(rung, found, tuning, ablation, store)
     return found
 
 
-def _climb(
-    rung: int,
-    found: list[Candidate],
-    planned: plan.Plan,
-    manifest: dict[str, Any],
-    work: Work,
-    ablation: Ablation | Order,
-) -> None:
+def _climb(rung: int, found: list[Candidate], workload: Workload, work: Work, ablation: Ablation | Order) -> None:
     """Train every candidate that is left to the rung's step and score it on the tune split."""
-    tuning, stands_at = search.tuning_of(planned.tier), commit.described()
+    tuning = search.tuning_of(workload.planned.tier)
     at = {c.group: tuning.stops(c.recipe)[rung] for c in found}
     owner = {key: c for c in found if c.runs for key in c.keys.values()}
     steps = " or ".join(f"{step:,}" for step in sorted(set(at.values())))
     tick = stage.ticker(f"search, rung {rung + 1} of {len(tuning.rungs) + 1} (to step {steps})")
     scores: dict[str, float] = {}
     for key, candidate in owner.items():
-        job = ablate.job_of(key, planned, manifest, work.execution, work.store, stands_at, work.stop)
-        work.submit(key, dataclasses.replace(job, until=at[candidate.group]))
+        work.submit(key, workload.training(key, work.stop, until=at[candidate.group]))
     for ended, event in enumerate(filter(None, work.ends()), 1):
         if event.failed:
             owner[event.key].failed = event.reason
-            told = manifest["trainings"][event.key]
+            told = workload.manifest["trainings"][event.key]
             print(f"search: {told['label']} at lr {told['lr']:g}, seed {told['seed']}, FAILED: {event.reason}")
         else:
             scores[event.key] = event.result["tune"]

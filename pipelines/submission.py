@@ -9,18 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import identity, jobs, plan, stage, submit, tier
+from study import identity, plan, stage, submit, tier
 from study.data import prepare
-from study.jobs import Execution
+from study.execution import Execution, execution_of
+from study.jobs import SubmissionJob
 from study.source import cache_features
 from study.spec import Inference
 from study.store import Store, file_digest, write_json
 from study.submission import FORMATS
+from study.workload import Workload
 
 
 def main(name: str | None = None) -> None:
     params = tier.read()
-    chosen, execution, store = tier.load(params, name), jobs.execution(params), Store()
+    chosen, execution, store = tier.load(params, name), execution_of(params), Store()
     if chosen.submission is None:
         having = [other for other, block in params["tiers"].items() if "submission" in block]
         raise tier.InputError(
@@ -28,16 +30,16 @@ def main(name: str | None = None) -> None:
             f"add it, or take a tier that has one ({', '.join(having) or 'none has'})"
         )
     job, origin = _job(chosen, execution, store)
-    images = submit.test_images(job.training.data, job.root)
-    if not store.run(job.trained).done():
-        failure = store.run(job.trained).failure()
+    images = submit.test_images(job.subject.training.data, job.subject.root)
+    if not store.run(job.subject.key).done():
+        failure = store.run(job.subject.key).failure()
         raise tier.InputError(
             f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done (its network "
             f"predicts), got {'a failed one: ' + failure['reason'] if failure else 'none'}; run "
             f"`make {'retry' if failure else 'repro'} TIER={chosen.name}`"
         )
-    if job.training.network.frozen:
-        _features_again(origin, job.origin, chosen.band_px, store)
+    if job.subject.training.network.frozen:
+        _features_again(origin, job.subject.origin or job.subject.facts, chosen.band_px, store)
     files = submit.files_of(job, images)
     print(f"{len(images)} test images, {len(submit.left(images, files))} of them left to predict", flush=True)
     submit.predict(job, images, files, stage.ticker("predictions"))
@@ -47,7 +49,7 @@ def main(name: str | None = None) -> None:
     _tell(job, chosen, archive, len(images))
 
 
-def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[submit.Submission, tier.Setting]:
+def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[SubmissionJob, tier.Setting]:
     """What to predict, and the setting by whose training split a frozen backbone's features were standardised."""
     wanted = chosen.submission
     assert wanted is not None
@@ -68,18 +70,17 @@ def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[submit.
     key = runs[wanted.seed]
     asked = planned.evaluations.get(key)
     trained, how = (asked.training, asked.inference) if asked else (key, Inference())
-    setting = planned.data_of[trained]
-    job = submit.Submission(
-        identity.key_of_evaluation(trained, how), trained, planned.trainings[trained], how, facts[setting],
-        facts[planned.origin(trained)], chosen.settings[setting].root, store.root, execution.device, wanted.format,
-    )  # fmt: skip
+    workload = Workload(planned, {"data": facts}, execution, store)
+    job = SubmissionJob(
+        identity.key_of_evaluation(trained, how), workload.subject(trained), workload.context(), how, wanted.format
+    )
     return job, chosen.settings[planned.origin(trained)]
 
 
 def _features_again(setting: tier.Setting, facts: dict[str, Any], band_px: int, store: Store) -> None:
     """The cache may have been emptied since the training, and the network needs the moments of its features."""
     tick = stage.ticker(f"features of {setting.network.backbone}")
-    found = prepare(setting.data, setting.root, store.cache, band_px, tick, setting.stream)
+    found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)
     if found["fingerprint"] != facts["fingerprint"]:
         raise tier.InputError(
             f"the data set {setting.data.name} must be what the network was trained on, got another since; run "
@@ -88,9 +89,9 @@ def _features_again(setting: tier.Setting, facts: dict[str, Any], band_px: int, 
     cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 
 
-def _tell(job: submit.Submission, chosen: tier.Tier, archive: Path, images: int) -> None:
+def _tell(job: SubmissionJob, chosen: tier.Tier, archive: Path, images: int) -> None:
     assert chosen.submission is not None
-    told = {"cell": chosen.submission.cell, "seed": chosen.submission.seed, "training": job.trained}
+    told = {"cell": chosen.submission.cell, "seed": chosen.submission.seed, "training": job.subject.key}
     told |= {"predictions": job.key, "images": images, "archive": archive.name, "sha256": file_digest(archive)}
     write_json(archive.with_name("submission.json"), told)
     print(

@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines import evaluate, weights
-from study import changes, compare, jobs, outputs, plan, report, results, search, stage, store, tier
+from pipelines import beside, evaluate, weights
+from study import changes, compare, outputs, plan, report, results, search, stage, store, tier
 from study.data import folder_of, intact
-from study.progress import counted
+from study.execution import execution_of
 from study.spec import InputError
+from study.words import counted
 
-COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "tune.npz")  # of a run, as far as it has them
 COUNTED = {"counts.npz": "sha256", "tune.npz": "tune_sha256"}  # what provenance.json calls their digests
 BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
 
@@ -74,7 +74,7 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
 def _plan(params: dict[str, Any], chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     """plan.json against the plan of this code, params.yaml and data.json."""
     facts = stage.read_json(folder / "data.json")
-    device = jobs.execution(params).device
+    device = execution_of(params).device
     if params["execution"]["device"] == "auto":  # a report may be read on another machine
         device = next((told["device"] for told in manifest["identities"].values() if "device" in told), device)
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
@@ -116,7 +116,8 @@ def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], 
             found.add(f"{place}/{key[:12]} must be {told.get('status')}, as provenance.json says, got {state}")
         if state != results.DONE:
             continue
-        digests = {name: store.file_digest(collected / name) for name in COLLECTED if (collected / name).is_file()}
+        files = [collected / name for name in beside.COLLECTED if (collected / name).is_file()]
+        digests = {file.name: store.file_digest(file) for file in files}
         found.files += len(digests)
         for name, said in COUNTED.items():
             if digests.get(name) != told.get(said):  # an evaluation has no tune split

@@ -13,28 +13,28 @@ import os
 os.environ["MPLBACKEND"] = "agg"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("spec", "metrics", "seeds", "code", "allocator", "views", "look", "drawings_canvas", "spread", "compare"),
-    ("machine",),
+    ("spec", "words", "metrics", "seeds", "code", "allocator", "look", "drawings_canvas", "spread", "compare"),
+    ("machine", "jobs"),
     ("store", "models.blocks", "models.heads", "values", "paper", "regions", "groups", "drawings_block", "pictures",
-     "layouts", "unpack", "pixels", "predicates", "settling", "pages", "schedule"),
+     "layouts", "unpack", "pixels", "predicates", "settling", "schedule"),
     ("schema", "tuning", "models.backbones", "models.fcn", "data", "data.pairs", "fetch", "progress",
-     "drawings_network", "drivers", "stopping", "checkpoint"),
-    ("models", "data.voc", "stage", "jobs", "place", "tier", "tracking", "ablation", "quoted", "inference", "drawings",
-     "resampling", "claims", "identity", "garbage"),
+     "drawings_network", "drivers", "stopping", "checkpoint", "views"),
+    ("models", "data.voc", "stage", "execution", "place", "tier", "ablation", "quoted", "inference",
+     "drawings", "pages", "resampling", "claims", "identity", "garbage"),
     # data.* are the data sets, one file each
-    ("data.*", "work", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence", "statistics",
-     "deviations", "kept", "questions"),
+    ("data.*", "work", "tracking", "engine", "commit", "outputs", "changes", "anatomy", "receptive", "evidence",
+     "statistics", "deviations", "kept", "questions"),
     ("source", "plan", "submission", "results", "figures", "costs", "audit_maps", "audit_scores", "audit_weights"),
-    ("evaluate", "loader", "parallel", "plates", "audit", "trials", "matched", "best", "search", "figures_cost",
-     "figures_search"),
-    ("plates_cost", "report_search"),
+    ("evaluate", "loader", "parallel", "workload", "plates", "audit", "trials", "matched", "best", "search",
+     "figures_cost", "figures_search"),
+    ("plates_cost", "report_search", "observers"),
     ("worker", "report", "verdicts", "__main__"),
     ("examiner", "probe", "comparison"),
     ("submit",),
 )  # fmt: skip
 SCIENCE = (
     "models", "data", "engine", "source", "evaluate", "worker", "inference", "receptive", "anatomy", "examiner",
-    "checkpoint", "costs", "loader", "parallel", "probe", "submission", "submit",
+    "checkpoint", "costs", "loader", "observers", "parallel", "probe", "submission", "submit",
 )  # fmt: skip
 SOLE_IMPORTERS = {
     "mlflow": "tracking",

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from study import commit, drivers, jobs, progress, stage, tier
+from study import commit, drivers, progress, stage, tier
+from study.execution import execution_of
 from study.place import place
 from study.store import Store
 
@@ -23,7 +24,7 @@ def status(arguments: argparse.Namespace) -> None:
     name = tier.load(params, arguments.tier).name
     plan = stage.read_json(stage.folder(name) / "plan.json")
     store = Store()
-    print(progress.status(store, plan, jobs.execution(params).workers, drivers.running(store, name)))
+    print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
 
 def stop(arguments: argparse.Namespace) -> None:

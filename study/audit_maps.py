@@ -90,8 +90,8 @@ def table11(paper: Evidence) -> Iterator[Line]:
         found = {network["sides"][part] for network in built} | {halved}
         yield Line(
             f"Side of {part}, both networks", paper.where("T11"), _sides(told),
-            f"{_sides(sorted(found))}{' as built' if built else ''}", equal(set(told), found),
-            "pooled" if part == parts[-1] else f"{crop} / {2**times}",
+            f"{_sides(sorted(found))}{' as built' if built else ''}", verdict=equal(set(told), found),
+            note="pooled" if part == parts[-1] else f"{crop} / {2**times}",
         )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def last_maps(paper: Evidence) -> Iterator[Line]:
     odd = last - 1 + last % 2
     yield Line(
         "k is the largest odd number in the map", paper.where("global"), f"k = {k}, map of {last}", f"k = {odd}",
-        equal(k, odd), f"{k} cells are {k * stride} of {side} px",
+        verdict=equal(k, odd), note=f"{k} cells are {k * stride} of {side} px",
     )  # fmt: skip
     (crop,), (k, last) = paper.whole("cityscapes_crop"), paper.whole("cityscapes_k")
     yield Line(
@@ -135,8 +135,8 @@ def crops(paper: Evidence) -> Iterator[Line]:
     verdict = AGREES if told == needed else UNCHECKED if told > needed else CONTRADICTS
     yield Line(
         f"{side}x{side} crops of a Cityscapes image ({CITYSCAPES_IMAGE[0]}x{CITYSCAPES_IMAGE[1]})",
-        paper.where("cityscapes_crops"), str(told), f"{needed} suffice", verdict,
-        "so they overlap; the paper does not say where they stand" if told > needed else "",
+        paper.where("cityscapes_crops"), str(told), f"{needed} suffice", verdict=verdict,
+        note="so they overlap; the paper does not say where they stand" if told > needed else "",
     )  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def connected(paper: Evidence) -> Iterator[Line]:
     yield Line(
         "GCN connects every cell of the last map with every other", paper.where("dense"), "densely connected",
         "; ".join(f"{name}: {float(share * 100):.1f}% of pairs" for name, share in shares.items()),
-        AGREES if min(shares.values()) == 1 else DIFFERS,
-        f"the figure is a sketch; every pair of {last}x{last} needs k = {2 * last - 1}",
+        verdict=AGREES if min(shares.values()) == 1 else DIFFERS,
+        note=f"the figure is a sketch; every pair of {last}x{last} needs k = {2 * last - 1}",
     )  # fmt: skip
 
 
@@ -165,8 +165,8 @@ def levels(paper: Evidence) -> Iterator[Line]:
     for level, found in (paper.fact("receptive") or {}).items():
         yield Line(
             f"Theoretical receptive field of {level.replace('res', 'res-')}, ResNet-152", paper.where("input"), NOTHING,
-            f"{found['px']:,} px", UNCHECKED,
-            f"{found['px'] / side:.2f} of the input's side; "
+            f"{found['px']:,} px", verdict=UNCHECKED,
+            note=f"{found['px'] / side:.2f} of the input's side; "
             f"with GCN k = {k} {found['px'] + (k - 1) * found['stride']:,} px",
         )  # fmt: skip
 
@@ -196,8 +196,8 @@ def voc(paper: Evidence) -> Iterator[Line]:
     coco, most = with_coco - augmented, sum(COCO_2014.values())
     yield Line(
         "Images of COCO in Stage-1", paper.where("voc_coco"), f"{with_coco:,}",
-        f"{with_coco:,} - {augmented:,} = {coco:,}", UNCHECKED if 0 < coco <= most else CONTRADICTS,
-        f"COCO 2014 has {COCO_2014['train']:,} for training, {most:,} with val: "
+        f"{with_coco:,} - {augmented:,} = {coco:,}", verdict=UNCHECKED if 0 < coco <= most else CONTRADICTS,
+        note=f"COCO 2014 has {COCO_2014['train']:,} for training, {most:,} with val: "
         + ("val images are among them" if COCO_2014["train"] < coco <= most else "which are used is not told"),
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def kernel_sizes(paper: Evidence) -> Iterator[Line]:
     gains = steps(scores)
     yield Line(
         "A larger k scores higher, GCN", paper.where("T1", "title"), listed(scores), listed(gains, sign=True),
-        holds(min(gains) > 0), f"{sum(gain > 0 for gain in gains)} of {len(gains)} steps rise",
+        verdict=holds(min(gains) > 0), note=f"{sum(gain > 0 for gain in gains)} of {len(gains)} steps rise",
     )  # fmt: skip
     for table, row, name in (("T2", "conv", "trivial convolution"), ("T3", "stack", "stack")):
         cells, gcn = paper.cells(table, row), [number_of(cell) for cell in paper.cells(table, "GCN")]
@@ -49,9 +49,13 @@ def kernel_sizes(paper: Evidence) -> Iterator[Line]:
         best = cells[scores.index(max(scores))].column
         kind = "rises throughout" if min(steps(scores)) > 0 else f"is best at k = {best}"
         yield Line(
-            f"A larger k, {name}", paper.where(table), listed(scores), listed(steps(scores), sign=True), UNCHECKED,
-            f"it {kind}; GCN {'rises throughout' if min(steps(gcn)) > 0 else 'does not rise throughout'}",
-        )  # fmt: skip
+            f"A larger k, {name}",
+            paper.where(table),
+            listed(scores),
+            listed(steps(scores), sign=True),
+            verdict=UNCHECKED,
+            note=f"it {kind}; GCN {'rises throughout' if min(steps(gcn)) > 0 else 'does not rise throughout'}",
+        )
         yield Line(
             f"GCN less {name}, k = {', '.join(cell.column for cell in cells)}", paper.where(table), NOTHING,
             listed((a - b for a, b in zip(gcn, scores, strict=True)), sign=True), UNCHECKED,
@@ -61,8 +65,8 @@ def kernel_sizes(paper: Evidence) -> Iterator[Line]:
     falling = max(steps(scores)) < 0
     yield Line(
         f"A narrower stack, m = {', '.join(cell.column for cell in stacks)}", paper.where("T4"), listed(scores),
-        listed(steps(scores), sign=True), UNCHECKED,
-        "fewer weights, lower score at every step" if falling else "fewer weights do not always score lower",
+        listed(steps(scores), sign=True), verdict=UNCHECKED,
+        note="fewer weights, lower score at every step" if falling else "fewer weights do not always score lower",
     )  # fmt: skip
 
 
@@ -102,9 +106,13 @@ def stages(paper: Evidence) -> Iterator[Line]:
             gains = steps(scores)
             rising = "every step gains" if min(gains) > 0 else "not every step gains"
             yield Line(
-                f"{column}, {cells[0].row} to {cells[-1].row}", paper.where(table), listed(scores),
-                f"{listed(gains, sign=True)}; in all {points(sum(gains, Fraction()), True)}", UNCHECKED, rising,
-            )  # fmt: skip
+                f"{column}, {cells[0].row} to {cells[-1].row}",
+                paper.where(table),
+                listed(scores),
+                f"{listed(gains, sign=True)}; in all {points(sum(gains, Fraction()), True)}",
+                verdict=UNCHECKED,
+                note=rising,
+            )
     if paper.has("T5", "T7"):
         refined = {"T5": paper.cell("T5/GCN+BR/overall") - paper.cell("T5/GCN/overall")} | {
             row: paper.cell(f"T7/{row}/GCN + BR") - paper.cell(f"T7/{row}/GCN")
@@ -135,7 +143,7 @@ def tests(paper: Evidence) -> Iterator[Line]:
             yield Line(
                 f"{name} test: ours, the best other and the distance", paper.where(quote, table),
                 listed(paper.numbers(quote)), f"{listed(pair)}: {points(pair[0] - pair[1], True)}",
-                equal(list(paper.numbers(quote)), pair), f"the best other is {second.row}",
+                verdict=equal(list(paper.numbers(quote)), pair), note=f"the best other is {second.row}",
             )  # fmt: skip
         if paper.has(table, best.split("/")[0]):
             yield Line(
@@ -155,8 +163,8 @@ def gains(paper: Evidence) -> Iterator[Line]:
             verdict = equal(named, gain)
             yield Line(
                 f"k = {cells[-1].column} against the smallest, read as {name} (k = {k})", paper.where("gain_k", "T1"),
-                points(named, True), f"{points(top)} - {points(number_of(first))} = {points(gain)}", verdict,
-                "" if verdict == AGREES else f"the printed gain is not the one over k = {k}",
+                points(named, True), f"{points(top)} - {points(number_of(first))} = {points(gain)}", verdict=verdict,
+                note="" if verdict == AGREES else f"the printed gain is not the one over k = {k}",
             )  # fmt: skip
     if paper.has("T6"):
         (named,), row = paper.numbers("gain_resnet_gcn"), "seg, baseline (1x1 head)"
@@ -178,8 +186,8 @@ def large_kernels(paper: Evidence) -> Iterator[Line]:
     lost = [k for k, gain in ahead.items() if gain <= 0]
     yield Line(
         "GCN beats the stack at every k of the table", paper.where("any_large", "T3"), '"for any large kernel sizes"',
-        "; ".join(f"k = {k}: {points(gain, True)}" for k, gain in ahead.items()), holds(not lost),
-        f"the stack wins at k = {', '.join(map(str, lost))}; the text gives no bound" if lost else "",
+        "; ".join(f"k = {k}: {points(gain, True)}" for k, gain in ahead.items()), verdict=holds(not lost),
+        note=f"the stack wins at k = {', '.join(map(str, lost))}; the text gives no bound" if lost else "",
     )  # fmt: skip
     (bound,) = paper.whole("caption_large")
     above = {k: gain for k, gain in ahead.items() if k > bound}
@@ -187,6 +195,6 @@ def large_kernels(paper: Evidence) -> Iterator[Line]:
     yield Line(
         "GCN beats the stack for all k above the caption's bound", paper.where("caption_large"), f"k > {bound}",
         "; ".join(f"k = {k}: {points(gain, True)}" for k, gain in above.items()),
-        holds(bool(above) and all(gain > 0 for gain in above.values())),
-        "" if from_here is None else f"in the table it does so for all k from {from_here} on",
+        verdict=holds(bool(above) and all(gain > 0 for gain in above.values())),
+        note="" if from_here is None else f"in the table it does so for all k from {from_here} on",
     )  # fmt: skip

@@ -10,10 +10,9 @@ from fractions import Fraction
 from typing import Any
 
 from study.evidence import AGREES, DIFFERS, NOTHING, TRUNCATED, UNCHECKED, Evidence, Line, equal, to_unit, value
-from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES
+from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, LEVELS
 from study.spec import Cell, Conv, Head, dense, gcn, stack
 
-LEVELS = ("res2", "res3", "res4", "res5")
 KILO = 1000
 MFLOPS_UNIT = 100  # 3700: printed to the hundred
 # The readings of Table 11 that the code builds and trains (D40), by its column.
@@ -38,8 +37,8 @@ def weights(paper: Evidence) -> Iterator[Line]:
         width = f", m = {cell.column}" if head.width is not None else ""
         yield Line(
             f"Weights of {head.family} k={head.kernel_size}{width}", paper.where(cell.table),
-            f"{value(cell) / KILO}K", f"{count:,}", verdict,
-            f"rounds to {(count + KILO // 2) // KILO}K" if verdict == TRUNCATED else "",
+            f"{value(cell) / KILO}K", f"{count:,}", verdict=verdict,
+            note=f"rounds to {(count + KILO // 2) // KILO}K" if verdict == TRUNCATED else "",
         )  # fmt: skip
     if not exact:
         return
@@ -53,7 +52,7 @@ def weights(paper: Evidence) -> Iterator[Line]:
     yield Line(
         "One rule, rounding or cutting off, gives all counts", where, f"{total} counts",
         f"rounding gives {total - len(cut)}, cutting off {total - len(rounded)}",
-        equal(0, min(len(cut), len(rounded))), kept,
+        verdict=equal(0, min(len(cut), len(rounded))), note=kept,
     )  # fmt: skip
 
     def fitting(channels: int, biased: bool) -> int:
@@ -109,12 +108,14 @@ def totals(paper: Evidence) -> Iterator[Line]:
             each = {level: gcn(k).parameters(count, classes) for level, count in channels.items()}
             yield Line(
                 f"Weights of GCN k = {k} on res-2 to res-5, {classes} classes", paper.where("heads"), NOTHING,
-                f"{sum(each.values()):,}", UNCHECKED, f"res-5 alone: {each['res5']:,}",
+                f"{sum(each.values()):,}", verdict=UNCHECKED, note=f"res-5 alone: {each['res5']:,}",
             )  # fmt: skip
     (blocks,), (convs, side) = paper.whole("refinements"), paper.whole("refinement")
     note = f"the network as built: {built['refinements']:,} with biases" if "refinements" in built else ""
     exact = blocks * convs * side**2 * classes**2
-    yield Line(f"Weights of {blocks} BR", paper.where("refinement"), NOTHING, f"{exact:,}", UNCHECKED, note)
+    yield Line(
+        f"Weights of {blocks} BR", paper.where("refinement"), NOTHING, f"{exact:,}", verdict=UNCHECKED, note=note
+    )
 
 
 def reach(paper: Evidence) -> Iterator[Line]:
@@ -145,8 +146,8 @@ def cost(paper: Evidence) -> Iterator[Line]:
             ratio = Fraction(ours, trivial)
             yield Line(
                 f"Weights of GCN to kxk, k = {k}", paper.where("cost"), f"{factor}/{k} = {factor / k:.4f}",
-                f"{ours:,} / {trivial:,} = {float(ratio):.4f}", equal(factor, round(ratio * k)),
-                f"{float(ratio * k):.3f} / k",
+                f"{ours:,} / {trivial:,} = {float(ratio):.4f}", verdict=equal(factor, round(ratio * k)),
+                note=f"{float(ratio * k):.3f} / k",
             )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def blocks(paper: Evidence) -> Iterator[Line]:
             f"Weights of a block of {level[:-1]}-{level[-1]}", paper.where(f"gcn_{level}"), NOTHING,
             f"ResNet50 {plain:,}; ResNet50-GCN "
             + ", ".join(f"{name} {count:,} ({(count / plain - 1) * 100:+.1f}%)" for name, count in joined.items()),
-            UNCHECKED, f"the figure does not say how branches join; {nearest} is nearer",
+            verdict=UNCHECKED, note=f"the figure does not say how branches join; {nearest} is nearer",
         )  # fmt: skip
 
 
@@ -202,16 +203,16 @@ def table11(paper: Evidence) -> Iterator[Line]:
         fits.setdefault(first, {}).setdefault(column, []).extend([name] if verdict != DIFFERS else [])
         yield Line(
             f"MFlops of {name.split(',')[0]}, stride in the {'first' if first else '3x3'} convolution of a bottleneck",
-            paper.where("T11"), str(told), f"{network['macs'] / 1e6:,.0f}M", verdict,
-            f"{network['parameters']:,} weights with the 1000-class layer",
+            paper.where("T11"), str(told), f"{network['macs'] / 1e6:,.0f}M", verdict=verdict,
+            note=f"{network['parameters']:,} weights with the 1000-class layer",
         )  # fmt: skip
     if fits:
         both = sum(all(columns.values()) for columns in fits.values())
         yield Line(
             "MFlops of both networks, one reading for each", paper.where("T11"),
             ", ".join(str(paper.cell(address + column)) for column in BUILT),
-            f"{both} of {len(fits)} places of the stride give both", equal(True, both > 0),
-            "each taken as printed to the hundred",
+            f"{both} of {len(fits)} places of the stride give both", verdict=equal(True, both > 0),
+            note="each taken as printed to the hundred",
         )  # fmt: skip
 
 
@@ -221,6 +222,6 @@ def whole(paper: Evidence) -> Iterator[Line]:
     if parts and side:
         yield Line(
             f"Multiply-adds at {side[0]}x{side[1]}, ResNet-152 with GCN and BR", paper.where("input"), NOTHING,
-            f"{sum(parts.values()) / 1e9:.1f}G", UNCHECKED,
-            ", ".join(f"{part} {count / 1e9:.2f}G" for part, count in parts.items()),
+            f"{sum(parts.values()) / 1e9:.1f}G", verdict=UNCHECKED,
+            note=", ".join(f"{part} {count / 1e9:.2f}G" for part, count in parts.items()),
         )  # fmt: skip

@@ -62,12 +62,21 @@ def _seen(
     mechanism: Predicate | None = None, shows: str = "",
 ) -> Claim:  # fmt: skip
     """A claim that can be seen at any scale: there its numbers count by their sign alone, unless said otherwise."""
-    return Claim(id, says, on, predicate, mechanism or predicate.sign(), shows or says, place, page)
+    return Claim(
+        id,
+        says,
+        on,
+        predicate=predicate,
+        mechanism=mechanism or predicate.sign(),
+        shows=shows or says,
+        place=place,
+        page=page,
+    )
 
 
 def _number(id: str, says: str, on: str, place: str, predicate: Predicate) -> Claim:
     """A claim on numbers alone."""
-    return Claim(id, says, on, predicate, None, "", place)
+    return Claim(id, says, on, predicate=predicate, mechanism=None, shows="", place=place)
 
 
 def _each(table: str, better: str, worse: str, columns: tuple[int, ...]) -> Predicate:

@@ -26,7 +26,8 @@ def dirty() -> bool:
     there is nothing to differ from."""
     if not head():
         return False
-    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!params.yaml", ":!dvc.lock", ":!tiers"):
+    others = [".", *(f":!{name}" for name in ("params.yaml", "dvc.lock", "tiers"))]
+    if _git("status", "--porcelain", "--untracked-files=no", "--", *others):
         return True
     ours, committed = tier.read(), tier.content(_git("show", "HEAD:./params.yaml")) or {}
     chosen = dict.fromkeys(("tier", tier.TUNE))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from study import report, results
 from study.spec import InputError
+from study.words import interval
 
 TEMPLATE = Path(__file__).with_name("comparison.typ")
 READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # of each report
@@ -40,9 +41,7 @@ def _read(name: str, folder: Path) -> dict[str, Any]:
     plan, judged, provenance = (
         json.loads((folder / file).read_text(encoding="utf-8")) for file in READ if file.endswith(".json")
     )
-    texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
-    frame = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False,
-                        na_values=dict.fromkeys(("seed", "value", "paper"), ""))  # fmt: skip
+    frame = results.read(folder / "scores.csv")
     rows = {(row.address, row.metric): row for row in results.summary(frame).itertuples()}
     return {"plan": plan, "judged": judged, "provenance": provenance, "scores": rows}
 
@@ -56,7 +55,7 @@ def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for row in one["judged"]["rows"]:
             entry = claims.setdefault(row["claim"], {"says": row["says"], "where": row["where"], "found": {}})
             told = names.get(row["verdict"], row["verdict"]) if row["on"] != "arithmetic" else row["verdict"]
-            effect = "" if row["low"] is None else f"{row['estimate']:+z.1f} [{row['low']:+z.1f}, {row['high']:+z.1f}]"
+            effect = "" if row["low"] is None else interval(row["estimate"], row["low"], row["high"])
             entry["found"][name] = {"called": told, "verdict": row["verdict"], "effect": effect}
         for cell in (cell for cell in one["plan"]["cells"] if cell["runs"]):
             paper = "" if cell["paper"] is None else f"{cell['paper'] * 100:.1f}"

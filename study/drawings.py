@@ -118,7 +118,9 @@ def localisation(local: Description, dense: Description) -> Figure:
         sketch.words(x - panel / 2 + 12, -20, title, size=7, align="left")
         for y, (_, found) in zip(ys, downs[:-1], strict=False):
             sketch.box(x, y, across(found[1]), 8, "maps")
-        _classifier(sketch, (x, ys[scores - 1]), across(size[1]), size[1], 1 if pooled else size[1], kernel)
+        _classifier(
+            sketch, (x, ys[scores - 1]), across(size[1]), cells=size[1], scores=1 if pooled else size[1], kernel=kernel
+        )
         for y, up in zip(ys[scores + 1 :], [] if pooled else ups[0], strict=False):
             sketch.box(x, y, across(up[1]), 8, "up")
         for position, line in enumerate(lines):

@@ -45,7 +45,7 @@ def _chain(sketch: Sketch, x: float, y: float, width: float, chain: Sequence[dic
         sketch.line((x, y), (x, y + ARROW))
         if times > 1:  # the sheet behind
             sketch.box(x + 2.5, y + ARROW + height / 2 + 2.5, width, height, "conv")
-        sketch.box(x, y + ARROW + height / 2, width, height, "conv", lines)
+        sketch.box(x, y + ARROW + height / 2, width, height=height, kind="conv", lines=lines)
         y += ARROW + height + (2.5 if times > 1 else 0)
         for index, strip in enumerate(strips):
             part = width / len(strips)
@@ -71,7 +71,7 @@ def block(inputs: str, branches: Sequence[Sequence[dict[str, Any]]], outputs: st
     part = 0.0 if skip in (None, "identity") else measure(skip) + 10  # width of a box on the way of the skip
     lane = right + 8 + max(part / 2, 6)
     edge = right if skip is None else lane + 6
-    sketch.box(edge / 2, 7, edge, 14, "maps", [inputs])
+    sketch.box(edge / 2, 7, edge, height=14, kind="maps", lines=[inputs])
     ends = [_chain(sketch, x, 14, width, chain) for x, chain in zip(xs, branches, strict=True)]
     y = max(ends)
     if len(branches) > 1:
@@ -84,7 +84,7 @@ def block(inputs: str, branches: Sequence[Sequence[dict[str, Any]]], outputs: st
         half = (14 + node) / 2
         if part:
             sketch.line((lane, 14), (lane, half - 8))
-            sketch.strip(lane, half, part, 16, "conv", skip)
+            sketch.strip(lane, half, part, height=16, kind="conv", text=skip)
             sketch.line((lane, half + 8), (lane, node), (middle + 5, node))
         else:
             sketch.line((lane, 14), (lane, node), (middle + 5, node))
@@ -92,10 +92,10 @@ def block(inputs: str, branches: Sequence[Sequence[dict[str, Any]]], outputs: st
         y = node + 5
     if relu:
         sketch.line((middle, y), (middle, y + ARROW))
-        sketch.strip(middle, y + ARROW + 5, width, 10, "relu", "ReLU")
+        sketch.strip(middle, y + ARROW + 5, width, height=10, kind="relu", text="ReLU")
         y += ARROW + 10
     sketch.line((middle, y), (middle, y + ARROW))
-    sketch.box(middle, y + ARROW + 7, width, 14, "maps", [outputs])
+    sketch.box(middle, y + ARROW + 7, width, height=14, kind="maps", lines=[outputs])
     return sketch
 
 
@@ -105,7 +105,7 @@ def _joined(sketch: Sketch, ends: Sequence[Point], middle: float, width: float, 
     if join == "concat":
         for x, y in ends:
             sketch.line((x, y), (x, node - 6))
-        sketch.box(middle, node, width, 12, "join", ["concatenate"])
+        sketch.box(middle, node, width, height=12, kind="join", lines=["concatenate"])
         return node + 6
     sketch.plus(middle, node)
     for x, y in ends:

@@ -123,7 +123,7 @@ def pipeline(description: Description) -> Sketch:
 
     stages = [row for row in found if row.name]
     for row in stages:
-        sketch.box(stage / 2, heights[row], stage, 21, "maps", [row.name, _maps(row)])
+        sketch.box(stage / 2, heights[row], stage, height=21, kind="maps", lines=[row.name, _maps(row)])
     for above, below in pairwise(stages):
         sketch.line((stage / 2, heights[above] + 10.5), (stage / 2, heights[below] - 10.5))
     top: float | None = None  # upper edge of the decoder so far
@@ -132,12 +132,14 @@ def pipeline(description: Description) -> Sketch:
         if row.head:
             x = stage + 2 * ARROW
             sketch.line((stage, y), (x, y))
-            sketch.box(x + head / 2, y, head, 8 * len(row.head) + 5, "conv", row.head)
+            sketch.box(x + head / 2, y, head, height=8 * len(row.head) + 5, kind="conv", lines=row.head)
             x += head
             if row.refined:
                 sketch.line((x, y), (x + ARROW, y))
                 x += ARROW + widths["refine"]
-                sketch.box(x - widths["refine"] / 2, y, widths["refine"], TALL, "refine", [labels["refine"]])
+                sketch.box(
+                    x - widths["refine"] / 2, y, widths["refine"], height=TALL, kind="refine", lines=[labels["refine"]]
+                )
             sketch.line((x, y), (trunk - (0 if top is None else RADIUS), y), arrow=top is not None)
         if row.steps or (row.head and top is None):
             words = extent([*row.size, description["classes"]])
@@ -150,11 +152,11 @@ def pipeline(description: Description) -> Sketch:
             if step["op"] == "add":
                 sketch.plus(trunk, at)
             else:
-                sketch.box(trunk, at, widths[step["op"]], TALL, step["op"], [labels[step["op"]]])
+                sketch.box(trunk, at, widths[step["op"]], height=TALL, kind=step["op"], lines=[labels[step["op"]]])
             top, at = at - half, at - TALL - LINK
     top = top or 0.0
     sketch.line((trunk, top), (trunk, top - ARROW))
-    sketch.box(trunk, top - ARROW - 10.5, _box(score), 21, "maps", score)
+    sketch.box(trunk, top - ARROW - 10.5, _box(score), height=21, kind="maps", lines=score)
     return sketch
 
 

@@ -25,7 +25,7 @@ def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarr
         return scores.argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
 
 
-Beat = Callable[[], None]  # called after each batch: whoever waits is to know that it goes on
+Beat = Callable[[], object]  # called after each batch: whoever waits is to know that it goes on
 
 
 def count(

@@ -6,8 +6,6 @@ Never a training: each evaluation is a run of its own in the store, named by its
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,91 +14,57 @@ import torch
 from study import checkpoint, inference, metrics, receptive, stopping
 from study.data import PAD_COLOUR
 from study.evaluate import image_counts
+from study.jobs import Context, EvaluationJob, ReceptiveFieldJob, Subject
 from study.models import build, stride_of
+from study.observers import PROGRESS_S, tell
 from study.source import FromImages, Source, open_source
-from study.spec import Inference, Training
 from study.store import EVALUATED, RECEPTIVE, Run, Store, write, write_json
-from study.worker import PROGRESS_S, samples_of, settle, tell, weights_of
+from study.worker import samples_of, settle, weights_of
 
 PROBE_BATCH = 16
 
 
-@dataclass(frozen=True)
-class Examination:
-    """One evaluation: ``key`` names it, ``trained`` its training; ``origin``, ``commit``, ``stop`` as in worker.Job."""
-
-    key: str
-    trained: str
-    training: Training
-    inference: Inference
-    facts: dict[str, Any]
-    origin: dict[str, Any]
-    store: Path
-    device: str
-    samples: int
-    checkpoint_s: float
-    commit: str = ""
-    stop: Path | None = None
-
-
-def examine(job: Examination) -> dict[str, float]:
+def examine(job: EvaluationJob) -> dict[str, float]:
     """Do one evaluation on the val split, or nothing if it is done; returns its scores. Raises Stopped or Preempted
     where it was asked to end and has saved the images it did, Busy where another process is at it."""
-    store = Store(job.store)
-    run = store.run(job.key, EVALUATED)
+    context = job.context
+    run = Store(context.store).run(job.key, EVALUATED)
     with run.writing(wait=False), stopping.noticing():
-        stopping.check(job.stop)
+        stopping.check(context.stop)
         if not run.done():
-            settle(job.device)
+            settle(context.device)
             run.path("failed.json").unlink(missing_ok=True)
-            device = torch.device(job.device)
-            source = open_source(job.training, job.facts, store.cache, device, job.origin)
-            network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
-            seconds = {"evaluate": _examine(job, run, network, source)}
-            write_json(run.path("result.json"), {"seconds": seconds, "commit": job.commit})
+            network = network_of(job.subject, context)
+            seconds = {"evaluate": _examine(job, run, network, source_of(job.subject, context))}
+            write_json(run.path("result.json"), {"seconds": seconds, "commit": context.commit})
             run.finish()
     with np.load(run.path("counts.npz")) as archive:
         return metrics.score_all("counts", archive["counts"])
 
 
-@dataclass(frozen=True)
-class Look:
-    """Figure 3: ``trainings`` {label: (key, training)} of one seed and one data set, whose facts are ``facts``."""
-
-    key: str
-    trainings: dict[str, tuple[str, Training]]
-    facts: dict[str, Any]
-    origin: dict[str, Any]
-    probe: dict[str, Any]
-    images: int
-    store: Path
-    device: str
-
-
-def look(job: Look) -> None:
+def look(job: ReceptiveFieldJob) -> None:
     """Valid and effective receptive fields of the trainings on val images spread evenly; nothing if it is done.
 
     Writes receptive.npz: the arrays of receptive.figure3 for image i under the prefix ``i/``.
     """
-    store = Store(job.store)
-    run = store.run(job.key, RECEPTIVE)
+    context = job.context
+    run = Store(context.store).run(job.key, RECEPTIVE)
     with run.writing():
         if run.done():
             return
-        settle(job.device)
-        device = torch.device(job.device)
+        settle(context.device)
         networks: dict[str, receptive.Network] = {
-            label: _on(device, network_of(key, training, job.facts, job.origin, store, device))
-            for label, (key, training) in job.trainings.items()
+            label: _on(torch.device(context.device), network_of(subject, context))
+            for label, subject in job.subjects.items()
         }
-        _, first = next(iter(job.trainings.values()))
-        source = open_source(first, job.facts, store.cache, device, job.origin)
-        stride = max(stride_of(training.network) for _, training in job.trainings.values())
-        background = 0 if job.facts["classes"][0] == "background" else None
+        subjects = list(job.subjects.values())
+        source, facts = source_of(subjects[0], context), subjects[0].facts
+        stride = max(stride_of(subject.training.network) for subject in subjects)
+        background = 0 if facts["classes"][0] == "background" else None
         probe = receptive.Probe(**job.probe, colour=PAD_COLOUR, batch=PROBE_BATCH, stride=stride, background=background)
         images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
         found: dict[str, Any] = {}
-        for number, index in enumerate(_with_objects(labels, background, job.images)):
+        for number, index in enumerate(with_objects(labels, background, job.images)):
             arrays = receptive.figure3(networks, np.array(images[index]), np.array(labels[index]), probe)
             found |= {f"{number}/{name}": array for name, array in arrays.items()}
         write(run.path("receptive.npz"), lambda file: np.savez_compressed(file, **found))
@@ -111,7 +75,7 @@ def _on(device: torch.device, network: FromImages) -> receptive.Network:
     return lambda images: network(images.to(device))
 
 
-def _with_objects(labels: np.ndarray, background: int | None, number: int) -> list[int]:
+def with_objects(labels: np.ndarray, background: int | None, number: int) -> list[int]:
     """The first image with an object at or after each of ``number`` evenly spread places."""
     found: list[int] = []
     for start in samples_of(len(labels), number + 2)[1:-1]:
@@ -120,20 +84,26 @@ def _with_objects(labels: np.ndarray, background: int | None, number: int) -> li
     return found
 
 
-def network_of(
-    key: str, training: Training, facts: dict[str, Any], origin: dict[str, Any], store: Store, device: torch.device
-) -> FromImages:
+def network_of(subject: Subject, context: Context) -> FromImages:
     """A finished training as a network from images (N, 3, H, W) in 0..255 to scores, in evaluation mode."""
-    model = build(training.variant, training.network, len(facts["classes"]), training.seed)
-    model.load_state_dict(weights_of(store.run(key)))
-    return FromImages(model, training, origin, store.cache).to(device).eval()
+    training, store = subject.training, Store(context.store)
+    model = build(training.variant, training.network, len(subject.facts["classes"]), training.seed)
+    model.load_state_dict(weights_of(store.run(subject.key)))
+    standard = FromImages(model, training, subject.origin or subject.facts, store.cache)
+    return standard.to(torch.device(context.device)).eval()
 
 
-def _examine(job: Examination, run: Run, network: FromImages, source: Source) -> float:
+def source_of(subject: Subject, context: Context) -> Source:
+    """The cached data of a finished training."""
+    cache, device = Store(context.store).cache, torch.device(context.device)
+    return open_source(subject.training, subject.facts, cache, device, origin=subject.origin)
+
+
+def _examine(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
     """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
-    stride = stride_of(job.training.network)
+    stride = stride_of(job.subject.training.network)
     images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))
-    shown = samples_of(len(labels), job.samples)
+    shown = samples_of(len(labels), job.context.samples)
     kept = checkpoint.load(run.path("checkpoint.pt"))
     if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
         kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
@@ -148,14 +118,14 @@ def _examine(job: Examination, run: Run, network: FromImages, source: Source) ->
             kept["predictions"].append(torch.from_numpy(prediction))
         now = time.monotonic()
         kept["seconds"] = now - began
-        if now - saved >= job.checkpoint_s:
+        if now - saved >= job.context.checkpoint_s:
             checkpoint.save(run.path("checkpoint.pt"), kept)
             saved = now
         if now - told >= PROGRESS_S:
             tell(run, index + 1, len(labels), kept["seconds"])
             told = now
             with stopping.saving(lambda: checkpoint.save(run.path("checkpoint.pt"), kept)):
-                stopping.check(job.stop)
+                stopping.check(job.context.stop)
     counts = torch.stack(kept["counts"]).numpy()
     write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
     names = source.array("val-names.npy")

@@ -22,11 +22,10 @@ from filelock import FileLock
 
 from study.spec import InputError, digest
 from study.store import StoreError
-from study.unpack import BROKEN, Tick, unpack
+from study.unpack import BROKEN, PIECE, Tick, unpack
 
 RESUMES, PAUSE_S = 5, 1.0  # of a mirror that gave something and was cut; the pause grows with each
 TIMEOUT_S = (10.0, 60.0)  # until it is connected, and between two pieces
-PIECE = 1 << 16  # bytes; the most that a cut connection loses
 UNPACKED = 2  # bytes on disk, about, for each byte of an archive
 
 

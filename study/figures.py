@@ -54,9 +54,7 @@ def described(frame: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as SVG; equal figures give equal bytes."""
-    with mpl.rc_context(RC):
-        figure.savefig(path, format="svg", metadata={"Date": None})
-    return path
+    return look.save(figure, path, RC)
 
 
 def canvas(rows: int, columns: int, height_in: float, **options: Any) -> tuple[Figure, np.ndarray]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from study.store import Run, Store
+from study.words import DAY_S
 
 WRITTEN_S = 3600.0  # what was touched within an hour may be being written, on this machine or another
-DAY_S = 86400.0
 KEY = re.compile(r"[0-9a-f]{64}")
 TEMPORARY = re.compile(r"\..+\.\d+")  # as store.write names it: a file stays so where its writer was killed
 CACHED = re.compile(r"([0-9a-f]{16})(-streamed)?|features-[0-9a-f]{16}|coco-[0-9a-f]{16}")

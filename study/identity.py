@@ -9,22 +9,24 @@ from study import code
 from study.spec import Inference, Network, Training, canonical, digest
 from study.store import weights_digest
 
+# What cached features are made by.
+FROZEN = (("study.source", "features_of"), ("study.source", "channel_moments"), ("study.source", "frozen_backbone"))
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 
 
 def training_roots(network: Network) -> tuple[code.Symbol, ...]:
     """What a training reaches in the code, beside the data (which is known by its content)."""
     roots = (
-        ("study.engine", ""),
-        ("study.evaluate", ""),
+        ("study.engine", "start"),
+        ("study.engine", "fit"),
+        ("study.evaluate", "measure"),
         ("study.source", "Source"),
         ("study.regions", "boundary_band"),
         ("study.worker", "settle"),
         ("study.models", "build"),
         code.entry("study.models.backbones", "BACKBONES", network.backbone),
     )
-    frozen = (("study.source", "features_of"), ("study.source", "channel_moments"))
-    return roots + frozen if network.frozen else roots
+    return roots + FROZEN if network.frozen else roots
 
 
 def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def identity(training: Training, fingerprint: str, device: str, init: str | None
 def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Any]:
     """What makes an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
     reached = code.code_digest(
-        ("study.inference", ""), ("study.evaluate", "image_counts"), ("study.regions", "boundary_band")
+        ("study.inference", "predict"), ("study.evaluate", "image_counts"), ("study.regions", "boundary_band")
     )
     library = None
     if inference.crf is not None:
@@ -61,5 +63,5 @@ def key_of_evaluation(training: str, inference: Inference) -> str:
 
 def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
     """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
-    reached = code.code_digest(("study.receptive", ""), ("study.examiner", "look"))
+    reached = code.code_digest(("study.receptive", "figure3"), ("study.examiner", "with_objects"))
     return digest({"look": trainings, "probe": probe, "images": images, "code": reached})

@@ -16,8 +16,9 @@ from scipy import io as matlab
 from scipy import ndimage
 
 from study.seeds import generator
+from study.spec import VOID
 
-VOID, RING_PX = 255, 4
+RING_PX = 4
 Size = tuple[int, int]  # (height, width)
 SIZES: tuple[Size, ...] = ((375, 500), (500, 334), (333, 500), (500, 375))  # as VOC's
 TRAIN = ("2007_000032", "2007_000039", "2007_000063", "2007_000068")

@@ -22,8 +22,8 @@ RC: dict[str, Any] = {
 mpl.rcdefaults()  # a user's own matplotlibrc would set what RC does not
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as SVG; equal figures give equal bytes."""
-    with mpl.rc_context(RC):
+def save(figure: Figure, path: Path, settings: dict[str, Any] = RC) -> Path:
+    """Write a figure as SVG with matplotlib's ``settings``; equal figures give equal bytes."""
+    with mpl.rc_context(settings):
         figure.savefig(path, format="svg", metadata={"Date": None})
     return path

@@ -14,20 +14,21 @@ from study.spec import Cell, Figure, Head, PerClass, Table, Variant, dense, gcn,
 # Table 2 and Table 4 count the weights of the head on res-5 alone: 2048 input channels, 21 classes.
 COUNTED_CHANNELS = 2048
 COUNTED_CLASSES = 21
+LEVELS = ("res2", "res3", "res4", "res5")  # where heads stand (Fig. 2A)
 
 BASELINE = Variant(dense(1))
 
 
 def _scores(table: str, row: str, heads: dict[str, Head], percents: Iterable[float]) -> tuple[Cell, ...]:
     return tuple(
-        Cell(table, row, column, Variant(head), "miou", round(percent / 100, 4))
+        Cell(table, row, column, variant=Variant(head), metric="miou", paper=round(percent / 100, 4))
         for (column, head), percent in zip(heads.items(), percents, strict=True)
     )
 
 
 def _parameters(table: str, row: str, heads: dict[str, Head], thousands: Iterable[int]) -> tuple[Cell, ...]:
     return tuple(
-        Cell(table, row, column, Variant(head), "parameters", count * 1000)
+        Cell(table, row, column, variant=Variant(head), metric="parameters", paper=count * 1000)
         for (column, head), count in zip(heads.items(), thousands, strict=True)
     )
 
@@ -93,7 +94,10 @@ def _fraction(percent: float | None) -> float | None:
 
 
 def _tested(table: str, percents: dict[str, float]) -> tuple[Cell, ...]:
-    return tuple(Cell(table, row, "score", None, "test_miou", _fraction(value)) for row, value in percents.items())
+    return tuple(
+        Cell(table, row, "score", variant=None, metric="test_miou", paper=_fraction(value))
+        for row, value in percents.items()
+    )
 
 
 TABLES: dict[str, Table] = {
@@ -103,125 +107,151 @@ TABLES: dict[str, Table] = {
             "T1",
             "Kernel size of the Global Convolutional Network",
             5,
-            ("score",),
-            tuple(_T1),
-            _scores("T1", "score", _T1, (69.0, 70.1, 71.1, 72.8, 73.4, 73.7, 74.0, 74.5)),
-            "base is the 1x1 head. VOC 2012 val, ResNet-152, no boundary refinement.",
+            rows=("score",),
+            columns=tuple(_T1),
+            cells=_scores("T1", "score", _T1, (69.0, 70.1, 71.1, 72.8, 73.4, 73.7, 74.0, 74.5)),
+            note="base is the 1x1 head. VOC 2012 val, ResNet-152, no boundary refinement.",
         ),
         Table(
             "T2",
             "GCN against one trivial kxk convolution",
             None,
-            ("GCN", "conv", "GCN params", "conv params"),
-            tuple(_T2_GCN),
-            _scores("T2", "GCN", _T2_GCN, (70.1, 71.1, 72.8, 73.4))
+            rows=("GCN", "conv", "GCN params", "conv params"),
+            columns=tuple(_T2_GCN),
+            cells=_scores("T2", "GCN", _T2_GCN, (70.1, 71.1, 72.8, 73.4))
             + _scores("T2", "conv", _T2_CONV, (69.8, 70.4, 69.6, 68.8))
             + _parameters("T2", "GCN params", _T2_GCN, (260, 434, 608, 782))
             + _parameters("T2", "conv params", _T2_CONV, (387, 1075, 2107, 3484)),
-            "Weights of the head on res-5 (2048 channels, 21 classes). The paper's 260K is truncated.",
+            note="Weights of the head on res-5 (2048 channels, 21 classes). The paper's 260K is truncated.",
         ),
         Table(
             "T3",
             "GCN against a stack of 3x3 convolutions with the same equivalent kernel size",
             None,
-            ("GCN", "stack"),
-            tuple(_T3_GCN),
-            _scores("T3", "GCN", _T3_GCN, (70.1, 71.1, 72.8, 73.4, 73.7))
+            rows=("GCN", "stack"),
+            columns=tuple(_T3_GCN),
+            cells=_scores("T3", "GCN", _T3_GCN, (70.1, 71.1, 72.8, 73.4, 73.7))
             + _scores("T3", "stack", _T3_STACK, (69.8, 71.8, 71.3, 69.5, 67.5)),
-            "A stack with k = 3 is the trivial 3x3 convolution of Table 2.",
+            note="A stack with k = 3 is the trivial 3x3 convolution of Table 2.",
         ),
         Table(
             "T4",
             "Width m of the stack's inner maps (k = 7)",
             None,
-            ("score", "params"),
-            tuple(_T4),
-            _scores("T4", "score", _T4, (71.3, 70.4, 68.8, 72.8))
+            rows=("score", "params"),
+            columns=tuple(_T4),
+            cells=_scores("T4", "score", _T4, (71.3, 70.4, 68.8, 72.8))
             + _parameters("T4", "params", _T4, (75885, 28505, 4307, 608)),
-            "Widths scale: 1 and 1/2 of the level's channels, and 10 times the number of classes.",
+            note="Widths scale: 1 and 1/2 of the level's channels, and 10 times the number of classes.",
         ),
         Table(
             "T5",
             "Accuracy near object boundaries and inside (k = 15)",
             None,
-            tuple(_T5),
-            tuple(_T5_METRICS),
-            tuple(
-                Cell("T5", row, column, variant, metric, round(percent / 100, 4))
+            rows=tuple(_T5),
+            columns=tuple(_T5_METRICS),
+            cells=tuple(
+                Cell("T5", row, column, variant=variant, metric=metric, paper=round(percent / 100, 4))
                 for row, variant in _T5.items()
                 for (column, metric), percent in zip(_T5_METRICS.items(), _T5_PERCENTS[row], strict=True)
             ),
-            "Boundary and internal are per-pixel accuracy, overall is mean IoU.",
+            note="Boundary and internal are per-pixel accuracy, overall is mean IoU.",
         ),
         Table(
             "T6",
             "ResNet50 against ResNet50-GCN: classification error, and segmentation from these weights",
             None,
-            tuple(_T6),
-            _T6_NETWORKS,
-            tuple(
+            rows=tuple(_T6),
+            columns=_T6_NETWORKS,
+            cells=tuple(
                 Cell(
                     "T6",
                     row,
                     network,
-                    variant,
-                    metric,
-                    _fraction(percent),
-                    f"T6 {network}" + (" pretraining" if variant is None else ""),
+                    variant=variant,
+                    metric=metric,
+                    paper=_fraction(percent),
+                    setting=f"T6 {network}" + (" pretraining" if variant is None else ""),
                 )
                 for row, (variant, metric, percents) in _T6.items()
                 for network, percent in zip(_T6_NETWORKS, percents, strict=True)
             ),
-            "Error: top 5, on the 224x224 centre crop of a 256x256 image.",
+            note="Error: top 5, on the 224x224 centre crop of a 256x256 image.",
         ),
         Table(
             "T7",
             "Training in stages: COCO + SBD + VOC, then SBD + VOC, then VOC",
             None,
-            tuple(_T7),
-            tuple(_T7_VARIANTS),
-            tuple(
-                Cell("T7", row, column, variant, "miou", _fraction(percent), setting, inference)
+            rows=tuple(_T7),
+            columns=tuple(_T7_VARIANTS),
+            cells=tuple(
+                Cell(
+                    "T7",
+                    row,
+                    column,
+                    variant=variant,
+                    metric="miou",
+                    paper=_fraction(percent),
+                    setting=setting,
+                    inference=inference,
+                )
                 for row, (setting, inference, percents) in _T7.items()
                 for (column, variant), percent in zip(_T7_VARIANTS.items(), percents, strict=True)
                 if percent is not None
             ),
-            "MS: several scales of the input; CRF: dense CRF.",
+            note="MS: several scales of the input; CRF: dense CRF.",
         ),
-        Table("T8", "VOC 2012 test", None, tuple(_T8), ("score",), _tested("T8", _T8), "Scores of the VOC server."),
+        Table(
+            "T8",
+            "VOC 2012 test",
+            None,
+            rows=tuple(_T8),
+            columns=("score",),
+            cells=_tested("T8", _T8),
+            note="Scores of the VOC server.",
+        ),
         Table(
             "T9",
             "Cityscapes val: coarse + fine, then fine",
             None,
-            tuple(_T9),
-            ("GCN + BR",),
-            tuple(
-                Cell("T9", row, "GCN + BR", Variant(gcn(25), refine=True), "miou", _fraction(percent), setting, how)
+            rows=tuple(_T9),
+            columns=("GCN + BR",),
+            cells=tuple(
+                Cell(
+                    "T9",
+                    row,
+                    "GCN + BR",
+                    variant=Variant(gcn(25), refine=True),
+                    metric="miou",
+                    paper=_fraction(percent),
+                    setting=setting,
+                    inference=how,
+                )
                 for row, (setting, how, percent) in _T9.items()
             ),
-            "k = 25; random crops in training, overlapping crops with fused scores in evaluation.",
+            note="k = 25; random crops in training, overlapping crops with fused scores in evaluation.",
         ),
         Table(
             "T10",
             "Cityscapes test",
             None,
-            tuple(_T10),
-            ("score",),
-            _tested("T10", _T10),
-            "Scores of the Cityscapes server.",
+            rows=tuple(_T10),
+            columns=("score",),
+            cells=_tested("T10", _T10),
+            note="Scores of the Cityscapes server.",
         ),
         Table(
             "T11",
             "ResNet50 and ResNet50-GCN: side of each component's map, and cost",
             None,
-            tuple(_T11),
-            _T6_NETWORKS,
-            tuple(
-                Cell("T11", row, network, None, metric, paper)
+            rows=tuple(_T11),
+            columns=_T6_NETWORKS,
+            cells=tuple(
+                Cell("T11", row, network, variant=None, metric=metric, paper=paper)
                 for row, (metric, paper) in _T11.items()
                 for network in _T6_NETWORKS
             ),
-            "For an input of 224x224; MFlops are millions of multiply-adds of convolutions.",
+            note="For an input of 224x224; MFlops are millions of multiply-adds of convolutions.",
         ),
     )
 }

@@ -271,3 +271,12 @@ def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour] | None:
         return None
     used = np.flatnonzero(np.bincount(found.ravel(), minlength=256))
     return {int(label): tuple(palette[3 * label : 3 * label + 3]) for label in used}
+
+
+def voc_palette() -> np.ndarray:
+    """VOC's colours, uint8 (256, 3): from the lowest bit up, a class's bits go in turn to the highest free bit of red,
+    green and blue."""
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((np.arange(256) >> bit & 1) << 7 - bit // 3).astype(np.uint8)
+    return colours

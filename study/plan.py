@@ -181,7 +181,7 @@ def build(
     controls = {name: setting for name, setting in tier.settings.items() if setting.role == "control"}
     for number, (name, control) in enumerate(controls.items(), start=1):
         tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
-    plan = Plan(tier, tuple(tables), (), {}, {}, facts, device)
+    plan = Plan(tier, tuple(tables), (), trainings={}, data_of={}, facts=facts, device=device)
     cells = []
     for table in tables:
         for cell in table.cells:
@@ -214,7 +214,9 @@ def enter(
     recipe, probed = recipes.get((name, variant), setting.recipe), plan.facts[name].get("precision")
     if probed is not None:
         recipe = replace(recipe, precision=probed["precision"])
-    training = Training(variant, setting.data, setting.network, recipe, seed, plan.tier.band_px, before)
+    training = Training(
+        variant, setting.data, setting.network, recipe=recipe, seed=seed, band_px=plan.tier.band_px, init=before
+    )
     key = plan.known.get((name, training, init))
     if key is None:  # cells of several tables share most trainings, and a key takes long
         found = identity(training, plan.facts[name]["fingerprint"], plan.device, init)
@@ -242,5 +244,7 @@ def _ordered(plan: Plan) -> dict[str, Training]:
 def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:
     """A table of one row of scores that the paper does not have."""
     columns = tuple(dict.fromkeys(variant.label for variant in variants))
-    cells = {v.label: Cell(name, "score", v.label, v, "miou", None, setting) for v in variants}
-    return Table(name, title, None, ("score",), columns, tuple(cells.values()), note)
+    cells = {
+        v.label: Cell(name, "score", v.label, variant=v, metric="miou", paper=None, setting=setting) for v in variants
+    }
+    return Table(name, title, None, rows=("score",), columns=columns, cells=tuple(cells.values()), note=note)

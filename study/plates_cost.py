@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from study import figures, figures_cost, matched
+from study.words import interval
 
 TEXTS = dict.fromkeys(
     ("address", "label", "metric", "data", "head", "source", "cost", "against", "below", "above", "outcome", "nearest"),
@@ -83,14 +84,14 @@ def _line(label: str, row: Any | None) -> dict[str, str]:
     """One comparison of ours; empty where only the paper has it."""
     if row is None:
         return dict.fromkeys(("at", "between", "gain", "outcome", "nearest", "nearest_gain"), "") | {"label": label}
-    outside, interval = row.outcome == matched.OUTSIDE, ""
+    outside, gain = row.outcome == matched.OUTSIDE, f"{row.mean * 100:+z.1f}"
     if not math.isnan(row.low):
-        interval = f" [{row.low * 100:+z.1f}, {row.high * 100:+z.1f}]"
+        gain = interval(row.mean * 100, row.low * 100, row.high * 100)
     return {
         "label": label, "at": f"{row.at:,.0f}",
         "between": f"outside the range of {row.below} to {row.above}" if outside else
         row.below if row.below == row.above else f"{row.below} and {row.above} ({TIMES}{row.span:.3g})",
-        "gain": "" if outside else f"{row.mean * 100:+z.1f}{interval}", "outcome": row.outcome,
+        "gain": "" if outside else gain, "outcome": row.outcome,
         "nearest": f"{row.nearest} ({TIMES}{row.ratio:.2g})", "nearest_gain": f"{row.nearest_mean * 100:+z.1f}",
     }  # fmt: skip
 

@@ -114,7 +114,7 @@ def equal_within(a: str, b: str, margin: Fraction | None = None, measure: str = 
     """a and b differ by less than ``margin`` in the printed unit; None stands for the tier's margin of the measure."""
     name, terms = f"{_called(measure)}{a} equal to {b}", _less(a, b)
     if margin is None:
-        return Predicate((Part(name, terms, Fraction(), Fraction(), 1, measure),))
+        return Predicate((Part(name, terms, Fraction(), high=Fraction(), slack=1, measure=measure),))
     return Predicate((Part(name, terms, -margin, margin, measure=measure),))
 
 

@@ -124,7 +124,9 @@ def precision(
     seconds = {"fp32": math.inf, "bf16": math.inf}
     for _ in range(ROUNDS):  # in turn, so that whatever else the machine does meets both
         for name in seconds:
-            tried = Training(variant, RANDOM, network, dataclasses.replace(recipe, precision=name), SEED, 1)
+            tried = Training(
+                variant, RANDOM, network, recipe=dataclasses.replace(recipe, precision=name), seed=SEED, band_px=1
+            )
             seconds[name] = min(seconds[name], step_seconds(tried, classes, size, device, steps=1))
         if max(seconds.values()) > DECIDED * min(seconds.values()):
             break

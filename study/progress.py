@@ -14,21 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from study.store import Store
-
-
-def duration(seconds: float) -> str:
-    """Such as ``45 s``, ``3 min``, ``2 h 10 min``, ``12 days``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes >= 14_400:
-        return f"{round(minutes / 1440):,} days"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def counted(number: int, noun: str) -> str:
-    """Such as ``1 training``, ``2,000 trainings``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+from study.words import counted, duration
 
 
 def named(training: Mapping[str, Any]) -> str:

@@ -225,7 +225,10 @@ def figure3(networks: dict[str, Network], image: np.ndarray, labels: np.ndarray,
         ratios = [now / before for now, before in zip(mask.shape, labels.shape, strict=True)]
         row, column = (int((place + 0.5) * ratio) for place, ratio in zip(middle.pixel, ratios, strict=True))
         times = math.sqrt(math.prod(ratios))
-        found = [_measure(net, picture, mask, (row, column), middle.target, times, probe) for net in networks.values()]
+        found = [
+            _measure(net, picture, mask, pixel=(row, column), target=middle.target, times=times, probe=probe)
+            for net in networks.values()
+        ]
         arrays |= {f"{name}_image": picture, f"{name}_mask": mask, f"{name}_pixel": np.array((row, column))}
         arrays |= {f"{name}_{key}": np.stack([one[key] for one in found]) for key in found[0]}
     return arrays
@@ -235,15 +238,23 @@ def _measure(
     network: Network, image: np.ndarray, mask: np.ndarray, pixel: Pixel, target: int, times: float, probe: Probe
 ) -> dict[str, Any]:
     side, step = 2 * int(times * probe.occluder_px / 2) + 1, max(1, round(times * probe.stride_px))  # the nearest odd
-    drop = occlusion(network, image, pixel, target, side, step, probe.colour, probe.batch)
+    drop = occlusion(
+        network, image, pixel, target=target, occluder_px=side, stride_px=step, colour=probe.colour, batch=probe.batch
+    )
     slope, region = gradient(network, image, pixel, target), valid_region(drop, probe.share)
     with torch.inference_mode():
         scores = scores_at(network(_tensor(image)), mask.shape, pixel)
     return {
-        "occlusion": drop, "region": region, "gradient": slope, "score": float(log_odds(scores, target)),
-        "predicted": int(scores.argmax()), "covered": covered(region, mask), "area": float(region.mean()),
-        "radius_px": math.sqrt(region.sum() / math.pi), "spread_px": spread(slope, pixel, probe.mass),
-    }  # fmt: skip
+        "occlusion": drop,
+        "region": region,
+        "gradient": slope,
+        "score": float(log_odds(scores, target)),
+        "predicted": int(scores.argmax()),
+        "covered": covered(region, mask),
+        "area": float(region.mean()),
+        "radius_px": math.sqrt(region.sum() / math.pi),
+        "spread_px": spread(slope, pixel, probe.mass),
+    }
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:

@@ -19,6 +19,7 @@ import typst
 from study import figures, plates, plates_cost, report_search, results
 from study.outputs import LOOK, TEMPLATE
 from study.spec import COUNTED, SERVED
+from study.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
@@ -30,10 +31,7 @@ def build(folder: Path, tier: dict[str, Any]) -> Path:
     costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml.
     Equal inputs give equal bytes."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
-    # No text of the frame may be read as a missing value; a variant may well be called "null".
-    frame = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False,
-                        na_values=dict.fromkeys(("seed", "value", "paper"), ""))  # fmt: skip
+    frame = results.read(folder / "scores.csv")
     summary = results.summary(frame)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
@@ -110,19 +108,19 @@ def _answer(row: dict[str, Any], parts: int, names: dict[str, str]) -> dict[str,
     """An answer as text; effects with their interval and unit, what is counted as it is."""
     effect, digits = "", 2 if row["unit"] == "nats" else 1
     if row["low"] is not None:
-        effect = f"{row['estimate']:+z.{digits}f} [{row['low']:+z.{digits}f}, {row['high']:+z.{digits}f}]"
+        effect = interval(row["estimate"], row["low"], row["high"], digits)
     elif row["estimate"] is not None:
         effect = f"{row['estimate']:+z.{digits}f}" if row["unit"] else f"{row['estimate']:+,.0f}"
     unit = "" if row["unit"] == "points" else row["unit"]
     if row["points"] is not None:
         unit += f", {row['points']:+z.1f} points"
-    interval = "" if row["low"] is None else effect.split(" ", 1)[1]
+    bounds = "" if row["low"] is None else effect.split(" ", 1)[1]
     p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
     weakest = row["part"] if parts > 1 and row["verdict"] != "contradicted" and effect else ""
     least = "" if row["mde"] is None else f"{row['mde']:.{digits}f}"
     called = names.get(row["verdict"], row["verdict"])
     found = {"verdict": row["verdict"], "called": called, "reason": row["reason"], "weakest": weakest}
-    return found | {"effect": effect, "interval": interval, "unit": unit, "p": p, "least": least}
+    return found | {"effect": effect, "interval": bounds, "unit": unit, "p": p, "least": least}
 
 
 def _both(row: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from study import best, figures, figures_search
 from study.tier import MAIN
+from study.words import interval
 
 
 def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
@@ -34,8 +35,10 @@ def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
             "label": label, "values": [f"{own[name]:g}" for name in values],
             "moved": any(own[name] != shared[name] for name in values),
             "shared": f"{row.shared * 100:.1f}", "tuned": f"{row.tuned * 100:.1f}",
-            "difference": f"{row.difference * 100:+z.1f}"
-            + ("" if pd.isna(row.low) else f" [{row.low * 100:+z.1f}, {row.high * 100:+z.1f}]"),
+            "difference": (
+                f"{row.difference * 100:+z.1f}" if pd.isna(row.low)
+                else interval(row.difference * 100, row.low * 100, row.high * 100)
+            ),
         })  # fmt: skip
     return {
         "rows": rows, "values": values, "shared": [f"{shared[name]:g}" for name in values],

@@ -26,6 +26,13 @@ SUBMITTED, PRINTED = "submitted", "printed"  # a server's score of ours; the sco
 OURS = "ours"  # the paper's name of its own row among those of other methods
 
 
+def read(path: Path) -> pd.DataFrame:
+    """The frame of a scores.csv. No text of it is read as a missing value: a variant may well be called "null"."""
+    texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
+    missing = dict.fromkeys(("seed", "value", "paper"), "")
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
+
+
 def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     """Every metric of one training, the leading one first; ``frequent`` are the classes of miou_frequent."""
     with np.load(folder / "counts.npz") as archive:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from study.spec import InputError
+from study.words import first_line
 
 LOST = "NodeLost"  # of a job: the engine lost it, and is ready for it again
 ANSWER_S = 10.0  # that a cluster has
@@ -86,7 +87,7 @@ class Inline:
         try:
             return [Event(key, self.function(payload))]
         except Exception as error:  # a job's failure is a result; it never stops the others
-            return [Event(key, kind=type(error).__name__, reason=_first_line(error))]
+            return [Event(key, kind=type(error).__name__, reason=first_line(error))]
 
     def close(self) -> None:
         self.waiting.clear()
@@ -146,7 +147,7 @@ class Ray:
                 raise
             raise InputError(
                 f"execution.address must be that of a Ray cluster which answers, got {self.address} "
-                f"({_first_line(error)}); start it with `ray start --head`, or write null to use this machine alone"
+                f"({first_line(error)}); start it with `ray start --head`, or write null to use this machine alone"
             ) from None
         if threading.current_thread() is threading.main_thread():  # Ray has taken the driver's for itself
             signal.signal(signal.SIGTERM, handler)
@@ -193,15 +194,15 @@ class Ray:
         try:
             return Event(key, self.ray.get(reference))
         except (errors.TaskCancelledError, errors.WorkerCrashedError) as error:
-            return Event(key, kind="Cancelled" if cancelled else type(error).__name__, reason=_first_line(error))
+            return Event(key, kind="Cancelled" if cancelled else type(error).__name__, reason=first_line(error))
         except errors.LocalRayletDiedError:
             return Event(key, kind=LOST, reason="the Ray of this machine died")
         except errors.OutOfMemoryError as error:
-            return Event(key, kind="OutOfMemory", reason=_first_line(error))
+            return Event(key, kind="OutOfMemory", reason=first_line(error))
         except errors.RayTaskError as error:
-            return Event(key, kind=type(error.cause).__name__, reason=_first_line(error.cause))
+            return Event(key, kind=type(error.cause).__name__, reason=first_line(error.cause))
         except errors.RayError as error:
-            return Event(key, kind=type(error).__name__, reason=_first_line(error))
+            return Event(key, kind=type(error).__name__, reason=first_line(error))
 
     def close(self) -> None:
         self.ray.shutdown()
@@ -212,10 +213,6 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), ANSWER_S).close()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from study import code, spec
 from study.paper import TABLES
-from study.spec import DECONVOLUTIONS, HEADS, SERVED, PerClass
+from study.spec import DECONVOLUTIONS, HEADS, LEAST_DRAWS, SERVED, PerClass
 from study.values import (
     A_LIST,
     LARGEST,
@@ -37,6 +37,7 @@ from study.values import (
     stack_width,
     whole,
 )
+from study.words import DAY_S
 
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
@@ -45,10 +46,8 @@ MAIN = "main"  # the name of a tier's own setting
 SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
-LEAST_DRAWS = 100  # a variance of fewer draws is mostly noise
 WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
 WIDEST_PX = 32_768  # a side of an image, a crop or a kernel
-DAY_S = 86_400
 PARTS = {"/".join(cell.address.split("/")[:end]) for t in TABLES.values() for cell in t.cells for end in range(1, 4)}
 
 
@@ -247,9 +246,14 @@ class Network(Block):
     def made(self) -> spec.Network:
         fixed = tuple((level, self.fixed[level].made()) for level in sorted(self.fixed))
         return spec.Network(
-            self.backbone, self.levels, spec.freeze(self.options), self.frozen, self.output_stride, fixed,
-            self.deconvolution,
-        )  # fmt: skip
+            self.backbone,
+            self.levels,
+            spec.freeze(self.options),
+            frozen=self.frozen,
+            output_stride=self.output_stride,
+            fixed=fixed,
+            deconvolution=self.deconvolution,
+        )
 
 
 class Recipe(Block):

@@ -55,7 +55,7 @@ def candidates(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> tup
     """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
     searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
     tuning = tuning_of(tier)
-    planned, found = Plan(tier, (), (), {}, {}, facts, device), []
+    planned, found = Plan(tier, (), (), trainings={}, data_of={}, facts=facts, device=device), []
     asked: dict[Group, bool] = {}
     for cell, setting, runs in plan.build(tier, facts, device).cells:
         if runs and cell.variant is not None and setting in tuning.settings:

@@ -18,6 +18,7 @@ from study.allocator import keep_freed_memory
 from study.code import code_digest, entry
 from study.data import DataSet, band_name, folder_of, intact, open_data, padded, training_size
 from study.engine import Batch
+from study.identity import FROZEN
 from study.models import Inputs, build_backbone
 from study.models.backbones import Backbone
 from study.seeds import batch_indices, generator
@@ -40,10 +41,11 @@ class Source:
         self,
         training: Training,
         classes: int,
+        device: torch.device,
+        *,
         folder: Path,
         features: Path | None,
         band: dict[str, str],
-        device: torch.device,
         moments: dict[str, np.ndarray] | None = None,
         stream: Callable[[], DataSet] | None = None,
     ) -> None:
@@ -169,6 +171,7 @@ def open_source(
     facts: dict[str, Any],
     cache: Path,
     device: torch.device,
+    *,
     origin: dict[str, Any] | None = None,
     root: Path | None = None,
 ) -> Source:
@@ -186,7 +189,16 @@ def open_source(
     folder = folder_of(cache, facts["fingerprint"], facts["streamed"])
     if facts["streamed"]:
         stream = functools.partial(open_data, training.data, root, cache)
-    return Source(training, len(facts["classes"]), folder, features, band, device, moments, stream)
+    return Source(
+        training,
+        len(facts["classes"]),
+        device,
+        folder=folder,
+        features=features,
+        band=band,
+        moments=moments,
+        stream=stream,
+    )
 
 
 def moments_of(training: Training, facts: dict[str, Any], cache: Path) -> dict[str, np.ndarray]:
@@ -204,7 +216,7 @@ class FromImages(nn.Module):
         super().__init__()
         self.model, self.backbone, self.moments = model, None, {}
         if training.network.frozen:
-            self.backbone = _frozen_backbone(training.network)
+            self.backbone = frozen_backbone(training.network)
             for level, pair in moments_of(training, facts, cache).items():
                 self.moments[level] = torch.from_numpy(pair)[:, None, :, None, None]
 
@@ -216,7 +228,7 @@ class FromImages(nn.Module):
         return self.model(standard)
 
 
-def _frozen_backbone(network: Network) -> Backbone:
+def frozen_backbone(network: Network) -> Backbone:
     """The backbone whose features a training sees: one and the same wherever it is built, also where no file gives its
     weights and they are drawn."""
     with torch.random.fork_rng(devices=[]):
@@ -243,7 +255,7 @@ def channel_moments(maps: np.ndarray) -> np.ndarray:
 def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: bool) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
-    reached = code_digest(backbone, ("study.source", "features_of"), ("study.source", "channel_moments"))
+    reached = code_digest(backbone, *FROZEN)
     built = [network.backbone, network.options, weights_digest(network), reached, torch.__version__]
     return cache / f"features-{digest([*built, network.levels, facts['fingerprint'], flip])[:16]}"
 
@@ -263,7 +275,7 @@ def cache_features(
         if intact(folder):
             return
         keep_freed_memory()
-        backbone = _frozen_backbone(network).eval().to(memory_format=torch.channels_last)
+        backbone = frozen_backbone(network).eval().to(memory_format=torch.channels_last)
         temporary = cache / f"features-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

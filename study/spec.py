@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 VOID = 255  # the label of pixels that are neither trained on nor scored
+LEAST_DRAWS = 100  # a variance of fewer draws of a bootstrap is mostly noise
 
 
 class InputError(ValueError):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from study import machine
-from study.progress import duration
 from study.spec import InputError
 from study.stopping import Stopped
 from study.store import StoreError
+from study.words import duration
 
 TICK_S = 5.0
 

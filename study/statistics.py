@@ -34,7 +34,7 @@ import numpy as np
 from study import resampling
 from study.resampling import Score
 from study.seeds import generator
-from study.spec import InputError
+from study.spec import LEAST_DRAWS, InputError
 from study.spread import NONE, Spread
 
 UNKNOWN = Spread(math.nan, math.nan, 1, math.nan)  # one seed does not tell how seeds vary
@@ -43,7 +43,6 @@ Counts = list[np.ndarray]  # a cell: per seed its counts (images, 2, K, 3) or ra
 Address = tuple[int | str, ...]
 Transform = Callable[[np.ndarray], np.ndarray]
 MOST_SEEDS = 100_000
-LEAST_DRAWS = 100
 POWER = 0.8  # of what is said to be found, or decided
 FEW = 5  # groups whose kurtosis says nothing
 
@@ -184,15 +183,23 @@ def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transfo
 
 def _unknown(estimate: float, seeds: int, images: int) -> Effect:
     nan = math.nan
-    return Effect(estimate, nan, nan, nan, nan, nan, seeds, images, nan)
+    return Effect(estimate, nan, high=nan, p=nan, se=nan, df=nan, seeds=seeds, images=images, mde=nan)
 
 
 def _effect(estimate: float, spread: Spread, images: int, alpha: float) -> Effect:
     half = spread.half_width(alpha) if spread.varies or estimate == 0 else math.nan
     return Effect(
-        estimate, estimate - half, estimate + half, spread.p(estimate), spread.se, spread.df(alpha), spread.seeds,
-        images, spread.detectable(alpha, POWER), spread,
-    )  # fmt: skip
+        estimate,
+        estimate - half,
+        high=estimate + half,
+        p=spread.p(estimate),
+        se=spread.se,
+        df=spread.df(alpha),
+        seeds=spread.seeds,
+        images=images,
+        mde=spread.detectable(alpha, POWER),
+        spread=spread,
+    )
 
 
 def contrast(

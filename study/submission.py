@@ -21,21 +21,13 @@ import numpy as np
 from PIL import Image
 
 from study.data.cityscapes import CLASSES, TRAIN_IDS
+from study.pixels import voc_palette
 from study.spec import InputError
 from study.store import write
 
 Pack = Callable[[BinaryIO, Iterator[tuple[str, bytes]]], None]
 Unpack = Callable[[Path], Iterator[tuple[str, bytes]]]
 MADE = (1980, 1, 1, 0, 0, 0)  # of every member: equal predictions are equal archives (and no zip is older)
-
-
-def palette() -> np.ndarray:
-    """VOC's colours, uint8 (256, 3): from the lowest bit up, a class's bits go in turn to the highest free bit of red,
-    green and blue."""
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        colours[:, bit % 3] |= ((np.arange(256) >> bit & 1) << 7 - bit // 3).astype(np.uint8)
-    return colours
 
 
 def _label_ids() -> np.ndarray:
@@ -92,10 +84,25 @@ class Format:
 
 FORMATS = {
     "voc": Format(
-        "results/VOC2012/Segmentation/comp6_test_cls/", ".png", r"\w+", "P", 21, ".tar.gz", _pack_tar, _unpack_tar
+        "results/VOC2012/Segmentation/comp6_test_cls/",
+        ".png",
+        r"\w+",
+        mode="P",
+        ids=21,
+        suffix=".tar.gz",
+        pack=_pack_tar,
+        unpack=_unpack_tar,
     ),
     "cityscapes": Format(
-        "", "_labelIds.png", r"[^_/]+_\d{6}_\d{6}(_\w+)?", "L", 34, ".zip", _pack_zip, _unpack_zip, _label_ids
+        "",
+        "_labelIds.png",
+        r"[^_/]+_\d{6}_\d{6}(_\w+)?",
+        mode="L",
+        ids=34,
+        suffix=".zip",
+        pack=_pack_zip,
+        unpack=_unpack_zip,
+        label_ids=_label_ids,
     ),
 }
 
@@ -115,7 +122,7 @@ def save(format: str, path: Path, classes: np.ndarray) -> None:
     form = FORMATS[format]
     image = Image.fromarray(classes if form.label_ids is None else form.label_ids()[classes])
     if form.mode == "P":
-        image.putpalette(palette().tobytes())  # of a grey image: its mode becomes P
+        image.putpalette(voc_palette().tobytes())  # of a grey image: its mode becomes P
     write(path, lambda file: image.save(file, "png"))
 
 
@@ -177,7 +184,7 @@ def _check(form: Format, name: str, content: bytes, size: tuple[int, int]) -> No
         raise InputError(
             f"{name} must have the size of its image, {size} (height, width), got {ids.shape}; cut off what was padded"
         )
-    if form.mode == "P" and colours != palette().ravel().tolist()[: len(colours or ())]:
+    if form.mode == "P" and colours != voc_palette().ravel().tolist()[: len(colours or ())]:
         raise InputError(f"{name} must have VOC's palette (the server shows it), got another; write it again")
     if ids.max() >= form.ids:
         raise InputError(

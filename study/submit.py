@@ -7,9 +7,7 @@ before a kill is not predicted again, and no prediction is taken for that of ano
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -17,33 +15,18 @@ from PIL import Image
 from study import inference
 from study.data import module_of, padded
 from study.examiner import network_of
+from study.jobs import SubmissionJob
 from study.models import stride_of
 from study.pixels import picture
-from study.spec import Data, Inference, InputError, Training
-from study.store import Run, Store, file_digest
+from study.spec import Data, InputError
+from study.store import Run, file_digest
 from study.submission import pack, save, validate
 from study.worker import settle
 
 
-@dataclass(frozen=True)
-class Submission:
-    """``key`` names the training ``trained`` asked by ``inference``; ``facts``, ``origin`` and ``root`` are as in
-    worker.Job, ``format`` is one of submission.FORMATS."""
-
-    key: str
-    trained: str
-    training: Training
-    inference: Inference
-    facts: dict[str, Any]
-    origin: dict[str, Any]
-    root: Path | None
-    store: Path
-    device: str
-    format: str
-
-    @property
-    def run(self) -> Run:
-        return Run(self.store / "submissions" / self.key, ())
+def run_of(job: SubmissionJob) -> Run:
+    """Where the predictions are kept."""
+    return Run(job.context.store / "submissions" / job.key, ())
 
 
 def test_images(data: Data, root: Path | None) -> dict[str, Path]:
@@ -60,9 +43,9 @@ def test_images(data: Data, root: Path | None) -> dict[str, Path]:
     return found
 
 
-def files_of(job: Submission, images: dict[str, Path]) -> dict[str, Path]:
+def files_of(job: SubmissionJob, images: dict[str, Path]) -> dict[str, Path]:
     """{name: file} of the predictions of the images, whether they are there or not."""
-    return {name: job.run.path(f"{file_digest(image)}.png") for name, image in images.items()}
+    return {name: run_of(job).path(f"{file_digest(image)}.png") for name, image in images.items()}
 
 
 def left(images: dict[str, Path], files: dict[str, Path]) -> list[str]:
@@ -70,26 +53,28 @@ def left(images: dict[str, Path], files: dict[str, Path]) -> list[str]:
     return [name for name in images if not files[name].is_file()]
 
 
-def predict(job: Submission, images: dict[str, Path], files: dict[str, Path], tick: Callable[[int, int], None]) -> None:
+def predict(
+    job: SubmissionJob, images: dict[str, Path], files: dict[str, Path], tick: Callable[[int, int], None]
+) -> None:
     """Predict what is left, each image padded as in training and its prediction cut to the image's own size.
 
     Raises InputError for a damaged image, one that is larger than those of training, an inference that cannot be, or a
     network of other classes than the server's.
     """
-    module, _ = module_of(job.training.data)
-    if tuple(job.facts["classes"]) != module.CLASSES:
+    module, _ = module_of(job.subject.training.data)
+    if tuple(job.subject.facts["classes"]) != module.CLASSES:
         raise InputError(
             f"a submission must be of a network of the server's {len(module.CLASSES)} classes (it scores these), got "
-            f"{len(job.facts['classes'])} others; remove `classes` of the data set"
+            f"{len(job.subject.facts['classes'])} others; remove `classes` of the data set"
         )
-    with job.run.writing():
-        todo, size = left(images, files), (job.facts["size"][0], job.facts["size"][1])
+    with run_of(job).writing():
+        todo, size = left(images, files), (job.subject.facts["size"][0], job.subject.facts["size"][1])
         if not todo:
             return
-        settle(job.device)
-        device, store, stride = torch.device(job.device), Store(job.store), stride_of(job.training.network)
+        settle(job.context.device)
+        device, stride = torch.device(job.context.device), stride_of(job.subject.training.network)
         inference.check(job.inference, size, stride)
-        network = network_of(job.trained, job.training, job.facts, job.origin, store, device)
+        network = network_of(job.subject, job.context)
         for done, name in enumerate(todo, start=1):
             image = picture(images[name])
             height, width, _ = image.shape
@@ -104,7 +89,7 @@ def predict(job: Submission, images: dict[str, Path], files: dict[str, Path], ti
             tick(done, len(todo))
 
 
-def write(job: Submission, images: dict[str, Path], files: dict[str, Path], archive: Path) -> None:
+def write(job: SubmissionJob, images: dict[str, Path], files: dict[str, Path], archive: Path) -> None:
     """Pack the predictions into the archive of the format, and validate it. Raises InputError as validate does."""
     sizes = {}
     for name, path in images.items():

@@ -184,7 +184,7 @@ def _check_names(tiers: dict[str, Any]) -> None:
 def _tuning(block: schema.Tuning) -> Tuning:
     search = tuple((name, tuple(map(float, values))) for name, values in block.search.items())
     rungs = tuple(map(float, block.rungs))
-    return Tuning(block.settings, search, block.seeds, rungs, float(block.keep), block.factorial)
+    return Tuning(block.settings, search, block.seeds, rungs=rungs, keep=float(block.keep), factorial=block.factorial)
 
 
 def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:

@@ -125,7 +125,7 @@ class Tracker:
             end = 1000 * (folder / "failed.json").stat().st_mtime
             tags["study.failed"] = f"{failed['kind']}: {failed['reason']}"
             tags["mlflow.note.content"] = f"**{failed['kind']}**: {failed['reason']}\n\n    {failed['retry']}"
-            content = _Content(name, "FAILED", params, [], tags, end, end)
+            content = _Content(name, "FAILED", params, metrics=[], tags=tags, start=end, end=end)
         else:
             result, curve = json.loads(files["result.json"]), json.loads(files["curve.json"])
             end = 1000 * (folder / "result.json").stat().st_mtime
@@ -140,7 +140,9 @@ class Tracker:
                 metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
             mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
             shown = picture(folder / "samples.npz") if mapped else None
-            content = _Content(name, "FINISHED", params, metrics, tags, start, end, shown)
+            content = _Content(
+                name, "FINISHED", params, metrics=metrics, tags=tags, start=start, end=end, picture=shown
+            )
         self._write("training", key, digest, content)
 
     def cells(self, plan: dict[str, Any], frame: DataFrame, summary: DataFrame) -> None:
@@ -176,7 +178,12 @@ class Tracker:
             if not self._current("cell", address, digest):
                 now = round(1000 * time.time())
                 metrics = [(name, value, float(now), cell["kernel_size"]) for name, value in values.items()]
-                self._write("cell", address, digest, _Content(address, status, params, metrics, tags, now, now))
+                self._write(
+                    "cell",
+                    address,
+                    digest,
+                    _Content(address, status, params, metrics=metrics, tags=tags, start=now, end=now),
+                )
         planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in told}
         for named in self._runs.keys() - planned - {REPORT}:
             self._delete(self._runs.pop(named))

@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from study.spec import InputError
 
 Tick = Callable[[int, int], None]
-PIECE = 1 << 16  # bytes
+PIECE = 1 << 16  # bytes that are read at a time; the most that a cut download loses
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 

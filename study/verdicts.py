@@ -128,7 +128,7 @@ def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]
             judged = _judged(parts, steps[claim.id], len(members), plan) if parts else untested
             if question == HERE and judged.unit == UNITS[ERRORS]:
                 judged = replace(judged, points=_points(judged, parts, claim, plan, collected))
-            rows[claim.id] = _with(rows[claim.id], judged, question, claim, plan, parts)
+            rows[claim.id] = _with(rows[claim.id], judged, question, claim=claim, plan=plan, parts=parts)
     late = _late(plan, collected, claims)
     return [
         replace(rows[claim.id], exploratory=late[claim.id], former=_former(claim, plan, collected, members))

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from study.pixels import voc_palette
+from study.spec import VOID
+
 SHOWN = 4  # samples in a run's picture
-VOID = 255  # in labels
 HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
 OTHER_COLOUR = "#cc78bc"  # a user's own families
 
@@ -94,9 +96,8 @@ def picture(path: Path) -> Image.Image:
     """A run's picture, a row for each sample: image, prediction, truth; classes in colours, void white."""
     with np.load(path) as samples:
         parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]
-    values = np.arange(256)  # VOC's colours: bits 0, 3 and 6 of a class are the high bits of its red, and so on
-    palette = np.stack([sum((values >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for c in range(3)], axis=1)
+    palette = voc_palette()
     palette[VOID] = 255
-    parts = [part if part.ndim == 4 else palette.astype(np.uint8)[part] for part in parts]
+    parts = [part if part.ndim == 4 else palette[part] for part in parts]
     framed = [np.pad(part, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]  # 4 px gaps
     return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in zip(*framed, strict=True)]))

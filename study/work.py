@@ -11,9 +11,9 @@ from typing import Any
 
 from study import drivers, schedule, stopping
 from study.code import ROOT
-from study.jobs import Execution
-from study.progress import counted, duration
+from study.execution import Execution
 from study.store import Store, StoreError
+from study.words import counted, duration
 
 WAIT_S = 0.5
 WATCH_S = 2.0  # between two looks at what running trainings tell
@@ -44,6 +44,7 @@ class Work:
         execution: Execution,
         store: Store,
         tier: str,
+        *,
         begun: Callable[[str], None] = lambda key: None,
         open_engine: Callable[[Callable[[Any], Any], Execution], schedule.Engine] = open_engine,
     ) -> None:

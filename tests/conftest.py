@@ -21,6 +21,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from study.jobs import Context, Subject, TrainingJob
+from study.spec import Training
+
 ROOT = Path(__file__).resolve().parent.parent
 # What stores of this run of the tests begin with; the processes that this one starts inherit its name.
 SEED = Path(tempfile.gettempdir()) / f"study-tests-{os.environ.setdefault('STUDY_TESTS', str(os.getpid()))}"
@@ -241,3 +244,18 @@ def bucket() -> Iterator[Bucket]:
         yield Bucket("s3://study", endpoint, variables)
     finally:
         server.stop()
+
+
+def training_job(
+    key: str,
+    training: Training,
+    facts: dict[str, Any],
+    store: Path,
+    *,
+    root: Path | None = None,
+    labels: dict[str, Any] | None = None,
+    **context: Any,
+) -> TrainingJob:
+    """The job of a training on the CPU, with a checkpoint after every step unless ``context`` says otherwise."""
+    shared = Context(store, "cpu", **{"checkpoint_s": 0.0, "samples": 1} | context)
+    return TrainingJob(Subject(key, training, facts, root=root), shared, labels or {})

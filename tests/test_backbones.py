@@ -175,7 +175,7 @@ def test_only_strided_1x1_convolutions_are_subsampled() -> None:
 @pytest.mark.parametrize(("inputs", "stride"), [(6, 1), (4, 1), (4, 2)])
 def test_the_block_computes_what_fig_5b_draws(join: str, inputs: int, stride: int) -> None:
     """Written out with torch's functions: Conv-BN-ReLU four times, Conv-BN, the input added, ReLU."""
-    block = GlobalBlock(inputs, 3, 6, 5, stride, join).eval()
+    block = GlobalBlock(inputs, 3, 6, k=5, stride=stride, join=join).eval()
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             for values in (module.weight, module.bias, module.running_mean, module.running_var):

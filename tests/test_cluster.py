@@ -33,7 +33,7 @@ WAIT_S = 240
 WHERE = f"""
 import json, os, sys, time
 from pathlib import Path
-from study import jobs
+from study.execution import Execution
 from study.store import Store
 from study.work import Work
 
@@ -45,7 +45,7 @@ def where(folder):
         time.sleep(0.05)
     return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES"), begun
 
-execution = jobs.Execution("ray", sys.argv[1], {SHARING}, "cuda", {SHARE}, 1, 60, 0, 600, 0)
+execution = Execution("ray", sys.argv[1], {SHARING}, "cuda", {SHARE}, 1, 60, 0, 600, 0)
 with Work(where, execution, Store(Path(sys.argv[2]).parent / "store"), "smoke") as work:
     for number in range({SHARING}):
         work.submit(str(number), sys.argv[2])

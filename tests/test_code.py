@@ -89,21 +89,19 @@ class Fake:
         self.write(name, text.replace(old, new))
 
     def digest(self, *roots: code.Symbol) -> str:
-        code._module.cache_clear()
-        code.code_digest.cache_clear()
+        code.forget()
         return code.code_digest(*roots)
 
     def reached(self, *roots: code.Symbol) -> set[code.Symbol]:
-        code._module.cache_clear()
-        return set(code.reached(*roots))
+        code.forget()
+        return code.reached(*roots)
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(code, "ROOT", tmp_path)
     yield Fake(tmp_path)
-    code._module.cache_clear()
-    code.code_digest.cache_clear()
+    code.forget()
 
 
 @pytest.mark.parametrize(
@@ -191,13 +189,156 @@ def test_the_digest_does_not_depend_on_the_order_of_roots_or_definitions(fake):
     assert fake.digest(*roots) == before
 
 
-def test_equal_code_in_another_place_has_another_digest(fake):
+def test_equal_code_under_another_name_or_in_another_place_has_the_same_digest(fake):
+    half = fake.digest(("study.scale", "half"))
     fake.edit("scale", "return 1", "return 0.5")
-    assert fake.digest(("study.scale", "half")) != fake.digest(("study.scale", "unused"))
+    assert fake.digest(("study.scale", "unused")) == half
+    fake.write("elsewhere", "def fraction():\n    return 0.5\n")
+    assert fake.digest(("study.elsewhere", "fraction")) == half
+
+
+def test_a_move_to_another_module_under_another_name_changes_no_digest(fake):
+    before = fake.digest(("study.loss", "loss"))
+    fake.write("numbers/half", "def a_half():\n    return 0.5\n")
+    fake.write("numbers/__init__", "from study.numbers.half import a_half\n")
+    fake.write("factors", "from study import numbers\n\nTWICE = numbers.a_half() * 2\n")
+    moved = LOSS.replace("from study.scale import FACTOR, unused", "from study import factors")
+    moved = moved.replace("FACTOR", "factors.TWICE").replace("LossError", "NoLoss").replace("def loss", "def mean_loss")
+    fake.write("losses/mean", moved)
+    (fake.root / "study" / "loss.py").unlink()
+    assert fake.digest(("study.losses.mean", "mean_loss")) == before
+
+
+def test_two_definitions_of_one_name_that_are_swapped_change_the_digest(fake):
+    fake.write("other", "def half():\n    return 0.75\n")
+    fake.write("user", "from study.scale import half\n\n\ndef use():\n    return half()\n")
+    before = fake.digest(("study.user", "use"))
+    fake.edit("user", "from study.scale", "from study.other")
+    assert fake.digest(("study.user", "use")) != before
+
+
+CYCLE = """
+def even(n):
+    return n == 0 or odd(n - 1)
+
+
+def odd(n):
+    return n != 0 and even(n - 1)
+
+
+def up(n):
+    return up(n + 1)
+"""
+
+
+def test_definitions_that_reach_each_other_count_as_one(fake):
+    fake.write("cycle", CYCLE)
+    names = ("even", "odd", "up")
+    before = {name: fake.digest(("study.cycle", name)) for name in names}
+    assert len(set(before.values())) == 3
+    fake.write("cycle", CYCLE.replace("even", "straight").replace("odd", "bent"))
+    assert [fake.digest(("study.cycle", name)) for name in ("straight", "bent", "up")] == list(before.values())
+    fake.write("cycle", CYCLE.replace("n == 0", "n < 1"))
+    after = {name: fake.digest(("study.cycle", name)) for name in names}
+    assert after["even"] != before["even"] and after["odd"] != before["odd"] and after["up"] == before["up"]
+    fake.write("cycle", CYCLE.replace("even(n - 1)", "odd(n - 1)"))
+    assert fake.digest(("study.cycle", "odd")) != before["odd"]
+
+
+SCOPES = """
+import numpy as np
+
+from study.scale import half, unused
+
+low, high = 1, 2
+TABLE = {}
+TABLE["more"] = 1
+
+
+class Sizes:
+    half: int = 3
+
+    def size(self):
+        return half() + self.half
+
+
+def shadowed(half):
+    return half
+
+
+def in_a_loop(values):
+    return [half for half in values]
+
+
+def outside_the_loop(values):
+    return half(), [half for half in values]
+
+
+def with_numpy(x):
+    return np.abs(x)
+
+
+def typed(x: list[Sizes]) -> int:
+    return x[0].size()
+
+
+def lazily():
+    from study.loss import loss
+
+    return loss(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "reaches_half"),
+    [("Sizes", True), ("shadowed", False), ("in_a_loop", False), ("outside_the_loop", True), ("typed", True),
+     ("lazily", True)],
+)  # fmt: skip
+def test_a_local_name_is_no_mention_of_the_global_one(fake, name, reaches_half):
+    fake.write("scopes", SCOPES)
+    before = fake.digest(("study.scopes", name))
+    assert (("study.scale", "half") in fake.reached(("study.scopes", name))) == reaches_half
+    fake.edit("scale", "return 0.5", "return 0.25")
+    assert (fake.digest(("study.scopes", name)) != before) == reaches_half
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changes"),
+    [
+        ("with_numpy", "import numpy as np", "import scipy as np", True),
+        ("with_numpy", "import numpy as np", "from scipy import np", True),
+        ("TABLE", 'TABLE["more"] = 1', 'TABLE["more"] = 2', True),
+        ("high", "low, high = 1, 2", "low, high = 1, 3", True),
+        ("high", "low, high = 1, 2", "high, low = 1, 2", True),
+        ("high", "low, high = 1, 2", "bottom, high = 1, 2", False),
+        ("Sizes", "    half: int = 3", "    half: float = 3", False),
+        ("Sizes", "    half: int = 3", "    third: int = 3", True),
+        ("typed", "x: list[Sizes]", "x: tuple[Sizes, ...]", False),
+        ("typed", "x: list[Sizes]", "x", True),
+    ],
+)
+def test_imports_targets_fields_and_annotations(fake, name, old, new, changes):
+    fake.write("scopes", SCOPES)
+    before = fake.digest(("study.scopes", name))
+    fake.edit("scopes", old, new)
+    assert (fake.digest(("study.scopes", name)) != before) == changes
+
+
+def test_the_same_name_imported_another_way_changes_no_digest(fake):
+    fake.write("scopes", SCOPES)
+    before = fake.digest(("study.scopes", "with_numpy"))
+    fake.edit("scopes", "import numpy as np\n", "from numpy import abs as size\n")
+    fake.edit("scopes", "np.abs(x)", "size(x)")
+    assert fake.digest(("study.scopes", "with_numpy")) == before
+
+
+def test_a_name_that_is_not_there_is_an_error(fake):
+    with pytest.raises(KeyError, match="nothing"):
+        fake.digest(("study.scale", "nothing"))
 
 
 def test_an_entry_is_the_symbol_that_a_registry_names(fake):
-    code._module.cache_clear()
+    code.forget()
     assert code.entry("study.registry", "BACKBONES", "second") == ("study.registry", "Second")
     with pytest.raises(KeyError):
         code.entry("study.registry", "BACKBONES", "third")
@@ -211,7 +352,7 @@ def test_editing_one_entry_leaves_the_digest_of_the_others(fake):
 
 
 def test_imports_are_the_closure_of_a_module_itself_and_its_packages_included(fake):
-    code._module.cache_clear()
+    code.forget()
     assert code.imports("study.loss") == {"study", "study.loss", "study.scale"}
     assert code.imports("study.registry") == {
         "study", "study.registry", "study.package", "study.loss", "study.scale",

@@ -30,7 +30,8 @@ import yaml
 from conftest import ROOT, Project, listening
 
 from benchmarks import ship
-from study import audit, jobs, plan, results, tier, verdicts
+from study import audit, plan, results, tier, verdicts
+from study.execution import execution_of
 from study.paper import FIGURES, TABLES
 from study.place import place
 from study.report import SHOWN, TEMPLATE
@@ -266,7 +267,7 @@ def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
     for block in blocks:
         if "execution" in block:
             assert block["execution"].keys() == params["execution"].keys()
-            assert jobs.execution(block).workers == block["execution"]["workers"]
+            assert execution_of(block).workers == block["execution"]["workers"]
             continue
         if "tracking" in block:
             assert block["tracking"].keys() == params["tracking"].keys()

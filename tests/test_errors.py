@@ -17,8 +17,9 @@ import torch
 import yaml
 from PIL import Image
 
-from study import jobs, plan, stage, tier
+from study import plan, stage, tier
 from study.data import PAD_COLOUR, folder_of, intact, open_data, prepare
+from study.execution import execution_of
 from study.models import build_backbone
 from study.models.backbones import load_weights
 from study.spec import HEADS, VOID, Data, Network, freeze
@@ -89,7 +90,7 @@ def _data(name: str, tune: int = 1, pad: tuple[int, int] = (32, 40)) -> Data:
 
 
 def _prepare(data: Data, root: Path | None, cache: Path, tick=lambda done, every: None) -> dict[str, Any]:
-    return prepare(data, root, cache, 2, tick)
+    return prepare(data, root, cache, 2, tick=tick)
 
 
 # params.yaml
@@ -233,7 +234,7 @@ def test_a_malformed_params_file_is_told(told: Told, tmp_path: Path, content: st
     ],
 )
 def test_a_wrong_value_in_execution_is_told(told: Told, change: dict[str, Any], got: str) -> None:
-    line = told(lambda: jobs.execution({"execution": PARAMS["execution"] | change}))
+    line = told(lambda: execution_of({"execution": PARAMS["execution"] | change}))
     assert "execution" in line and f"got {got}" in line and "; " in line
 
 

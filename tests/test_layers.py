@@ -150,3 +150,10 @@ def test_every_decision_that_is_named_is_written_down():
     named = {(number, path.name) for path in sources for number in re.findall(r"\bD\d{2,3}\b", path.read_text())}
     assert named, "code and params name decisions"
     assert not {(number, path) for number, path in named if number not in written}
+
+
+@pytest.mark.parametrize("path", sorted([*MODULES.values(), *SCRIPTS.values()]), ids=lambda path: path.stem)
+def test_no_call_has_more_than_five_positional_arguments(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    long = [f"{path.name}:{call.lineno}" for call in calls if len(call.args) > 5]
+    assert long == [], "name the arguments"

@@ -84,7 +84,10 @@ def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, f
     network = Network("", ("res3",), frozen=bool(features), output_stride=stride)
     training = Training(Variant(dense(1)), Data("set"), network, dataclasses.replace(RECIPE, **recipe), seed, band_px=1)
     cpu = torch.device("cpu")
-    return Source(training, 3, folder, folder if features else None, {}, cpu, moments, Set if stream else None)
+    return Source(
+        training, 3, cpu, folder=folder, features=folder if features else None, band={}, moments=moments,
+        stream=Set if stream else None,
+    )  # fmt: skip
 
 
 def in_image(pixels: torch.Tensor) -> torch.Tensor:
@@ -195,7 +198,7 @@ def test_features_are_standardised_channel_by_channel(tmp_path: Path) -> None:
     shifted = (maps + np.array([0, 5, -40], np.float16)[:, None, None]) * np.float16(0.5)
     np.save(tmp_path / "train-res3.npy", shifted)
     moments = {"res3": channel_moments(shifted)}
-    read = Source(read.training, 3, tmp_path, tmp_path, {}, torch.device("cpu"), moments)
+    read = Source(read.training, 3, torch.device("cpu"), folder=tmp_path, features=tmp_path, band={}, moments=moments)
     seen = torch.cat([inputs["res3"] for inputs, _, _ in read.examples("train")])
     assert seen.shape == shifted.shape and seen.dtype == torch.float32
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-2, rtol=0)
@@ -211,7 +214,8 @@ def evaluated(folder: Path, shape: tuple[int, ...], classes_of_images: bool = Fa
     for name, array in files.items():
         np.save(folder / f"{name}.npy", array)
     training = Training(Variant(dense(1)), Data("set"), Network("", ("res3",)), RECIPE, 0, band_px=1)
-    return Source(training, 3, folder, None, {"val": "band-val.npy"}, torch.device("cpu")), labels
+    band = {"val": "band-val.npy"}
+    return Source(training, 3, torch.device("cpu"), folder=folder, features=None, band=band), labels
 
 
 @pytest.mark.parametrize(

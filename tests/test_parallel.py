@@ -13,24 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import training_job
 
-from study import jobs, parallel, tier
+from study import parallel, tier
 from study.code import ROOT
 from study.data import folder_of, prepare
+from study.execution import CONTEXT_MB, execution_of, trainings_a_gpu
+from study.jobs import TrainingJob
 from study.layouts import LAYOUTS
 from study.models import build
 from study.seeds import batch_indices
 from study.source import IMAGES, cache_features, open_source
 from study.spec import VOID, Data, InputError, Network, Recipe, Training, Variant, freeze, gcn
 from study.store import Store, write_json
-from study.worker import Job, train
+from study.worker import train
 
 SGD = Recipe("sgd", 0.02, 0.9, 0.0005, "poly", 0.0, 5, 4, True, "fp32", 1, (48, 48))
 CONVNEXT = Network("timm", ("res3",), freeze({"model": "test_convnext", "weights": None, "frozen_norm": True}))
 FEATURES = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4, 8]}), frozen=True)
 
 
-def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) -> Job:
+def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) -> TrainingJob:
     """A training of the smoke tier's scenes, of which some are void in part; all that the second of two processes
     sees at step 1 is void, and all of step 3. Where the network is frozen, features are cached."""
     smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
@@ -46,7 +49,7 @@ def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) 
     if network.frozen:
         cache_features(network, facts, store.cache, recipe.flip)
     training = Training(Variant(gcn(5), refine=True), data, network, recipe, 0, smoke.band_px)
-    return Job(key, training, {}, facts, store.root, "cpu", 0.0, 1, processes=processes)
+    return training_job(key, training, facts, store.root, processes=processes)
 
 
 @pytest.mark.slow
@@ -124,22 +127,20 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_done(tmp_path: Path
         (2, r"not compute batch st"),
     ):
         with pytest.raises(InputError, match=rule):
-            train(Job("key", training, {}, {}, tmp_path / "store", "cpu", 0.0, 1, processes=processes))
+            train(training_job("key", training, {}, tmp_path / "store", processes=processes))
     assert not (tmp_path / "store").exists()
 
 
 def test_as_many_trainings_share_a_gpu_as_its_memory_holds_with_a_tenth_to_spare(tmp_path: Path, monkeypatch) -> None:
-    each = 1000 + jobs.CONTEXT_MB
-    fits = {
-        memory: jobs.trainings_a_gpu(1000, memory) for memory in (each, 2 * each, 2.3 * each, 4.4 * each, 90 * each)
-    }
+    each = 1000 + CONTEXT_MB
+    fits = {memory: trainings_a_gpu(1000, memory) for memory in (each, 2 * each, 2.3 * each, 4.4 * each, 90 * each)}
     assert list(fits.values()) == [1, 1, 2, 3, 4]
     monkeypatch.setenv("STUDY_STORE", str(tmp_path))
     params = tier.read(ROOT / "params.yaml")
     params["execution"] |= {"device": "cuda", "gpus_per_training": "auto", "workers": 1}
-    assert jobs.execution(params).gpus_per_training == 1
+    assert execution_of(params).gpus_per_training == 1
     write_json(Store(tmp_path).peak(params["tier"]), {"peak_mb": 1000, "memory_mb": 2.3 * each})
-    found = jobs.execution(params)
+    found = execution_of(params)
     assert (found.gpus_per_training, found.processes) == (0.5, 1)
     params["execution"]["gpus_per_training"] = 4
-    assert jobs.execution(params).processes == 4
+    assert execution_of(params).processes == 4

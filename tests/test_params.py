@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from study import jobs, plan, schema, tier
+from study import plan, schema, tier
 from study.data import folder, open_data
+from study.execution import execution_of
 from study.place import place
 from study.spec import InputError
 from study.store import Store
@@ -99,7 +100,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def _read(params: Any, store: Store) -> None:
     """All that is made of params.yaml before a stage does its work."""
     chosen = tier.load(tier.check(params))
-    jobs.execution(params)
+    execution_of(params)
     place(params, store)
     facts = {"fingerprint": "0", "classes": ["a", "b"], "precision": {"precision": "fp32"}}
     plan.build(chosen, dict.fromkeys(chosen.settings, facts), "cpu").manifest()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from conftest import training_job
 
-from study import progress, worker
+from study import observers, progress
 from study.store import EVALUATED, PRODUCTS, Store, write_json
+from study.words import duration
 
 COSTS = {"k3": 30, "k7": 70, "k9": 90, "k11": 110, "k3 + BR": 1000, "k9 + BR": 2000}
 
@@ -31,12 +33,12 @@ def _plan(*names: str) -> dict:
     ],
 )  # fmt: skip
 def test_a_duration_is_told_in_the_unit_that_a_person_would_take(seconds, text):
-    assert progress.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("tenths", range(880, 920))
 def test_a_duration_never_shows_a_minute_as_sixty_seconds_or_more_than_ninety(tenths):
-    text = progress.duration(tenths / 10)
+    text = duration(tenths / 10)
     assert text == "2 min" or (text.endswith(" s") and int(text.split()[0]) <= 90)
 
 
@@ -148,7 +150,7 @@ def test_the_status_tells_of_evaluations_and_of_what_runs_beside_the_plan(store)
     store.run("MS", EVALUATED).path("DONE").parent.mkdir()
     store.run("MS", EVALUATED).path("DONE").touch()
     store.run("MS-CRF").fail("RuntimeError", "no room")
-    worker.tell(store.run("crops"), 3, 8, 6.0)
+    observers.tell(store.run("crops"), 3, 8, 6.0)
     _tell(store, "searched", age_s=0)
     write_json(store.run("searched").path("training.json"), {"labels": asked | {"lr": 0.004, "seed": 100}})
     at_work = {"host": "node-1", "pid": 7, "since": store.now(), "tier": "shapes"}
@@ -183,7 +185,7 @@ def test_a_failed_training_is_no_example_for_its_other_seeds(store):
 
 def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
     from study.spec import Data, Network, Recipe, Training, Variant, dense
-    from study.worker import Job, train
+    from study.worker import train
 
     network = Network("shallow", ("res2",), (("strides", (1,)), ("widths", (4,))))
     recipe = Recipe("adamw", 0.004, 0.9, 0.0, "constant", 0.0, 2, 2, False, "fp32", 1)
@@ -196,7 +198,7 @@ def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
         "streamed": False,
     }  # nothing is cached under it: this ends at the first batch
     with pytest.raises(FileNotFoundError):
-        train(Job("a-0", training, {}, facts, store.root, "cpu", 15, 1))
+        train(training_job("a-0", training, facts, store.root))
     assert "0 failed, 2 left" in progress.status(store, _plan("a/0", "a/1"), workers=1)
 
 

@@ -9,25 +9,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import training_job
 
 from study import examiner, inference, stopping, tier, worker
 from study.data import folder_of, prepare
 from study.engine import TrainingFailed
-from study.examiner import Examination, examine
+from study.examiner import examine
+from study.jobs import EvaluationJob, TrainingJob
 from study.spec import VOID, Inference, Training, Variant, gcn
 from study.store import Store
-from study.worker import Job, train
+from study.worker import train
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCTS = ("counts.npz", "curve.json", "samples.npz", "tune.npz")
 
 
-def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> Job:
+def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> TrainingJob:
     params = tier.read(ROOT / "params.yaml")
     params["tiers"]["smoke"]["data"] |= {"train": 16, "tune": 4, "val": 4}
     params["tiers"]["smoke"]["recipe"]["steps"] = steps
@@ -37,7 +40,10 @@ def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> Job:
     training = Training(
         Variant(gcn(5), refine=True), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px
     )
-    return Job(key, training, {"label": "GCN k=5 + BR"}, facts, store.root, "cpu", checkpoint_s, smoke.samples)
+    labels = {"label": "GCN k=5 + BR"}
+    return training_job(
+        key, training, facts, store.root, labels=labels, checkpoint_s=checkpoint_s, samples=smoke.samples
+    )
 
 
 def products(root: Path, key: str) -> list[bytes]:
@@ -88,12 +94,11 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
 
     monkeypatch.setattr(inference, "predict", counted)
     monkeypatch.setattr(examiner, "PROGRESS_S", 0.0)
-    mirrored, told = Inference((1.0,), True, None, (1, 1), None), trained.facts
+    mirrored = Inference((1.0,), True, None, (1, 1), None)
 
-    def order(key: str, samples: int = 2) -> Examination:
-        return Examination(
-            key, "trained", trained.training, mirrored, told, told, tmp_path, "cpu", samples, 600, stop=stop
-        )  # fmt: skip
+    def order(key: str, samples: int = 2) -> EvaluationJob:
+        context = replace(trained.context, samples=samples, checkpoint_s=600, stop=stop)
+        return EvaluationJob(key, trained.subject, context, mirrored)
 
     with pytest.raises(stopping.Stopped):
         examine(order("resumed"))
@@ -147,10 +152,10 @@ def test_a_damaged_product_is_trained_again(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_reason(tmp_path):
-    from dataclasses import replace
-
     sane = job(tmp_path, "key")
-    mad = replace(sane, training=replace(sane.training, recipe=replace(sane.training.recipe, lr=1e30)))
+    training = sane.subject.training
+    training = replace(training, recipe=replace(training.recipe, lr=1e30))
+    mad = replace(sane, subject=replace(sane.subject, training=training))
     with pytest.raises(worker.TrainingFailed, match=r"the loss must be finite, got (nan|inf) at step"):
         train(mad)
     assert not Store(tmp_path).run("key").done()
@@ -201,7 +206,7 @@ def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
 
 def test_a_training_that_sees_no_labelled_pixel_has_failed(tmp_path):
     untaught = job(tmp_path, "key", steps=2)
-    path = folder_of(Store(tmp_path).cache, untaught.facts["fingerprint"]) / "train-labels.npy"
+    path = folder_of(Store(tmp_path).cache, untaught.subject.facts["fingerprint"]) / "train-labels.npy"
     np.save(path, np.full_like(np.load(path), VOID))
     with pytest.raises(
         TrainingFailed, match="must see a labelled pixel in one of its steps, got none in 2; label more"

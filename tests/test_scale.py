@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import training_job
 
 from pipelines import preview, rehearsal
 from study import plan, probe, tier
@@ -23,7 +24,7 @@ from study.models.backbones import BACKBONES
 from study.source import IMAGES, open_source
 from study.spec import Data, InputError, Network, Recipe, Training, Variant, dense, freeze, gcn, stack
 from study.store import Store
-from study.worker import Job, train
+from study.worker import train
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = tier.read(ROOT / "params.yaml")
@@ -107,7 +108,7 @@ def test_who_reads_the_images_changes_no_weight(voc, tmp_path):
     for name, stream, loaders in (("cached", False, 0), ("streamed", True, 0), ("ahead", True, 1)):
         store = Store(tmp_path / name)
         facts = prepare(VOC, voc, store.cache, 2, stream=stream)
-        job = Job("k", training(), {}, facts, store.root, "cpu", 60, 1, root=voc, loaders=loaders)
+        job = training_job("k", training(), facts, store.root, root=voc, loaders=loaders)
         train(job)
         weights.append(torch.load(store.run("k").path("weights.pt"), weights_only=True))
     for name, tensor in weights[0].items():

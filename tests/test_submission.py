@@ -18,15 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, training_job
 from PIL import Image
 
 from pipelines import submission as script
-from study import jobs, plan, results, schema, stage, submission, submit, tier
+from study import plan, results, schema, stage, submission, submit, tier
 from study.data import prepare
+from study.execution import execution_of
+from study.jobs import SubmissionJob
+from study.pixels import voc_palette
 from study.spec import Inference, InputError, Training, Variant, gcn
 from study.store import Store
-from study.worker import Job, train
+from study.worker import train
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls/"
 SIZES = {"2008_000001": (13, 17), "2008_000002": (64, 48), "2009_000003": (1, 5)}
@@ -78,7 +81,7 @@ def png(ids: np.ndarray, palette: bytes | None = None, kind: str = "png") -> byt
 
 
 def test_the_palette_is_vocs():
-    colours = submission.palette()
+    colours = voc_palette()
     assert colours.shape == (256, 3) and colours.dtype == np.uint8
     official = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 4: (0, 0, 128), 7: (128, 128, 128), 8: (64, 0, 0),
                 15: (192, 128, 128), 20: (0, 64, 128), 64: (32, 0, 0), 255: (224, 224, 192)}  # fmt: skip
@@ -98,7 +101,7 @@ def test_vocs_archive_has_palette_images_of_the_original_sizes_in_the_official_f
             stem = Path(name).stem
             assert image.mode == "P" and (image.height, image.width) == SIZES[stem]
             assert np.array_equal(np.asarray(image), classes(stem, SIZES[stem], 21))
-            colours = submission.palette()[np.asarray(image)]
+            colours = voc_palette()[np.asarray(image)]
             assert np.array_equal(np.asarray(image.convert("RGB")), colours)
     submission.validate("voc", archive, SIZES)
 
@@ -143,7 +146,7 @@ def test_every_server_of_a_tier_has_a_format():
     assert tuple(submission.FORMATS) == schema.SERVERS
 
 
-VOCS = submission.palette().tobytes()
+VOCS = voc_palette().tobytes()
 ONE = f"{FOLDER}2008_000001.png"
 BAD_VOC = {
     "missing": ({ONE: None}, "hold every test image .*, got none of .*2008_000001.png; add the 1"),
@@ -244,32 +247,31 @@ def small(params: dict, root: Path) -> dict:
     return params
 
 
-def network(folder: Path, params: dict, format: str) -> submit.Submission:
+def network(folder: Path, params: dict, format: str) -> SubmissionJob:
     """A network that was trained on the smoke tier's set, to be asked for its classes of the test images."""
     chosen = tier.load(params, "smoke")
     store, main = Store(folder / "runs"), chosen.main
     facts = prepare(main.data, main.root, store.cache, chosen.band_px)
     training = Training(Variant(gcn(5)), main.data, main.network, main.recipe, 0, chosen.band_px)
-    train(Job("key", training, {"label": "GCN"}, facts, store.root, "cpu", 60, 3, root=main.root))
-    return submit.Submission(
-        "asked", "key", training, Inference(), facts, facts, main.root, store.root, "cpu", format
-    )  # fmt: skip
+    job = training_job("key", training, facts, store.root, root=main.root, labels={"label": "GCN"}, samples=3)
+    train(job)
+    return SubmissionJob("asked", job.subject, job.context, Inference(), format)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> submit.Submission:
+def trained(tmp_path_factory) -> SubmissionJob:
     folder = tmp_path_factory.mktemp("trained")
     return network(folder, small(tier.read(ROOT / "params.yaml"), devkit(folder / "devkit")), "voc")
 
 
 @pytest.fixture
-def job(trained, tmp_path) -> submit.Submission:
+def job(trained, tmp_path) -> SubmissionJob:
     """The same with no prediction yet, and a set of its own to change."""
-    return replace(trained, key=tmp_path.name, root=devkit(tmp_path / "devkit"))
+    return replace(trained, key=tmp_path.name, subject=replace(trained.subject, root=devkit(tmp_path / "devkit")))
 
 
-def predicted(job: submit.Submission) -> tuple[dict[str, Path], dict[str, Path], list[tuple[int, int]]]:
-    images, told = submit.test_images(job.training.data, job.root), []
+def predicted(job: SubmissionJob) -> tuple[dict[str, Path], dict[str, Path], list[tuple[int, int]]]:
+    images, told = submit.test_images(job.subject.training.data, job.subject.root), []
     files = submit.files_of(job, images)
     submit.predict(job, images, files, lambda done, every: told.append((done, every)))
     return images, files, told
@@ -277,11 +279,11 @@ def predicted(job: submit.Submission) -> tuple[dict[str, Path], dict[str, Path],
 
 def test_predictions_have_the_images_own_sizes_and_are_those_of_the_evaluation(job, tmp_path):
     """Val images under names of test images: what the training itself kept of them is what is submitted."""
-    lists = job.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    lists = job.subject.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
     (lists / "test.txt").write_text((lists / "val.txt").read_text())
     images, files, told = predicted(job)
     assert told == [(1, 3), (2, 3), (3, 3)]
-    with np.load(job.store / "key" / "samples.npz") as samples:
+    with np.load(job.context.store / "key" / "samples.npz") as samples:
         kept = dict(zip(samples["names"].tolist(), samples["predictions"], strict=True))
     assert set(kept) == set(images)
     for name, path in images.items():
@@ -369,10 +371,10 @@ def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
     smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
     with pytest.raises(InputError, match=r"data set with test images .*, got shapes; name a cell"):
         submit.test_images(smoke.main.data, None)
-    (job.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "test.txt").write_text("")
+    (job.subject.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "test.txt").write_text("")
     with pytest.raises(InputError, match="must have at least one test image, got none of voc"):
-        submit.test_images(job.training.data, job.root)
-    own = replace(job, facts=job.facts | {"classes": ["sea", "land"]})
+        submit.test_images(job.subject.training.data, job.subject.root)
+    own = replace(job, subject=replace(job.subject, facts=job.subject.facts | {"classes": ["sea", "land"]}))
     with pytest.raises(InputError, match=r"a network of the server's 21 classes .*, got 2 others"):
         submit.predict(own, {}, {}, lambda done, every: None)
 
@@ -445,10 +447,10 @@ def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refu
     folder = stage.folder("smoke")
     (folder / "plan.json").write_text(json.dumps({"data": {name: {"fingerprint": "f"} for name in chosen.settings}}))
     with pytest.raises(InputError, match=r"T7/Stage-3-MS-CRF/.* must have its training .*, got none: .*make crf"):
-        script._job(chosen, jobs.execution(params), Store(tmp_path / "runs"))
+        script._job(chosen, execution_of(params), Store(tmp_path / "runs"))
     (folder / "plan.json").write_text(json.dumps({"data": {}}))
     with pytest.raises(InputError, match=r"plan of params.yaml, got one without 'T7 Stage-3'; run `make repro"):
-        script._job(chosen, jobs.execution(params), Store(tmp_path / "runs"))
+        script._job(chosen, execution_of(params), Store(tmp_path / "runs"))
 
 
 # the command

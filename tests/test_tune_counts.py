@@ -14,39 +14,44 @@ from test_resume import job
 from pipelines import beside, verify
 from study import metrics
 from study.data import band_name, folder_of, prepare
+from study.jobs import TrainingJob
 from study.regions import boundary_band
 from study.source import open_source
 from study.spec import VOID, freeze
 from study.store import EVALUATED, PRODUCTS, Store
-from study.worker import Job, train
+from study.worker import train
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Job:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     """A training of two steps on scenes whose tune split has more images than val."""
     order = job(tmp_path_factory.mktemp("trained"), "key", checkpoint_s=600, steps=2)
-    options = dict(order.training.data.options) | {"tune": 6}
-    training = dataclasses.replace(
-        order.training, data=dataclasses.replace(order.training.data, options=freeze(options))
-    )
-    facts = prepare(training.data, None, Store(order.store).cache, training.band_px)
-    order = dataclasses.replace(order, training=training, facts=facts)
+    training = order.subject.training
+    data = dataclasses.replace(training.data, options=freeze(dict(training.data.options) | {"tune": 6}))
+    training = dataclasses.replace(training, data=data)
+    facts = prepare(data, None, Store(order.context.store).cache, training.band_px)
+    order = dataclasses.replace(order, subject=dataclasses.replace(order.subject, training=training, facts=facts))
     train(order)
     return order
 
 
-def labels_of(order: Job, split: str) -> np.ndarray:
-    return np.load(folder_of(Store(order.store).cache, order.facts["fingerprint"]) / f"{split}-labels.npy")
+def labels_of(order: TrainingJob, split: str) -> np.ndarray:
+    return np.load(
+        folder_of(Store(order.context.store).cache, order.subject.facts["fingerprint"]) / f"{split}-labels.npy"
+    )
 
 
-def counts_of(order: Job, name: str) -> np.ndarray:
-    with np.load(Store(order.store).run(order.key).path(name)) as archive:
+def counts_of(order: TrainingJob, name: str) -> np.ndarray:
+    with np.load(Store(order.context.store).run(order.key).path(name)) as archive:
         assert archive.files == ["counts"]
         return archive["counts"]
 
 
-def test_the_cached_band_of_tune_and_val_is_that_of_their_masks(trained: Job) -> None:
-    folder, band_px = folder_of(Store(trained.store).cache, trained.facts["fingerprint"]), trained.training.band_px
+def test_the_cached_band_of_tune_and_val_is_that_of_their_masks(trained: TrainingJob) -> None:
+    folder, band_px = (
+        folder_of(Store(trained.context.store).cache, trained.subject.facts["fingerprint"]),
+        trained.subject.training.band_px,
+    )
     for split in ("tune", "val"):
         kept, labels = np.load(folder / band_name(split, band_px)), labels_of(trained, split)
         assert kept.any() and not kept.all()
@@ -54,19 +59,21 @@ def test_the_cached_band_of_tune_and_val_is_that_of_their_masks(trained: Job) ->
     assert sorted(path.name.split("-")[0] for path in folder.glob("*-band*.npy")) == ["tune", "val"]
 
 
-def test_a_source_gives_the_band_of_what_is_measured_and_none_in_training(trained: Job) -> None:
-    source = open_source(trained.training, trained.facts, Store(trained.store).cache, torch.device("cpu"))
+def test_a_source_gives_the_band_of_what_is_measured_and_none_in_training(trained: TrainingJob) -> None:
+    source = open_source(
+        trained.subject.training, trained.subject.facts, Store(trained.context.store).cache, torch.device("cpu")
+    )
     for split in ("train", "tune", "val"):
         for _, labels, near in source.examples(split):
-            band = np.stack([boundary_band(mask, trained.training.band_px) for mask in labels])
+            band = np.stack([boundary_band(mask, trained.subject.training.band_px) for mask in labels])
             assert np.array_equal(near, band & (split != "train"))
 
 
 @pytest.mark.parametrize(("split", "name"), [("tune", "tune.npz"), ("val", "counts.npz")])
-def test_a_training_keeps_the_counts_of_both_splits_by_region(trained: Job, split: str, name: str) -> None:
+def test_a_training_keeps_the_counts_of_both_splits_by_region(trained: TrainingJob, split: str, name: str) -> None:
     """What was true in each image, class and region, pixel by pixel: neither image nor region may be another's."""
-    counts, labels, band_px = counts_of(trained, name), labels_of(trained, split), trained.training.band_px
-    assert counts.shape == (trained.facts["splits"][split], 2, len(trained.facts["classes"]), 3)
+    counts, labels, band_px = counts_of(trained, name), labels_of(trained, split), trained.subject.training.band_px
+    assert counts.shape == (trained.subject.facts["splits"][split], 2, len(trained.subject.facts["classes"]), 3)
     true = counts[..., metrics.TP] + counts[..., metrics.FN]
     for image, mask in zip(true, labels, strict=True):
         near = boundary_band(mask, band_px)
@@ -75,21 +82,21 @@ def test_a_training_keeps_the_counts_of_both_splits_by_region(trained: Job, spli
             assert image[region].tolist() == np.bincount(pixels, minlength=image.shape[1]).tolist()
 
 
-def test_they_are_of_the_trained_network(trained: Job) -> None:
+def test_they_are_of_the_trained_network(trained: TrainingJob) -> None:
     """The last point of the learning curve is of the same images and weights, where the split is that small."""
-    curve = json.loads(Store(trained.store).run(trained.key).path("curve.json").read_text())["score"]
+    curve = json.loads(Store(trained.context.store).run(trained.key).path("curve.json").read_text())["score"]
     step, score = curve[-1]
-    assert step == trained.training.recipe.steps
+    assert step == trained.subject.training.recipe.steps
     assert score == next(iter(metrics.score_all("counts", counts_of(trained, "tune.npz")).values()))
 
 
 def test_they_are_a_product_that_is_collected_and_verified_and_no_evaluation_has_them() -> None:
     assert "tune.npz" in PRODUCTS and "tune.npz" not in EVALUATED
-    assert "tune.npz" in beside.COLLECTED and "tune.npz" in verify.COLLECTED and "tune.npz" in verify.COUNTED
+    assert "tune.npz" in beside.COLLECTED and "tune.npz" in verify.COUNTED
 
 
-def test_a_training_without_them_is_not_done(trained: Job, tmp_path: Path) -> None:
-    run = Store(trained.store).run(trained.key)
+def test_a_training_without_them_is_not_done(trained: TrainingJob, tmp_path: Path) -> None:
+    run = Store(trained.context.store).run(trained.key)
     run.copy_products(tmp_path / "key", (*PRODUCTS, "DONE"))
     assert Store(tmp_path).run("key").done()
     (tmp_path / "key" / "tune.npz").unlink()

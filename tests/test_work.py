@@ -20,7 +20,7 @@ import pytest
 
 from study import __main__, drivers, progress, schedule, stopping
 from study.engine import OutOfMemory
-from study.jobs import Execution
+from study.execution import Execution
 from study.spec import InputError
 from study.store import Store, write_json
 from study.work import Work

@@ -134,6 +134,7 @@ def prepare(
     root: Path | None,
     cache: Path,
     band_px: int,
+    *,
     tick: Tick = lambda done, all_: None,
     stream: bool = False,
 ) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         for i, (image, label) in enumerate(_ahead(source, split, number)):
             mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
             names.append(source.name(split, i))
-            _check(image, mask, names[-1], size, classes, task)
+            _check(image, mask, names[-1], size, classes=classes, task=task)
             content = image.tobytes()
             seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
             shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
@@ -301,7 +302,7 @@ def _allocate(
     return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split != "train" else None
 
 
-def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], classes: int, task: str) -> None:
+def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], *, classes: int, task: str) -> None:
     """``labels`` are a mask, or a class of no dimension."""
     check_fits(image.shape[:2], size, name)
     if task == "classify":

@@ -39,7 +39,7 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
         return pairs
 
     annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
-    fixed = (options["tune"], VOID_LABEL, tuple(options["pad"]))
+    fixed = {"tune": options["tune"], "void": VOID_LABEL, "size": tuple(options["pad"]), "gap": options.get("gap")}
     train, val = listed("train"), listed("val")
     drives = {name: name.split("_")[0] for name, *_ in train + val}  # of 0016E5_08370: 0016E5
-    return Pairs(CLASSES, train, val, *fixed, **annotated, notes=notes, grouped=drives, gap=options.get("gap"))
+    return Pairs(CLASSES, train, val, **fixed, **annotated, notes=notes, grouped=drives)

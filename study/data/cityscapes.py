@@ -114,7 +114,9 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
     if test := _images(base, "test"):
         listed["cityscapes/test"] = len(test)
     cities = {name: name.split("_")[0] for name, *_ in train + val}
-    source = Cityscapes(CLASSES, train, val, options["tune"], VOID, tuple(options["pad"]), fine, grouped=cities)
+    source = Cityscapes(
+        CLASSES, train, val, tune=options["tune"], void=VOID, size=tuple(options["pad"]), pool=fine, grouped=cities
+    )
     source.listed = listed
     return source
 

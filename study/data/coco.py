@@ -63,7 +63,9 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> voc.Voc:
     found = voc.parts(options["voc"], root)
     train = [pair for split in options["train"] for pair in _converted(options, split, base, cache)] + found.train
     size = tuple(options["pad"])
-    source = voc.Voc(voc.CLASSES, train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
+    source = voc.Voc(
+        voc.CLASSES, train, found.val, tune=options["tune"], void=VOID, size=size, pool=found.pool, notes=found.notes
+    )
     source.sizes = {"train": tuple(options["pad_train"])}
     source.listed = found.listed | {"voc/coco": len(train)}
     return source

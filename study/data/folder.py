@@ -119,8 +119,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
     grouped = _groups(base, options.get("groups"), [stem for stem, *_ in train + val])
-    fixed = (options["tune"], options["void"], size)
-    return Pairs(classes, train, val, *fixed, scale=scale, notes=notes, grouped=grouped, gap=options.get("gap"))
+    fixed = {"tune": options["tune"], "void": options["void"], "size": size, "gap": options.get("gap")}
+    return Pairs(classes, train, val, **fixed, scale=scale, notes=notes, grouped=grouped)
 
 
 def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:

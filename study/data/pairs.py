@@ -107,6 +107,7 @@ class Pairs:
         classes: tuple[str, ...],
         train: list[Pair],
         val: list[Pair],
+        *,
         tune: int,
         void: int,
         size: tuple[int, int],

@@ -79,7 +79,9 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
     """
     found = parts(options["train"], root)
     classes, size = tuple(options.get("classes", CLASSES)), tuple(options["pad"])
-    source = Voc(classes, found.train, found.val, options["tune"], VOID, size, found.pool, notes=found.notes)
+    source = Voc(
+        classes, found.train, found.val, tune=options["tune"], void=VOID, size=size, pool=found.pool, notes=found.notes
+    )
     source.listed = found.listed if classes == CLASSES else {}
     return source
 

@@ -88,7 +88,9 @@ class ShallowResNetGCN(ShallowResNet):
             if name not in self.blocks:
                 raise InputError(f"gcn must name levels of {sorted(self.channels)}, got {name!r}; rename it")
             conv = cast(Any, self.blocks[name]).conv
-            self.blocks[name] = GlobalBlock(conv.in_channels, width, conv.out_channels, k, conv.stride[0], join)
+            self.blocks[name] = GlobalBlock(
+                conv.in_channels, width, conv.out_channels, k=k, stride=conv.stride[0], join=join
+            )
 
 
 class NormalisedBackbone(Backbone):
@@ -173,7 +175,7 @@ class ResNetGCN(TorchvisionResNet):
             blocks = getattr(self.net, layer)
             for place, block in enumerate(blocks):
                 stride, inputs = block.conv2.stride[0], block.conv1.in_channels
-                blocks[place] = GlobalBlock(inputs, width, block.conv3.out_channels, k, stride, self.join)
+                blocks[place] = GlobalBlock(inputs, width, block.conv3.out_channels, k=k, stride=stride, join=self.join)
 
     def _last_scales(self) -> list[torch.Tensor]:
         blocks = (module for module in self.net.modules() if isinstance(module, GlobalBlock))

@@ -27,7 +27,7 @@ class GlobalBlock(nn.Module):
     convolution of each branch and in the projection of the input. Raises InputError for another join.
     """
 
-    def __init__(self, inputs: int, width: int, outputs: int, k: int, stride: int, join: str) -> None:
+    def __init__(self, inputs: int, width: int, outputs: int, *, k: int, stride: int, join: str) -> None:
         super().__init__()
         if join not in JOINS:
             raise InputError(f"the branches of Fig. 5B must be joined by one of {JOINS}, got {join!r}; rename join")
