@@ -584,7 +584,7 @@ def test_what_did_not_train_is_named_three_times_at_most(tmp_path: Path) -> None
         (reason,) = [
             row.reason for row in verdicts.judge(made, tmp_path, computed={}) if row.claim == "beats_stack_caption"
         ]
-        assert reason.count("its loss rose to 100") == min(number, 3) and (" and 1 more." in reason) == (number == 4)
+        assert reason.count("its loss rose to 100") == min(number, 3) and (" more." in reason) == (number == 4)
 
 
 @pytest.mark.usefixtures("unprinted")
@@ -675,7 +675,8 @@ def test_one_training_that_did_not_settle_leaves_its_claims_untested(
     assert (found["rises"].verdict == verdicts.UNTESTED) == (loser == "GCN")
     label = made["trainings"][lost]["label"]
     (trained,) = (r for r in verdicts.trains(made, trials.Collected(made, [tmp_path], {})) if r["label"] == label)
-    assert (trained["settled"], trained["seeds"], trained["reasons"]) == (2, 3, trained["reasons"])
+    assert (trained["settled"], trained["seeds"]) == (2, 3) and len(trained["reasons"]) == 1
+    assert reason in trained["reasons"][0]
     assert trained["most_failures"] == pytest.approx(0.865, abs=0.001)  # of 1 in 3
     assert "counts.npz" not in str(settling.trouble.__code__.co_names), "never from what is reported"
 
