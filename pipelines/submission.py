@@ -54,7 +54,8 @@ def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[Submiss
     wanted = chosen.submission
     assert wanted is not None
     path = stage.folder(chosen.name) / "plan.json"
-    facts = stage.read_json(path)["data"]
+    manifest = stage.read_json(path)
+    facts = manifest["data"]
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
         raise tier.InputError(
             f"{path} must be the plan of params.yaml, got one without {lacking[0]!r}; run "
@@ -70,7 +71,7 @@ def _job(chosen: tier.Tier, execution: Execution, store: Store) -> tuple[Submiss
     key = runs[wanted.seed]
     asked = planned.evaluations.get(key)
     trained, how = (asked.training, asked.inference) if asked else (key, Inference())
-    workload = Workload(planned, {"data": facts}, execution, store)
+    workload = Workload(planned, manifest, execution, store)
     job = SubmissionJob(
         identity.key_of_evaluation(trained, how), workload.subject(trained), workload.context(), how, wanted.format
     )

@@ -106,8 +106,6 @@ class _Module:
         self.external: dict[str, str] = {}  # local name -> dotted name in another package
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
-            for bound in _bound_by(node):
-                self.definitions.setdefault(bound, []).append(node)
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.split(".")[0]
@@ -120,6 +118,10 @@ class _Module:
                     sub = f"{part.module}.{alias.name}"
                     symbol = (sub, "") if path_of(sub) else (str(part.module), alias.name)
                     self.imports[alias.asname or alias.name] = symbol
+        for node in tree.body:
+            for bound in _bound_by(node):
+                if bound not in self.imports and bound not in self.external:  # os.environ[name] = ... defines no os
+                    self.definitions.setdefault(bound, []).append(node)
 
 
 _module = functools.cache(_Module)

@@ -10,7 +10,11 @@ from study.spec import Inference, Network, Training, canonical, digest
 from study.store import weights_digest
 
 # What cached features are made by.
-FROZEN = (("study.source", "features_of"), ("study.source", "channel_moments"), ("study.source", "frozen_backbone"))
+FEATURE_CODE = (
+    ("study.source", "features_of"),
+    ("study.source", "channel_moments"),
+    ("study.source", "frozen_backbone"),
+)
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 
 
@@ -26,7 +30,7 @@ def training_roots(network: Network) -> tuple[code.Symbol, ...]:
         ("study.models", "build"),
         code.entry("study.models.backbones", "BACKBONES", network.backbone),
     )
-    return roots + FROZEN if network.frozen else roots
+    return roots + FEATURE_CODE if network.frozen else roots
 
 
 def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from study.allocator import keep_freed_memory
 from study.code import code_digest, entry
 from study.data import DataSet, band_name, folder_of, intact, open_data, padded, training_size
 from study.engine import Batch
-from study.identity import FROZEN
+from study.identity import FEATURE_CODE
 from study.models import Inputs, build_backbone
 from study.models.backbones import Backbone
 from study.seeds import batch_indices, generator
@@ -255,7 +255,7 @@ def channel_moments(maps: np.ndarray) -> np.ndarray:
 def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: bool) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
-    reached = code_digest(backbone, *FROZEN)
+    reached = code_digest(backbone, *FEATURE_CODE)
     built = [network.backbone, network.options, weights_digest(network), reached, torch.__version__]
     return cache / f"features-{digest([*built, network.levels, facts['fingerprint'], flip])[:16]}"
 

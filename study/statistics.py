@@ -183,14 +183,14 @@ def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transfo
 
 def _unknown(estimate: float, seeds: int, images: int) -> Effect:
     nan = math.nan
-    return Effect(estimate, nan, high=nan, p=nan, se=nan, df=nan, seeds=seeds, images=images, mde=nan)
+    return Effect(estimate, low=nan, high=nan, p=nan, se=nan, df=nan, seeds=seeds, images=images, mde=nan)
 
 
 def _effect(estimate: float, spread: Spread, images: int, alpha: float) -> Effect:
     half = spread.half_width(alpha) if spread.varies or estimate == 0 else math.nan
     return Effect(
         estimate,
-        estimate - half,
+        low=estimate - half,
         high=estimate + half,
         p=spread.p(estimate),
         se=spread.se,

@@ -84,9 +84,9 @@ class Format:
 
 FORMATS = {
     "voc": Format(
-        "results/VOC2012/Segmentation/comp6_test_cls/",
-        ".png",
-        r"\w+",
+        folder="results/VOC2012/Segmentation/comp6_test_cls/",
+        ending=".png",
+        names=r"\w+",
         mode="P",
         ids=21,
         suffix=".tar.gz",
@@ -94,9 +94,9 @@ FORMATS = {
         unpack=_unpack_tar,
     ),
     "cityscapes": Format(
-        "",
-        "_labelIds.png",
-        r"[^_/]+_\d{6}_\d{6}(_\w+)?",
+        folder="",
+        ending="_labelIds.png",
+        names=r"[^_/]+_\d{6}_\d{6}(_\w+)?",
         mode="L",
         ids=34,
         suffix=".zip",

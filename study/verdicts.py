@@ -363,23 +363,24 @@ def _with(
     row = replace(row, **asdict(judged))
     if not parts:
         return row
-    part = next((one.part for one in parts if one.part.name == judged.part), parts[0].part)
+    part = _shown_part(parts, judged)
     return replace(
         row, wording=WORDS[plan["scale"]][judged.verdict].format(on=claim.on, shows=claim.shows),
         bounds=_bounds(part, _margins(plan)), paper=_of_paper(part), seeds=parts[0].effect.seeds,
     )  # fmt: skip
 
 
-def _points(
-    judged: Judgement, parts: list[Tested], claim: Claim, plan: Mapping[str, Any], collected: Scores
-) -> float | None:
+def _points(judged: Judgement, parts: list[Tested], claim: Claim, plan: Mapping[str, Any], collected: Scores) -> float:
     """In points of the scores, what a part says of errors."""
     predicate = questions.predicate_of(claim, plan["scale"])
-    part = next((one.part for one in parts if one.part.name == judged.part), None)
-    if part is None or predicate is None:
-        return None
+    assert predicate is not None
     seeds = collected.done(predicate.addresses)
-    return 100 * float(collected.by_seed(part.terms, SCORES, seeds).mean())
+    return 100 * float(collected.by_seed(_shown_part(parts, judged).terms, SCORES, seeds).mean())
+
+
+def _shown_part(parts: list[Tested], judged: Judgement) -> Part:
+    """The part that an answer shows, by its own name or by that of the fall that contradicts it."""
+    return next(one.part for one in parts if judged.part in (one.part.name, one.against[0]))
 
 
 def _needed(parts: list[Tested], margins: Margins, alpha: float) -> tuple[int | None, str]:

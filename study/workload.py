@@ -38,13 +38,13 @@ class Workload:
 
     def subject(self, key: str) -> Subject:
         """A planned training with its data."""
-        setting, data = self.planned.data_of[key], self.manifest["data"]
+        planned, setting = self.planned, self.planned.data_of[key]
         return Subject(
             key,
-            self.planned.trainings[key],
-            data[setting],
-            origin=data[self.planned.origin(key)],
-            root=self.planned.tier.settings[setting].root,
+            planned.trainings[key],
+            planned.facts[setting],
+            origin=planned.facts[planned.origin(key)],
+            root=planned.tier.settings[setting].root,
         )
 
     def training(self, key: str, stop: Path, until: int | None = None) -> TrainingJob:

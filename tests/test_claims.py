@@ -392,6 +392,15 @@ def test_a_ratio_of_errors_is_shown_in_per_cent_beside_its_points(tmp_path: Path
 
 
 @pytest.mark.usefixtures("unprinted")
+def test_points_are_those_of_the_part_that_is_shown(tmp_path: Path) -> None:
+    """30 of 60 errors are gone in the first pair, 4 of 40 in the second: the second is the weaker."""
+    made = planted(tmp_path, {"a": 40, "b": 70, "c": 60, "d": 64}, seeds=5, scale="paper")
+    both = every(fewer_errors((c("b"), c("a"))), fewer_errors((c("d"), c("c"))))
+    (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(both)])
+    assert row.part.endswith("T/r/d below T/r/c") and row.points == pytest.approx(4, abs=0.2)
+
+
+@pytest.mark.usefixtures("unprinted")
 def test_losses_are_compared_in_nats_at_the_end_of_training(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 50}, seeds=3, scale="paper")
     for cell, ends in zip(made["cells"], ((0.10, 0.11, 0.12), (0.40, 0.42, 0.41)), strict=True):
@@ -618,7 +627,7 @@ def test_points_stand_beside_ratios_on_these_images_and_beside_nothing_else(tmp_
     ratio, plain = claimed(fewer_errors((c("b"), c("a")))), claimed(above(c("b"), c("a")), name="other")
     first, second = verdicts.judge(made, tmp_path, computed={}, claims=[ratio, plain])
     assert (first.verdict, second.verdict) == (S, S)
-    assert first.points is not None and first.beyond.points is None and second.points is None
+    assert first.points == pytest.approx(second.estimate) and first.beyond.points is None and second.points is None
 
 
 def test_a_scale_without_claims_asks_of_no_variant_whether_it_trains(tmp_path: Path) -> None:
@@ -730,7 +739,20 @@ def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
         late == {"kxk_rises"} and "6 of its 6 trainings began before it was asked so" in after["kxk_rises"].exploratory
     )
     assert after["kxk_rises"].former is not None
-    assert after["kxk_rises"].former.verdict == before["kxk_rises"].verdict
+    former, same = after["kxk_rises"].former, before["kxk_rises"]
+    assert (former.verdict, former.p, former.part) == (same.verdict, same.p, same.part)
+    assert former.adjusted == pytest.approx(min(1, same.p * len(questions.family(made)))), "at the first step of Holm"
+    members, collected = questions.family(made), trials.Collected(made, [tmp_path], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(verdicts, "_judged", lambda parts, step, asked, plan: step)
+        step = verdicts._former(CLAIMS["kxk_rises"], made, collected, members)
+    assert step.level == pytest.approx(RULES["alpha"] / len(members)) and step.adjusted == former.adjusted
+    (tmp_path / next(c for c in made["cells"] if c["address"] == "T2/conv/5")["runs"]["0"] / "counts.npz").unlink()
+    lost = next(row for row in verdicts.judge(made, tmp_path, computed={}) if row.claim == "kxk_rises").former
+    assert lost is not None and (lost.verdict, lost.reason[:30]) == (
+        verdicts.UNTESTED,
+        "Did not train at this rate: kx",
+    )
     asked(made, tmp_path, *CLAIMS.values())
     assert not any(row.exploratory for row in verdicts.judge(made, tmp_path, computed={}))
     monkeypatch.setitem(claims.SEEN, made["tier"], (2, 7))

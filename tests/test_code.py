@@ -332,6 +332,16 @@ def test_the_same_name_imported_another_way_changes_no_digest(fake):
     assert fake.digest(("study.scopes", "with_numpy")) == before
 
 
+def test_what_changes_an_imported_thing_is_no_definition_of_it(fake):
+    user = "import os\n{}\n\ndef use():\n    return os.getcwd()\n"
+    fake.write("user", user.format(""))
+    before = fake.digest(("study.user", "use"))
+    fake.write("user", user.format('\nos.environ["NAME"] = "value"\n'))
+    assert fake.digest(("study.user", "use")) == before and fake.reached(("study.user", "use")) == {
+        ("study.user", "use")
+    }
+
+
 def test_a_name_that_is_not_there_is_an_error(fake):
     with pytest.raises(KeyError, match="nothing"):
         fake.digest(("study.scale", "nothing"))

@@ -153,10 +153,9 @@ def test_of_what_is_counted_the_part_that_fails_is_named() -> None:
         patch.setattr(verdicts, "printed", lambda tables, address: numbers(address))
         row = verdicts._counted(verdicts.Verdict(), both, numbers, MARGINS)
         assert (row.verdict, row.part, row.reason) == (verdicts.CONTRADICTED, "b above a", "Not so: b above a.")
-        assert (
-            row.estimate == -1
-            and verdicts._counted(verdicts.Verdict(), above("a", "b"), numbers, MARGINS).estimate == 1
-        )
+        assert row.estimate == -1
+        row = verdicts._counted(verdicts.Verdict(), every(above("a", "c"), above("b", "c")), numbers, MARGINS)
+        assert (row.verdict, row.part, row.estimate) == (verdicts.SUPPORTED, "a above c", 2), "the first where all hold"
     assert verdicts._capital("must be") == "Must be"
 
 
@@ -172,6 +171,18 @@ def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.Monk
     assert row.wording == verdicts.WORDS["paper"][verdicts.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
 
 
+def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
+    step, trend = part_of("step", 0.001, 1.0, 5), part_of("trend", 0.001, 0.002, 5)
+    step = step._replace(part=dataclasses.replace(step.part, terms=((Fraction(1), "b"),)))
+    trend = trend._replace(drop=(0.001, "b below a", put(0, None, -3).effect))
+    judged = verdicts._judged([step, trend], verdicts._Step(0.01, 0.02), 3, PLAN)
+    assert (judged.verdict, judged.part, judged.estimate) == (verdicts.CONTRADICTED, "b below a", pytest.approx(-3))
+    claim = test_claims.claimed(above("a", "b"))
+    row = verdicts._with(verdicts.Verdict(), judged, trials.HERE, claim, PLAN, [step, trend])
+    assert row.paper == 5.0, "a less b, not b alone"
+
+
 # ----------------------------------------------------------------------------------------------------- from counts
 def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> None:
     made = test_claims.planted(tmp_path, {"a": 50, "b": 49, "c": 52}, seeds=5)
@@ -180,6 +191,19 @@ def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> Non
         (part,) = increasing(tuple(map(test_claims.c, names))).parts
         found = collected.tried(part, [0, 1, 2, 3, 4], MARGINS, trials.HERE, test_report.RULES)
         assert (found.drop is not None) == falls
+
+
+def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -> None:
+    made = test_claims.planted(tmp_path, {"a": 50, "b": 52, "c": 50, "d": 50}, scale="paper")
+    for cell, hits in zip(made["cells"][2:], (100, 300), strict=True):  # nothing varies, yet d is not c
+        counts = np.full((test_claims.IMAGES, 2, 1, 3), 100)
+        counts[..., metrics.TP] = hits
+        for key in cell["runs"].values():
+            np.savez(tmp_path / key / "counts.npz", counts=counts)
+    collected = trials.Collected(made, [tmp_path], {})
+    a, b, c, d = map(test_claims.c, "abcd")
+    worst = verdicts._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, trials.HERE)
+    assert worst.startswith(f" As they ended: {b} above {a} by +")
 
 
 @pytest.mark.parametrize("metric", ["boundary_accuracy", "internal_accuracy"])
