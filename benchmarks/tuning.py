@@ -22,9 +22,8 @@ from study.engine import fit, start
 from study.evaluate import measure
 from study.models import build, inherit
 from study.source import cache_features, open_source
-from study.spec import Training, Variant
+from study.spec import MAIN, Training, Variant
 from study.store import Store
-from study.tier import MAIN
 
 
 def variants_of(chosen: tier.Tier) -> dict[str, Variant]:

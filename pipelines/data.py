@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from study import audit_maps, fetch, inference, kept, probe, stage, tier
-from study.data import DataSet, frequent_classes, module_of, open_data, prepare, training_size
+from study.data import DataSet, frequent_classes, open_data, prepare, training_size
+from study.data_sets import module_of
 from study.evidence import DIFFERS, Evidence
 from study.execution import execution_of
 from study.models import build, check, inherit, stride_of
 from study.paper import TABLES
 from study.quoted import QUOTES
 from study.source import cache_features
-from study.spec import InputError, Variant, dense
+from study.spec import MAIN, InputError, Variant, dense
 from study.store import Store, write_json
 
 
@@ -56,7 +57,7 @@ def main() -> None:
 def settle_frequent(facts: dict[str, dict[str, Any]], rule: tuple[int, float] | None) -> None:
     """Add each setting's frequent classes to its facts: main's, where it has main's classes. A stage that sees fewer
     images is compared with the others, so it is scored on the same classes (D04)."""
-    main = facts[tier.MAIN]
+    main = facts[MAIN]
     for found in facts.values():
         own = main if found["classes"] == main["classes"] else found
         found["frequent"] = frequent_classes(own, rule)

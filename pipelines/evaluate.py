@@ -9,13 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from pipelines import view
-from study import audit, best, commit, kept, matched, results, stage, tier, verdicts
-from study.paper import TABLES
+from study import commit, kept, numbers, results, stage, tier, view
+from study.importances import importances
 from study.place import place
-from study.store import Store, file_digest, json_bytes, write_json
+from study.store import Store, file_digest, write_json
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
 _Links = dict[str, dict[str, str]]
@@ -27,10 +24,10 @@ def main() -> None:
     kept.note(chosen.name)
     folder = stage.folder(chosen.name)
     plan = stage.read_json(folder / "plan.json")
-    frame, summary = frames(folder, plan)
+    frame, summary = numbers.frames(folder, plan)
     for name in ("tables", "plots"):  # what an earlier plan left there is no result of this one
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name, content in contents(folder, plan, frame, summary).items():
+    for name, content in numbers.contents(folder, plan, frame, summary, importances).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     at, links, at_best = place(params, Store()), _Links(), _Links()
@@ -44,65 +41,6 @@ def main() -> None:
     if tuned is not None:
         found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", at_best)
     write_json(folder / "provenance.json", found)
-
-
-def frames(folder: Path, plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """results.frame and results.summary of ``plan`` from the counts that were collected in ``folder``."""
-    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
-    frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
-    return frame, results.summary(frame)
-
-
-def contents(folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> dict[str, bytes]:
-    """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
-    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
-    tuned = stage.tuned_plan(folder)
-    listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
-    found = {
-        "scores.csv": _csv(frame),
-        "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
-        "metrics.json": json_bytes(_metrics(summary)),
-        "verdicts.json": json_bytes(
-            verdicts.content(
-                plan, folder / "results", folder / "examined", computed=audit.counts(anatomy), tuned=tuned,
-                tuned_folder=folder / "tuning" / "results",
-            )
-        ),
-    }  # fmt: skip
-    found |= {f"{name}.csv": _csv(rows) for name, rows in matched.tables(folder, plan, frame).items()}
-    if tuned is not None:
-        trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
-        found["tables/tuned.csv"] = _csv(best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))
-        found["tables/search.csv"] = _csv(best.trials(trials))
-        found["tables/importances.csv"] = _csv(best.importances(trials))
-    for name, rows in summary.groupby("table", sort=False):
-        found[f"tables/{name}.csv"] = _csv(rows.drop(columns="table"))
-    curves = results.curves(plan, folder / "results")
-    points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
-    points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
-    plots = {"kernel_size": _kernel_sizes(plan, summary), "learning_curves": points}
-    return found | {f"plots/{name}.csv": _csv(rows) for name, rows in plots.items()}
-
-
-def _csv(rows: pd.DataFrame) -> bytes:
-    return rows.to_csv(index=False).encode()
-
-
-def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
-    """{address: {metric: mean}} of what was trained, for `dvc metrics`."""
-    found: dict[str, Any] = {}
-    for row in summary.itertuples():
-        if row.status == results.DONE and row.seeds:
-            found.setdefault(row.address, {})[row.metric] = row.mean
-    return found
-
-
-def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
-    """Mean mIoU by head and kernel size on the main data set, for `dvc plots`."""
-    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "data", "label"]]
-    rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
-    rows = rows[(rows["data"] == "main") & ~rows["refine"]].drop_duplicates("label")
-    return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
 
 
 def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _Links) -> dict[str, Any]:

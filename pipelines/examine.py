@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from study import code, identity, kept, plan, stage, tier
+from study import kept, networks, plan, stage, tier
 from study.execution import execution_of
 from study.garbage import used
 from study.jobs import ReceptiveFieldJob
-from study.paper import FIGURES
+from study.looks import looks
 from study.progress import named
-from study.schema import Receptive
-from study.spec import Inference, Network, Variant, dense, digest, freeze, gcn
-from study.store import EVALUATED, RECEPTIVE, Store, read_json_or_none, write_json
+from study.spec import Inference
+from study.store import EVALUATED, RECEPTIVE, Store, write_json
 from study.words import counted
 from study.work import Work
 from study.workload import Workload
-
-COUNTED_AT = 224  # side of the input of Table 11
-PAPER_NETWORK = Network(
-    "resnet", ("res2", "res3", "res4", "res5"), freeze({"depth": 152, "weights": None, "frozen_norm": True})
-)
-PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (512, 512)
 
 
 def main() -> None:
@@ -49,9 +39,9 @@ def main() -> None:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
     _receptive(workload, target)
-    networks = _remembered(planned, manifest, store)
+    described = networks.remembered(planned, manifest, store)
     for name in ("anatomy", "costs"):
-        write_json(target / f"{name}.json", networks[name])
+        write_json(target / f"{name}.json", described[name])
 
 
 def _evaluate(workload: Workload) -> None:
@@ -103,68 +93,6 @@ def _receptive(workload: Workload, target: Path) -> None:
         run.copy_products(target, RECEPTIVE)
         used(run)
         return
-
-
-def looks(
-    wanted: Receptive | None, seeds: Iterable[int], manifest: dict[str, Any]
-) -> Iterator[tuple[dict[str, str], dict[str, Any], str]]:
-    """For each seed of a plan the trainings {label: key} of Fig. 3, how they are probed, and the key of its run."""
-    cells = {cell["address"]: cell for cell in manifest["cells"]}
-    drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
-    if wanted is None:
-        return
-    probe = {name: getattr(wanted, name) for name in ("occluder_px", "stride_px", "share", "mass")}
-    probe["times"] = wanted.enlarge
-    for seed in map(str, seeds):
-        keys = {cell["label"]: cell["runs"][seed] for cell in drawn if seed in cell["runs"]}
-        if keys:
-            yield keys, probe, identity.key_of_look(keys, probe, wanted.images)
-
-
-def _remembered(planned: plan.Plan, manifest: dict[str, Any], store: Store) -> dict[str, Any]:
-    """What networks are and cost, from the store where it was counted before: it hangs on the code and the plan alone,
-    and counting takes longer than all else here. `make verify` counts anew."""
-    modules = code.imports("study.anatomy") | code.imports("study.costs")
-    files = [Path(__file__), *filter(None, map(code.path_of, sorted(modules)))]
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    sets = {name: [facts["classes"], facts["size"]] for name, facts in manifest["data"].items()}
-    value = [texts, version("torch"), version("torchvision"), sorted(planned.trainings), sets]
-    path = store.cache / f"networks-{digest(value)[:16]}.json"
-    known = read_json_or_none(path)
-    if known is None:
-        known = {"anatomy": anatomy_of(planned.tier, manifest), "costs": costs_of(planned, manifest)}
-        write_json(path, known)
-    return known
-
-
-def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What the networks are, read off the modules as they are built: the paper's own, and this tier's."""
-    from study import anatomy
-
-    main = manifest["data"][tier.MAIN]
-    own = anatomy.describe(PAPER_VARIANT, chosen.main.network, len(main["classes"]), tuple(main["size"]))
-    return {
-        "paper": anatomy.describe(PAPER_VARIANT, PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
-        "paper_local": anatomy.describe(Variant(dense(1)), PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
-        "tier": own,
-        "receptive": anatomy.receptive_fields(PAPER_NETWORK),
-        "blocks": anatomy.blocks(),
-        "table11": anatomy.table11(COUNTED_AT),
-    }
-
-
-def costs_of(planned: plan.Plan, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """setting -> label -> what the network of these trainings costs on one whole image (D97)."""
-    from study.costs import costs
-
-    found: dict[str, dict[str, Any]] = {}
-    for key, training in planned.trainings.items():
-        name, label = planned.data_of[key], plan.labels(training.variant)["label"]
-        if label not in found.setdefault(name, {}):
-            facts = manifest["data"][name]
-            size = tuple(facts["size"])
-            found[name][label] = costs(training.variant, training.network, len(facts["classes"]), size)
-    return found
 
 
 if __name__ == "__main__":

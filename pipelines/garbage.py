@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.examine import looks
 from study import garbage, stage, tier
 from study.data import folder_of
 from study.garbage import Named
+from study.looks import looks
 from study.spec import InputError
 from study.store import Store, project
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipelines import rehearsal
 from study import fetch, plan, probe, search, stage, tier
-from study.data import module_of, open_data, training_size
+from study.data import open_data, training_size
+from study.data_sets import module_of
 from study.execution import Execution, execution_of, rehearsed, trainings_a_gpu
 from study.models import build_backbone, check, untrained
 from study.spec import Inference, InputError, Network, Training, digest

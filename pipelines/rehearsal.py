@@ -22,7 +22,7 @@ from study.execution import execution_of
 from study.layouts import LAYOUTS
 from study.probe import CPU_BATCH
 from study.progress import named
-from study.spec import InputError
+from study.spec import MAIN, InputError
 from study.store import Store, write_json
 from study.words import counted, duration
 
@@ -57,7 +57,7 @@ def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]
     """params.yaml for the rehearsal of a tier: stand-ins, two steps a training, one seed."""
     block = stand_in(params["tiers"][name], folder)
     for part, setting in tier.load(params, name).settings.items():  # what has no stand-in is read where it lies
-        data = (block if part == tier.MAIN else block.get("settings", {}).get(part, {})).get("data", {})
+        data = (block if part == MAIN else block.get("settings", {}).get(part, {})).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
             data["root"] = str(setting.root)
     cpu = execution_of(params).device == "cpu"

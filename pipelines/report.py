@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from study import kept, outputs, report, stage, tier
+from study import deviations, kept, outputs, report, stage, tier
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     kept.note(chosen.name)
     folder, block = stage.folder(chosen.name), params["tiers"][chosen.name]
     (folder / outputs.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
-    report.build(folder, block)
+    report.build(folder, block, deviations.rows(chosen))
     outputs.record(folder, block)
 
 

@@ -19,7 +19,7 @@ def main() -> None:
     target = stage.folder(chosen.name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
     if params.get(tier.TUNE, False):
-        from pipelines import searching  # what trains is read only where something is trained
+        from study import searching  # what trains is read only where something is trained
 
         searching.search_and_train(params, target)
     else:

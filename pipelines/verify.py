@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines import beside, evaluate, weights
-from study import changes, compare, outputs, plan, report, results, search, stage, store, tier
+from study import beside, changes, compare, numbers, outputs, plan, report, results, search, stage, store, tier, weights
 from study.data import folder_of, intact
 from study.execution import execution_of
+from study.importances import importances
 from study.spec import InputError
 from study.words import counted
 
@@ -177,7 +177,7 @@ def _search(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], tuned: di
 
 def _anatomy(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     """What the audit, the drawings and the costs tell of networks, against the networks as the code builds them."""
-    from pipelines.examine import anatomy_of, costs_of  # torch
+    from study.networks import anatomy_of, costs_of  # torch
 
     again: dict[str, Any] = {"anatomy": anatomy_of(chosen, manifest)}
     if chosen.settings.keys() <= manifest["data"].keys():  # else the plan is told to be another one
@@ -191,8 +191,8 @@ def _anatomy(chosen: tier.Tier, folder: Path, manifest: dict[str, Any], found: F
 
 def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     """Scores, tables, metrics, plots and audit by the evaluate stage's own functions, then the report's words."""
-    frame, summary = evaluate.frames(folder, manifest)
-    again = evaluate.contents(folder, manifest, frame, summary)
+    frame, summary = numbers.frames(folder, manifest)
+    again = numbers.contents(folder, manifest, frame, summary, importances)
     for name, content in again.items():
         found.numbers += compare.numbers(content, name)
         if (folder / name).is_file():

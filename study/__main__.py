@@ -139,7 +139,7 @@ def gc(arguments: argparse.Namespace) -> None:
 def ui(arguments: argparse.Namespace) -> None:
     """Serve the MLflow UI on the project's database, on this machine only unless a host is named; of a server, tell
     the page."""
-    from pipelines import replay, view
+    from study import replay, view
 
     params = tier.read(PARAMS)
     name, at = tier.load(params, arguments.tier).name, place(params, Store())
@@ -164,7 +164,7 @@ def ui(arguments: argparse.Namespace) -> None:
 
 def replay(arguments: argparse.Namespace) -> None:
     """Write a tier's trainings, cells and report to MLflow, as far as they are not there."""
-    from pipelines import replay
+    from study import replay
 
     params = tier.read(PARAMS)
     name, at = tier.load(params, arguments.tier).name, place(params, Store())

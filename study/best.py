@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from study.spread import half_width
-from study.tier import MAIN
 
 VARIANT = ["label", "head", "kernel_size", "refine", "width"]
 
@@ -48,17 +47,3 @@ def compared(shared: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
 def chosen(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, float]]:
     """(setting, label) -> the best values of each variant that has any."""
     return {(row["setting"], row["label"]): row["values"] for row in rows if row["best"]}
-
-
-def importances(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The share of kernel size, BR and each searched value in the variance of the last tune scores of the factorial's
-    candidates, all of which were trained to their end; empty where fewer than two have a score."""
-    from study import ablation  # optuna, only where there was a search
-
-    scored = []
-    for row in rows:
-        if row["whole"] and not row["failed"] and row["setting"] == MAIN:
-            factors = {"kernel size": row["kernel_size"], "BR": row["refine"]}
-            scored.append((factors | row["values"], row["scores"][max(row["scores"], key=int)]))
-    found = ablation.importances(scored)
-    return pd.DataFrame({"parameter": list(found), "importance": list(found.values())})

@@ -12,8 +12,8 @@ from typing import Any
 
 from study.paper import LEVELS, TABLES
 from study.quoted import QUOTES
-from study.spec import Cell
-from study.tier import MAIN, Setting, Tier
+from study.spec import MAIN, Cell
+from study.tier import Setting, Tier
 
 SAME, DEPARTS, SILENT = "same", "departs", "paper is silent"
 NAMES = {MAIN: "ablations"}  # what readers know a setting as

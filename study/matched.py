@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from study import results
+from study.labels import labels
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.plan import labels
 from study.spread import half_width
 
 EQUAL = ("head_parameters", "head_macs")  # costs at which heads are compared

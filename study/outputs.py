@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).with_name("report.typ")
 LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
 CODE = {
-    "the report's code": (("study.report", "build"),),
+    "the report's code": (("study.report", "build"), ("study.deviations", "rows")),
     "the paper's content": (("study.paper", ""), ("study.quoted", "")),
     "the claims": (("study.claims", ""),),
 }

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from study import deviations, questions
+from study import questions
 from study.identity import identity, identity_of_evaluation
+from study.labels import labels
 from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec import Cell, Inference, Recipe, Table, Training, Variant, canonical, digest, share_of
-from study.tier import CLASSIFY, MAIN, Tier
+from study.spec import MAIN, Cell, Inference, Recipe, Table, Training, Variant, canonical, digest
+from study.tier import CLASSIFY, Tier
 
 METRIC_TITLES = {
     "miou": "mean IoU, all present classes",
     "miou_frequent": "mean IoU, frequent classes",
     "pixel_accuracy": "pixel accuracy",
 }
-CLASSIFIER = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ class Plan:
             "inference": {name: plain(how) for name, how in self.tier.inference.items()},
             "data": {name: facts | described[name] for name, facts in self.facts.items()},
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
-            "deviations": deviations.rows(self.tier),
         }
         asked = questions.of_trainings(found)
         trainings = {key: self._training(key, t) | {"questions": asked[key]} for key, t in self.trainings.items()}
@@ -139,20 +138,6 @@ def plain(value: Any) -> Any:
     if value and all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in value):
         return {name: plain(item) for name, item in value}
     return [plain(item) for item in value]
-
-
-def labels(variant: Variant | None) -> dict[str, Any]:
-    """What tables, plots, the study and the tracker call a variant; None is the classification head."""
-    if variant is None:
-        return dict(CLASSIFIER)
-    head = variant.head
-    return {
-        "label": variant.label,
-        "head": head.family,
-        "kernel_size": head.kernel_size,
-        "refine": variant.refine,
-        "width": share_of(head.width, COUNTED_CHANNELS, COUNTED_CLASSES),
-    }
 
 
 def cost(training: Training) -> int:

@@ -14,9 +14,8 @@ from typing import Any
 
 from study.claims import CLAIMS, METHOD, Claim
 from study.predicates import Predicate
-from study.schema import NOTHING, PAPER
 from study.settling import Settling
-from study.spec import COUNTED, SERVED, digest
+from study.spec import COUNTED, NOTHING, PAPER, SERVED, digest
 
 
 def predicate_of(claim: Claim, scale: str) -> Predicate | None:

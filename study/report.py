@@ -26,16 +26,18 @@ SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
-def build(folder: Path, tier: dict[str, Any]) -> Path:
+def build(folder: Path, tier: dict[str, Any], deviations: list[dict[str, Any]]) -> Path:
     """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
-    costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml.
-    Equal inputs give equal bytes."""
+    costs.csv, matched.csv, lengths.csv, provenance.json and results/.
+    ``tier`` is the tier's block of params.yaml, ``deviations`` the rows of study.deviations. Equal inputs give equal
+    bytes."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     frame = results.read(folder / "scores.csv")
     summary = results.summary(frame)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
-    content = {"tier": tier, "verdicts": _verdicts(folder, plan)} | words(folder, plan, summary) | {
+    content = {"tier": tier, "deviations": deviations, "verdicts": _verdicts(folder, plan)}
+    content |= words(folder, plan, summary) | {
         "figures": plates.draw(folder, plan, frame, summary),
         "costs": plates_cost.draw(folder, plan),
         "learning": plates.learning(folder, plan),

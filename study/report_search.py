@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from study import best, figures, figures_search
-from study.tier import MAIN
+from study.spec import MAIN
 from study.words import interval
 
 

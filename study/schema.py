@@ -12,7 +12,7 @@ from typing import Annotated
 
 from study import code, spec
 from study.paper import TABLES
-from study.spec import DECONVOLUTIONS, HEADS, LEAST_DRAWS, SERVED, PerClass
+from study.spec import DECONVOLUTIONS, HEADS, LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER, SERVED, PerClass
 from study.values import (
     A_LIST,
     LARGEST,
@@ -40,9 +40,7 @@ from study.values import (
 from study.words import DAY_S
 
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
-PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
 CLASSIFY, SEGMENT = "classify", "segment"
-MAIN = "main"  # the name of a tier's own setting
 SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had

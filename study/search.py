@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study import plan
+from study.labels import labels
 from study.plan import Plan
-from study.spec import InputError, Recipe, Variant, dense, gcn
-from study.tier import MAIN, Tier
+from study.spec import MAIN, InputError, Recipe, Variant, dense, gcn
+from study.tier import Tier
 from study.tuning import Tuning
 
 Group = tuple[str, Variant | None]  # (setting, variant)
@@ -113,7 +114,7 @@ def rows(found: list[Candidate], tuning: Tuning) -> list[dict[str, Any]]:
     chosen = best(found)
     return [
         {"setting": c.setting, "values": values(c.recipe, tuning), "keys": {str(s): key for s, key in c.keys.items()}}
-        | plan.labels(c.variant)
+        | labels(c.variant)
         | {"scores": {str(step): score for step, score in c.scores.items()}, "dropped": c.dropped, "failed": c.failed}
         | {"whole": c.whole, "best": chosen.get(c.group) == c.recipe}
         for c in found

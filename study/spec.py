@@ -271,6 +271,8 @@ class Cell:
         return self.metric not in COUNTED and self.metric not in SERVED
 
 
+MAIN = "main"  # the name of a tier's own setting
+PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"  # the scales of a tier: what it may judge
 # Metrics that are arithmetic on the code, and those that only a benchmark's server can give.
 COUNTED = ("parameters", "map_size", "mflops", "network_parameters")
 SERVED = ("test_miou",)

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from study import inference
-from study.data import module_of, padded
+from study.data import padded
+from study.data_sets import module_of
 from study.examiner import network_of
 from study.jobs import SubmissionJob
 from study.models import stride_of

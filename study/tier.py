@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from study import schema
-from study.data import module_of
+from study.data_sets import module_of
 from study.paper import TABLES
-from study.schema import AROUND, CLASSIFY, MAIN, SEGMENT, Receptive, Rules, Submission, Submitted
-from study.spec import Cell, Data, Inference, InputError, Network, Recipe, Variant
+from study.schema import AROUND, CLASSIFY, SEGMENT, Receptive, Rules, Submission, Submitted
+from study.spec import MAIN, Cell, Data, Inference, InputError, Network, Recipe, Variant
 from study.store import located
 from study.tuning import Tuning
 from study.values import checked

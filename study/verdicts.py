@@ -19,8 +19,7 @@ from study.claims import ARITHMETIC, CLAIMS, FORMER, SEEN, Claim
 from study.evidence import printed
 from study.paper import TABLES
 from study.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Predicate, value_of
-from study.schema import MECHANISM, NOTHING, PAPER
-from study.spec import InputError
+from study.spec import MECHANISM, NOTHING, PAPER, InputError
 from study.statistics import POWER
 from study.trials import BEYOND, HERE, Collected, Scores, Tested, bounds_of, distance, right
 

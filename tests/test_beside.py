@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_tracking import _labels, content
 
-from pipelines import ablate, view
-from pipelines.beside import COLLECTED, Beside, Target, collect
+from study import train, view
+from study.beside import COLLECTED, Beside, Target, collect
 from study.place import place
 from study.store import Store, write, write_json
 
@@ -70,7 +70,7 @@ def test_what_is_logged_beside_trainings_and_caught_up_with_after_a_kill_is_what
     manifest, tmp_path
 ):
     alone = shutil.copytree(tmp_path, tmp_path.with_name("alone"))
-    ablate.collect(manifest, _target(alone))
+    train.collect(manifest, _target(alone))
     with Beside(manifest, _target(tmp_path)) as beside:
         for key in KEYS[:2]:
             beside.ended(key)
@@ -80,7 +80,7 @@ def test_what_is_logged_beside_trainings_and_caught_up_with_after_a_kill_is_what
         beside.ended("c")  # nobody hears it, and the driver goes on
     logged = {name: told for name, told in content(tmp_path / "runs").items() if told[0] == "FINISHED"}
     assert "a" in logged and "c" not in logged
-    ablate.collect(manifest, _target(tmp_path))
+    train.collect(manifest, _target(tmp_path))
     assert _told(tmp_path) == _told(alone)
     assert {path.name for path in (tmp_path / "results").iterdir()} == set(KEYS)
 
@@ -92,7 +92,7 @@ def test_the_process_beside_stops_when_its_driver_does(manifest, tmp_path):
         for key in KEYS:
             beside.ended(key)
     assert beside.process.returncode == 0
-    ablate.collect(manifest, _target(tmp_path))
+    train.collect(manifest, _target(tmp_path))
     assert {key: told[0] for key, told in content(tmp_path / "runs").items()} == dict.fromkeys(KEYS[:3], "FINISHED") | {
         "d": "FAILED"
     }

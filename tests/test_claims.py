@@ -863,7 +863,7 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     changed = next(key for key, training in made["trainings"].items() if training["label"] == "GCN k=11")
     (folder / "results" / changed / "training.json").write_text(json.dumps({"labels": {}}))
     (folder / "verdicts.json").write_text(json.dumps(verdicts.content(made, folder / "results", computed={})))
-    report.build(folder, test_report.TIER)
+    report.build(folder, test_report.TIER, test_report.DEVIATIONS)
     told = json.loads((folder / "report.json").read_text())["verdicts"]
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}

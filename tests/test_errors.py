@@ -22,7 +22,7 @@ from study.data import PAD_COLOUR, folder_of, intact, open_data, prepare
 from study.execution import execution_of
 from study.models import build_backbone
 from study.models.backbones import load_weights
-from study.spec import HEADS, VOID, Data, Network, freeze
+from study.spec import HEADS, MAIN, VOID, Data, Network, freeze
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PARAMS = yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     loaded = tier.load(PARAMS, name)
     fact = {"fingerprint": "0", "classes": ["a", "b"]}
     planned = plan.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
-    main = [t for key, t in planned.trainings.items() if planned.data_of[key] == tier.MAIN]
+    main = [t for key, t in planned.trainings.items() if planned.data_of[key] == MAIN]
     assert {t.seed for t in planned.trainings.values()} == set(loaded.seeds)
     assert len({t.variant for t in main} - set(loaded.extra)) <= 19
     assert len(main) == len({t.variant for t in main}) * len(loaded.seeds)

@@ -17,8 +17,7 @@ import pytest
 from conftest import ROOT, Project
 from test_tracking import content, copied, log, logged  # noqa: F401 (fixtures)
 
-from pipelines import view
-from study import results
+from study import results, view
 from study.place import Place
 
 # Before any other code of a process: its clock is a month ahead, a month behind or right, in turns.

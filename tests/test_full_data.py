@@ -20,7 +20,8 @@ from pycocotools import mask as coding
 
 from study import layouts
 from study.code import ROOT
-from study.data import DataSet, cityscapes, coco, folder_of, module_of, open_data, prepare, voc
+from study.data import DataSet, cityscapes, coco, folder_of, open_data, prepare, voc
+from study.data_sets import module_of
 from study.fetch import fetch, missing
 from study.spec import VOID, Data, InputError, freeze
 

@@ -15,9 +15,9 @@ import yaml
 from conftest import ROOT
 
 from pipelines import garbage as command
-from pipelines.examine import looks
 from study import garbage, plan, tier
 from study.data import folder_of, prepare
+from study.looks import looks
 from study.spec import InputError
 from study.store import EVALUATED, RECEPTIVE, Store, write_json
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_report import TIER, fake_folder, fake_plan
+from test_report import DEVIATIONS, TIER, fake_folder, fake_plan
 
 from study import matched, paper, report
 from study.costs import costs
@@ -166,7 +166,7 @@ def test_the_report_tells_the_comparisons_of_its_tables(tmp_path: Path) -> None:
     """The fake scores rise with k alone, GCN has a weight a k as kxk has: at equal cost they are alike."""
     plan = fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = fake_folder(tmp_path / "fake", plan)
-    report.build(folder, TIER)
+    report.build(folder, TIER, DEVIATIONS)
     told = json.loads((folder / "report.json").read_text())["matched"]
     rows = pd.read_csv(folder / "matched.csv")
     assert not told["same"] and [part["cost"] for part in told["tables"]] == ["weights", "multiply-adds"]

@@ -22,7 +22,7 @@ import pytest
 from conftest import Project
 from test_tracking import _plan, _replay, content, log
 
-from pipelines import view
+from study import view
 from study.__main__ import replay, ui
 from study.place import GENERAL, VARIABLE, Place, Unreachable, place
 from study.spec import InputError

@@ -84,7 +84,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
         "settings": {name: {"recipe": {"warmup": 0.1}} for name in ("main", *(cell["data"] for cell in cells))},
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
                     "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
-        "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics, "deviations": DEVIATIONS,
+        "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
         "data": {"main": facts | {"role": "main", "after": None}}
         | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}
            for name in {cell["data"] for cell in cells} - {"main"}},
@@ -183,7 +183,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = {_key("GCN k=11", "main", seed): reason for seed in range(3)}
     failed[_key("GCN k=13", "main", 1)] = "out of memory"
     folder = fake_folder(tmp_path_factory.mktemp("report") / "full", fake_plan(tables, 3, 6), failed)
-    report.build(folder, TIER)
+    report.build(folder, TIER, DEVIATIONS)
     return folder
 
 
@@ -196,7 +196,7 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
         *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir()),
     ]
     before = {name: (full / name).read_bytes() for name in names}
-    report.build(full, TIER)
+    report.build(full, TIER, DEVIATIONS)
     assert [name for name in names if (full / name).read_bytes() != before[name]] == []
     assert before["report.pdf"].startswith(b"%PDF-") and b"/Outlines" in before["report.pdf"]
 
@@ -281,7 +281,7 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     odd = Variant(Head(((Conv((5, 5)),),), "wavelet", 5))
     plan = fake_plan([paper.TABLES["T1"], _listing("X", "", [odd])], 1, 21, [0, 1, 2]) | {"meaningless": True}
     folder = fake_folder(tmp_path / "one", plan)
-    report.build(folder, TIER)
+    report.build(folder, TIER, DEVIATIONS)
     often, overall, printed = _table(_content(folder), "1")["rows"][0]["lines"]
     assert (often["source"], overall["source"], printed["source"]) == ("ours, frequent", "ours, all", "paper")
     assert {cell["side"] for cell in overall["cells"]} == {""}
@@ -294,7 +294,7 @@ def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
     plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True, "scale": "none"}
     folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
-    report.build(folder, TIER)
+    report.build(folder, TIER, DEVIATIONS)
     pages = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert '<p class="warning">THESE NUMBERS MEAN NOTHING.' in page and "Verdicts on the claims" in page
@@ -302,7 +302,7 @@ def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     (folder / "plan.json").write_text(json.dumps(plain))
     calm = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
     alarm = b"#b3261e"
-    report.build(folder, TIER)
+    report.build(folder, TIER, DEVIATIONS)
     assert 'class="warning"' not in (folder / "report.html").read_text(encoding="utf-8")
     assert len(pages) > 1 and all(alarm in page for page in pages)
     assert alarm not in calm[0] and pages[0].count(alarm) > 1

@@ -22,7 +22,7 @@ from study.loader import batches
 from study.models import build
 from study.models.backbones import BACKBONES
 from study.source import IMAGES, open_source
-from study.spec import Data, InputError, Network, Recipe, Training, Variant, dense, freeze, gcn, stack
+from study.spec import MAIN, Data, InputError, Network, Recipe, Training, Variant, dense, freeze, gcn, stack
 from study.store import Store
 from study.worker import train
 
@@ -196,9 +196,9 @@ def test_a_probe_runs_real_steps_and_leaves_the_threads_as_they_were(variant):
 def test_precision_auto_is_resolved_in_the_keys():
     chosen, fixed = smoke_with(precision="auto"), smoke_with(precision="bf16")
     facts = {"fingerprint": "f", "precision": {"precision": "bf16"}}
-    auto = plan.build(chosen, {tier.MAIN: facts}, "cpu")
+    auto = plan.build(chosen, {MAIN: facts}, "cpu")
     assert {t.recipe.precision for t in auto.trainings.values()} == {"bf16"}
-    assert set(auto.trainings) == set(plan.build(fixed, {tier.MAIN: {"fingerprint": "f"}}, "cpu").trainings)
+    assert set(auto.trainings) == set(plan.build(fixed, {MAIN: {"fingerprint": "f"}}, "cpu").trainings)
 
 
 @pytest.mark.slow

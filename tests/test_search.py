@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from study import ablation, best, search, tier
+from study.importances import importances
 from study.search import Candidate
 from study.spec import InputError, Variant, dense, gcn
 from study.tuning import Tuning
@@ -146,11 +147,11 @@ def test_importances_tell_a_planted_factor_from_the_others():
          "scores": {"50": 0.0, "100": 0.4 + 0.02 * k + 0.01 * br + lr}}
         for k in (1, 7, 15) for br in (False, True) for lr in (0.01, 0.02)
     ]  # fmt: skip
-    found = best.importances(rows).set_index("parameter")["importance"]
+    found = importances(rows).set_index("parameter")["importance"]
     assert found.sum() == pytest.approx(1)
     assert found["kernel size"] > 0.9
     rows = [row | {"scores": {"100": 0.5}} for row in rows]
-    assert best.importances(rows).empty
+    assert importances(rows).empty
     assert ablation.importances([]) == {}
 
 

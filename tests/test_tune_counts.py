@@ -11,8 +11,8 @@ import pytest
 import torch
 from test_resume import job
 
-from pipelines import beside, verify
-from study import metrics
+from pipelines import verify
+from study import beside, metrics
 from study.data import band_name, folder_of, prepare
 from study.jobs import TrainingJob
 from study.regions import boundary_band

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from conftest import Project
 
-from pipelines import examine, verify
-from study import changes, compare, outputs, tier
+from pipelines import verify
+from study import changes, compare, networks, outputs, tier
 
 pytestmark = pytest.mark.slow
 MADE = ("data", "plan", "ablate", "examine", "evaluate", "report")
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted() -> Callable[..., dict[str, Any]]:
     """Counts the networks of a tier once, which takes as long as the rest of a verification."""
     known: dict[str, dict[str, Any]] = {}
-    count = examine.anatomy_of
+    count = networks.anatomy_of
 
     def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
         asked = repr((chosen.main.network, manifest["data"]))
@@ -58,7 +58,7 @@ def counted() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def reports(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: Callable[..., Any]) -> Path:
     """A copy of the report's folder, in a project whose store is that of the original."""
-    monkeypatch.setattr(examine, "anatomy_of", counted)
+    monkeypatch.setattr(networks, "anatomy_of", counted)
     shutil.copytree(made / "reports", tmp_path / "reports")
     shutil.copy(made / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,6 @@ is fetched from, ``convert(options, root, cache, tick)``: what must be made of i
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -36,6 +35,7 @@ import numpy as np
 from filelock import FileLock
 
 from study import code, groups, machine, values
+from study.data_sets import module_of
 from study.pixels import check_fits, check_name
 from study.spec import VOID, Data, InputError, digest
 from study.store import allocate, file_digest, read_json_or_none, write_json
@@ -57,25 +57,6 @@ class DataSet(Protocol):
     def name(self, split: str, index: int) -> str: ...
 
     def files(self) -> list[Path]: ...
-
-
-def module_of(data: Data, where: str | None = None) -> tuple[Any, dict[str, Any]]:
-    """The module of a data set and its options; ``where`` is their place in params.yaml, if they come from there.
-
-    Raises InputError for options that it does not have, that lack, or whose values it does not take.
-    """
-    module, options = importlib.import_module(f"study.data.{data.name}"), dict(data.options)
-    block: type[values.Block] | None = getattr(module, "Options", None)
-    required, optional = values.keys_of(block) if block else (module.OPTIONS, getattr(module, "OPTIONAL", set()))
-    if wrong := sorted(required - options.keys() | options.keys() - required - optional):
-        raise InputError(
-            f"data {data.name} must have the options {sorted(required)}"
-            f"{f' and may have {sorted(optional)}' if optional else ''}, got {sorted(options)}; "
-            f"{'add' if wrong[0] in required else 'remove'} {wrong[0]!r} in params.yaml"
-        )
-    if block:
-        values.checked(block, options, where or (lambda key: f"the {key} of {data.name}"))
-    return module, options
 
 
 def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda done, all_: None) -> DataSet:

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines import ablate, beside, view
-from study import results, search, stage, tier
+from study import beside, results, search, stage, tier, train, view
 from study.ablation import Ablation, Order, begin_anew
 from study.execution import Execution, execution_of
 from study.place import place
@@ -35,25 +34,25 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     collected = beside.Target(store.root, results_in, f"make retry TIER={chosen.name}", at, name)
     if todo:
         with beside.logging(manifest, collected, len(todo)) as ended:
-            ablate.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
-    ablate.collect(manifest, collected)
+            train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
+    train.collect(manifest, collected)
     frame = results.frame(manifest, target / "results")
     with view.kept(at, name), view.writing(at, name, store.root) as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
-    ablate.record(target / "results", store.ablated(name), execution, time.monotonic() - began, len(todo))
+    train.record(target / "results", store.ablated(name), execution, time.monotonic() - began, len(todo))
     write_json(target / "search.json", {"on": True, "trials": search.rows(trials, search.tuning_of(chosen))})
 
 
 def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Execution, store: Store) -> list[Candidate]:
     """Every candidate with its scores, rung by rung. What an earlier search left in the store is not trained again."""
-    from study.worker import train  # torch
+    from study.worker import train as train_one  # torch
 
     planned, found = search.candidates(chosen, facts, execution.device)
     manifest, tuning = planned.manifest(), search.tuning_of(chosen)
     workload = Workload(planned, manifest, execution, store)
-    ablate.check_shared(planned, execution, planned.trainings)
-    ablate.read_again(planned, manifest, store)
+    train.check_shared(planned, execution, planned.trainings)
+    train.read_again(planned, manifest, store)
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
     values = {key: search.values(c.recipe, tuning) for c in found for key in c.keys.values()}
     print(
@@ -61,7 +60,7 @@ def _search(chosen: tier.Tier, facts: dict[str, dict[str, Any]], execution: Exec
         f"{len({c.group for c in found})} variants, with {len(tuning.seeds)} seed{'s' * (len(tuning.seeds) > 1)} each",
         flush=True,
     )
-    with first(log.with_suffix(".lock")) as alone, Work(train, execution, store, chosen.name) as work:
+    with first(log.with_suffix(".lock")) as alone, Work(train_one, execution, store, chosen.name) as work:
         ablation: Ablation | Order = Order()
         if alone:
             begin_anew(log, study)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines import view
-from pipelines.evaluate import frames
-from study import results, stage
+from study import results, stage, view
+from study.numbers import frames
 from study.place import Place
 from study.tracking import Tracker
 

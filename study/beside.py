@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines import view
+from study import view
 from study.code import ROOT
 from study.garbage import used
 from study.place import Place
@@ -73,7 +73,7 @@ class Beside:
     def __enter__(self) -> Beside:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.beside"], stdin=subprocess.PIPE, env=environment, text=True
+            [sys.executable, "-m", "study.beside"], stdin=subprocess.PIPE, env=environment, text=True
         )
         manifest, target = self.told
         self._tell([manifest, [str(target.store), str(target.folder), target.retry, target.place, target.tier]])
