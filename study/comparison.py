@@ -15,7 +15,7 @@ from study import report, results
 from study.spec import InputError
 from study.words import interval
 
-TEMPLATE = Path(__file__).with_name("comparison.typ")
+TEMPLATE = Path(__file__).parent / "templates" / "comparison.typ"
 READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # of each report
 
 

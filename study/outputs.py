@@ -15,7 +15,7 @@ NAME = "outputs.json"
 READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "audit.json", "verdicts.json",
         "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
-TEMPLATE = Path(__file__).with_name("report.typ")
+TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
 CODE = {

@@ -146,7 +146,7 @@ def test_every_decision_that_is_named_is_written_down():
     if not decisions.is_file():
         pytest.skip("reports/decisions.md is not written yet")
     written = set(re.findall(r"\bD\d{2,3}\b", decisions.read_text()))
-    sources = [*MODULES.values(), *SCRIPTS.values(), ROOT / "params.yaml", ROOT / "study" / "report.typ"]
+    sources = [*MODULES.values(), *SCRIPTS.values(), ROOT / "params.yaml", ROOT / "study" / "templates" / "report.typ"]
     named = {(number, path.name) for path in sources for number in re.findall(r"\bD\d{2,3}\b", path.read_text())}
     assert named, "code and params name decisions"
     assert not {(number, path) for number, path in named if number not in written}

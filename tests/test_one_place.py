@@ -123,7 +123,7 @@ POLISHES = {
     "another error": ("study/engine.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
     "plot": ("study/figures.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
     "report": ("study/report.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
-    "report's words": ("study/report.typ", None, "// other words"),
+    "report's words": ("study/templates/report.typ", None, "// other words"),
     "store": ("study/store.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),
     "intervals": ("study/spread.py", "alpha: float = 0.05", "alpha: float = 0.1"),
     "tracker": ("study/tracking.py", "\nfrom __future__", "\nimport zlib\nfrom __future__"),
