@@ -140,10 +140,11 @@ test: setup ## run the tests (FAST=1: without the slow ones, LONG=1: with the lo
 	@$(BIN)/python -m compileall -q study pipelines benchmarks
 	@unset PYTHONDONTWRITEBYTECODE; $(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
-check: setup ## check format, lint and types
+check: setup ## check format, lint, types and imports between packages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache > $(VENV)/imports || { cat $(VENV)/imports; exit 1; }
 
 format: setup ## format the code
 	@$(BIN)/ruff format .

@@ -4,10 +4,11 @@
     python -m benchmarks.calibration --simulations 200 --worlds normal ties
 
 Simulates whole studies in worlds of which the truth is known (benchmarks.worlds) and judges every claim of a tier with
-study.verdicts: from the scores of all trainings, and, fewer of them, from counts of images on disk. A verdict is wrong
-if it is "supported" where a part of the claim does not truly hold, or "contradicted" where all do; where the truth lies
-on a bound, either is. Printed is the share of the studies with at least one wrong verdict, with its exact one-sided
-95 % bound, and the share of the true claims that are supported (found) and of the false ones that are contradicted.
+study.statistics.verdicts: from the scores of all trainings, and, fewer of them, from counts of images on disk. A
+verdict is wrong if it is "supported" where a part of the claim does not truly hold, or "contradicted" where all do;
+where the truth lies on a bound, either is. Printed is the share of the studies with at least one wrong verdict, with
+its exact one-sided 95 % bound, and the share of the true claims that are supported (found) and of the false ones that
+are contradicted.
 
 A trend is supported where its line rises and no fall is significant: that a turn was not seen is no proof that there is
 none. So "wrong" takes a trend's "supported" for right where the line truly rises; "strict" for wrong wherever a later
@@ -35,10 +36,10 @@ from typing import Any
 
 from benchmarks import worlds
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
-from study import trials, verdicts
-from study.spread import Spread, binomial
-from study.statistics import Effect
-from study.trials import BEYOND, HERE
+from study.statistics import claim_tests, verdicts
+from study.statistics.claim_tests import BEYOND, HERE
+from study.statistics.effects import Effect
+from study.statistics.intervals import Spread, binomial
 
 SEEDS = (3, 5)
 SIMULATIONS, PHOTOGRAPHED = 2000, 200
@@ -127,11 +128,11 @@ def _layout(seeds: int) -> Layout:
     return worlds.layout(seeds)
 
 
-def judged(plan: dict[str, Any], collected: trials.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
+def judged(plan: dict[str, Any], collected: claim_tests.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
     return {row.claim: row for row in verdicts.judge_scores(plan, collected, of.claims)}
 
 
-def _check_what_decides(plan: dict[str, Any], collected: trials.Scores, of: Layout) -> None:
+def _check_what_decides(plan: dict[str, Any], collected: claim_tests.Scores, of: Layout) -> None:
     with what_decides():
         quick = judged(plan, collected, of)
     for name, row in judged(plan, collected, of).items():
@@ -184,7 +185,7 @@ def photographed(block: Block, of: Layout) -> list[Tally]:
         worlds.prepare(folder, of)
         for one in range(block.simulations):
             known, losses = worlds.photograph(world, truth, of, one, folder)
-            collected = trials.Collected(plan, [folder], {})
+            collected = claim_tests.Collected(plan, [folder], {})
             if one == 0:
                 _check_what_decides(plan, collected, of)
             with what_decides():
@@ -197,12 +198,12 @@ def photographed(block: Block, of: Layout) -> list[Tally]:
     return [here, beyond]
 
 
-def _scores_of(collected: trials.Collected, of: Layout) -> worlds.Simulated:
+def _scores_of(collected: claim_tests.Collected, of: Layout) -> worlds.Simulated:
     def by_seed(address: str, measure: str) -> dict[int, float]:
         return dict(zip(of.seeds, map(float, collected.values(address, measure, of.seeds)), strict=True))
 
-    known = {address: by_seed(address, trials.SCORES) for address in of.needed}
-    losses = {address: by_seed(address, trials.LOSSES) for address in of.losses(TRUTHS["null"])}
+    known = {address: by_seed(address, claim_tests.SCORES) for address in of.needed}
+    losses = {address: by_seed(address, claim_tests.LOSSES) for address in of.losses(TRUTHS["null"])}
     return worlds.Simulated(collected.plan, known, losses, {})
 
 

@@ -22,7 +22,7 @@ try:
     from study import plan, tier
 except ImportError:
     from study.config import tiers as tier
-    from study.plan import build as plan
+    from study.plan import planner as plan
 params, found = tier.read(), {}
 for name in params["tiers"]:
     chosen = tier.load(params, name)

@@ -21,14 +21,18 @@ from typing import Annotated
 
 import torch
 
-from pipelines import rehearsal
-from study import probe, stage, tier
-from study.data import open_data, prepare, training_size
-from study.execution import execution_of
-from study.loader import batches
-from study.source import open_source
-from study.spec import InputError, Training, Variant, gcn
-from study.values import checked, whole
+from study.commands import rehearse
+from study.config import tiers
+from study.config.execution import execution_of
+from study.data.prepare import open_data, prepare, training_size
+from study.spec.checks import checked, whole
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.spec.training import Training
+from study.store import stage
+from study.training import speed_probe
+from study.training.batches import open_source
+from study.training.prefetch import batches
 
 IMAGES, ROUNDS = 64, 3
 
@@ -49,19 +53,19 @@ def read(training: Training, root: Path | None, facts: dict, cache: Path, proces
     return half * recipe.batch / (time.perf_counter() - began)
 
 
-def measure(chosen: tier.Tier, name: str, device: str, processes: list[int], cache: Path) -> None:
+def measure(chosen: tiers.Tier, name: str, device: str, processes: list[int], cache: Path) -> None:
     setting = chosen.settings[name]
     facts = prepare(setting.data, setting.root, cache, chosen.band_px, stream=True)
     recipe = setting.recipe
     if recipe.precision == "auto":
         recipe = dataclasses.replace(recipe, precision="bf16")
-    variant = None if setting.task == tier.CLASSIFY else Variant(gcn(15), refine=True)
+    variant = None if setting.task == tiers.CLASSIFY else Variant(gcn(15), refine=True)
     training = Training(variant, setting.data, setting.network, recipe=recipe, seed=0, band_px=chosen.band_px)
     classes, size = len(facts["classes"]), training_size(open_data(setting.data, setting.root, cache))
     fed: dict[int, list[float]] = {number: [] for number in processes}
     used = []
     for _ in range(ROUNDS):
-        used.append(recipe.batch / probe.step_seconds(training, classes, size, device, steps=1))
+        used.append(recipe.batch / speed_probe.step_seconds(training, classes, size, device, steps=1))
         for number in processes:
             fed[number].append(read(training, setting.root, facts, cache, number))
     print(f"{name}: training uses {statistics.median(used):.2f} images/s ({device}, {recipe.precision})")
@@ -81,11 +85,11 @@ def main() -> None:
     arguments = parser.parse_args()
     for number in arguments.processes:
         checked(Annotated[int, whole(0)], number, "--processes")
-    params = tier.read()
+    params = tiers.read()
     device = execution_of(params).device
     with tempfile.TemporaryDirectory() as folder:
-        block = rehearsal.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
-        chosen, stood_in = tier.load(params, arguments.tier), tier.load({"tiers": {"stand_in": block}}, "stand_in")
+        block = rehearse.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
+        chosen, stood_in = tiers.load(params, arguments.tier), tiers.load({"tiers": {"stand_in": block}}, "stand_in")
         names = [name for name, setting in chosen.settings.items() if setting.stream]
         if not names:
             raise InputError(f"a tier must stream images to be measured, got {arguments.tier}; take voc or cityscapes")

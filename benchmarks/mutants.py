@@ -60,7 +60,7 @@ MUTANTS = (
         (MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[stack k=7]",),
     ),
     Mutant(
-        "a boundary refinement shared between its places", "study/models/fcn.py",
+        "a boundary refinement shared between its places", "study/models/decoder.py",
         "self.refinements[name] = BoundaryRefinement(classes)",
         "self.refinements[name] = next(iter(self.refinements.values()), None) or BoundaryRefinement(classes)",
         (MODELS + "test_a_resnet_has_the_parts_and_sizes_of_fig_2a",),
@@ -77,18 +77,18 @@ MUTANTS = (
          MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[GCN k=15]"),
     ),
     Mutant(
-        "BR without its identity", "study/models/fcn.py",
+        "BR without its identity", "study/models/decoder.py",
         "return scores + self.second(", "return self.second(",
         (MODELS + "test_refinement_starts_as_the_identity[gcn]",),
     ),
     Mutant(
-        "void counted in scores", "study/evaluate.py",
+        "void counted in scores", "study/training/count.py",
         "    scored = labels != VOID\n",
         "    labels, scored = np.where(labels == VOID, 0, labels), np.ones(labels.shape, bool)\n",
         (METRICS + "test_void_pixels_are_neither_hits_nor_misses",),
     ),
     Mutant(
-        "void counted in the loss", "study/engine.py",
+        "void counted in the loss", "study/training/loop.py",
         "functional.cross_entropy(scores, labels.long(), ",
         "functional.cross_entropy(scores, labels.long() % VOID, ",
         (MODELS + "test_void_pixels_have_no_part_in_the_loss",),
@@ -101,9 +101,9 @@ MUTANTS = (
         (METRICS + "test_a_mean_of_image_scores_is_not_the_dataset_score",),
     ),
     Mutant(
-        "boundary band from the prediction", "study/evaluate.py",
+        "boundary band from the prediction", "study/training/count.py",
         "            found.append(image_counts(label, prediction, near, source.classes))\n",
-        "            from study.regions import boundary_band\n\n"
+        "            from study.data.boundaries import boundary_band\n\n"
         "            near = boundary_band(prediction, source.training.band_px)\n"
         "            found.append(image_counts(label, prediction, near, source.classes))\n",
         (METRICS + "test_the_band_is_that_of_the_truth_whatever_is_predicted",),
@@ -114,64 +114,64 @@ MUTANTS = (
         (SEEDS + "test_the_order_of_the_images_follows_the_seed",),
     ),
     Mutant(
-        "seeds that do not reach the source", "study/source.py",
+        "seeds that do not reach the source", "study/training/batches.py",
         "recipe, seed = self.training.recipe, self.training.seed", "recipe, seed = self.training.recipe, 0",
         (SEEDS + "test_another_seed_trains_on_other_images_and_another_variant_on_the_same",),
     ),
     Mutant(
-        "the image flipped and not the mask", "study/source.py",
+        "the image flipped and not the mask", "study/training/batches.py",
         "            labels[flips] = labels[flips, :, ::-1]\n", "",
         (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-whole-0]",),
     ),
     Mutant(
-        "mirrored labels beside unmirrored features", "study/source.py",
+        "mirrored labels beside unmirrored features", "study/training/batches.py",
         "            if flips.any():\n", "            if False:\n",
         (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
     ),
     Mutant(
-        "features of the image under the name of its mirror image", "study/source.py",
+        "features of the image under the name of its mirror image", "study/training/batches.py",
         "images[:, :, ::-1] if mirrored else images", "images",
         (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
     ),
     Mutant(
-        "a mask cropped at the corner of another image", "study/source.py",
+        "a mask cropped at the corner of another image", "study/training/batches.py",
         "labels = _cropped(labels, recipe.crop, corners)",
         "labels = _cropped(labels, recipe.crop, None if corners is None else corners[::-1])",
         (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-cropped-0]",),
     ),
     Mutant(
-        "seeds that do not reach the crops", "study/source.py",
+        "seeds that do not reach the crops", "study/training/batches.py",
         'generator(seed, "crop", step)', 'generator(0, "crop", step)',
         (PAIRING + "test_crops_follow_the_seed_and_reach_every_corner",),
     ),
     Mutant(
-        "seeds that do not reach the flips", "study/source.py",
+        "seeds that do not reach the flips", "study/training/batches.py",
         'generator(seed, "flip", step)', 'generator(0, "flip", step)',
         (PAIRING + "test_flips_follow_the_seed_and_the_recipe",),
     ),
     Mutant(
-        "coarse labels picked half a cell off", "study/source.py",
+        "coarse labels picked half a cell off", "study/training/batches.py",
         "labels[:, stride // 2 :: stride, stride // 2 :: stride]", "labels[:, ::stride, ::stride]",
         (PAIRING + "test_labels_are_those_of_their_pixels[4-cached-whole-0]",
          PAIRING + "test_labels_are_those_of_their_features[4-0]"),
     ),
     Mutant(
-        "momentum ignored", "study/engine.py",
+        "momentum ignored", "study/training/loop.py",
         "torch.optim.SGD(weights, recipe.lr, recipe.momentum, ", "torch.optim.SGD(weights, recipe.lr, 0.0, ",
         (PAIRING + "test_three_steps_are_those_that_the_recipe_says[sgd]",),
     ),
     Mutant(
-        "weight decay ignored", "study/engine.py",
+        "weight decay ignored", "study/training/loop.py",
         "betas, weight_decay=recipe.weight_decay, fused=True", "betas, weight_decay=0.0, fused=True",
         (PAIRING + "test_three_steps_are_those_that_the_recipe_says[adamw]",),
     ),
     Mutant(
-        "contradiction not corrected for the number of parts", "study/verdicts.py",
+        "contradiction not corrected for the number of parts", "study/statistics/verdicts.py",
         "len(parts) * min(part.fails for part in parts)", "min(part.fails for part in parts)",
         ("tests/test_claims.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
     ),
     Mutant(
-        "two printed numbers swapped", "study/paper.py",
+        "two printed numbers swapped", "study/paper/tables.py",
         '(71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)',
         '(71.5, 95.1, 74.5), "GCN+BR": (73.4, 95.0, 74.7)',
         ("tests/test_printed.py::test_every_printed_number_stands_in_its_cell",),

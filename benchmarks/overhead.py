@@ -21,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from study import stage, tier
+from study.config import tiers
+from study.store import stage
 
 ROUNDS = 5
 
@@ -72,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", default=None, help="a tier that has been run (default: that of params.yaml)")
     arguments = parser.parse_args()
-    ablate(tier.load(tier.read(), arguments.tier).name)
+    ablate(tiers.load(tiers.read(), arguments.tier).name)
     repro()
 
 

@@ -32,11 +32,12 @@ from typing import Any
 import yaml
 
 from benchmarks.sleepers import Sleepers
-from study import stage, tier
-from study.code import ROOT
-from study.execution import Execution
-from study.schedule import Engine
-from study.store import Store
+from study.ablation.queue import Engine
+from study.config import tiers
+from study.config.execution import Execution
+from study.store import stage
+from study.store.code_digest import ROOT
+from study.store.runs import Store
 
 TIER, TABLES = "smoke", ["T1", "T2", "T3", "T4", "T5", "T6"]
 PLANNING_S, DRIVER_MS, BUSY, MEMORY_MB = 5.0, 10.0, 0.95, 1024.0
@@ -45,17 +46,17 @@ PAGE = 100  # runs that the UI asks for at a time
 
 def configure(cells: int, workers: int, folder: Path) -> int:
     """Write params.yaml for ``cells`` trainings or somewhat more to ``folder``; returns their number for one seed."""
-    from study import plan
+    from study.plan import planner
 
-    params = tier.read()
+    params = tiers.read()
     params["tier"] = TIER
-    params.pop(tier.TUNE, None)
+    params.pop(tiers.TUNE, None)
     params["execution"] |= {"workers": workers, "device": "cpu"}
     block = params["tiers"][TIER]
     block |= {"tuning": None, "tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
-    chosen = tier.load(params)
+    chosen = tiers.load(params)
     facts = {name: {"fingerprint": name} for name in chosen.settings}
-    each = len(plan.build(chosen, facts, "cpu").trainings)
+    each = len(planner.build(chosen, facts, "cpu").trainings)
     block["seeds"] = list(range(-(-cells // each)))
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return each
@@ -164,7 +165,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     _stage("data")
     promise("planning", _stage("plan"), PLANNING_S, "s")
     ablate(arguments.workers, arguments.seconds)
-    for name in ("examine", "evaluate", "report"):
+    for name in ("evaluate", "score", "report"):
         _stage(name)
     serve(Store().tracking_database)
 

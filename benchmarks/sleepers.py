@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from study import metrics, seeds
-from study.schedule import Event, Need
-from study.store import Store, write, write_json
+from study.ablation.queue import Event, Need
+from study.store.runs import Store, write, write_json
 
 LONGEST = 1 << 16  # bytes of a message
 IMAGES, SIDE, POINTS = 8, 16, 10
@@ -71,7 +71,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class Sleepers:
-    """The engine (see study.schedule.Engine). ``spans`` are (begun, ended) of every training, in monotonic seconds."""
+    """The engine (see study.ablation.queue.Engine). ``spans`` are (begun, ended) of every training, in monotonic
+    seconds."""
 
     def __init__(self, workers: int, seconds: float) -> None:
         self.seconds = seconds

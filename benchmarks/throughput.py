@@ -28,13 +28,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study import stage
-from study.engine import State, fit, start
-from study.models import build
-from study.models.blocks import subsample
-from study.spec import VOID, InputError, Network, Recipe, Variant, freeze, gcn
-from study.values import checked, choice, whole
-from study.worker import settle
+from study.models.build import build
+from study.models.gcn_bottleneck import subsample
+from study.spec.checks import checked, choice, whole
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.spec.training import Network, Recipe, freeze
+from study.store import stage
+from study.training.loop import State, fit, start
+from study.training.worker import settle
 
 CLASSES = 21
 STRIDE = 32  # of res-5: images are multiples of it

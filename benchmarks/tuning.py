@@ -15,25 +15,29 @@ import time
 import torch
 import yaml
 
-from study import metrics, paper, tier
-from study.allocator import keep_freed_memory
-from study.data import frequent_classes, prepare
-from study.engine import fit, start
-from study.evaluate import measure
-from study.models import build, inherit
-from study.source import cache_features, open_source
-from study.spec import MAIN, Training, Variant
-from study.store import Store
+from study import metrics
+from study.config import tiers
+from study.data.prepare import frequent_classes, prepare
+from study.models.build import build, inherit
+from study.paper import tables
+from study.spec.constants import MAIN
+from study.spec.heads import Variant
+from study.spec.training import Training
+from study.store.runs import Store
+from study.training.batches import cache_features, open_source
+from study.training.count import measure
+from study.training.loop import fit, start
+from study.training.memory import keep_freed_memory
 
 
-def variants_of(chosen: tier.Tier) -> dict[str, Variant]:
+def variants_of(chosen: tiers.Tier) -> dict[str, Variant]:
     """Every variant of the tier by its label."""
-    cells = [cell for name in chosen.tables for cell in paper.TABLES[name].cells]
+    cells = [cell for name in chosen.tables for cell in tables.TABLES[name].cells]
     found = [cell.variant for cell in cells if cell.variant is not None] + list(chosen.extra)
     return {variant.label: variant for variant in found}
 
 
-def stages(chosen: tier.Tier, name: str | None) -> list[str]:
+def stages(chosen: tiers.Tier, name: str | None) -> list[str]:
     """A setting after those that it starts from."""
     return [] if name is None else [*stages(chosen, chosen.settings[name].after), name]
 
@@ -46,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the tier, dotted")
     arguments = parser.parse_args()
-    params = copy.deepcopy(tier.read())
+    params = copy.deepcopy(tiers.read())
     for setting in arguments.set:
         path, value = setting.split("=", 1)
         *parents, last = path.split(".")
@@ -54,7 +58,7 @@ def main() -> None:
         for name in parents:
             block = block[name]
         block[last] = yaml.safe_load(value)
-    chosen, cache = tier.load(params, arguments.tier), Store().cache
+    chosen, cache = tiers.load(params, arguments.tier), Store().cache
     names, facts = stages(chosen, arguments.setting), {}
     for name in names:
         setting = chosen.settings[name]
@@ -81,11 +85,11 @@ def main() -> None:
 
 
 def train(
-    chosen: tier.Tier, name: str, variant: Variant, seed: int, facts: dict, origin: dict, state: dict | None
+    chosen: tiers.Tier, name: str, variant: Variant, seed: int, facts: dict, origin: dict, state: dict | None
 ) -> dict:
     """Train in the setting ``name`` from ``state``, print what came of it; returns the weights."""
     setting = chosen.settings[name]
-    asked = variant if setting.task == tier.SEGMENT else None
+    asked = variant if setting.task == tiers.SEGMENT else None
     training = Training(asked, setting.data, setting.network, recipe=setting.recipe, seed=seed, band_px=chosen.band_px)
     source = open_source(training, facts[name], Store().cache, torch.device("cpu"), origin=origin)
     model = build(asked, setting.network, source.classes, seed)

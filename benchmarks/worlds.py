@@ -17,10 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from study import evidence, paper, plan, questions, tier, trials
-from study.claims import CLAIMS, Claim
-from study.predicates import LOSSES, Margins, Part, Terms
+from study.config import tiers
+from study.paper import tables
+from study.paper.audit import sources
+from study.paper.claims import CLAIMS, Claim
+from study.paper.predicates import LOSSES, Margins, Part, Terms
+from study.plan import planner
 from study.seeds import generator
+from study.statistics import claim_tests, questions
 
 TIER = "shapes"  # its plan has every table that a tier of scale mechanism can have
 FIRST_SEED = 3  # results of 0 to 2 had been seen when the claims were put as they stand
@@ -145,7 +149,7 @@ class Layout:
             return np.full(len(self.addresses), EQUAL)
         found = []
         for addresses in self.addresses:
-            printed = float(evidence.printed(paper.TABLES, addresses[0]))
+            printed = float(sources.printed(tables.TABLES, addresses[0]))
             (value,) = {truth.changed[a] for a in addresses if a in truth.changed} or {printed}
             found.append(value)
         return np.array(found)
@@ -158,10 +162,10 @@ class Layout:
 def layout(seeds: int, draws: int = 200) -> Layout:
     """The plan of the tier with so many seeds, as if all of its libraries were there."""
     chosen = dataclasses.replace(
-        tier.load(tier.read(), TIER), seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)), not_applicable={}
+        tiers.load(tiers.read(), TIER), seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)), not_applicable={}
     )
     facts = {name: {"fingerprint": "f" * 64, "classes": ["a", "b"]} for name in chosen.settings}
-    made = plan.build(chosen, facts, "cpu").manifest()
+    made = planner.build(chosen, facts, "cpu").manifest()
     return Layout(made | {"verdicts": made["verdicts"] | {"draws": draws}})
 
 
@@ -176,7 +180,7 @@ def standing(part: Part, number: Callable[[str, str], float], margins: Margins, 
     falls = [value(after) - value(before) for before, after in itertools.combinations(part.order, 2)]
     if not line and any(fall < -ALIKE for fall in falls):
         return -1
-    low, high = trials.bounds_of(part, margins)
+    low, high = claim_tests.bounds_of(part, margins)
     effect = value(part.terms)
     inside = min(effect - low if low is not None else np.inf, high - effect if high is not None else np.inf)
     return 0 if abs(inside) < ALIKE else 1 if inside > 0 else -1
@@ -201,15 +205,15 @@ def numbers(known: Mapping[str, float], losses: Mapping[str, float]) -> Callable
         if measure == LOSSES:
             return losses[address]
         score = np.array(known[address])
-        return float(trials.logarithm_of_errors(score)) if measure == trials.ERRORS else float(score)
+        return float(claim_tests.logarithm_of_errors(score)) if measure == claim_tests.ERRORS else float(score)
 
     return number
 
 
 # ------------------------------------------------------------------------------------------------ scores of trainings
-class Simulated(trials.Scores):
+class Simulated(claim_tests.Scores):
     """Scores, losses by address and seed, and trainings that are lost: ``lost`` are seeds by address, which leave a
-    claim untested as those of study.trials.Collected do."""
+    claim untested as those of study.statistics.claim_tests.Collected do."""
 
     def __init__(
         self, made: Mapping[str, Any], known: Mapping[str, Mapping[int, float]], losses: dict[str, dict[int, float]],
@@ -222,9 +226,9 @@ class Simulated(trials.Scores):
         return [f"{address}, seed {seed} (simulated)" for address in addresses for seed in self.lost.get(address, ())]
 
     def unknown(self, measure: str, question: str) -> str:
-        return "" if question == trials.HERE else super().unknown(measure, question)
+        return "" if question == claim_tests.HERE else super().unknown(measure, question)
 
-    def values(self, address: str, measure: str, seeds: trials.Seeds) -> np.ndarray:
+    def values(self, address: str, measure: str, seeds: claim_tests.Seeds) -> np.ndarray:
         if measure == LOSSES:
             return np.array([self.losses[address][seed] for seed in seeds])
         return super().values(address, measure, seeds)

@@ -5,35 +5,41 @@ from __future__ import annotations
 import sys
 import time
 
-from study import beside, commit, kept, plan, stage, tier, train, view, weights, work
-from study.beside import Target
-from study.execution import execution_of
-from study.place import place
-from study.store import Store
-from study.workload import Workload
+from study.ablation import headline_weights, supervise, train
+from study.ablation.workload import Workload
+from study.config import git_state, kept_outputs, tiers
+from study.config.execution import execution_of
+from study.config.mlflow_address import place
+from study.plan import planner
+from study.store import stage
+from study.store.runs import Store
+from study.tracking import background, session
+from study.tracking.background import Target
 
 
-def main(open_engine: train.OpenEngine = work.open_engine) -> None:
-    params = tier.read()
-    chosen, execution, store = tier.load(params), execution_of(params), Store()
-    kept.note(chosen.name)
+def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
+    params = tiers.read()
+    chosen, execution, store = tiers.load(params), execution_of(params), Store()
+    kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
     manifest = stage.read_json(folder / "plan.json")
-    planned = plan.build(chosen, manifest["data"], execution.device)
+    planned = planner.build(chosen, manifest["data"], execution.device)
     if set(planned.trainings) != set(manifest["trainings"]):
-        raise tier.InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
+        raise tiers.InputError(
+            f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`"
+        )
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     at = place(params, store)
-    view.checked(at, chosen.name, todo)
+    session.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
-        commit.note()
-        with beside.logging(manifest, target, len(todo)) as ended:
+        git_state.note()
+        with background.logging(manifest, target, len(todo)) as ended:
             workload = Workload(planned, manifest, execution, store)
             train.train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     train.collect(manifest, target)
-    weights.collect(manifest, store, folder / "weights")
+    headline_weights.collect(manifest, store, folder / "weights")
     train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
 
 

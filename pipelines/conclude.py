@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from study import kept, stage, tier
+from study.config import kept_outputs, tiers
+from study.store import stage
 
 
 def main() -> int:
-    chosen = tier.load(tier.read())
-    kept.note(chosen.name)
+    chosen = tiers.load(tiers.read())
+    kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
     provenance = stage.read_json(folder / "provenance.json")
     counted = {what: provenance[what] for what in ("trainings", "evaluations")}

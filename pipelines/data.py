@@ -8,23 +8,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import audit_maps, fetch, inference, kept, probe, stage, tier
-from study.data import DataSet, frequent_classes, open_data, prepare, training_size
-from study.data_sets import module_of
-from study.evidence import DIFFERS, Evidence
-from study.execution import execution_of
-from study.models import build, check, inherit, stride_of
-from study.paper import TABLES
-from study.quoted import QUOTES
-from study.source import cache_features
-from study.spec import MAIN, InputError, Variant, dense
-from study.store import Store, write_json
+from study.config import kept_outputs, tiers
+from study.config.execution import execution_of
+from study.data import download
+from study.data.prepare import DataSet, frequent_classes, open_data, prepare, training_size
+from study.inference import predict
+from study.models.build import build, check, inherit, stride_of
+from study.paper.audit import maps
+from study.paper.audit.sources import DIFFERS, Evidence
+from study.paper.quotes import QUOTES
+from study.paper.tables import TABLES
+from study.spec.constants import MAIN
+from study.spec.data_sets import module_of
+from study.spec.errors import InputError
+from study.spec.heads import Variant, dense
+from study.store import stage
+from study.store.runs import Store, write_json
+from study.training import speed_probe
+from study.training.batches import cache_features
 
 
 def main() -> None:
-    params = tier.read()
-    chosen, device = tier.load(params), execution_of(params).device
-    kept.note(chosen.name)
+    params = tiers.read()
+    chosen, device = tiers.load(params), execution_of(params).device
+    kept_outputs.note(chosen.name)
     cache, facts = Store().cache, dict[str, dict[str, Any]]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)
@@ -63,10 +70,10 @@ def settle_frequent(facts: dict[str, dict[str, Any]], rule: tuple[int, float] | 
         found["frequent"] = frequent_classes(own, rule)
 
 
-def _open_all(chosen: tier.Tier, cache: Path) -> dict[str, DataSet]:
+def _open_all(chosen: tiers.Tier, cache: Path) -> dict[str, DataSet]:
     """The data set of each setting. What does not open and may be fetched is fetched, after all others have opened: a
     set that a person must bring is told before the first download."""
-    found, wanted = {}, dict[Path, dict[str, fetch.Archive]]()
+    found, wanted = {}, dict[Path, dict[str, download.Archive]]()
     for name, setting in chosen.settings.items():
         module, options = module_of(setting.data)
         offered = module.archives(options) if setting.fetch and hasattr(module, "archives") else ()
@@ -78,17 +85,17 @@ def _open_all(chosen: tier.Tier, cache: Path) -> dict[str, DataSet]:
             if not begun:
                 found[name] = _open(name, setting, cache)
         except InputError:
-            if not fetch.missing(offered, setting.root):  # nothing that fetching would mend
+            if not download.missing(offered, setting.root):  # nothing that fetching would mend
                 raise
         if name not in found:
             wanted.setdefault(setting.root, {}).update({archive.name: archive for archive in offered})
     for root, archives in wanted.items():
-        mirrors = fetch.mirrors_from(os.environ.get("STUDY_MIRROR"))
-        fetch.fetch(archives.values(), root, mirrors, lambda what: stage.ticker(what, 2**20, " MiB"))
+        mirrors = download.mirrors_from(os.environ.get("STUDY_MIRROR"))
+        download.fetch(archives.values(), root, mirrors, lambda what: stage.ticker(what, 2**20, " MiB"))
     return {n: found[n] if n in found else _open(n, setting, cache) for n, setting in chosen.settings.items()}
 
 
-def _open(name: str, setting: tier.Setting, cache: Path) -> DataSet:
+def _open(name: str, setting: tiers.Setting, cache: Path) -> DataSet:
     return open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name} ({name})"))
 
 
@@ -104,19 +111,19 @@ def _note(facts: dict[str, dict]) -> None:
 
 def _audit(listed: dict[str, int]) -> None:
     """Say where the official lists differ from what the paper counts."""
-    for line in audit_maps.listed(Evidence({}, {"listed": listed}, QUOTES)):
+    for line in maps.listed(Evidence({}, {"listed": listed}, QUOTES)):
         if line.verdict == DIFFERS:
             print(f"note: {line.what}: the paper has {line.printed}, these lists {line.recomputed}")
 
 
-def _precision(setting: tier.Setting, source: DataSet, device: str, cache: Path) -> dict:
-    classify, size = setting.task == tier.CLASSIFY, training_size(source)
-    return probe.precision(
+def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path) -> dict:
+    classify, size = setting.task == tiers.CLASSIFY, training_size(source)
+    return speed_probe.precision(
         setting.network, setting.recipe, classify, classes=len(source.classes), size=size, device=device, cache=cache
     )
 
 
-def _check(chosen: tier.Tier, sources: dict[str, DataSet]) -> None:
+def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
     """What would fail later is told before anything is read: a level that a backbone lacks, weights that misfit, crops
     that are larger than the images, a scale that leaves nothing, a library that is missing."""
     variants = [*chosen.extra, *(variant for setting in chosen.settings.values() for variant in setting.variants)]
@@ -136,15 +143,15 @@ def _check(chosen: tier.Tier, sources: dict[str, DataSet]) -> None:
     for cell in (cell for table in chosen.tables for cell in TABLES[table].cells):
         if cell.inference and chosen.reason(cell) is None:
             stride = stride_of(chosen.settings[cell.setting].network)
-            inference.check(chosen.inference[cell.inference], sources[cell.setting].size, stride)
+            predict.check(chosen.inference[cell.inference], sources[cell.setting].size, stride)
 
 
-def _check_inheritance(chosen: tier.Tier, name: str, facts: dict) -> None:
+def _check_inheritance(chosen: tiers.Tier, name: str, facts: dict) -> None:
     """Raises InputError where the weights of a setting do not fit the next."""
     setting = chosen.settings[name]
     before = chosen.settings[setting.after or ""]
     first, second = (
-        build(Variant(dense(1)) if s.task == tier.SEGMENT else None, s.network, len(facts[n]["classes"]), seed=0)
+        build(Variant(dense(1)) if s.task == tiers.SEGMENT else None, s.network, len(facts[n]["classes"]), seed=0)
         for n, s in ((setting.after or "", before), (name, setting))
     )
     inherit(second, first.state_dict(), f"those of {setting.after!r}, from which {name!r} starts,")

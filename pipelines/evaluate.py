@@ -1,96 +1,100 @@
-"""Stage evaluate: counts -> scores.csv, a CSV per table, verdicts, metrics and plots for DVC, and the provenance."""
+"""Stage evaluate: ask trained networks in other ways (crops, scales, CRF), see where they look, read their anatomy."""
 
 from __future__ import annotations
 
-import platform
-import shutil
+import math
 import sys
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from study import commit, kept, numbers, results, stage, tier, view
-from study.importances import importances
-from study.place import place
-from study.store import Store, file_digest, write_json
-
-VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
-_Links = dict[str, dict[str, str]]
+from study.ablation.progress import named
+from study.ablation.supervise import Work
+from study.ablation.workload import Workload
+from study.config import kept_outputs, tiers
+from study.config.execution import execution_of
+from study.plan import networks, planner
+from study.plan.receptive_fields import looks
+from study.spec.jobs import ReceptiveFieldJob
+from study.spec.training import Inference
+from study.spec.words import counted
+from study.store import stage
+from study.store.garbage import used
+from study.store.runs import EVALUATED, RECEPTIVE, Store, write_json
 
 
 def main() -> None:
-    params = tier.read()
-    chosen = tier.load(params)
-    kept.note(chosen.name)
+    params = tiers.read()
+    chosen, execution, store = tiers.load(params), execution_of(params), Store()
+    kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    plan = stage.read_json(folder / "plan.json")
-    frame, summary = numbers.frames(folder, plan)
-    for name in ("tables", "plots"):  # what an earlier plan left there is no result of this one
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name, content in numbers.contents(folder, plan, frame, summary, importances).items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-    at, links, at_best = place(params, Store()), _Links(), _Links()
-    tuned = stage.tuned_plan(folder)
-    with view.kept(at, chosen.name), view.writing(at, chosen.name, Store().root) as tracker:
-        tracker.cells(plan, frame, summary)
-        links = tracker.links()
-        if tuned is not None:
-            at_best = view.opened(at, f"{chosen.name} tuned").links()
-    found = _provenance(plan, folder / "results", folder / "examined", links)
-    if tuned is not None:
-        found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", at_best)
-    write_json(folder / "provenance.json", found)
+    manifest = stage.read_json(folder / "plan.json")
+    planned = planner.build(chosen, manifest["data"], execution.device)
+    target = folder / "examined"
+    workload = Workload(planned, manifest, execution, store)
+    if planned.evaluations:
+        _evaluate(workload)
+    for key in planned.evaluations:
+        run = store.run(key, EVALUATED)
+        if run.path("DONE").is_file():
+            run.copy_products(target / key, EVALUATED)
+            used(run)
+        else:
+            failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
+            write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
+    _receptive(workload, target)
+    described = networks.remembered(planned, manifest, store)
+    for name in ("anatomy", "costs"):
+        write_json(target / f"{name}.json", described[name])
 
 
-def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _Links) -> dict[str, Any]:
-    """What ran, where and on what; ``links`` are the tracker's pages of trainings, by key."""
-    runs: dict[str, dict[str, Any]] = {}
-    seconds = {"train": 0.0, "evaluate": 0.0}
-    for key in plan["trainings"]:
-        runs[key] = {"status": results.status(collected / key)}
-        if runs[key]["status"] == results.DONE:
-            result = stage.read_json(collected / key / "result.json")
-            took = result["seconds"]
-            runs[key] |= {"seconds": took, "sha256": file_digest(collected / key / "counts.npz")}
-            runs[key]["tune_sha256"] = file_digest(collected / key / "tune.npz")
-            runs[key] |= {"commit": result.get("commit", ""), "mlflow": links.get(key)}
-            seconds = {name: seconds[name] + took[name] for name in seconds}
-    ablate = stage.read_json(collected / "ablate.json")
-    states = [run["status"] for run in runs.values()]
-    for key in plan["evaluations"]:
-        runs[key] = {"status": results.status(examined / key)}
-        if runs[key]["status"] == results.DONE:
-            result = stage.read_json(examined / key / "result.json")
-            took = result["seconds"]["evaluate"]
-            runs[key] |= {"seconds": {"evaluate": took}, "sha256": file_digest(examined / key / "counts.npz")}
-            runs[key] |= {"commit": result.get("commit", "")}
-            seconds["evaluate"] += took
-    asked = [runs[key]["status"] for key in plan["evaluations"]]
-    return {
-        "tier": plan["tier"],
-        "commit": commit.head(),
-        "dirty": commit.dirty(),
-        "lacking": commit.lacking(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
-        "hardware": ablate["hardware"] | {"device": ablate["device"]},
-        "seconds": seconds | {"wall": ablate["wall_s"]},
-        "workers": ablate["workers"],
-        "engine": ablate["engine"],
-        "trainings": {
-            "planned": len(states),
-            "executed": ablate["trained"],
-            "done": states.count(results.DONE),
-            "failed": len(states) - states.count(results.DONE),
-        },
-        "evaluations": {
-            "planned": len(asked),
-            "done": asked.count(results.DONE),
-            "failed": len(asked) - asked.count(results.DONE),
-        },
-        "data": {name: facts["fingerprint"] for name, facts in plan["data"].items()},
-        "runs": runs,
-    }
+def _evaluate(workload: Workload) -> None:
+    """Run what the store does not have, as the ablation runs trainings; a failure is a hole and stops no other."""
+    from study.inference.worker import evaluate  # torch, only where something is to be done
+
+    planned, manifest = workload.planned, workload.manifest
+    execution, store = workload.execution, workload.store
+    todo = [key for key in planned.evaluations if not store.run(key, EVALUATED).done()]
+    ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
+    ready.sort(key=lambda key: passes(planned.evaluations[key].inference), reverse=True)
+    for key in set(todo) - set(ready):
+        store.run(key, EVALUATED).fail(
+            "NotRun", f"its training has no result ({planned.evaluations[key].training[:12]})"
+        )
+    if not ready:
+        return
+    print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
+    tick = stage.ticker("evaluations")
+    with Work(evaluate, execution, store, planned.tier.name) as work:
+        for key in ready:
+            work.submit(key, workload.evaluation(key, work.stop))
+        for ended, event in enumerate(filter(None, work.ends()), 1):
+            if event.failed:
+                store.run(event.key, EVALUATED).fail(event.kind, event.reason)
+                print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
+            tick(ended, len(ready))
+
+
+def passes(asked: Inference) -> tuple[bool, int]:
+    """A rank for starting long evaluations first: a CRF takes longer than all passes through the network."""
+    return asked.crf is not None, len(asked.scales) * (1 + asked.flip) * math.prod(asked.crops)
+
+
+def _receptive(workload: Workload, target: Path) -> None:
+    """Fig. 3 of the first seed that has all of its trainings."""
+    chosen, store = workload.planned.tier, workload.store
+    wanted = chosen.receptive
+    for keys, probe, key in looks(wanted, chosen.seeds, workload.manifest):
+        if wanted is None or not all(store.run(key).done() for key in keys.values()):
+            continue
+        run = store.run(key, RECEPTIVE)
+        if not run.done():
+            from study.inference.worker import look
+
+            print("looking at valid receptive fields (Figure 3)", flush=True)
+            subjects = {label: workload.subject(key) for label, key in keys.items()}
+            look(ReceptiveFieldJob(run.key, subjects, workload.context(), probe, wanted.images))
+        run.copy_products(target, RECEPTIVE)
+        used(run)
+        return
 
 
 if __name__ == "__main__":

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from study import kept, plan, stage, tier
-from study.execution import execution_of
-from study.store import write_json
-from study.words import counted
+from study.config import kept_outputs, tiers
+from study.config.execution import execution_of
+from study.plan import planner
+from study.spec.words import counted
+from study.store import stage
+from study.store.runs import write_json
 
 
 def main() -> None:
-    params = tier.read()
-    chosen = tier.load(params)
-    kept.note(chosen.name)
+    params = tiers.read()
+    chosen = tiers.load(params)
+    kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = plan.build(chosen, stage.read_json(folder / "data.json"), execution_of(params).device).manifest()
+    manifest = planner.build(chosen, stage.read_json(folder / "data.json"), execution_of(params).device).manifest()
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from study import deviations, kept, outputs, report, stage, tier
+from study.config import kept_outputs, tiers
+from study.report import deviations, digests, document
+from study.store import stage
 
 
 def main() -> None:
-    params = tier.read()
-    chosen = tier.load(params)
-    kept.note(chosen.name)
+    params = tiers.read()
+    chosen = tiers.load(params)
+    kept_outputs.note(chosen.name)
     folder, block = stage.folder(chosen.name), params["tiers"][chosen.name]
-    (folder / outputs.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
-    report.build(folder, block, deviations.rows(chosen))
-    outputs.record(folder, block)
+    (folder / digests.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
+    document.build(folder, block, deviations.rows(chosen))
+    digests.record(folder, block)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,21 @@ from __future__ import annotations
 import shutil
 import sys
 
-from study import kept, stage, tier
-from study.store import write_json
+from study.config import kept_outputs, tiers
+from study.store import stage
+from study.store.runs import write_json
 
 
 def main() -> None:
-    params = tier.read()
-    chosen = tier.load(params)
-    kept.note(chosen.name)
+    params = tiers.read()
+    chosen = tiers.load(params)
+    kept_outputs.note(chosen.name)
     target = stage.folder(chosen.name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
-    if params.get(tier.TUNE, False):
-        from study import searching  # what trains is read only where something is trained
+    if params.get(tiers.TUNE, False):
+        from study.ablation import tune  # what trains is read only where something is trained
 
-        searching.search_and_train(params, target)
+        tune.search_and_train(params, target)
     else:
         write_json(target / "search.json", {"on": False, "trials": []})
 

@@ -21,8 +21,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from study.jobs import Context, Subject, TrainingJob
-from study.spec import Training
+from study.spec.jobs import Context, Subject, TrainingJob
+from study.spec.training import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 # What stores of this run of the tests begin with; the processes that this one starts inherit its name.

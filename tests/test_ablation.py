@@ -15,8 +15,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study.ablation import KEY, Ablation
-from study.code import ROOT
+from study.ablation.optuna_study import KEY, Ablation
+from study.store.code_digest import ROOT
 
 
 def _labels(head: str, kernel_size: int, seed: int = 0, refine: bool = False, width: float | None = None, **more):
@@ -140,7 +140,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from test_ablation import CURVE, PLANNED
-from study.ablation import Ablation
+from study.ablation.optuna_study import Ablation
 ablation = Ablation(Path(sys.argv[1]), "shapes", PLANNED)
 ablation.start({"1x1": (0.5, CURVE)}, [key for key in PLANNED if key != "1x1"])
 asked = [ablation.ask() for _ in range(3)]

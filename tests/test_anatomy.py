@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from study import anatomy
-from study.models import build, build_backbone
+from study.models import anatomy
 from study.models.backbones import ResNetGCN, TorchvisionResNet
-from study.models.fcn import BoundaryRefinement
+from study.models.build import build, build_backbone
+from study.models.decoder import BoundaryRefinement
 from study.models.heads import LinearHead
-from study.spec import Network, Variant, dense, freeze, gcn, stack
+from study.spec.heads import Variant, dense, gcn, stack
+from study.spec.training import Network, freeze
 
 LEVELS = ("res2", "res3", "res4", "res5")
 RESNET = {"weights": None, "frozen_norm": True}

@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from study import anatomy, audit
-from study.evidence import AGREES, CONTRADICTS, DIFFERS, TRUNCATED, UNCHECKED, points, printed, to_unit
-from study.paper import TABLES
-from study.quoted import QUOTES, Quote
-from study.spec import COUNTED, Cell, InputError, Network, Table, Variant, freeze, gcn, stack
+from study.models import anatomy
+from study.paper import audit
+from study.paper.audit.sources import AGREES, CONTRADICTS, DIFFERS, TRUNCATED, UNCHECKED, points, printed, to_unit
+from study.paper.quotes import QUOTES, Quote
+from study.paper.tables import TABLES
+from study.spec.cells import COUNTED, Cell, Table
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn, stack
+from study.spec.training import Network, freeze
 
 FIELDS = {"group", "what", "where", "printed", "recomputed", "verdict", "note"}
 GROUPS = ["Parameters", "FLOPs", "Map sizes", "Receptive fields", "Data", "Sums and differences", "Text against tables"]
@@ -26,7 +30,7 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture(scope="module")
 def facts() -> dict[str, Any]:
-    """What the stage examine tells of the paper's networks, after a journey through JSON."""
+    """What the stage evaluate tells of the paper's networks, after a journey through JSON."""
     torch.set_num_threads(1)
     options = freeze({"depth": 152, "weights": None, "frozen_norm": True})
     network = Network("resnet", ("res2", "res3", "res4", "res5"), options)

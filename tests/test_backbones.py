@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.code import ROOT, entry, reached
-from study.models import build_backbone
 from study.models.backbones import (
     BACKBONES,
     ResNetGCN,
@@ -23,8 +21,11 @@ from study.models.backbones import (
     load_weights,
     transfer,
 )
-from study.models.blocks import GlobalBlock, subsample
-from study.spec import InputError, Network, freeze
+from study.models.build import build_backbone
+from study.models.gcn_bottleneck import GlobalBlock, subsample
+from study.spec.errors import InputError
+from study.spec.training import Network, freeze
+from study.store.code_digest import ROOT, entry, reached
 
 WIDTHS, STRIDES = (8, 16, 16), (2, 4, 4)
 OPTIONS = {
@@ -122,7 +123,7 @@ def test_strided_1x1_convolutions_train_where_torchs_own_crash() -> None:
     script = """
 import torch
 from torch import nn
-from study.models.blocks import subsample
+from study.models.gcn_bottleneck import subsample
 for inputs, outputs in ((3, 16), (8, 32)):
     net = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False)).to(memory_format=torch.channels_last)
     subsample(net)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from test_tracking import _labels, content
 
-from study import train, view
-from study.beside import COLLECTED, Beside, Target, collect
-from study.place import place
-from study.store import Store, write, write_json
+from study.ablation import train
+from study.config.mlflow_address import place
+from study.store.runs import Store, write, write_json
+from study.tracking import session
+from study.tracking.background import COLLECTED, Beside, Target, collect
 
 KEYS = ("a", "b", "c", "d")
 
@@ -41,7 +42,7 @@ def manifest(tmp_path: Path) -> dict:
         run.finish()
     store.run("d").fail("OutOfMemory", "3 GB asked")
     labels = _labels("GCN k=3") | {"steps": 10, "backbone": "shallow"}
-    view.opened(_target(tmp_path).place, "smoke")
+    session.opened(_target(tmp_path).place, "smoke")
     return {
         "trainings": {key: labels | {"seed": seed} for seed, key in enumerate(KEYS)},
         "data": {"main": {"frequent": None}},

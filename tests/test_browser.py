@@ -23,10 +23,10 @@ from conftest import ROOT
 from test_report import fake_folder, fake_plan
 from test_tracking import content
 
-from study import results
-from study.paper import TABLES
-from study.store import Store
-from study.tracking import Tracker
+from study.paper.tables import TABLES
+from study.statistics import results
+from study.store.runs import Store
+from study.tracking.mlflow_runs import Tracker
 
 pytestmark = [
     pytest.mark.slow,

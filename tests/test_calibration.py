@@ -13,8 +13,8 @@ from scipy import stats
 from benchmarks import calibration, worlds
 from benchmarks.calibration import Block
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
-from study import statistics, trials, verdicts
-from study.claims import CLAIMS
+from study.paper.claims import CLAIMS
+from study.statistics import claim_tests, effects, verdicts
 
 STUDIES = 50
 FAST = (("unequal", "null", 3),)
@@ -130,7 +130,7 @@ def test_a_contradiction_that_is_not_corrected_for_its_parts_is_found_out(monkey
 def test_a_trend_that_is_judged_by_its_line_alone_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block("normal", "bent", 5, STUDIES)
     assert calibration.scored(block, only("rises")).strict <= most(STUDIES)
-    monkeypatch.setattr(statistics, "drop", lambda items, pair: (1.0, None, (0, 0)))
+    monkeypatch.setattr(effects, "drop", lambda items, pair: (1.0, None, (0, 0)))
     assert calibration.scored(block, only("rises")).strict > most(STUDIES)
 
 
@@ -144,7 +144,7 @@ def test_a_training_that_did_not_settle_and_is_kept_is_found_out(monkeypatch: py
 
     told = of_one("stages")
     assert told[verdicts.UNTESTED] > 0 and told["found"] + told[verdicts.UNTESTED] == STUDIES
-    monkeypatch.setattr(worlds.Simulated, "troubles", trials.Scores.troubles)
+    monkeypatch.setattr(worlds.Simulated, "troubles", claim_tests.Scores.troubles)
     assert 0 < of_one("stages")["found"] < STUDIES
 
 

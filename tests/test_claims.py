@@ -15,22 +15,12 @@ import pytest
 import test_report
 from scipy import stats
 
-from study import (
-    claims,
-    evidence,
-    paper,
-    plan,
-    predicates,
-    questions,
-    report,
-    settling,
-    statistics,
-    tier,
-    trials,
-    verdicts,
-)
-from study.claims import CLAIMS, Claim
-from study.predicates import (
+from study.config import tiers
+from study.paper import claims, predicates
+from study.paper import tables as paper
+from study.paper.audit import sources
+from study.paper.claims import CLAIMS, Claim
+from study.paper.predicates import (
     ERRORS,
     LOSSES,
     Margins,
@@ -44,7 +34,12 @@ from study.predicates import (
     increasing,
     widening,
 )
-from study.spec import Cell, InputError, Table, Variant, gcn
+from study.plan import planner
+from study.report import document
+from study.spec.cells import Cell, Table
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.statistics import claim_tests, effects, questions, settling, verdicts
 
 MARGIN = Margins(Fraction("0.5"), 1.03)
 RULES = test_report.RULES
@@ -52,7 +47,7 @@ CELLS = {cell.address: cell for table in paper.TABLES.values() for cell in table
 
 
 def printed(address: str) -> Fraction:
-    return evidence.printed(paper.TABLES, address)
+    return sources.printed(paper.TABLES, address)
 
 
 # ------------------------------------------------------------------------------------------ the paper's own numbers
@@ -87,7 +82,7 @@ def test_claims_name_cells_with_printed_numbers_and_places(name: str) -> None:
     for predicate in predicates:  # a contrast compares one kind of number
         for part in predicate.parts:
             kinds = {CELLS[a].metric for a in part.addresses}
-            assert len(kinds) == 1 or kinds <= set(trials.REGIONS)
+            assert len(kinds) == 1 or kinds <= set(claim_tests.REGIONS)
             assert part.low is not None or part.high is not None
 
 
@@ -115,7 +110,7 @@ def test_predicates_of_different_kinds_have_different_identities() -> None:
     made = [above(a, b), above(b, a), equal_within(a, b), equal_within(a, b, MARGIN.points), above(a, b, LOSSES),
             equal_within(a, b, measure=ERRORS), gain(a, b, Fraction(5), Fraction(1)), increasing((b, a)),
             decreasing((b, a)), increasing((b, a, "c"), apart=1), fewer_errors((a, b))]  # fmt: skip
-    assert len(set(made)) == len({json.dumps(plan.canonical(p)) for p in made}) == len(made)
+    assert len(set(made)) == len({json.dumps(planner.canonical(p)) for p in made}) == len(made)
 
 
 NUMBERS = {"a": Fraction(10), "b": Fraction(12), "c": Fraction(13), "d": Fraction("13.4"), "e": Fraction(55)}
@@ -218,9 +213,9 @@ def test_the_last_loss_is_the_mean_of_the_last_tenth() -> None:
 
 def test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts() -> None:
     """A p just under alpha of one of two parts is none of the claim."""
-    part, unknown = above("T1/score/15", "T1/score/base").parts[0], statistics.Effect(*[0.0] * 6, 3, 60, 0.0)
-    against = trials.Tested(part, unknown, holds=1.0, fails=0.04)
-    between = trials.Tested(part, unknown, holds=0.3, fails=1.0)
+    part, unknown = above("T1/score/15", "T1/score/base").parts[0], effects.Effect(*[0.0] * 6, 3, 60, 0.0)
+    against = claim_tests.Tested(part, unknown, holds=1.0, fails=0.04)
+    between = claim_tests.Tested(part, unknown, holds=0.3, fails=1.0)
     assert verdicts._p([against]) == 0.04
     assert verdicts._p([against, between]) == pytest.approx(0.08)
 
@@ -357,7 +352,7 @@ def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
     others = [claimed(above(c("c"), c("b")), name=f"n{number}") for number in range(19)]
     family = [claimed(decreasing((c("a"), c("b"), c("c")))), *others]
     known = {c(name): {seed: value / 100 for seed, value in enumerate(found)} for name, found in scores.items()}
-    row = verdicts.judge_scores(made, trials.Scores(made, known), family)[0]
+    row = verdicts.judge_scores(made, claim_tests.Scores(made, known), family)[0]
     assert row.verdict == U and row.adjusted < 0.05
 
 
@@ -451,17 +446,17 @@ def test_what_is_said_to_be_found_is_found_at_the_level_that_a_verdict_needs(tmp
     family = [claimed(above(c("b"), c("a")), name="it"), *(claimed(above(c(n), c("a")), name=n) for n in names)]
     plan_of = planted(tmp_path, {"a": 50, "b": 50, **dict.fromkeys(names, 50)}, seeds=5)
     draw, found = np.random.default_rng(0), 0
-    least = statistics.of_seeds(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) / 100, 0.05)
+    least = effects.of_seeds(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) / 100, 0.05)
     size = replace_variance(least, 2 * 0.01**2).spread.detectable(0.05 / 10, 0.8)
     for _ in range(100):
         known = {c(n): dict(enumerate(0.5 + 0.01 * draw.normal(size=5))) for n in ("a", "b", *names)}
         known[c("b")] = {seed: value + size for seed, value in known[c("b")].items()}
-        scores = trials.Scores(plan_of, known)
+        scores = claim_tests.Scores(plan_of, known)
         found += verdicts.judge_scores(plan_of, scores, family)[0].verdict == S
     assert stats.binom.ppf(0.001, 100, 0.8) <= found <= stats.binom.ppf(0.999, 100, 0.84), found
 
 
-def replace_variance(effect: statistics.Effect, variance: float) -> statistics.Effect:
+def replace_variance(effect: effects.Effect, variance: float) -> effects.Effect:
     return dataclasses.replace(effect, spread=dataclasses.replace(effect.spread, seed=variance))
 
 
@@ -683,7 +678,7 @@ def test_one_training_that_did_not_settle_leaves_its_claims_untested(
     assert reason in row.reason and "seed 1" in row.reason and "As they ended: " in row.reason
     assert (found["rises"].verdict == verdicts.UNTESTED) == (loser == "GCN")
     label = made["trainings"][lost]["label"]
-    (trained,) = (r for r in verdicts.trains(made, trials.Collected(made, [tmp_path], {})) if r["label"] == label)
+    (trained,) = (r for r in verdicts.trains(made, claim_tests.Collected(made, [tmp_path], {})) if r["label"] == label)
     assert (trained["settled"], trained["seeds"]) == (2, 3) and len(trained["reasons"]) == 1
     assert reason in trained["reasons"][0]
     assert trained["most_failures"] == pytest.approx(0.865, abs=0.001)  # of 1 in 3
@@ -742,7 +737,7 @@ def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
     former, same = after["kxk_rises"].former, before["kxk_rises"]
     assert (former.verdict, former.p, former.part) == (same.verdict, same.p, same.part)
     assert former.adjusted == pytest.approx(min(1, same.p * len(questions.family(made)))), "at the first step of Holm"
-    members, collected = questions.family(made), trials.Collected(made, [tmp_path], {})
+    members, collected = questions.family(made), claim_tests.Collected(made, [tmp_path], {})
     with monkeypatch.context() as patch:
         patch.setattr(verdicts, "_judged", lambda parts, step, asked, plan: step)
         step = verdicts._former(CLAIMS["kxk_rises"], made, collected, members)
@@ -763,14 +758,16 @@ def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
 def test_what_was_kept_as_scores_alone_is_judged_on_its_images(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path, "mechanism")
     whole_rows = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
-    collected = trials.Collected(made, [tmp_path], {})
+    collected = claim_tests.Collected(made, [tmp_path], {})
     addresses = [cell["address"] for cell in made["cells"]]
     known = {a: dict(zip(range(3), collected.values(a, "scores", [0, 1, 2]), strict=True)) for a in addresses}
-    alone = {row.claim: row for row in verdicts.judge_scores(made, trials.Scores(made, known), list(CLAIMS.values()))}
+    alone = {
+        row.claim: row for row in verdicts.judge_scores(made, claim_tests.Scores(made, known), list(CLAIMS.values()))
+    }
     assert (alone["rises"].verdict, alone["rises"].p) == (whole_rows["rises"].verdict, whole_rows["rises"].p)
     assert alone["rises"].beyond.reason == "Not judged again: counts not kept."
     counted = [{"address": "T/a", "parameters": 3}, {"address": "T/b", "parameters": None}]
-    kept = trials.Scores({"cells": counted}, {})
+    kept = claim_tests.Scores({"cells": counted}, {})
     assert (kept.number("T/a"), kept.number("T/b")) == (Fraction(3), None), "what is counted needs no training"
 
 
@@ -818,9 +815,9 @@ def test_more_seeds_change_nothing_else(tmp_path: Path) -> None:
 def test_questions_are_in_the_plan_and_in_the_trainings_they_are_asked_of_and_in_no_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chosen = tier.load(tier.read(), "shapes")
+    chosen = tiers.load(tiers.read(), "shapes")
     facts = {name: {"fingerprint": "f" * 64, "classes": ["a", "b"]} for name in chosen.settings}
-    made = plan.build(chosen, facts, "cpu").manifest()
+    made = planner.build(chosen, facts, "cpu").manifest()
     assert made["questions"] == questions.digests(made) and made["wording"] == questions.wording()
     assert made["questions"] == questions.digests(json.loads(json.dumps(made, sort_keys=True))), "as a file has it"
     named = {t["label"]: t["questions"] for t in made["trainings"].values() if t["data"] == "main"}
@@ -828,13 +825,13 @@ def test_questions_are_in_the_plan_and_in_the_trainings_they_are_asked_of_and_in
     assert named["GCN k=11"]["rises"] == made["questions"]["rises"]
     assert "resnet_gcn" not in questions.family(made), "it cannot hold here by design"
     monkeypatch.setattr(questions, "METHOD", 99)
-    other = plan.build(chosen, facts, "cpu").manifest()
+    other = planner.build(chosen, facts, "cpu").manifest()
     assert other["questions"] != made["questions"] and list(other["trainings"]) == list(made["trainings"])
 
 
 def test_a_tier_says_what_it_may_judge() -> None:
-    params = tier.read()
-    assert {name: tier.load(params, name).scale for name in params["tiers"]} == {
+    params = tiers.read()
+    assert {name: tiers.load(params, name).scale for name in params["tiers"]} == {
         "shapes": "mechanism", "smoke": "none", "camvid": "mechanism", "voc_subset": "mechanism", "voc": "paper",
         "cityscapes": "paper",
     }  # fmt: skip
@@ -843,7 +840,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
     def refused(match: str, **changes: Any) -> None:
         block = {key: value for key, value in (shapes | changes).items() if value is not None}
         with pytest.raises(InputError, match=match):
-            tier.load(params | {"tiers": {"shapes": block | {"frequent": None}}}, "shapes")
+            tiers.load(params | {"tiers": {"shapes": block | {"frequent": None}}}, "shapes")
 
     refused("scale must be one of paper, mechanism, none", scale="huge")
     refused("scale must be none where the numbers are meaningless", meaningless=True)
@@ -852,7 +849,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
     refused("verdicts.draws must be a whole number from 100", verdicts=RULES | {"draws": 5})
     refused("verdicts.margin_points must be a positive number", verdicts=RULES | {"margin_points": 0})
     plain = {key: value for key, value in shapes.items() if key not in ("scale", "verdicts")}
-    assert tier.load(params | {"tiers": {"shapes": plain}}, "shapes").scale == "none"
+    assert tiers.load(params | {"tiers": {"shapes": plain}}, "shapes").scale == "none"
 
 
 @pytest.mark.slow
@@ -863,7 +860,7 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     changed = next(key for key, training in made["trainings"].items() if training["label"] == "GCN k=11")
     (folder / "results" / changed / "training.json").write_text(json.dumps({"labels": {}}))
     (folder / "verdicts.json").write_text(json.dumps(verdicts.content(made, folder / "results", computed={})))
-    report.build(folder, test_report.TIER, test_report.DEVIATIONS)
+    document.build(folder, test_report.TIER, test_report.DEVIATIONS)
     told = json.loads((folder / "report.json").read_text())["verdicts"]
     assert len(told["rows"]) == len(CLAIMS) and (folder / "figures" / "forest.svg").is_file()
     rows = {row["claim"]: row for row in told["rows"]}

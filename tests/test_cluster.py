@@ -1,6 +1,7 @@
 """Three machines, as far as one can play them: each node of a Ray cluster has processes and an address of its own.
 
-The code path is that of a laptop: ``study.work`` and ``pipelines.ablate``, with ``execution.address`` set.
+The code path is that of a laptop: ``study.ablation.supervise`` and ``pipelines.ablate``, with ``execution.address``
+set.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ WAIT_S = 240
 WHERE = f"""
 import json, os, sys, time
 from pathlib import Path
-from study.execution import Execution
-from study.store import Store
-from study.work import Work
+from study.config.execution import Execution
+from study.store.runs import Store
+from study.ablation.supervise import Work
 
 def where(folder):
     import ray

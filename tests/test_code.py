@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study import code
+from study.store import code_digest
 
 LOSS = '''
 """Losses."""
@@ -88,20 +88,20 @@ class Fake:
         assert text.count(old) == 1
         self.write(name, text.replace(old, new))
 
-    def digest(self, *roots: code.Symbol) -> str:
-        code.forget()
-        return code.code_digest(*roots)
+    def digest(self, *roots: code_digest.Symbol) -> str:
+        code_digest.forget()
+        return code_digest.code_digest(*roots)
 
-    def reached(self, *roots: code.Symbol) -> set[code.Symbol]:
-        code.forget()
-        return code.reached(*roots)
+    def reached(self, *roots: code_digest.Symbol) -> set[code_digest.Symbol]:
+        code_digest.forget()
+        return code_digest.reached(*roots)
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code_digest, "ROOT", tmp_path)
     yield Fake(tmp_path)
-    code.forget()
+    code_digest.forget()
 
 
 @pytest.mark.parametrize(
@@ -348,10 +348,10 @@ def test_a_name_that_is_not_there_is_an_error(fake):
 
 
 def test_an_entry_is_the_symbol_that_a_registry_names(fake):
-    code.forget()
-    assert code.entry("study.registry", "BACKBONES", "second") == ("study.registry", "Second")
+    code_digest.forget()
+    assert code_digest.entry("study.registry", "BACKBONES", "second") == ("study.registry", "Second")
     with pytest.raises(KeyError):
-        code.entry("study.registry", "BACKBONES", "third")
+        code_digest.entry("study.registry", "BACKBONES", "third")
 
 
 def test_editing_one_entry_leaves_the_digest_of_the_others(fake):
@@ -362,9 +362,9 @@ def test_editing_one_entry_leaves_the_digest_of_the_others(fake):
 
 
 def test_imports_are_the_closure_of_a_module_itself_and_its_packages_included(fake):
-    code.forget()
-    assert code.imports("study.loss") == {"study", "study.loss", "study.scale"}
-    assert code.imports("study.registry") == {
+    code_digest.forget()
+    assert code_digest.imports("study.loss") == {"study", "study.loss", "study.scale"}
+    assert code_digest.imports("study.registry") == {
         "study", "study.registry", "study.package", "study.loss", "study.scale",
     }  # fmt: skip
 
@@ -375,28 +375,43 @@ def test_a_module_that_is_not_there_is_named(fake):
 
 
 def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but_no_paper_and_no_plots():
-    from study.identity import training_roots
-    from study.spec import Network
+    from study.spec.training import Network
+    from study.store.keys import training_roots
 
-    found = set(code.reached(*training_roots(Network("shallow", ("res4",)))))
+    found = set(code_digest.reached(*training_roots(Network("shallow", ("res4",)))))
     wanted = {
-        ("study.engine", "loss_of"), ("study.engine", "learning_rate"), ("study.models.heads", "LinearHead"),
-        ("study.models.fcn", "FCN"), ("study.evaluate", "image_counts"), ("study.metrics", "confusion"),
-        ("study.source", "Source"), ("study.seeds", "batch_indices"), ("study.models.backbones", "ShallowResNet"),
-        ("study.spec", "VOID"),
-    }  # fmt: skip
+        ("study.training.loop", "loss_of"),
+        ("study.training.loop", "learning_rate"),
+        ("study.models.heads", "LinearHead"),
+        ("study.models.decoder", "FCN"),
+        ("study.training.count", "image_counts"),
+        ("study.metrics", "confusion"),
+        ("study.training.batches", "Source"),
+        ("study.seeds", "batch_indices"),
+        ("study.models.backbones", "ShallowResNet"),
+        ("study.spec.constants", "VOID"),
+    }
     assert wanted <= found
     assert ("study.models.backbones", "TorchvisionResNet") not in found
     modules = {module for module, _ in found}
-    assert not {"study.paper", "study.tier", "study.figures", "study.report", "study.results"} & modules
+    assert (
+        not {
+            "study.paper.tables",
+            "study.config.tiers",
+            "study.report.figures.results",
+            "study.report.document",
+            "study.statistics.results",
+        }
+        & modules
+    )
 
 
 def test_no_module_hides_code_from_the_digest_at_its_top_level():
     """A definition in a top-level ``if``, ``try`` or loop would be none of the definitions that the digest knows."""
     known = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Expr)
-    modules = code.imports("study.worker") - {"study"}
-    assert "study.engine" in modules and "study.models.backbones" in modules
+    modules = code_digest.imports("study.training.worker") - {"study"}
+    assert "study.training.loop" in modules and "study.models.backbones" in modules
     for module in modules:
-        for node in ast.parse(code.path_of(module).read_text()).body:
+        for node in ast.parse(code_digest.path_of(module).read_text()).body:
             assert isinstance(node, known), f"{module}:{node.lineno}"
             assert not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant), f"{module}:{node.lineno}"

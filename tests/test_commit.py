@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from study import commit
-from study.code import ROOT
+from study.config import git_state
+from study.store.code_digest import ROOT
 
 DVC = Path(sys.executable).with_name("dvc")
 
@@ -31,14 +31,14 @@ def _repository(folder: Path) -> None:
 
 
 def test_an_unpacked_archive_has_no_commit_and_no_edits_and_says_so(folder, capsys):
-    assert commit.described() == "" and not commit.dirty()
-    commit.note()
+    assert git_state.described() == "" and not git_state.dirty()
+    git_state.note()
     assert capsys.readouterr().out.startswith("note: results name no commit, as the project is in no git repository; ")
 
 
 def test_a_repository_without_a_commit_is_told_in_words(folder):
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    assert commit.lacking() == "the repository has no commit yet; commit the project's files"
+    assert git_state.lacking() == "the repository has no commit yet; commit the project's files"
 
 
 @pytest.mark.parametrize("variables", [{}, {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}])
@@ -46,8 +46,8 @@ def test_the_commit_is_the_projects_whatever_repository_variables_name(folder, m
     _repository(folder)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert len(commit.described()) == 40 and commit.lacking() == ""
-    commit.note()
+    assert len(git_state.described()) == 40 and git_state.lacking() == ""
+    git_state.note()
     assert capsys.readouterr().out == ""
 
 
@@ -56,13 +56,13 @@ def test_a_repository_of_another_user_is_told_with_gits_own_remedy(folder):
     _repository(folder)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, 1234, 1234)
-    assert commit.head() == ""
-    assert commit.lacking().endswith(f"another user; run `git config --global --add safe.directory {folder}`")
+    assert git_state.head() == ""
+    assert git_state.lacking().endswith(f"another user; run `git config --global --add safe.directory {folder}`")
 
 
 def test_where_nobody_is_to_ask_for_a_commit_nothing_is_said(folder, monkeypatch):
     monkeypatch.setenv("GIT_DIR", os.devnull)
-    assert commit.head() == "" and commit.lacking() == ""
+    assert git_state.head() == "" and git_state.lacking() == ""
 
 
 def test_dvc_runs_without_a_repository_until_there_is_one(folder, capsys):
@@ -71,12 +71,12 @@ def test_dvc_runs_without_a_repository_until_there_is_one(folder, capsys):
     settings.write_text("[core]\n    remote = mine\n['remote \"mine\"']\n    url = /mine\n")
     before = settings.read_text()
     (settings.parent / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
-    commit.tell_dvc()
+    git_state.tell_dvc()
     assert "no experiments of DVC" in capsys.readouterr().out
-    commit.tell_dvc()
+    git_state.tell_dvc()
     assert capsys.readouterr().out == "", "once is enough"
     told = subprocess.run([DVC, "config", "core.no_scm"], cwd=folder, capture_output=True, text=True)
     assert told.stdout.strip() == "true", told.stderr
     _repository(folder)
-    commit.tell_dvc()
+    git_state.tell_dvc()
     assert settings.read_text() == before

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from test_report import fake_folder, fake_plan
 
-from study import comparison, paper
-from study.spec import InputError
+from study.paper import tables as paper
+from study.report import side_by_side
+from study.spec.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_each_cell_and_claim_has_what_each_report_says(two, tmp_path):
-    made = comparison.build(two, tmp_path)
+    made = side_by_side.build(two, tmp_path)
     assert made.read_bytes().startswith(b"%PDF-")
     content = json.loads((tmp_path / "comparison.json").read_text())
     cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in content["cells"]}
@@ -47,9 +48,9 @@ def test_each_cell_and_claim_has_what_each_report_says(two, tmp_path):
 
 def test_one_report_or_a_broken_one_is_no_comparison(two, tmp_path):
     with pytest.raises(InputError, match="two reports or more"):
-        comparison.build({"one": two["one"]}, tmp_path)
+        side_by_side.build({"one": two["one"]}, tmp_path)
     with pytest.raises(InputError, match=r"got no plan.json of none"):
-        comparison.build(two | {"none": tmp_path}, tmp_path)
+        side_by_side.build(two | {"none": tmp_path}, tmp_path)
 
 
 @pytest.mark.long

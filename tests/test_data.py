@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.data import DataSet, folder_of, open_data, prepare
-from study.data.shapes import SHAPES, TEXTURES
-from study.regions import boundary_band, coarse
-from study.spec import VOID, Data, InputError, freeze
+from study.data.boundaries import boundary_band, coarse
+from study.data.prepare import DataSet, folder_of, open_data, prepare
+from study.data.sets.shapes import SHAPES, TEXTURES
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.training import Data, freeze
 
 SCENES = {
     "cue": "shape", "size": 32, "panels": 1, "train": 40, "tune": 3, "val": 4, "lines": 2, "noise": 5,
@@ -253,7 +255,7 @@ class Wrong:
 def test_a_class_of_an_image_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: int
 ) -> None:
-    from study.data import shapes
+    from study.data.sets import shapes
 
     monkeypatch.setattr(shapes, "open", lambda options, root, cache: Wrong(label))
     with pytest.raises(InputError, match=f"the class of an image must be 0 to 1, got {label} for tune-0; correct"):

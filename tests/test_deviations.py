@@ -12,9 +12,11 @@ import test_report
 import yaml
 from conftest import ROOT
 
-from study import deviations, plan, report, tier
-from study.deviations import DEPARTS, ITEMS, SAME, SILENT, rows
-from study.paper import TABLES
+from study.config import tiers
+from study.paper.tables import TABLES
+from study.plan import planner
+from study.report import deviations, document
+from study.report.deviations import DEPARTS, ITEMS, SAME, SILENT, rows
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 WRITTEN = set(re.findall(r"^\*\*(D\d\d)\b", (ROOT / "reports" / "decisions.md").read_text(), re.MULTILINE))
@@ -30,7 +32,7 @@ def found(name: str, change: tuple[tuple[str, ...], Any] | None = None) -> dict[
         for key in path:
             block = block[key]
         block[last] = change[1]
-    return {row["id"]: row for row in rows(tier.load(params, name))}
+    return {row["id"]: row for row in rows(tiers.load(params, name))}
 
 
 def counted(name: str, status: str) -> int:
@@ -162,9 +164,9 @@ def test_only_what_a_tier_trains_comes_up() -> None:
 
 
 def test_the_words_of_a_deviation_change_no_plan() -> None:
-    chosen = tier.load(PARAMS, "voc")
+    chosen = tiers.load(PARAMS, "voc")
     facts = {name: {"fingerprint": name, "classes": ["a"], "splits": {}} for name in chosen.settings}
-    manifest = json.dumps(plan.build(chosen, facts, "cpu").manifest())
+    manifest = json.dumps(planner.build(chosen, facts, "cpu").manifest())
     assert not [item.id for item in ITEMS if item.effect and item.effect in manifest]
 
 
@@ -173,4 +175,4 @@ def test_the_report_shows_the_table(tmp_path: Any) -> None:
     planned = test_report.fake_plan([TABLES["T1"]], 2)
     folder = test_report.fake_folder(tmp_path / "fake", planned)
     block = {k: v for k, v in test_report.TIER.items() if k != "notes"}
-    assert report.build(folder, block, list(found("shapes").values())).stat().st_size > 0
+    assert document.build(folder, block, list(found("shapes").values())).stat().st_size > 0

@@ -30,12 +30,15 @@ import yaml
 from conftest import ROOT, Project, listening
 
 from benchmarks import ship
-from study import audit, plan, results, tier, verdicts
-from study.execution import execution_of
-from study.paper import FIGURES, TABLES
-from study.place import place
-from study.report import SHOWN, TEMPLATE
-from study.store import Store
+from study.config import tiers
+from study.config.execution import execution_of
+from study.config.mlflow_address import place
+from study.paper import audit
+from study.paper.tables import FIGURES, TABLES
+from study.plan import planner
+from study.report.document import SHOWN, TEMPLATE
+from study.statistics import results, verdicts
+from study.store.runs import Store
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -199,7 +202,7 @@ def test_the_commands_run(ran: Project) -> None:
         assert again == ("force" in command) and scores.read_bytes() == table, command
         assert "verify" not in command or "all as they were made" in said
         assert "force" not in command or "forgotten: GCN k=15, seed 0\n" in said
-        assert "retry" not in command or "Running stage 'examine@" not in said, "nothing had failed"
+        assert "retry" not in command or "Running stage 'evaluate@" not in said, "nothing had failed"
 
 
 def _port() -> int:
@@ -275,7 +278,7 @@ def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
             continue
         shapes = params["tiers"]["shapes"]
         changed = {name: shapes[name] | value if isinstance(value, dict) else value for name, value in block.items()}
-        loaded = tier.load(params | {"tiers": {"shapes": shapes | changed}}, "shapes")
+        loaded = tiers.load(params | {"tiers": {"shapes": shapes | changed}}, "shapes")
         assert "extra" not in block or len(loaded.extra) == len(block["extra"])
     assert {name for block in blocks for name in block} == {"extra", "settings", "inference", "execution", "tracking"}
 
@@ -372,12 +375,12 @@ def test_the_verdicts_on_photographs_are_those_that_were_measured() -> None:
 @pytest.mark.parametrize("name", MEASURED)
 def test_the_verdicts_on_photographs_follow_from_the_scores_that_were_kept(name: str) -> None:
     """On these images; what new images would say is not judged again, as their counts were not kept."""
-    folder, chosen = ROOT / "docs" / "example" / name, tier.load(tier.read(ROOT / "params.yaml"), name)
+    folder, chosen = ROOT / "docs" / "example" / name, tiers.load(tiers.read(ROOT / "params.yaml"), name)
     facts = {setting: {"fingerprint": "0", "classes": ["a", "b"]} for setting in chosen.settings}
     with (folder / "scores.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     not_kept = json.loads((folder / "not-kept.json").read_text(encoding="utf-8"))
-    found = verdicts.judge_again(plan.build(chosen, facts, "cpu").manifest(), rows, not_kept)
+    found = verdicts.judge_again(planner.build(chosen, facts, "cpu").manifest(), rows, not_kept)
     kept = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
     assert json.loads(json.dumps(found["rows"])) == kept["rows"]
     beyond = {row["beyond"]["reason"] for row in kept["rows"] if row["low"] is not None}

@@ -18,9 +18,13 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 
-from study import drawings, drawings_block, drawings_network, figures, look
-from study.drawings_canvas import BY, TINTS, Sketch
-from study.spec import HEADS, Conv, Head, InputError, Network, Variant, dense, gcn, stack
+from study.report.figures import results, style
+from study.report.schematics import block, drawings
+from study.report.schematics import network as drawings_network
+from study.report.schematics.canvas import BY, TINTS, Sketch
+from study.spec.errors import InputError
+from study.spec.heads import HEADS, Conv, Head, Variant, dense, gcn, stack
+from study.spec.training import Network
 
 RESNET = (("conv1", 64, 2), ("res2", 256, 4), ("res3", 512, 8), ("res4", 1024, 16), ("res5", 2048, 32))
 SHALLOW = (("res2", 24, 2), ("res3", 48, 4), ("res4", 64, 4))
@@ -193,7 +197,7 @@ def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DRAWINGS if "long names" not in name])
 def test_drawings_are_as_wide_as_the_report_and_their_type_is_legible_there(name):
-    assert drawn(name).get_figwidth() == pytest.approx(look.WIDTH_IN)
+    assert drawn(name).get_figwidth() == pytest.approx(style.WIDTH_IN)
     assert drawn(name).get_figheight() < 9.5
     assert min(text.get_fontsize() for text in drawn(name).axes[0].texts) >= 5.5
 
@@ -209,7 +213,7 @@ def test_the_pipeline_shows_every_stage_and_counts_every_operation(name):
     assert found["head"] == counts["head"] == len(told["levels"])
     assert found["BR"] == counts["refine"]
     assert found["deconv x2"] == counts["up"]
-    details = len({tuple(drawings_block.kernels(told["heads"][level])) for level in told["levels"]
+    details = len({tuple(block.kernels(told["heads"][level])) for level in told["levels"]
                    if len(told["heads"][level]) > 1})  # fmt: skip
     assert sums(figure) == counts["add"] + (counts["add"] > 0) + details + (told["refinement"] is not None)
     height, width = told["steps"][-1]["size"]
@@ -369,7 +373,7 @@ def test_equal_descriptions_give_equal_bytes(tmp_path):
             "F2": drawings.framework(network()), "F4": drawings.heads(PAPER_HEADS, 2048, 21),
             "F5": drawings.blocks([BOTTLENECK, GLOBAL]),
         }  # fmt: skip
-        return [figures.save(figure, tmp_path / folder / f"{name}.svg").read_bytes() for name, figure in again.items()]
+        return [results.save(figure, tmp_path / folder / f"{name}.svg").read_bytes() for name, figure in again.items()]
 
     assert written("first") == written("second")
 
@@ -393,7 +397,7 @@ def test_a_sketch_is_placed_by_its_corner_and_keeps_its_extent():
     ],
 )
 def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels, to, size, refinements):
-    from study import anatomy
+    from study.models import anatomy
 
     built = Network(backbone, levels, options, output_stride=to)
     told = anatomy.describe(Variant(gcn(15), refine=True), built, 21, size)
@@ -409,7 +413,7 @@ def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels,
 
 
 def test_the_residual_blocks_of_the_built_networks_are_drawn():
-    from study import anatomy
+    from study.models import anatomy
 
     found = words(drawings.blocks(anatomy.blocks()))
     assert found["1x5"] == found["5x1"] == 2 and found["1024 → 85"] == 2 and found["3x3"] == 1

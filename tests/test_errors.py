@@ -17,12 +17,16 @@ import torch
 import yaml
 from PIL import Image
 
-from study import plan, stage, tier
-from study.data import PAD_COLOUR, folder_of, intact, open_data, prepare
-from study.execution import execution_of
-from study.models import build_backbone
+from study.config import tiers as tier
+from study.config.execution import execution_of
+from study.data.prepare import PAD_COLOUR, folder_of, intact, open_data, prepare
 from study.models.backbones import load_weights
-from study.spec import HEADS, MAIN, VOID, Data, Network, freeze
+from study.models.build import build_backbone
+from study.plan import planner
+from study.spec.constants import MAIN, VOID
+from study.spec.heads import HEADS
+from study.spec.training import Data, Network, freeze
+from study.store import stage
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PARAMS = yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8"))
@@ -194,7 +198,7 @@ def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     """The good path: each tier's 19 variants by seed and what it adds, once each."""
     loaded = tier.load(PARAMS, name)
     fact = {"fingerprint": "0", "classes": ["a", "b"]}
-    planned = plan.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
+    planned = planner.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
     main = [t for key, t in planned.trainings.items() if planned.data_of[key] == MAIN]
     assert {t.seed for t in planned.trainings.values()} == set(loaded.seeds)
     assert len({t.variant for t in main} - set(loaded.extra)) <= 19

@@ -17,8 +17,9 @@ import pytest
 from conftest import ROOT, Project
 from test_tracking import content, copied, log, logged  # noqa: F401 (fixtures)
 
-from study import results, view
-from study.place import Place
+from study.config.mlflow_address import Place
+from study.statistics import results
+from study.tracking import session
 
 # Before any other code of a process: its clock is a month ahead, a month behind or right, in turns.
 JUMPING = """
@@ -37,7 +38,7 @@ def _place(root: Path) -> Place:
 
 def _write(root: Path, plan: dict[str, Any], lost: bool = False) -> None:
     """Log all, as a stage does it; the database is ``lost`` once it is open."""
-    with view.kept(_place(root), "smoke"), view.writing(_place(root), "smoke", root) as tracker:
+    with session.kept(_place(root), "smoke"), session.writing(_place(root), "smoke", root) as tracker:
         if lost:
             (root / "mlflow" / "mlflow.db").unlink()
         log(tracker, root, plan)
@@ -83,7 +84,7 @@ def test_a_locked_database_is_behind_and_caught_up_with(results_only, logged, ca
 def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(results_only, logged, capsys):  # noqa: F811
     root, plan = results_only
     place, keys = _place(root), list(plan["trainings"])
-    with view.kept(place, "smoke"), view.writing(place, "smoke", root) as tracker:
+    with session.kept(place, "smoke"), session.writing(place, "smoke", root) as tracker:
         tracker.training(keys[0], plan["trainings"][keys[0]], root / "results" / keys[0], {"miou": 0.5})
         other = sqlite3.connect(root / "mlflow" / "mlflow.db")
         other.execute("BEGIN EXCLUSIVE")

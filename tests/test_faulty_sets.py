@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from study.data import DataSet, folder_of, open_data, prepare, voc
-from study.spec import VOID, Data, InputError, freeze
+from study.data.prepare import DataSet, folder_of, open_data, prepare
+from study.data.sets import voc
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.training import Data, freeze
 
 SIDES = (12, 16)
 CLASSES = ["ground", "roof", "tree"]

@@ -27,10 +27,10 @@ from typing import Any
 
 import pytest
 
-from study import fetch as fetching
-from study.fetch import Archive, fetch, masked, mirrors_from, missing
-from study.spec import InputError
-from study.store import StoreError
+from study.data import download as fetching
+from study.data.download import Archive, fetch, masked, mirrors_from, missing
+from study.spec.errors import InputError
+from study.store.runs import StoreError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NOISE = random.Random(0).randbytes(500_000)
@@ -208,19 +208,19 @@ class Child:
     SCRIPT = """
 import sys, time
 from pathlib import Path
-from study import fetch
-fetch.PAUSE_S = 0
+from study.data import download
+download.PAUSE_S = 0
 def tick_of(what):
     def tick(done, every):
         print(what, done, flush=True)
         if what.startswith(sys.argv[1]) and done >= int(sys.argv[2]):
             time.sleep(60)
     return tick
-fetch.fetch([{archive}], Path({root!r}), tick_of=tick_of)
+download.fetch([{archive}], Path({root!r}), tick_of=tick_of)
 """
 
     def __init__(self, archive: Archive, root: Path, step: str = "-", stop: int = 0) -> None:
-        script = self.SCRIPT.format(archive=f"fetch.{archive!r}", root=str(root))
+        script = self.SCRIPT.format(archive=f"download.{archive!r}", root=str(root))
         environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
         command = [sys.executable, "-c", script, step, str(stop)]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -18,12 +18,15 @@ from cityscapesscripts.helpers.labels import labels as official_labels
 from PIL import Image
 from pycocotools import mask as coding
 
-from study import layouts
-from study.code import ROOT
-from study.data import DataSet, cityscapes, coco, folder_of, open_data, prepare, voc
-from study.data_sets import module_of
-from study.fetch import fetch, missing
-from study.spec import VOID, Data, InputError, freeze
+from study.data import synthetic_layouts
+from study.data.download import fetch, missing
+from study.data.prepare import DataSet, folder_of, open_data, prepare
+from study.data.sets import cityscapes, coco, voc
+from study.spec.constants import VOID
+from study.spec.data_sets import module_of
+from study.spec.errors import InputError
+from study.spec.training import Data, freeze
+from study.store.code_digest import ROOT
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "voc": {"train": "sbd", "tune": 2, "pad": [512, 512]},
@@ -68,7 +71,7 @@ def told(action: Callable[[], Any]) -> str:
 def laid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every layout in a folder of its name; never changed."""
     base = tmp_path_factory.mktemp("laid")
-    for name, write in layouts.LAYOUTS.items():
+    for name, write in synthetic_layouts.LAYOUTS.items():
         write(base / name)
     return base
 
@@ -103,7 +106,7 @@ def test_every_layout_is_prepared(laid: Path, tmp_path: Path, name: str, splits:
 
 @pytest.mark.slow
 def test_a_layout_is_the_same_every_time(laid: Path, tmp_path: Path) -> None:
-    layouts.coco(tmp_path)
+    synthetic_layouts.coco(tmp_path)
     files = [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*")) if path.is_file()]
     assert len(files) > 50 and any(path.suffix == ".mat" for path in files)
     assert all((tmp_path / path).read_bytes() == (laid / "coco" / path).read_bytes() for path in files)
@@ -143,14 +146,16 @@ def test_only_what_the_options_need_is_fetched(tmp_path: Path) -> None:
 def test_sbd_adds_what_is_in_neither_list_of_voc(laid: Path) -> None:
     source = open_data(data("voc"), laid / "voc", laid)
     found = names(source, "train") + names(source, "tune")
-    assert sorted(found) == sorted(layouts.TRAIN + layouts.EXTRA) and not set(found) & set(layouts.VAL)
+    assert sorted(found) == sorted(synthetic_layouts.TRAIN + synthetic_layouts.EXTRA) and not set(found) & set(
+        synthetic_layouts.VAL
+    )
     assert source.listed == {"voc/train": 4, "voc/val": 2, "voc/test": 2, "voc/augmented": 8}
     for name in names(source, "train"):
         mask = labels(source, "train", name)
-        assert mask.dtype == np.uint8 and (VOID in mask) == (name in layouts.TRAIN)  # SBD marks no void
+        assert mask.dtype == np.uint8 and (VOID in mask) == (name in synthetic_layouts.TRAIN)  # SBD marks no void
         drawn = np.asarray(Image.open(laid / "voc" / voc.DEVKIT / "SegmentationClassAug" / f"{name}.png"))
         assert np.array_equal(mask[mask != VOID], drawn[mask != VOID])
-        assert (mask.shape[0], mask.shape[1]) in layouts.SIZES
+        assert (mask.shape[0], mask.shape[1]) in synthetic_layouts.SIZES
     assert not [path for path in source.files() if path.parent.name == "img"]
 
 
@@ -158,9 +163,9 @@ def test_sbd_adds_what_is_in_neither_list_of_voc(laid: Path) -> None:
 def test_images_that_voc_lacks_are_taken_from_sbd(copied: Any) -> None:
     root = copied("voc")
     (root / LISTS / "train_aug.txt").unlink()
-    (root / voc.DEVKIT / "JPEGImages" / f"{layouts.EXTRA[0]}.jpg").unlink()
+    (root / voc.DEVKIT / "JPEGImages" / f"{synthetic_layouts.EXTRA[0]}.jpg").unlink()
     source = open_data(data("voc"), root, root)
-    expected = [root / voc.SBD / "img" / f"{layouts.EXTRA[0]}.jpg"]
+    expected = [root / voc.SBD / "img" / f"{synthetic_layouts.EXTRA[0]}.jpg"]
     assert [path for path in source.files() if path.parent.name == "img"] == expected and sum(
         source.splits.values()
     ) == 10
@@ -183,7 +188,7 @@ def test_all_lists_of_voc_share_the_tune_split(copied: Any, nested: bool, publis
         assert not set(names(source, "train")) & set(*apart)
         assert source.listed["voc/augmented"] == 8, train
     assert sources["auto"].pairs == sources["train_aug" if published else "sbd"].pairs
-    assert set(names(sources["train"], "train")) < set(layouts.TRAIN) | set(*apart)
+    assert set(names(sources["train"], "train")) < set(synthetic_layouts.TRAIN) | set(*apart)
 
 
 @pytest.mark.slow
@@ -192,12 +197,12 @@ def test_an_image_of_val_is_never_trained_on(copied: Any, train: str) -> None:
     root = copied("voc")
     for name in ("train_aug", "train")[train == "train" :]:
         with (root / LISTS / f"{name}.txt").open("a") as file:
-            file.write(f"{layouts.VAL[1]}\n")
+            file.write(f"{synthetic_layouts.VAL[1]}\n")
     shutil.copytree(
         root / voc.DEVKIT / "SegmentationClass", root / voc.DEVKIT / "SegmentationClassAug", dirs_exist_ok=True
     )
     line = told(lambda: open_data(data("voc", train=train), root, root))
-    assert "must hold no image of val.txt" in line and f"got {layouts.VAL[1]} and 0 more" in line
+    assert "must hold no image of val.txt" in line and f"got {synthetic_layouts.VAL[1]} and 0 more" in line
 
 
 @pytest.mark.slow
@@ -206,7 +211,7 @@ def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
     for name in ("voc", "coco"):
         module, options = module_of(data(name))
         found = module.tests(options, root)
-        assert [name for name, _ in found] == list(layouts.TEST) and all(path.is_file() for _, path in found)
+        assert [name for name, _ in found] == list(synthetic_layouts.TEST) and all(path.is_file() for _, path in found)
     found[1][1].unlink()
     assert f"got no file {found[1][1]}; unpack VOC2012test.tar" in told(lambda: module.tests(options, root))
     (root / LISTS / "test.txt").unlink()
@@ -220,7 +225,10 @@ def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
     [
         (lambda base: (base / "train.txt").unlink(), "must have its list train.txt, got no file"),
         (lambda base: shutil.rmtree(base), "must have its list train.txt, got no file"),
-        (lambda base: (base / "cls" / f"{layouts.EXTRA[0]}.mat").unlink(), "a list must name files that exist"),
+        (
+            lambda base: (base / "cls" / f"{synthetic_layouts.EXTRA[0]}.mat").unlink(),
+            "a list must name files that exist",
+        ),
         (lambda base: (base / "cls").rename(base / "class"), "a list must name files that exist"),
     ],
 )
@@ -234,7 +242,7 @@ def test_a_release_of_sbd_that_lacks_something_is_told(copied: Any, spoil: Any, 
 @pytest.mark.parametrize("content", [b"", b"no MATLAB file" * 99, None], ids=["empty", "text", "cut short"])
 def test_a_damaged_mask_of_sbd_is_told(copied: Any, tmp_path: Path, content: bytes | None) -> None:
     root = copied("voc")
-    for name in layouts.EXTRA:
+    for name in synthetic_layouts.EXTRA:
         path = root / voc.SBD / "cls" / f"{name}.mat"
         path.write_bytes(path.read_bytes()[:-40] if content is None else content)
     line = told(lambda: prepare(data("voc"), root, tmp_path / "cache", 7))
@@ -253,8 +261,8 @@ def test_a_users_own_classes_in_the_layout_of_voc(copied: Any, tmp_path: Path) -
     facts = prepare(own, root, tmp_path / "cache", 7)
     assert facts["classes"] == ["none", "crack", "rust"] and facts["splits"]["train"] == 2
     assert facts["listed"] == {}  # nothing of it is the paper's
-    (root / voc.DEVKIT / "SegmentationClass" / f"{layouts.VAL[0]}.png").write_bytes(
-        (root / voc.DEVKIT / "SegmentationClassAug" / f"{layouts.TRAIN[0]}.png").read_bytes()
+    (root / voc.DEVKIT / "SegmentationClass" / f"{synthetic_layouts.VAL[0]}.png").write_bytes(
+        (root / voc.DEVKIT / "SegmentationClassAug" / f"{synthetic_layouts.TRAIN[0]}.png").read_bytes()
     )
     line = told(lambda: prepare(data("voc", train="auto", classes=["none", "crack"]), root, tmp_path / "cache", 7))
     assert "a mask must hold class labels 0 to 1 or void only" in line
@@ -353,7 +361,7 @@ def drawn_in(root: Path, cache: Path, ticks: list) -> None:
 def test_a_killed_conversion_is_never_taken_for_whole(copied: Any, tmp_path: Path) -> None:
     root, cache = copied("coco"), tmp_path / "cache"
     script = (
-        "import os, pathlib, sys; from study.data import coco; options = eval(sys.argv[1])\n"
+        "import os, pathlib, sys; from study.data.sets import coco; options = eval(sys.argv[1])\n"
         "coco.convert(options, *map(pathlib.Path, sys.argv[2:]), lambda done, every: os._exit(9) if done == 2 else 0)"
     )
     options = repr(module_of(data("coco"))[1])

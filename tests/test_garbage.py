@@ -14,12 +14,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipelines import garbage as command
-from study import garbage, plan, tier
-from study.data import folder_of, prepare
-from study.looks import looks
-from study.spec import InputError
-from study.store import EVALUATED, RECEPTIVE, Store, write_json
+from study.commands import gc as command
+from study.config import tiers
+from study.data.prepare import folder_of, prepare
+from study.plan import planner
+from study.plan.receptive_fields import looks
+from study.spec.errors import InputError
+from study.store import garbage
+from study.store.runs import EVALUATED, RECEPTIVE, Store, write_json
 
 OLD_DAYS, SIZE = 30, 1000
 STRANGE = ("f" * 64, "e" * 64)  # keys that no plan names: a whole run and a damaged one
@@ -52,17 +54,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("STUDY_STORE", raising=False)
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"] = {"smoke": params["tiers"]["smoke"]}
     params["tiers"]["smoke"]["data"] |= {"train": 4, "tune": 2, "val": 2}
     params["tiers"]["smoke"]["receptive"] = params["tiers"]["smoke"].get("receptive") or {
         "occluder_px": 7, "stride_px": 4, "enlarge": 2, "share": 0.95, "mass": 0.95, "images": 1
     }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params | {"tier": "smoke"}))
-    chosen, store = tier.load(params, "smoke"), Store()
+    chosen, store = tiers.load(params, "smoke"), Store()
     read = {name: prepare(s.data, s.root, store.cache, chosen.band_px) for name, s in chosen.settings.items()}
     facts = {name: found | {"frequent": None} for name, found in read.items()}
-    manifest = plan.build(chosen, facts, "cpu").manifest()
+    manifest = planner.build(chosen, facts, "cpu").manifest()
     reports = tmp_path / "reports" / "smoke"
     write_json(reports / "plan.json", manifest)
     write_json(reports / "tuning" / "search.json", {"on": True, "trials": [{"keys": {"0": "a" * 64}}]})
@@ -104,7 +106,7 @@ def test_what_nobody_names_is_told_by_kind_and_goes_only_when_asked(
     damaged = run(store, STRANGE[1], ("weights.pt",), whole=False)
     look = run(store, "d" * 64, RECEPTIVE)
     young = run(store, "c" * 64, ("weights.pt",))
-    chosen = tier.load(tier.read(Path("params.yaml")), "smoke")
+    chosen = tiers.load(tiers.read(Path("params.yaml")), "smoke")
     data = next(iter(chosen.settings.values()))
     options = dict(data.data.options) | {"val": 3}
     other = prepare(type(data.data)(data.data.name, tuple(sorted(options.items()))), None, store.cache, chosen.band_px)
@@ -147,7 +149,7 @@ def test_what_nobody_names_is_told_by_kind_and_goes_only_when_asked(
 HOLD = """
 import sys, time
 from pathlib import Path
-from study.store import Run
+from study.store.runs import Run
 with Run(Path(sys.argv[1])).writing():
     print("held", flush=True)
     time.sleep(60)

@@ -15,12 +15,12 @@ from conftest import Project
 from test_faulty_sets import CAMVID, FOLDER, STEMS, lay, lay_camvid, lay_voc, names, opened, prepared, told
 from test_faulty_sets import VOC as OWN_VOC
 
-from pipelines import rehearsal
-from study import groups, layouts
-from study.code import ROOT
-from study.data import DataSet, open_data
+from study.commands import rehearse
+from study.data import groups, synthetic_layouts
+from study.data.prepare import DataSet, open_data
 from study.seeds import number
-from study.spec import Data, freeze
+from study.spec.training import Data, freeze
+from study.store.code_digest import ROOT
 
 DRIVES = {"0001TP": 9, "0006R0": 12, "0016E5": 20}
 FRAMES = [f"{drive}_{frame:05}" for drive, images in DRIVES.items() for frame in range(0, 60 * images, 60)]
@@ -114,7 +114,7 @@ def test_images_that_stand_alone_are_chosen_one_by_one_as_ever(tmp_path: Path) -
 
 
 def test_a_city_is_trained_on_or_kept_apart_and_so_is_its_coarse_part(tmp_path: Path) -> None:
-    layouts.cityscapes(tmp_path)
+    synthetic_layouts.cityscapes(tmp_path)
     for train in ("fine", "coarse+fine"):
         data = Data("cityscapes", freeze({"train": train, "tune": 1, "pad": [1024, 2048]}))
         source = open_data(data, tmp_path, tmp_path)
@@ -289,6 +289,6 @@ def test_camvid_has_a_gap_in_its_tier_and_none_in_its_rehearsal(tmp_path: Path) 
     """The few images of a stand-in leave no room for one."""
     block = yaml.safe_load((ROOT / "params.yaml").read_text())["tiers"]["camvid"]
     assert block["data"]["gap"] == 5 and block["data"]["tune"] == 24
-    options = rehearsal.stand_in(block, tmp_path)["data"]
+    options = rehearse.stand_in(block, tmp_path)["data"]
     source = opened(options.pop("name"), options, Path(options.pop("root")))
     assert source.splits == {"train": 3, "tune": 1, "val": 2}

@@ -20,10 +20,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_one_place import keys
 
-from pipelines import data, rehearsal
-from study import stage, tier
-from study.data import folder_of, open_data, prepare
-from study.models import build_backbone
+from pipelines import data
+from study.commands import rehearse
+from study.config import tiers
+from study.data.prepare import folder_of, open_data, prepare
+from study.models.build import build_backbone
+from study.store import stage
 
 GUIDE = (ROOT / "docs" / "your-own.md").read_text(encoding="utf-8")
 NAMES = [f"roof-{number:03}" for number in range(1, 31)]
@@ -100,21 +102,21 @@ def followed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
     block["recipe"] |= {"steps": 4, "batch": 4, "validations": 1}
     project.params["tiers"]["mine"] = block
     _choose(project, "mine")
-    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "evaluate", "score", "report")
     return project
 
 
 @pytest.fixture
-def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], tier.Tier]:
+def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], tiers.Tier]:
     """Writes params.yaml with a block for the tier mine to the working folder, and loads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(home))
 
-    def write(block: Block) -> tier.Tier:
+    def write(block: Block) -> tiers.Tier:
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params |= {"tier": "mine", "tiers": {"mine": block}}
-        tier.write(params, tmp_path / "params.yaml")
-        return tier.load(tier.read())
+        tiers.write(params, tmp_path / "params.yaml")
+        return tiers.load(tiers.read())
 
     return write
 
@@ -145,7 +147,7 @@ def test_the_decisions_and_files_that_it_names_are_there() -> None:
 def test_the_block_goes_below_the_real_params_as_well_and_has_a_comment_on_each_line() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8") + TIER)
     assert list(params["tiers"])[-1] == "mine" and params["tiers"]["mine"] == _block(TIER, "mine")
-    tier.load(params, "mine")
+    tiers.load(params, "mine")
     bare = [line.strip() for line in TIER.splitlines() if "#" not in line and not line.endswith(":")]
     assert bare == ["name: folder", "root: ~/data/mine", "masks: masks"]
 
@@ -177,20 +179,20 @@ def test_the_block_ends_in_scores_and_a_report(followed: Project) -> None:
 
 
 def test_a_rehearsal_reads_the_same_images_from_its_own_folder(
-    here: Callable[[Block], tier.Tier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Callable[[Block], tiers.Tier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = here(_block(TIER, "mine")).main
     files = open_data(setting.data, setting.root, tmp_path).files()
-    params = rehearsal.shortened(tier.read(), "mine", tmp_path / "stand-ins")
+    params = rehearse.shortened(tiers.read(), "mine", tmp_path / "stand-ins")
     (tmp_path / "rehearsal").mkdir()
     monkeypatch.chdir(tmp_path / "rehearsal")
-    rehearsed = tier.load(params).main
+    rehearsed = tiers.load(params).main
     assert open_data(rehearsed.data, rehearsed.root, tmp_path).files() == files and len(files) == 2 * len(NAMES)
-    assert rehearsed.recipe.steps == rehearsal.STEPS
+    assert rehearsed.recipe.steps == rehearse.STEPS
 
 
 @pytest.mark.slow
-def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tier.Tier], home: Path, tmp_path: Path) -> None:
+def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tiers.Tier], home: Path, tmp_path: Path) -> None:
     """With the lists of VOC's layout beside the folders, as the comment on ``val`` says."""
     block, facts = _block(TIER, "mine"), {}
     shutil.copytree(home / "data" / "mine", tmp_path / "listed")
@@ -212,7 +214,7 @@ def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tier.Tier], h
 
 @pytest.mark.slow
 def test_a_backbone_of_timm_has_the_weights_of_the_guides_file(
-    here: Callable[[Block], tier.Tier], project: Project, tmp_path: Path
+    here: Callable[[Block], tiers.Tier], project: Project, tmp_path: Path
 ) -> None:
     """Made by the guide's command, but from random weights; a file of safetensors will do as well."""
     command = WEIGHTS.replace(".venv/bin/python", sys.executable).replace("pretrained=True", "pretrained=False")
@@ -341,7 +343,7 @@ def test_the_guide_quotes_the_errors_that_are_provoked_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", FAULTS)
 def test_an_error_is_said_as_the_guide_quotes_it(
-    here: Callable[[Block], tier.Tier],
+    here: Callable[[Block], tiers.Tier],
     home: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.data import folder_of, open_data, prepare
-from study.spec import Data, InputError, freeze
+from study.data.prepare import folder_of, open_data, prepare
+from study.spec.errors import InputError
+from study.spec.training import Data, freeze
 
 CLASSES = ("n01440764", "n02084071", "n03445777")
 SIZES = [(40, 31), (27, 53), (33, 33), (90, 17)]  # (width, height), two of them with a side below the resized one

@@ -15,12 +15,14 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from pipelines import examine
-from study import evaluate
-from study.code import ROOT
-from study.inference import check, offsets, predict, probabilities, refine
-from study.models import build
-from study.spec import Crf, Inference, InputError, Network, Variant, freeze, gcn
+from pipelines import evaluate as stage
+from study.inference.predict import check, offsets, predict, probabilities, refine
+from study.models.build import build
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.spec.training import Crf, Inference, Network, freeze
+from study.store.code_digest import ROOT
+from study.training import count
 
 CPU = torch.device("cpu")
 CRF = Crf(10, 1, 2, 10, 10, 3)
@@ -121,7 +123,7 @@ def test_one_pass_over_the_whole_image_has_the_classes_of_the_plain_evaluation(l
     ).eval()
     images = images_of(32, 48)
     inputs = tensor_of(images).contiguous(memory_format=torch.channels_last)
-    plain = evaluate.predict(network, inputs, (32, 48))
+    plain = count.predict(network, inputs, (32, 48))
     asked = predict(network, images, Inference(), 4, CPU)
     assert asked.dtype == np.uint8 and asked.shape == (2, 32, 48)
     assert len(np.unique(plain)) > 2
@@ -292,8 +294,8 @@ class Blocker(MetaPathFinder):
 
 sys.meta_path.insert(0, Blocker())
 import numpy as np
-from study.inference import check, refine
-from study.spec import Crf, Inference, InputError
+from study.inference.predict import check, refine
+from study.spec.training import Crf, Inference, InputError
 crf = Crf(1, 1, 1, 1, 1, 1)
 check(Inference(), (64, 64), 4)
 for ask in (
@@ -320,7 +322,7 @@ def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works
 @pytest.mark.slow
 def test_the_library_is_not_loaded_before_a_crf_is_asked_for():
     script = (
-        "import sys, study.inference as i; from study.spec import Crf, Inference\n"
+        "import sys, study.inference.predict as i; from study.spec.training import Crf, Inference\n"
         "print('pydensecrf' in sys.modules); i.check(Inference(crf=Crf(1, 1, 1, 1, 1, 1)), (8, 8), 4)\n"
         "print('pydensecrf' in sys.modules)"
     )
@@ -431,5 +433,5 @@ def test_predict_refines_each_image_by_itself_after_all_passes_are_averaged():
 
 def test_the_longest_evaluations_start_first():
     ways = [Inference(), replace(MULTI, flip=False), MULTI, Inference(crop=(64, 48), crops=(4, 4)), Inference(crf=CRF)]
-    ranks = [examine.passes(way) for way in ways]
+    ranks = [stage.passes(way) for way in ways]
     assert ranks == sorted(set(ranks))

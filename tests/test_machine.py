@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from study import machine
-from study.spec import InputError
+from study.spec.errors import InputError
+from study.store import machine
 
 NOTEBOOK = "module://matplotlib_inline.backend_inline"
 QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
-STAGES = ("data", "plan", "ablate", "examine", "tune", "evaluate", "report")
+STAGES = ("data", "plan", "ablate", "evaluate", "tune", "score", "report")
 
 
 def _files(root: Path, files: dict[str, str]) -> Path:

@@ -13,10 +13,13 @@ import pytest
 from scipy import stats
 from test_report import DEVIATIONS, TIER, fake_folder, fake_plan
 
-from study import matched, paper, report
-from study.costs import costs
-from study.models import build
-from study.spec import Network, Variant, dense, freeze, gcn, stack
+from study.models.build import build
+from study.models.costs import costs
+from study.paper import tables
+from study.report import document
+from study.spec.heads import Variant, dense, gcn, stack
+from study.spec.training import Network, freeze
+from study.statistics import equal_cost
 
 LEVELS = ("res2", "res3", "res4", "res5")
 SHALLOW = Network("shallow", LEVELS, freeze({"widths": (8, 16, 16, 16), "strides": (1, 2, 4, 4)}))
@@ -27,15 +30,15 @@ def _points(*rows: tuple[str, str, int, int, list[float]]) -> pd.DataFrame:
     """(family, label, k, cost, score by seed); multiply-adds are ten times the weights."""
     return pd.DataFrame(
         [
-            dict(zip(matched.POINTS, (family, label, k, seed, value, cost, 10 * cost), strict=True))
+            dict(zip(equal_cost.POINTS, (family, label, k, seed, value, cost, 10 * cost), strict=True))
             for family, label, k, cost, scores in rows
             for seed, value in enumerate(scores)
         ]
     )
 
 
-def _one(points: pd.DataFrame, source: str = matched.HERE) -> dict[str, Any]:
-    rows = matched.matches(points, source)
+def _one(points: pd.DataFrame, source: str = equal_cost.HERE) -> dict[str, Any]:
+    rows = equal_cost.matches(points, source)
     (row,) = rows[rows["cost"] == "head_parameters"].to_dict("records")
     return row
 
@@ -51,24 +54,24 @@ def test_halfway_in_log_cost_is_halfway_in_score_seed_by_seed() -> None:
     assert [row["mean"], row["low"], row["high"]] == pytest.approx(
         [gains.mean(), gains.mean() - half, gains.mean() + half]
     )
-    assert row["outcome"] == matched.BETTER
-    assert _one(_points(("GCN", "g", 7, 1000, [0.45, 0.48, 0.52]), *DENSE))["outcome"] == matched.WORSE
-    assert _one(_points(("GCN", "g", 7, 1000, [0.45, 0.58, 0.56]), *DENSE))["outcome"] == matched.UNDECIDED
+    assert row["outcome"] == equal_cost.BETTER
+    assert _one(_points(("GCN", "g", 7, 1000, [0.45, 0.48, 0.52]), *DENSE))["outcome"] == equal_cost.WORSE
+    assert _one(_points(("GCN", "g", 7, 1000, [0.45, 0.58, 0.56]), *DENSE))["outcome"] == equal_cost.UNDECIDED
 
 
 def test_a_third_of_the_way_in_log_cost_weighs_the_nearer_variant_twice() -> None:
     points = _points(("GCN", "g", 7, 200, [0.5]), ("kxk", "a", 3, 100, [0.3]), ("kxk", "b", 5, 800, [0.6]))
     row = _one(points)
     assert row["mean"] == pytest.approx(0.5 - (2 * 0.3 + 0.6) / 3)
-    assert math.isnan(row["low"]) and row["outcome"] == matched.UNDECIDED  # one seed decides nothing
-    assert _one(points, matched.PAPER)["outcome"] == matched.BETTER  # the paper has one training each
+    assert math.isnan(row["low"]) and row["outcome"] == equal_cost.UNDECIDED  # one seed decides nothing
+    assert _one(points, equal_cost.PAPER)["outcome"] == equal_cost.BETTER  # the paper has one training each
 
 
 @pytest.mark.parametrize("cost", [99, 10_001, 1, 10**9])
 def test_beyond_the_range_nothing_is_compared_but_the_nearest_is_named(cost: int) -> None:
-    for source in (matched.HERE, matched.PAPER):
+    for source in (equal_cost.HERE, equal_cost.PAPER):
         row = _one(_points(("GCN", "g", 7, cost, [0.9, 0.9, 0.9]), *DENSE), source)
-        assert row["outcome"] == matched.OUTSIDE and row["seeds"] == 0
+        assert row["outcome"] == equal_cost.OUTSIDE and row["seeds"] == 0
         assert all(math.isnan(row[name]) for name in ("mean", "low", "high"))
         nearest, at = ("k3", 100) if cost < 1000 else ("k5", 10_000)
         assert (row["nearest"], row["ratio"]) == (nearest, at / cost)
@@ -89,22 +92,22 @@ def test_a_seed_that_one_of_the_three_lacks_is_left_out() -> None:
 
 
 def test_the_papers_own_numbers_at_equal_weights() -> None:
-    rows = matched.matches(matched.points_of_paper(), matched.PAPER)
+    rows = equal_cost.matches(equal_cost.points_of_paper(), equal_cost.PAPER)
     rows = rows[rows["cost"] == "head_parameters"].set_index(["label", "against"])
     seven = rows.loc[("GCN k=7", "kxk")]
     assert (seven["at"], seven["below"], seven["above"]) == (608_286, "kxk k=3", "kxk k=5")
     weight = math.log(608_286 / 387_072) / math.log(25 / 9)
     assert seven["mean"] == pytest.approx(0.728 - (1 - weight) * 0.698 - weight * 0.704)
-    assert rows.loc[("GCN k=3", "kxk")]["below"] == "1x1" and seven["outcome"] == matched.BETTER
+    assert rows.loc[("GCN k=3", "kxk")]["below"] == "1x1" and seven["outcome"] == equal_cost.BETTER
     # The cheapest stack is the 3x3 convolution, and the narrowest of Table 4 is dearer than any GCN.
-    assert rows.loc[("GCN k=3", "stack")]["outcome"] == matched.OUTSIDE
-    assert (rows.xs("stack k=7 over m", level="against")["outcome"] == matched.OUTSIDE).all()
-    macs = matched.matches(matched.points_of_paper(), matched.PAPER)
+    assert rows.loc[("GCN k=3", "stack")]["outcome"] == equal_cost.OUTSIDE
+    assert (rows.xs("stack k=7 over m", level="against")["outcome"] == equal_cost.OUTSIDE).all()
+    macs = equal_cost.matches(equal_cost.points_of_paper(), equal_cost.PAPER)
     assert set(macs[macs["cost"] == "head_macs"]["at"] / 256) == set(rows["at"])
 
 
 def test_narrow_stacks_and_refined_heads_stand_in_no_line_over_k() -> None:
-    points = matched.points_of_paper()
+    points = equal_cost.points_of_paper()
     assert set(points[points["family"] == "stack"]["kernel_size"]) == {3, 5, 7, 9, 11}
     assert len(points[points["family"] == "stack"]) == 5
     assert set(points[points["family"] == "stack k=7 over m"]["value"]) == {0.713, 0.704, 0.688}
@@ -142,7 +145,7 @@ def _curves(scores: dict[str, list[list[float]]], steps: list[int]) -> pd.DataFr
 def test_scores_by_length_and_how_the_order_settles() -> None:
     """a > b > c at the end, c > b > a halfway; the second seed ends as c > b > a."""
     scores = {"a": [[0.1, 0.5], [0.1, 0.3]], "b": [[0.2, 0.4], [0.2, 0.35]], "c": [[0.3, 0.3], [0.3, 0.36]]}
-    found = matched.lengths(_curves(scores, [50, 100])).set_index(["label", "share"])
+    found = equal_cost.lengths(_curves(scores, [50, 100])).set_index(["label", "share"])
     assert math.isnan(found.loc[("a", 0.25), "value"]) and math.isnan(found.loc[("a", 0.25), "tau"])
     assert found.loc[("a", 0.75), "value"] == pytest.approx((0.1 + 0.1 + 0.5 + 0.3) / 4)
     assert [found.loc[("b", share), "tau"] for share in (0.5, 1.0)] == pytest.approx([-1, 1])
@@ -154,7 +157,7 @@ def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
     values = rng.integers(0, 6, (9, 12)).astype(float)  # with ties
     values[rng.random(values.shape) < 0.2] = np.nan
     values[:, 0], values[1:, 1] = 1.0, np.nan  # all tie; only one is there
-    found = matched.kendall(values)
+    found = equal_cost.kendall(values)
     for a, b in np.ndindex(found.shape):
         both = ~np.isnan(values[:, a]) & ~np.isnan(values[:, b])
         known = stats.kendalltau(values[both, a], values[both, b]).statistic if both.sum() > 1 else math.nan
@@ -164,13 +167,13 @@ def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
 @pytest.mark.slow
 def test_the_report_tells_the_comparisons_of_its_tables(tmp_path: Path) -> None:
     """The fake scores rise with k alone, GCN has a weight a k as kxk has: at equal cost they are alike."""
-    plan = fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
+    plan = fake_plan([tables.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = fake_folder(tmp_path / "fake", plan)
-    report.build(folder, TIER, DEVIATIONS)
+    document.build(folder, TIER, DEVIATIONS)
     told = json.loads((folder / "report.json").read_text())["matched"]
     rows = pd.read_csv(folder / "matched.csv")
     assert not told["same"] and [part["cost"] for part in told["tables"]] == ["weights", "multiply-adds"]
-    for part, cost in zip(told["tables"], matched.EQUAL, strict=True):
+    for part, cost in zip(told["tables"], equal_cost.EQUAL, strict=True):
         for family in part["families"]:
             here = rows[(rows["source"] == "here") & (rows["cost"] == cost) & (rows["against"] == family["against"])]
             assert family["ours"]["compared"] == (here["outcome"] != "outside").sum()

@@ -16,9 +16,9 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from study import metrics
-from study.evaluate import count, image_counts
-from study.regions import boundary_band
-from study.spec import VOID
+from study.data.boundaries import boundary_band
+from study.spec.constants import VOID
+from study.training.count import count, image_counts
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="invalid escape sequence", category=SyntaxWarning)

@@ -12,16 +12,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study import tier
-from study.engine import fit, labelled, learning_rate, loss_of, start
-from study.models import Segmenter, build
+from study.config import tiers
 from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
-from study.models.fcn import FCN, BoundaryRefinement, deconvolution
+from study.models.build import Segmenter, build
+from study.models.decoder import FCN, BoundaryRefinement, deconvolution
 from study.models.heads import LinearHead
-from study.paper import TABLES
-from study.spec import HEADS, VOID, InputError, Network, Variant, dense, freeze, gcn, stack
+from study.paper.tables import TABLES
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.heads import HEADS, Variant, dense, gcn, stack
+from study.spec.training import Network, freeze
+from study.training.loop import fit, labelled, learning_rate, loss_of, start
 
-SMOKE = tier.load(tier.read(Path(__file__).parent.parent / "params.yaml"), "smoke")
+SMOKE = tiers.load(tiers.read(Path(__file__).parent.parent / "params.yaml"), "smoke")
 VARIANTS = {cell.variant.label: cell.variant for table in TABLES.values() for cell in table.cells
             if cell.variant is not None}  # fmt: skip
 CHANNELS = {"res2": 8, "res3": 12, "res4": 16, "res5": 24}

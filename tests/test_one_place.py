@@ -107,37 +107,38 @@ TIER = """@
     extra: []"""
 # what is new: (the one file, a pattern in it, what stands there then: @ is what stood there); a new file has no pattern
 ADDITIONS = {
-    "head": ("study/spec.py", r"^HEADS\b.*\{", HEAD),
+    "head": ("study/spec/heads.py", r"^HEADS\b.*\{", HEAD),
     "backbone": ("study/models/backbones.py", r"^BACKBONES\b.*\{$", BACKBONE),
-    "data set": ("study/data/halves.py", None, DATA),
-    "table": ("study/paper.py", r'^        Table\(\n            "T1",$', TABLE),
+    "data set": ("study/data/sets/halves.py", None, DATA),
+    "table": ("study/paper/tables.py", r'^        Table\(\n            "T1",$', TABLE),
     "metric": ("study/metrics.py", r"^METRICS\b.*\{$", METRIC),
     "tier": ("params.yaml", r"^tiers:$", TIER),
 }
 # what may be polished: (file, before, after)
 POLISHES = {
-    "docstring of the loop": ("study/engine.py", '"""Train from ``state.step``', '"""Go on from ``state.step``'),
+    "docstring of the loop": ("study/training/loop.py", '"""Train from ``state.step``', '"""Go on from ``state.step``'),
     "docstring of a head": ("study/models/heads.py", "No nonlinearity, no bias", "Linear, without bias"),
-    "comment": ("study/models/fcn.py", "# Coarsest first", "# The coarsest level first"),
-    "words of an error": ("study/models/fcn.py", "a level must be one of the", "levels must be among the"),
-    "another error": ("study/engine.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
-    "plot": ("study/figures.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
-    "report": ("study/report.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
-    "report's words": ("study/templates/report.typ", None, "// other words"),
-    "store": ("study/store.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),
-    "intervals": ("study/spread.py", "alpha: float = 0.05", "alpha: float = 0.1"),
-    "tracker": ("study/tracking.py", "\nfrom __future__", "\nimport zlib\nfrom __future__"),
+    "comment": ("study/models/decoder.py", "# Coarsest first", "# The coarsest level first"),
+    "words of an error": ("study/models/decoder.py", "a level must be one of the", "levels must be among the"),
+    "another error": ("study/training/loop.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
+    "plot": ("study/report/figures/results.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
+    "report": ("study/report/document.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
+    "report's words": ("study/report/templates/report.typ", None, "// other words"),
+    "store": ("study/store/runs.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),
+    "intervals": ("study/statistics/intervals.py", "alpha: float = 0.05", "alpha: float = 0.1"),
+    "tracker": ("study/tracking/mlflow_runs.py", "\nfrom __future__", "\nimport zlib\nfrom __future__"),
     "a metric's own arithmetic": ("study/metrics.py", "return _accuracy(total(counts)[INTERNAL])", "return 0.5"),
-    "another head": ("study/spec.py", '"stack", k)', '"stacked", k)'),
+    "another head": ("study/spec/heads.py", '"stack", k)', '"stacked", k)'),
 }
 KEYS = """
 import json
-from study import plan, tier
-params, found = tier.read(), {}
+from study.config import tiers
+from study.plan import planner
+params, found = tiers.read(), {}
 for name in params["tiers"]:
-    chosen = tier.load(params, name)
+    chosen = tiers.load(params, name)
     facts = dict.fromkeys(chosen.settings, {"fingerprint": "f" * 64, "frequent": None})
-    manifest = plan.build(chosen, facts, "cpu").manifest()
+    manifest = planner.build(chosen, facts, "cpu").manifest()
     for key, t in manifest["trainings"].items():
         found[key] = [name, t["label"], t["data"], t["seed"]]
 print(json.dumps(found))
@@ -242,14 +243,14 @@ def test_polishing_changes_no_key(project, existing):
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
-        ("study/engine.py", "functional.cross_entropy(scores", "functional.cross_entropy(scores * 2"),
-        ("study/engine.py", "0.999", "0.99"),
+        ("study/training/loop.py", "functional.cross_entropy(scores", "functional.cross_entropy(scores * 2"),
+        ("study/training/loop.py", "0.999", "0.99"),
         ("study/models/heads.py", "std=1 /", "std=2 /"),
-        ("study/models/fcn.py", "[0.25, 0.75, 0.75, 0.25]", "[0.5, 0.5, 0.5, 0.5]"),
+        ("study/models/decoder.py", "[0.25, 0.75, 0.75, 0.25]", "[0.5, 0.5, 0.5, 0.5]"),
         ("study/seeds.py", ">> 1", ">> 2"),
-        ("study/spec.py", "VOID = 255", "VOID = 254"),
+        ("study/spec/constants.py", "VOID = 255", "VOID = 254"),
         ("study/metrics.py", "matrix.sum(0) - hit", "matrix.sum(0)"),
-        ("study/evaluate.py", "align_corners=False", "align_corners=True"),
+        ("study/training/count.py", "align_corners=False", "align_corners=True"),
     ],
     ids=["loss", "optimizer", "head's initial weights", "deconvolution", "seeds", "void", "counting", "enlarging"],
 )
@@ -289,7 +290,7 @@ def test_the_pipeline_runs_with_a_new_one_of_each_and_its_outputs_name_them(proj
     edit(project, "params.yaml", "extra: []", "extra: [{head: cross, k: 3}]")
     edit(project, "params.yaml", "tier: shapes", "tier: tiny")
     edit(project, "params.yaml", "engine: ray", "engine: inline")
-    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "evaluate", "score", "report")
 
     reports = project.folder / "reports" / "tiny"
     plan = json.loads((reports / "plan.json").read_text())

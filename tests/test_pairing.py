@@ -16,12 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study import tier
-from study.data import PAD_COLOUR, folder_of, prepare
-from study.engine import fit, learning_rate, start
-from study.regions import boundary_band
-from study.source import IMAGES, FromImages, Source, cache_features, channel_moments, features_of, open_source
-from study.spec import VOID, Data, Network, Recipe, Training, Variant, dense, freeze
+from study.config import tiers
+from study.data.boundaries import boundary_band
+from study.data.prepare import PAD_COLOUR, folder_of, prepare
+from study.spec.constants import VOID
+from study.spec.heads import Variant, dense
+from study.spec.training import Data, Network, Recipe, Training, freeze
+from study.training.batches import IMAGES, FromImages, Source, cache_features, channel_moments, features_of, open_source
+from study.training.loop import fit, learning_rate, start
 
 IMAGES_NUMBER, HEIGHT, WIDTH, BATCH, STEPS = 11, 24, 40, 4, 12
 RECIPE = Recipe("sgd", 0.1, 0.9, 0.01, "constant", 0.0, STEPS, BATCH, True, "fp32", 1)
@@ -156,7 +158,7 @@ def test_flips_follow_the_seed_and_the_recipe(tmp_path: Path) -> None:
 
 def test_cached_features_are_those_of_the_backbone_standardised(tmp_path: Path) -> None:
     """As ``FromImages`` gives them of the images themselves, but for what float16 rounds."""
-    smoke = tier.load(tier.read(), "smoke")
+    smoke = tiers.load(tiers.read(), "smoke")
     facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
     network = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4, 8]}), frozen=True)
     torch.manual_seed(1)  # no weights of a file: a draw that hangs on the state of torch would differ below
@@ -227,7 +229,7 @@ def test_an_evaluation_takes_every_image_once_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], most: int
 ) -> None:
     """As many at a time as the limits on images and (here 100) pixels allow, and at least one."""
-    monkeypatch.setattr("study.source.EVALUATION_PX", 100)
+    monkeypatch.setattr("study.training.batches.EVALUATION_PX", 100)
     read, labels = evaluated(tmp_path, shape)
     parts = list(read.examples("val"))
     assert [len(part) for _, part, _ in parts] == [min(most, len(labels) - at) for at in range(0, len(labels), most)]
@@ -312,7 +314,7 @@ def test_three_steps_are_those_that_the_recipe_says(optimizer: str) -> None:
 
 @pytest.mark.parametrize("split", ["tune", "val"])
 def test_the_band_of_a_split_is_that_of_its_own_masks(tmp_path: Path, split: str) -> None:
-    smoke = tier.load(tier.read(), "smoke")
+    smoke = tiers.load(tiers.read(), "smoke")
     facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
     training = Training(Variant(dense(1)), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px)
     read = open_source(training, facts, tmp_path, torch.device("cpu"))

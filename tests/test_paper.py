@@ -6,8 +6,11 @@ from fractions import Fraction
 
 import pytest
 
-from study.paper import COUNTED_CHANNELS, COUNTED_CLASSES, FIGURES, TABLES
-from study.spec import Cell, Conv, Head, InputError, PerClass, Variant, canonical, dense, digest, gcn, stack
+from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, FIGURES, TABLES
+from study.spec.cells import Cell
+from study.spec.digest import canonical, digest
+from study.spec.errors import InputError
+from study.spec.heads import Conv, Head, PerClass, Variant, dense, gcn, stack
 
 CELLS: dict[str, Cell] = {cell.address: cell for table in TABLES.values() for cell in table.cells}
 COUNTED = [cell for cell in CELLS.values() if cell.metric == "parameters"]

@@ -15,18 +15,22 @@ import pytest
 import torch
 from conftest import training_job
 
-from study import parallel, tier
-from study.code import ROOT
-from study.data import folder_of, prepare
-from study.execution import CONTEXT_MB, execution_of, trainings_a_gpu
-from study.jobs import TrainingJob
-from study.layouts import LAYOUTS
-from study.models import build
+from study.config import tiers
+from study.config.execution import CONTEXT_MB, execution_of, trainings_a_gpu
+from study.data.prepare import folder_of, prepare
+from study.data.synthetic_layouts import LAYOUTS
+from study.models.build import build
 from study.seeds import batch_indices
-from study.source import IMAGES, cache_features, open_source
-from study.spec import VOID, Data, InputError, Network, Recipe, Training, Variant, freeze, gcn
-from study.store import Store, write_json
-from study.worker import train
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.spec.jobs import TrainingJob
+from study.spec.training import Data, Network, Recipe, Training, freeze
+from study.store.code_digest import ROOT
+from study.store.runs import Store, write_json
+from study.training import distributed
+from study.training.batches import IMAGES, cache_features, open_source
+from study.training.worker import train
 
 SGD = Recipe("sgd", 0.02, 0.9, 0.0005, "poly", 0.0, 5, 4, True, "fp32", 1, (48, 48))
 CONVNEXT = Network("timm", ("res3",), freeze({"model": "test_convnext", "weights": None, "frozen_norm": True}))
@@ -36,7 +40,7 @@ FEATURES = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4
 def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) -> TrainingJob:
     """A training of the smoke tier's scenes, of which some are void in part; all that the second of two processes
     sees at step 1 is void, and all of step 3. Where the network is frozen, features are cached."""
-    smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
+    smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     store, data = Store(root), smoke.main.data
     facts = prepare(data, None, store.cache, smoke.band_px)
     path = folder_of(store.cache, facts["fingerprint"]) / "train-labels.npy"
@@ -77,7 +81,7 @@ def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     recipe = dataclasses.replace(SGD, steps=60, crop=None)
     killed: list[int] = []
 
-    class Watched(parallel._Others):
+    class Watched(distributed._Others):
         """The real ones, of which the first is killed after some steps."""
 
         def __init__(self, *args) -> None:
@@ -92,9 +96,9 @@ def test_a_killed_process_ends_the_training_and_one_process_goes_on(
             os.kill(self.running[1].pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parallel, "_Others", Watched)
+        patch.setattr(distributed, "_Others", Watched)
         with pytest.raises(
-            parallel.ProcessLost, match=r"must live, got process 1 ended by SIGKILL; start the training"
+            distributed.ProcessLost, match=r"must live, got process 1 ended by SIGKILL; start the training"
         ):
             train(job(tmp_path, "key", FEATURES, recipe, 2))
     assert len(killed) == 1 and not torch.distributed.is_initialized()
@@ -113,14 +117,14 @@ def test_the_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
         training = Training(Variant(gcn(3)), data, CONVNEXT, recipe, 0, 2)
         whole = open_source(training, facts, tmp_path / "cache", torch.device("cpu"), root=tmp_path)
         raw, labels = whole.raw_batch(3)
-        parts = [parallel.Team(rank, 3).part(whole).raw_batch(3) for rank in range(3)]
+        parts = [distributed.Team(rank, 3).part(whole).raw_batch(3) for rank in range(3)]
         assert [len(part) for _, part in parts] == [2, 2, 2]
         assert torch.equal(torch.cat([part[IMAGES] for part, _ in parts]), raw[IMAGES])
         assert torch.equal(torch.cat([part for _, part in parts]), labels)
 
 
 def test_what_cannot_be_shared_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
+    smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     training = Training(Variant(gcn(5)), smoke.main.data, smoke.main.network, SGD, 0, 1)
     for processes, rule in (
         (3, r"batch must be a multiple of .* got 4 images for 3; set "),
@@ -136,7 +140,7 @@ def test_as_many_trainings_share_a_gpu_as_its_memory_holds_with_a_tenth_to_spare
     fits = {memory: trainings_a_gpu(1000, memory) for memory in (each, 2 * each, 2.3 * each, 4.4 * each, 90 * each)}
     assert list(fits.values()) == [1, 1, 2, 3, 4]
     monkeypatch.setenv("STUDY_STORE", str(tmp_path))
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["execution"] |= {"device": "cuda", "gpus_per_training": "auto", "workers": 1}
     assert execution_of(params).gpus_per_training == 1
     write_json(Store(tmp_path).peak(params["tier"]), {"peak_mb": 1000, "memory_mb": 2.3 * each})

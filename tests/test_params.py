@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from study import plan, schema, tier
-from study.data import folder, open_data
-from study.execution import execution_of
-from study.place import place
-from study.spec import InputError
-from study.store import Store
-from study.values import Block, checked
+from study.config import schema, tiers
+from study.config.execution import execution_of
+from study.config.mlflow_address import place
+from study.data.prepare import open_data
+from study.data.sets import folder
+from study.plan import planner
+from study.spec.checks import Block, checked
+from study.spec.errors import InputError
+from study.store.runs import Store
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # what it keeps is no part of the checkout
 PARAMS = yaml.safe_load((Path(__file__).resolve().parent.parent / "params.yaml").read_text(encoding="utf-8"))
@@ -99,11 +101,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def _read(params: Any, store: Store) -> None:
     """All that is made of params.yaml before a stage does its work."""
-    chosen = tier.load(tier.check(params))
+    chosen = tiers.load(tiers.check(params))
     execution_of(params)
     place(params, store)
     facts = {"fingerprint": "0", "classes": ["a", "b"], "precision": {"precision": "fp32"}}
-    plan.build(chosen, dict.fromkeys(chosen.settings, facts), "cpu").manifest()
+    planner.build(chosen, dict.fromkeys(chosen.settings, facts), "cpu").manifest()
     for setting in chosen.settings.values():
         if setting.data.name == "shapes":
             open_data(setting.data, setting.root, store.cache)
@@ -211,7 +213,7 @@ def test_a_mistake_in_any_tier_is_told_when_the_file_is_read(store: Store) -> No
 def test_a_file_that_cannot_be_what_it_should_is_told(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=words):
-        tier.read(tmp_path / "params.yaml")
+        tiers.read(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_of_weights_is_told_before_anything_is_planned(store: Store, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pipelines import data
-from study import tier
-from study.data import prepare
-from study.source import cache_features, features_folder
-from study.spec import Data, Network, freeze
+from study.config import tiers
+from study.data.prepare import prepare
+from study.spec.training import Data, Network, freeze
+from study.training.batches import cache_features, features_folder
 
 NETWORK = Network("efficientnet_lite0", ("res4", "res5"), freeze({"weights": "imagenet"}), True, 8)
 
@@ -93,14 +93,14 @@ def test_a_stage_on_fewer_images_is_scored_on_the_same_frequent_classes():
 
 @pytest.mark.slow
 def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_classes(project, voc):
-    block = tier.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
+    block = tiers.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
     block |= {"tables": ["T5", "T7"], "seeds": [0], "samples": 2, "frequent": {"min_images": 3, "min_pixels": 0.1}}
     block["data"] |= {"tune": 2, "pad": [64, 64]}
     block["recipe"] |= {"steps": 3, "batch": 2, "validations": 1}
     project.params["tiers"]["voc_subset"], project.params["tier"] = block, "voc_subset"
     project.save()
     project.environment["STUDY_DATA_VOC_SUBSET"] = str(voc)
-    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "evaluate", "score", "report")
     folder = project.folder / "reports" / "voc_subset"
     plan = json.loads((folder / "plan.json").read_text())
     staged = [t for t in plan["trainings"].values() if t["after"]]

@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from study import look, pictures
-from study.code import ROOT
+from study.report.figures import pictures, style
+from study.store.code_digest import ROOT
 
 SIZES = {"original": (24, 32), "enlarged": (48, 64)}
 PIXELS = {"original": (10, 12), "enlarged": (21, 25)}
@@ -110,7 +110,7 @@ def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> No
         height, width = SIZES[kind]
         for ax in axes:
             (dot,) = (line for line in ax.lines if line.get_marker() == "o")
-            assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (column, row) and to_hex(dot.get_color()) == look.RED
+            assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (column, row) and to_hex(dot.get_color()) == style.RED
             assert ax.get_xlim() == (-0.5, width - 0.5) and ax.get_ylim() == (height - 0.5, -0.5)
         for ax, side in zip(axes[2:], (5, 9), strict=True):
             (square,) = (patch for patch in ax.patches if isinstance(patch, Rectangle))
@@ -122,7 +122,7 @@ def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> No
 def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other(number: int, abreast: int) -> None:
     figure = pictures.receptive_fields(fields(tuple(f"net {j}" for j in range(number))))
     figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == look.WIDTH_IN
+    assert figure.get_size_inches()[0] == style.WIDTH_IN
     boxes = [ax.get_window_extent() for axes in panels(figure) for ax in axes]
     tops = sorted({round(box.y1 / 20) for box in boxes})
     assert len(boxes) == 4 * number and len(tops) == 4 * number // abreast
@@ -185,7 +185,7 @@ def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole
 def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
-        path = look.save(pictures.receptive_fields(fields()), tmp_path / f"{name}.svg")
+        path = style.save(pictures.receptive_fields(fields()), tmp_path / f"{name}.svg")
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1 and path.read_text().startswith("<?xml")
     assert "<text" not in path.read_text()  # words are outlines: no font is needed to show them
@@ -199,7 +199,7 @@ def test_drawing_changes_no_array() -> None:
 
 @pytest.mark.slow
 def test_pictures_need_neither_torch_nor_seaborn_nor_pandas() -> None:
-    script = "import sys, study.pictures\nprint(*sys.modules)"
+    script = "import sys, study.report.figures.pictures\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in ran.stdout.split()}
     assert "matplotlib" in loaded and not {"torch", "seaborn", "pandas", "scipy"} & loaded

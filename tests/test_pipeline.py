@@ -16,11 +16,11 @@ import psutil
 import pytest
 import yaml
 
-from study import commit
+from study.config import git_state
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("data", "plan", "ablate", "examine", "evaluate", "report", "conclude")
+STAGES = ("data", "plan", "ablate", "evaluate", "score", "report", "conclude")
 
 
 def scores(project) -> list[dict[str, str]]:
@@ -48,7 +48,7 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
 
     project.tier["extra"] = [{"head": "gcn", "k": 17}]
     project.save()
-    project.run("dvc", "repro", "evaluate")
+    project.run("dvc", "repro", "score")
     added = project.runs()
     assert {key: added[key] for key in runs} == runs
     assert len(added) == 4
@@ -60,7 +60,7 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
 
     project.tier["extra"] = []
     project.save()
-    project.stages("data", "plan", "ablate", "examine", "tune", "evaluate")
+    project.stages("data", "plan", "ablate", "evaluate", "tune", "score")
     assert project.runs() == added
     assert (project.reports / "scores.csv").read_bytes() == table
 
@@ -83,7 +83,7 @@ def _make(project, name: str) -> None:
             (path if path.suffix else path / "file.json").write_text(json.dumps({"of": {name: len(str(path))}}))
     (project.folder / "tiers" / name / "file.json").unlink()
     for _ in range(2):  # what the first has locked, conclude notes, which the second locks
-        project.python("-c", f"from study import kept; kept.note({name!r})")
+        project.python("-c", f"from study.config import kept_outputs; kept_outputs.note({name!r})")
         project.run("dvc", "commit", "-q", "-f")
 
 
@@ -195,14 +195,14 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     project.run("dvc", "repro", "ablate")
     resumed = [json.loads((store / key / "result.json").read_text())["resumed"] for key in interrupted]
     assert any(resumed)
-    project.stages("examine", "tune", "evaluate")
+    project.stages("evaluate", "tune", "score")
     table = (project.reports / "scores.csv").read_bytes()
 
     # Undisturbed, in the calling process: the number of workers and the kill changed nothing.
     project.params["execution"]["engine"] = "inline"
     project.save()
     project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
-    project.stages("data", "plan", "ablate", "examine", "tune", "evaluate")
+    project.stages("data", "plan", "ablate", "evaluate", "tune", "score")
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
@@ -215,16 +215,16 @@ def test_choosing_a_tier_or_running_it_does_not_make_a_commit_dirty_but_an_edit_
     for path in written:
         path.write_text("outs: [] # another run\n")
     monkeypatch.chdir(project.folder)
-    assert commit.head() and not commit.dirty()
+    assert git_state.head() and not git_state.dirty()
     project.params["tier"] = "shapes"
     project.save()
     (project.folder / "params.yaml").write_text("# a comment\n" + (project.folder / "params.yaml").read_text())
     (project.folder / "untracked").touch()
-    assert not commit.dirty()
+    assert not git_state.dirty()
     project.tier["title"] = "another"
     project.save()
-    assert commit.dirty()
+    assert git_state.dirty()
     project.run("git", "commit", "-qam", "another")
-    assert not commit.dirty()
+    assert not git_state.dirty()
     (project.folder / "dvc.yaml").write_text("# a comment\n" + (project.folder / "dvc.yaml").read_text())
-    assert commit.described() == commit.head() + commit.DIRTY
+    assert git_state.described() == git_state.head() + git_state.DIRTY

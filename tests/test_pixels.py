@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from study import pixels
-from study.spec import InputError
+from study.data import pixels
+from study.spec.errors import InputError
 
 SIDES = (6, 9)
 PICTURE = np.random.default_rng(0).integers(0, 256, (*SIDES, 3), np.uint8)

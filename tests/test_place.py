@@ -22,11 +22,11 @@ import pytest
 from conftest import Project
 from test_tracking import _plan, _replay, content, log
 
-from study import view
-from study.__main__ import replay, ui
-from study.place import GENERAL, VARIABLE, Place, Unreachable, place
-from study.spec import InputError
-from study.store import Store
+from study.commands.command_line import replay, ui
+from study.config.mlflow_address import GENERAL, VARIABLE, Place, Unreachable, place
+from study.spec.errors import InputError
+from study.store.runs import Store
+from study.tracking import session
 
 PASSWORD = "s3cr3t"
 
@@ -86,7 +86,7 @@ def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_pat
     plan = _plan(tmp_path)
     _replay(tmp_path, plan)
     monkeypatch.setenv("STUDY_ARTIFACTS", f"{bucket.address}/mlflow")
-    tracker = view.opened(place({}, Store(tmp_path / "store")), "smoke")
+    tracker = session.opened(place({}, Store(tmp_path / "store")), "smoke")
     log(tracker, tmp_path, plan)
     client = boto3.client("s3", endpoint_url=bucket.endpoint)
     there = {file["Key"].split("/", 2)[2]: file["Size"] for file in client.list_objects_v2(Bucket="study")["Contents"]}
@@ -98,7 +98,7 @@ def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_pat
 def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):
     at = Place(f"postgresql://me:{PASSWORD}@127.0.0.1:{_port()}/mlflow", None, "", VARIABLE)
     with pytest.raises(Unreachable, match=r"MLflow's database must answer, got .*refused.*STUDY_TRACKING") as told:
-        view.opened(at, "smoke")
+        session.opened(at, "smoke")
     assert PASSWORD not in str(told.value) and "\n" not in str(told.value)
 
 
@@ -166,19 +166,19 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
     plan = _plan(tmp_path)
     _replay(tmp_path, plan)
     at = Place(postgres, (tmp_path / "pictures").as_uri(), "", VARIABLE)
-    log(view.opened(at, "smoke"), tmp_path, plan)
+    log(session.opened(at, "smoke"), tmp_path, plan)
     found = content(tmp_path, postgres)
     assert found == content(tmp_path)
-    before = view.opened(at, "smoke").links()
-    log(view.opened(at, "smoke"), tmp_path, plan)
-    assert view.opened(at, "smoke").links() == before and content(tmp_path, postgres) == found
+    before = session.opened(at, "smoke").links()
+    log(session.opened(at, "smoke"), tmp_path, plan)
+    assert session.opened(at, "smoke").links() == before and content(tmp_path, postgres) == found
     wrong = at._replace(uri=postgres.replace(PASSWORD, "wr0ng"))
     with pytest.raises(Unreachable, match="password authentication failed") as told:
-        view.opened(wrong, "smoke")
+        session.opened(wrong, "smoke")
     assert "wr0ng" not in str(told.value)
     missing = next(name for name in ("pg8000", "psycopg2", "asyncpg") if not find_spec(name))
     with pytest.raises(Unreachable, match=f"{missing}.* must be installed"):
-        view.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
+        session.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
 
 
 @pytest.mark.long
@@ -196,9 +196,9 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     assert len(refused.stderr.splitlines()) == 1 and project.runs() == {}, "told before anything was trained"
 
     project.environment["STUDY_TRACKING"] = base
-    project.stages("ablate", "examine", "tune")
+    project.stages("ablate", "evaluate", "tune")
     project.environment["STUDY_TRACKING"] = gone  # between two stages
-    behind = project.stages("evaluate")
+    behind = project.stages("score")
     assert "is behind" in behind.stderr and "`make replay TIER=smoke` catches up" in behind.stderr
     found = json.loads((project.reports / "provenance.json").read_text())["runs"].values()
     assert {run["mlflow"] for run in found} == {None}
@@ -210,7 +210,7 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     monkeypatch.chdir(project.folder)
     chosen = argparse.Namespace(tier=None, port=5000)
     replay(chosen)
-    tracker = view.opened(Place(base, None, "", VARIABLE), "smoke")
+    tracker = session.opened(Place(base, None, "", VARIABLE), "smoke")
     assert tracker.links().keys() == project.runs().keys() and not tracker.empty()
     capsys.readouterr()
     ui(chosen)
@@ -219,7 +219,7 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _end(process)  # with an experiment open
-    with view.kept(Place(base, None, "", VARIABLE), "smoke"):
+    with session.kept(Place(base, None, "", VARIABLE), "smoke"):
         tracker.sweep()
         raise AssertionError("nobody answers")
     assert "is behind" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Every number that the paper prints, typed in once more from its tables, against what study.paper has."""
+"""Every number that the paper prints, typed in once more from its tables, against what study.paper.tables has."""
 
 from __future__ import annotations
 
-from study.paper import TABLES
+from study.paper.tables import TABLES
 
 # Rows as the paper prints them; - is a cell that it leaves empty, K thousands.
 PRINTED = {

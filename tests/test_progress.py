@@ -7,9 +7,10 @@ import time
 import pytest
 from conftest import training_job
 
-from study import observers, progress
-from study.store import EVALUATED, PRODUCTS, Store, write_json
-from study.words import duration
+from study.ablation import progress
+from study.spec.words import duration
+from study.store.runs import EVALUATED, PRODUCTS, Store, write_json
+from study.training import observers
 
 COSTS = {"k3": 30, "k7": 70, "k9": 90, "k11": 110, "k3 + BR": 1000, "k9 + BR": 2000}
 
@@ -184,8 +185,9 @@ def test_a_failed_training_is_no_example_for_its_other_seeds(store):
 
 
 def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
-    from study.spec import Data, Network, Recipe, Training, Variant, dense
-    from study.worker import train
+    from study.spec.heads import Variant, dense
+    from study.spec.training import Data, Network, Recipe, Training
+    from study.training.worker import train
 
     network = Network("shallow", ("res2",), (("strides", (1,)), ("widths", (4,))))
     recipe = Recipe("adamw", 0.004, 0.9, 0.0, "constant", 0.0, 2, 2, False, "fp32", 1)

@@ -11,10 +11,23 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from study import receptive
-from study.models import build
-from study.receptive import Probe, centre, covered, enlarge, figure3, gradient, occlusion, spread, valid_region
-from study.spec import VOID, InputError, Network, Variant, dense, freeze, gcn
+from study.inference import receptive_field
+from study.inference.receptive_field import (
+    Probe,
+    centre,
+    covered,
+    enlarge,
+    figure3,
+    gradient,
+    occlusion,
+    spread,
+    valid_region,
+)
+from study.models.build import build
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+from study.spec.heads import Variant, dense, gcn
+from study.spec.training import Network, freeze
 
 BLACK = (0, 0, 0)
 SHALLOW = Network("shallow", ("res4",), freeze({"widths": [8, 12, 16], "strides": [2, 4, 4]}))
@@ -151,16 +164,16 @@ def test_scores_of_a_coarse_map_are_those_of_its_bilinear_enlargement(size) -> N
     scores = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
     whole = functional.interpolate(scores, size=(24, 30), mode="bilinear", align_corners=False)
     for pixel in [(0, 0), (23, 29), (11, 13), (4, 28)]:
-        torch.testing.assert_close(receptive.scores_at(scores, (24, 30), pixel), whole[:, :, pixel[0], pixel[1]])
+        torch.testing.assert_close(receptive_field.scores_at(scores, (24, 30), pixel), whole[:, :, pixel[0], pixel[1]])
 
 
 def test_log_odds_are_the_probabilitys_and_a_common_shift_changes_nothing() -> None:
     scores = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    found = receptive.log_odds(scores, 2)
+    found = receptive_field.log_odds(scores, 2)
     torch.testing.assert_close(torch.sigmoid(found), scores.softmax(1)[:, 2])
-    torch.testing.assert_close(receptive.log_odds(scores + 7, 2), found)
+    torch.testing.assert_close(receptive_field.log_odds(scores + 7, 2), found)
     sure = torch.tensor([[0.0, 50.0], [0.0, 60.0]])  # both probabilities round to 1
-    assert receptive.log_odds(sure, 1).diff().item() == pytest.approx(10)
+    assert receptive_field.log_odds(sure, 1).diff().item() == pytest.approx(10)
 
 
 def test_the_centre_is_in_the_largest_object_that_is_neither_void_nor_background() -> None:

@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 import typst
 
-from study import anatomy, figures, matched, paper, questions, report, results, verdicts
-from study.spec import Cell, Conv, Head, Network, Table, Variant, dense, freeze, gcn, share_of
+from study.models import anatomy
+from study.paper import tables as paper
+from study.report import document
+from study.report.figures import results as figures
+from study.spec.cells import Cell, Table
+from study.spec.heads import Conv, Head, Variant, dense, gcn, share_of
+from study.spec.training import Network, freeze
+from study.statistics import equal_cost, questions, results, verdicts
 
 TIER = {
     "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
@@ -55,7 +61,7 @@ def _listing(name: str, data: str, variants: list[Variant]) -> Table:
 
 
 def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[int] | None = None) -> dict[str, Any]:
-    """A plan.json as study.plan writes it, for ``tables``."""
+    """A plan.json as study.plan.planner writes it, for ``tables``."""
     cells, trainings = [], {}
     names = [f"class {index}" for index in range(classes)]
     facts = {"name": "fake", "classes": names, "splits": {"train": 2000, "tune": 200, "val": 500},
@@ -149,7 +155,7 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
     frame = results.frame(plan, folder / "results")
     frame.to_csv(folder / "scores.csv", index=False)
     (folder / "examined" / "costs.json").write_text(json.dumps(fake_costs(plan)))
-    for name, rows in matched.tables(folder, plan, frame).items():
+    for name, rows in equal_cost.tables(folder, plan, frame).items():
         rows.to_csv(folder / f"{name}.csv", index=False)
     runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
     for key in set(runs) - set(failed):
@@ -183,7 +189,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = {_key("GCN k=11", "main", seed): reason for seed in range(3)}
     failed[_key("GCN k=13", "main", 1)] = "out of memory"
     folder = fake_folder(tmp_path_factory.mktemp("report") / "full", fake_plan(tables, 3, 6), failed)
-    report.build(folder, TIER, DEVIATIONS)
+    document.build(folder, TIER, DEVIATIONS)
     return folder
 
 
@@ -196,7 +202,7 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
         *sorted(f"figures/{p.name}" for p in (full / "figures").iterdir()),
     ]
     before = {name: (full / name).read_bytes() for name in names}
-    report.build(full, TIER, DEVIATIONS)
+    document.build(full, TIER, DEVIATIONS)
     assert [name for name in names if (full / name).read_bytes() != before[name]] == []
     assert before["report.pdf"].startswith(b"%PDF-") and b"/Outlines" in before["report.pdf"]
 
@@ -281,7 +287,7 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     odd = Variant(Head(((Conv((5, 5)),),), "wavelet", 5))
     plan = fake_plan([paper.TABLES["T1"], _listing("X", "", [odd])], 1, 21, [0, 1, 2]) | {"meaningless": True}
     folder = fake_folder(tmp_path / "one", plan)
-    report.build(folder, TIER, DEVIATIONS)
+    document.build(folder, TIER, DEVIATIONS)
     often, overall, printed = _table(_content(folder), "1")["rows"][0]["lines"]
     assert (often["source"], overall["source"], printed["source"]) == ("ours, frequent", "ours, all", "paper")
     assert {cell["side"] for cell in overall["cells"]} == {""}
@@ -294,7 +300,7 @@ def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
     plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True, "scale": "none"}
     folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
-    report.build(folder, TIER, DEVIATIONS)
+    document.build(folder, TIER, DEVIATIONS)
     pages = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert '<p class="warning">THESE NUMBERS MEAN NOTHING.' in page and "Verdicts on the claims" in page
@@ -302,7 +308,7 @@ def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
     (folder / "plan.json").write_text(json.dumps(plain))
     calm = typst.compile(folder / "report.typ", root=folder, format="svg", ignore_system_fonts=True)
     alarm = b"#b3261e"
-    report.build(folder, TIER, DEVIATIONS)
+    document.build(folder, TIER, DEVIATIONS)
     assert 'class="warning"' not in (folder / "report.html").read_text(encoding="utf-8")
     assert len(pages) > 1 and all(alarm in page for page in pages)
     assert alarm not in calm[0] and pages[0].count(alarm) > 1

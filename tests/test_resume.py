@@ -17,24 +17,30 @@ import pytest
 import torch
 from conftest import training_job
 
-from study import examiner, inference, stopping, tier, worker
-from study.data import folder_of, prepare
-from study.engine import TrainingFailed
-from study.examiner import examine
-from study.jobs import EvaluationJob, TrainingJob
-from study.spec import VOID, Inference, Training, Variant, gcn
-from study.store import Store
-from study.worker import train
+from study.config import tiers
+from study.data.prepare import folder_of, prepare
+from study.inference import predict as inference
+from study.inference import worker as examiner
+from study.inference.worker import evaluate
+from study.spec.constants import VOID
+from study.spec.heads import Variant, gcn
+from study.spec.jobs import EvaluationJob, TrainingJob
+from study.spec.training import Inference, Training
+from study.store import stop_signals
+from study.store.runs import Store
+from study.training import worker
+from study.training.loop import TrainingFailed
+from study.training.worker import train
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCTS = ("counts.npz", "curve.json", "samples.npz", "tune.npz")
 
 
 def job(root: Path, key: str, checkpoint_s: float = 0.0, steps: int = 8) -> TrainingJob:
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"]["smoke"]["data"] |= {"train": 16, "tune": 4, "val": 4}
     params["tiers"]["smoke"]["recipe"]["steps"] = steps
-    smoke = tier.load(params, "smoke")
+    smoke = tiers.load(params, "smoke")
     store = Store(root)
     facts = prepare(smoke.main.data, None, store.cache, smoke.band_px)
     training = Training(
@@ -100,15 +106,15 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
         context = replace(trained.context, samples=samples, checkpoint_s=600, stop=stop)
         return EvaluationJob(key, trained.subject, context, mirrored)
 
-    with pytest.raises(stopping.Stopped):
-        examine(order("resumed"))
+    with pytest.raises(stop_signals.Stopped):
+        evaluate(order("resumed"))
     assert len(asked) == 2 and Store(tmp_path).run("resumed").progress()["step"] == 2
     stop.unlink()
     shutil.copytree(tmp_path / "resumed", tmp_path / "other")
-    scores = examine(order("resumed"))
+    scores = evaluate(order("resumed"))
     assert len(asked) == 4 and not (tmp_path / "resumed" / "checkpoint.pt").exists()
-    assert examine(order("whole")) == scores and len(asked) == 8
-    assert examine(order("other", samples=4)) == scores and len(asked) == 12, "other samples: from the start"
+    assert evaluate(order("whole")) == scores and len(asked) == 8
+    assert evaluate(order("other", samples=4)) == scores and len(asked) == 12, "other samples: from the start"
     with np.load(tmp_path / "other" / "samples.npz") as kept:
         assert len(kept["predictions"]) == len(kept["names"]) == 4
     names = ("counts.npz", "samples.npz")
@@ -183,7 +189,7 @@ def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
     train(job(tmp_path, "whole", steps=60))
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); "
-        "from test_resume import job; from study.worker import train; "
+        "from test_resume import job; from study.training.worker import train; "
         "train(job(Path(sys.argv[1]), 'killed', steps=60))"
     )
     killed = 0

@@ -14,20 +14,25 @@ import torch
 import yaml
 from conftest import training_job
 
-from pipelines import preview, rehearsal
-from study import plan, probe, tier
-from study.data import folder_of, open_data, prepare
-from study.layouts import LAYOUTS
-from study.loader import batches
-from study.models import build
+from study.commands import preview, rehearse
+from study.config import tiers
+from study.data.prepare import folder_of, open_data, prepare
+from study.data.synthetic_layouts import LAYOUTS
 from study.models.backbones import BACKBONES
-from study.source import IMAGES, open_source
-from study.spec import MAIN, Data, InputError, Network, Recipe, Training, Variant, dense, freeze, gcn, stack
-from study.store import Store
-from study.worker import train
+from study.models.build import build
+from study.plan import planner
+from study.spec.constants import MAIN
+from study.spec.errors import InputError
+from study.spec.heads import Variant, dense, gcn, stack
+from study.spec.training import Data, Network, Recipe, Training, freeze
+from study.store.runs import Store
+from study.training import speed_probe
+from study.training.batches import IMAGES, open_source
+from study.training.prefetch import batches
+from study.training.worker import train
 
 ROOT = Path(__file__).resolve().parent.parent
-PARAMS = tier.read(ROOT / "params.yaml")
+PARAMS = tiers.read(ROOT / "params.yaml")
 VOC = Data("voc", freeze({"train": "sbd", "tune": 2, "pad": [512, 512]}))
 NETWORK = Network("shallow", ("res2", "res3"), freeze({"widths": [4, 4], "strides": [4, 8]}))
 RECIPE = Recipe("sgd", 0.01, 0.9, 0.0, "constant", 0.0, 6, 2, True, "fp32", 2, (96, 160))
@@ -155,21 +160,21 @@ def test_random_deep_networks_give_numbers_with_statistics_that_are_fixed():
         assert all(0 < float(m.abs().max()) < 1e4 for m in maps.values())
 
 
-def smoke_with(**recipe) -> tier.Tier:
-    params = tier.read(ROOT / "params.yaml")
+def smoke_with(**recipe) -> tiers.Tier:
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"]["smoke"] |= {"tables": ["T5"], "controls": {}}
     params["tiers"]["smoke"]["recipe"] |= recipe
-    return tier.load(params, "smoke")
+    return tiers.load(params, "smoke")
 
 
 def test_precision_auto_takes_the_faster_and_keeps_its_choice(tmp_path, monkeypatch):
     took = {"fp32": 2.0, "bf16": 1.0}
-    monkeypatch.setattr(probe, "step_seconds", lambda training, *a, **k: took[training.recipe.precision])
-    found = probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
+    monkeypatch.setattr(speed_probe, "step_seconds", lambda training, *a, **k: took[training.recipe.precision])
+    found = speed_probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
     assert found == {"precision": "bf16", "fp32_s": 2.0, "bf16_s": 1.0, "device": "cpu"}
     took["bf16"] = 1.9  # a busy machine changes no key
-    assert probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path) == found
-    assert probe.precision(NETWORK, RECIPE, False, 3, (64, 96), "cpu", tmp_path)["precision"] == "fp32"
+    assert speed_probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path) == found
+    assert speed_probe.precision(NETWORK, RECIPE, False, 3, (64, 96), "cpu", tmp_path)["precision"] == "fp32"
 
 
 @pytest.mark.parametrize(("slower", "asked"), [(9.0, 2), (1.5, 4)])
@@ -180,8 +185,8 @@ def test_a_second_round_is_measured_where_the_first_does_not_decide(tmp_path, mo
         tried.append(training.recipe.precision)
         return {"fp32": 1.0, "bf16": slower}[tried[-1]]
 
-    monkeypatch.setattr(probe, "step_seconds", took)
-    found = probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
+    monkeypatch.setattr(speed_probe, "step_seconds", took)
+    found = speed_probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
     assert (found["precision"], tried) == ("fp32", ["fp32", "bf16"] * (asked // 2))
 
 
@@ -189,16 +194,16 @@ def test_a_second_round_is_measured_where_the_first_does_not_decide(tmp_path, mo
 def test_a_probe_runs_real_steps_and_leaves_the_threads_as_they_were(variant):
     threads = torch.get_num_threads()
     tried = dataclasses.replace(training(), variant=variant)
-    assert 0 < probe.step_seconds(tried, 3, (96, 160), "cpu") < 30
+    assert 0 < speed_probe.step_seconds(tried, 3, (96, 160), "cpu") < 30
     assert torch.get_num_threads() == threads and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_precision_auto_is_resolved_in_the_keys():
     chosen, fixed = smoke_with(precision="auto"), smoke_with(precision="bf16")
     facts = {"fingerprint": "f", "precision": {"precision": "bf16"}}
-    auto = plan.build(chosen, {MAIN: facts}, "cpu")
+    auto = planner.build(chosen, {MAIN: facts}, "cpu")
     assert {t.recipe.precision for t in auto.trainings.values()} == {"bf16"}
-    assert set(auto.trainings) == set(plan.build(fixed, {MAIN: {"fingerprint": "f"}}, "cpu").trainings)
+    assert set(auto.trainings) == set(planner.build(fixed, {MAIN: {"fingerprint": "f"}}, "cpu").trainings)
 
 
 @pytest.mark.slow
@@ -225,23 +230,23 @@ def test_the_data_stage_records_the_precision_that_it_chose(project):
     ],
 )
 def test_wrong_options_are_told(change, message):
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     for part, values in change.items():
         params["tiers"]["smoke"][part] |= values
     with pytest.raises(InputError, match=message):
-        tier.load(params, "smoke")
+        tiers.load(params, "smoke")
 
 
 def test_a_relative_root_lies_in_the_main_checkout_and_the_variable_comes_first(monkeypatch):
     monkeypatch.delenv("STUDY_DATA_VOC", raising=False)
-    settings = tier.load(PARAMS, "voc").settings
+    settings = tiers.load(PARAMS, "voc").settings
     assert {setting.root for setting in settings.values()} == {ROOT / "data"}
     monkeypatch.setenv("STUDY_DATA_VOC", "/my/data")
-    assert {setting.root for setting in tier.load(PARAMS, "voc").settings.values()} == {Path("/my/data")}
+    assert {setting.root for setting in tiers.load(PARAMS, "voc").settings.values()} == {Path("/my/data")}
 
 
 def test_the_papers_tiers_have_the_papers_protocol():
-    voc, cityscapes = (tier.load(PARAMS, name) for name in ("voc", "cityscapes"))
+    voc, cityscapes = (tiers.load(PARAMS, name) for name in ("voc", "cityscapes"))
     for chosen in (voc, cityscapes):
         recipe, network = chosen.main.recipe, chosen.main.network
         assert (recipe.optimizer, recipe.batch, recipe.momentum, recipe.weight_decay) == ("sgd", 1, 0.99, 0.0005)
@@ -254,19 +259,19 @@ def test_the_papers_tiers_have_the_papers_protocol():
     fact = {"fingerprint": "f", "precision": {"precision": "fp32"}}
     counted = {name: fact | {"fingerprint": name} for name in voc.settings}
     counted["T7 Stage-2"] = counted["main"]
-    planned = plan.build(voc, counted, "cpu")
+    planned = planner.build(voc, counted, "cpu")
     assert len(planned.trainings) == 34 * 3, "19 of Tables 1 to 5, 9 of 7 and 6 of 6, each with three seeds"
 
 
 @pytest.mark.slow
 def test_a_rehearsal_replaces_official_sets_and_shortens_every_training(tmp_path):
-    params = rehearsal.shortened(PARAMS, "voc", tmp_path)
-    found = tier.load(params, "voc")
+    params = rehearse.shortened(PARAMS, "voc", tmp_path)
+    found = tiers.load(params, "voc")
     for setting in found.settings.values():
-        assert setting.recipe.steps == rehearsal.STEPS and setting.root.is_relative_to(tmp_path)
+        assert setting.recipe.steps == rehearse.STEPS and setting.root.is_relative_to(tmp_path)
         assert dict(setting.network.options).get("weights") is None
         open_data(setting.data, setting.root, tmp_path / "cache")
-    full = tier.load(PARAMS, "voc")
+    full = tiers.load(PARAMS, "voc")
     for name, setting in full.settings.items():
         short = found.settings[name]
         assert {k: v for k, v in setting.data.options if "pad" in k} == {
@@ -277,7 +282,7 @@ def test_a_rehearsal_replaces_official_sets_and_shortens_every_training(tmp_path
         )  # fmt: skip
     assert full.seeds[:1] == found.seeds and full.tables == found.tables and full.inference == found.inference
     own = {"data": {"name": "voc", "classes": ["a", "b"], "tune": 5, "root": "/mine"}}
-    assert rehearsal.stand_in(own, tmp_path) == own, "a user's own set stays"
+    assert rehearse.stand_in(own, tmp_path) == own, "a user's own set stays"
 
 
 @pytest.mark.slow
@@ -285,12 +290,12 @@ def test_a_preview_tells_work_disk_and_missing_data(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
     monkeypatch.setenv("STUDY_DATA_VOC", str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     block = params["tiers"]["voc"]
     block |= {"tables": ["T5", "T7"], "seeds": [0, 1]}
     block["network"] |= {"backbone": "shallow", "levels": ["res2"], "options": {"widths": [4], "strides": [4]}}
-    monkeypatch.setattr(probe, "step_seconds", lambda training, *a, **k: 0.5)
-    monkeypatch.setattr(probe, "flops", lambda training, *a: 3 if training.variant.refine else 2)
+    monkeypatch.setattr(speed_probe, "step_seconds", lambda training, *a, **k: 0.5)
+    monkeypatch.setattr(speed_probe, "flops", lambda training, *a: 3 if training.variant.refine else 2)
     preview.preview(params, "voc")
     told = capsys.readouterr().out
     assert "main" in told and "T7 Stage-1" in told
@@ -311,12 +316,12 @@ def test_a_preview_tells_work_disk_and_missing_data(tmp_path, monkeypatch, capsy
 def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"]["cityscapes"]["data"]["root"] = str(tmp_path / "data")
     params["tiers"]["cityscapes"]["network"] |= {
         "backbone": "shallow", "levels": ["res2"], "options": {"widths": [4], "strides": [4]}
     }  # fmt: skip
-    monkeypatch.setattr(probe, "step_seconds", lambda training, *a, **k: 0.5)
+    monkeypatch.setattr(speed_probe, "step_seconds", lambda training, *a, **k: 0.5)
     preview.preview(params, "cityscapes")
     told = capsys.readouterr().out
     for name in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "leftImg8bit_trainextra.zip"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import listening
 
-from study.schedule import Event, Inline, Ray, Schedule
-from study.spec import InputError
+from study.ablation.queue import Event, Inline, Ray, Schedule
+from study.spec.errors import InputError
 
 
 def work(payload: dict) -> object:

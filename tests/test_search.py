@@ -16,19 +16,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import ablation, best, search, tier
-from study.importances import importances
-from study.search import Candidate
-from study.spec import InputError, Variant, dense, gcn
-from study.tuning import Tuning
+from study.ablation import optuna_study
+from study.ablation.importances import importances
+from study.config import tiers
+from study.config.tuning import Tuning
+from study.plan import halving
+from study.plan.halving import Candidate
+from study.spec.errors import InputError
+from study.spec.heads import Variant, dense, gcn
+from study.statistics import tuned
 
 STEPS = 100
 ONE, GCN15 = Variant(dense(1)), Variant(gcn(15))
 
 
 @pytest.fixture
-def shapes() -> tier.Tier:
-    return tier.load(tier.read(), "shapes")
+def shapes() -> tiers.Tier:
+    return tiers.load(tiers.read(), "shapes")
 
 
 def _tuning(keep: float = 0.5, rungs: tuple[float, ...] = (0.25, 0.5)) -> Tuning:
@@ -36,7 +40,7 @@ def _tuning(keep: float = 0.5, rungs: tuple[float, ...] = (0.25, 0.5)) -> Tuning
 
 
 def _members(
-    shapes: tier.Tier, variant: Variant, scores: list[dict[int, float]], whole: bool = False
+    shapes: tiers.Tier, variant: Variant, scores: list[dict[int, float]], whole: bool = False
 ) -> list[Candidate]:
     recipe = shapes.main.recipe
     return [
@@ -51,11 +55,11 @@ def test_at_each_rung_the_best_half_of_each_variant_goes_on(shapes):
     slow = _members(shapes, ONE, [{25: s, 50: s, 100: s} for s in (0.1, 0.4, 0.3, 0.2)])
     fast = _members(shapes, GCN15, [{25: s, 50: s, 100: s} for s in (0.9, 0.6, 0.7, 0.8)])
     found = slow + fast
-    search.halve(found, 0, _tuning())
+    halving.halve(found, 0, _tuning())
     assert [c.dropped for c in found] == [25, None, None, 25, None, 25, 25, None]
-    search.halve(found, 1, _tuning())
+    halving.halve(found, 1, _tuning())
     assert [c.dropped for c in found] == [25, None, 50, 25, None, 25, 25, 50]
-    assert {variant.label: recipe.lr for (_, variant), recipe in search.best(found).items() if variant} == {
+    assert {variant.label: recipe.lr for (_, variant), recipe in halving.best(found).items() if variant} == {
         "1x1": 0.2, "GCN k=15": 0.1,
     }  # fmt: skip
 
@@ -63,8 +67,8 @@ def test_at_each_rung_the_best_half_of_each_variant_goes_on(shapes):
 def test_of_equal_scores_the_shared_setting_wins(shapes):
     found = _members(shapes, ONE, [{25: 0.5, 50: 0.5, 100: 0.5}] * 4)
     for rung in (0, 1):
-        search.halve(found, rung, _tuning())
-    assert search.best(found)["main", ONE] == found[0].recipe
+        halving.halve(found, rung, _tuning())
+    assert halving.best(found)["main", ONE] == found[0].recipe
     for recipe in (shapes.main.recipe, replace(shapes.main.recipe, lr=0.5)):  # that a tier shares, listed or not
         first, *others = shapes.tuning.recipes(recipe)
         assert first == recipe and recipe not in others
@@ -72,23 +76,23 @@ def test_of_equal_scores_the_shared_setting_wins(shapes):
 
 def test_what_fell_behind_is_no_best_though_it_was_trained_to_its_end(shapes):
     found = _members(shapes, ONE, [{25: 0.5, 50: 0.5, 100: 0.5}, {25: 0.1, 50: 0.1, 100: 0.9}], whole=True)
-    search.halve(found, 0, _tuning())
+    halving.halve(found, 0, _tuning())
     assert found[1].runs and not found[1].eligible
-    assert search.best(found)["main", ONE].lr == found[0].recipe.lr
+    assert halving.best(found)["main", ONE].lr == found[0].recipe.lr
 
 
 def test_a_failed_candidate_is_no_best_and_takes_no_place(shapes):
     found = _members(shapes, ONE, [{}, {25: 0.2, 50: 0.2, 100: 0.2}, {25: 0.1}])
     found[0].failed = "the loss must be finite"
     for rung in (0, 1):
-        search.halve(found, rung, _tuning())
-    assert search.best(found)["main", ONE].lr == 0.2
+        halving.halve(found, rung, _tuning())
+    assert halving.best(found)["main", ONE].lr == 0.2
 
 
 def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
     facts = {name: {"fingerprint": name, "classes": [], "listed": {}} for name in shapes.settings}
-    planned, found = search.candidates(shapes, facts, "cpu")
-    groups: dict[search.Group, list[Candidate]] = {}
+    planned, found = halving.candidates(shapes, facts, "cpu")
+    groups: dict[halving.Group, list[Candidate]] = {}
     for candidate in found:
         groups.setdefault(candidate.group, []).append(candidate)
     rates = [0.004, 0.008, 0.016, 0.032]
@@ -97,7 +101,7 @@ def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
     assert {training.seed for training in planned.trainings.values()} == {100}
     labels = {variant.label for _, variant in groups if variant}
     assert {"1x1", "GCN k=15 + BR", "stack k=11", "1x1 + BR", "GCN k=7 + BR"} <= labels
-    least = search.steps_of(found, shapes.tuning)
+    least = halving.steps_of(found, shapes.tuning)
     assert least["main", ONE] == 4 * 800  # of the factorial: trained to the end
     assert least["main", Variant(gcn(3))] == 4 * 200 + 2 * 200 + 1 * 400
 
@@ -105,10 +109,10 @@ def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
 def test_the_plan_at_each_best_has_the_searched_cells_only(shapes):
     facts = {name: {"fingerprint": name, "classes": [], "listed": {}} for name in shapes.settings}
     recipe = shapes.tuning.recipes(shapes.main.recipe)[1]
-    cells = search.tuned(shapes, facts, "cpu", {("main", GCN15): recipe}).cells
+    cells = halving.tuned(shapes, facts, "cpu", {("main", GCN15): recipe}).cells
     rates = {cell.address for cell, _, runs in cells if runs}
     assert rates == {"T1/score/15", "T5/GCN/boundary", "T5/GCN/internal", "T5/GCN/overall"}
-    manifest = search.tuned(shapes, facts, "cpu", {("main", GCN15): recipe}).manifest()
+    manifest = halving.tuned(shapes, facts, "cpu", {("main", GCN15): recipe}).manifest()
     assert {training["lr"] for training in manifest["trainings"].values()} == {recipe.lr}
     told = {cell["address"]: cell["not_applicable"] for cell in manifest["cells"]}
     assert told["T7/Stage-1/GCN"] and told["T7/Stage-1/GCN"].startswith("Not searched")
@@ -134,10 +138,10 @@ def test_the_plan_at_each_best_has_the_searched_cells_only(shapes):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_mistake_in_the_search_is_told_before_anything_is_trained(change, words):
-    params = tier.read()
+    params = tiers.read()
     params["tiers"]["smoke"]["tuning"] |= change
     with pytest.raises(InputError, match=words):
-        tier.load(params, "smoke")
+        tiers.load(params, "smoke")
 
 
 @pytest.mark.slow
@@ -152,13 +156,13 @@ def test_importances_tell_a_planted_factor_from_the_others():
     assert found["kernel size"] > 0.9
     rows = [row | {"scores": {"100": 0.5}} for row in rows]
     assert importances(rows).empty
-    assert ablation.importances([]) == {}
+    assert optuna_study.importances([]) == {}
 
 
 def test_differences_at_the_best_are_paired_by_seed():
     frame = pd.DataFrame({"address": "T1/score/3", "metric": "miou", "seed": [0, 1, 2], "value": [0.1, 0.5, 0.9]})
     better = frame.assign(value=[0.11, 0.52, 0.93])
-    (row,) = best.compared(frame, better).to_dict("records")
+    (row,) = tuned.compared(frame, better).to_dict("records")
     assert row["difference"] == pytest.approx(0.02)
     assert row["low"] == pytest.approx(0.02 - 4.302653 * 0.01 / 3**0.5, abs=1e-6)
 
@@ -170,7 +174,7 @@ def test_choosing_leaves_comments_and_order_alone(project):
     project.python("-m", "study", "choose", "--tier", "smoke", "--tune", "yes")
     changed = (project.folder / "params.yaml").read_text()
     assert changed == text.replace("tier: shapes", "tier: smoke").replace("tune: false ", "tune: true ", 1)
-    assert tier.read(project.folder / "params.yaml")["tune"] is True
+    assert tiers.read(project.folder / "params.yaml")["tune"] is True
     failed = project.python("-m", "study", "choose", "--tier", "cityscapes", "--tune", "yes", check=False)
     assert failed.returncode == 2 and "tiers.cityscapes.tuning must say what is searched" in failed.stderr
 
@@ -187,7 +191,7 @@ def test_a_search_ends_in_two_verdicts_figures_and_a_verified_report(project):
     project.tier.update({"scale": "mechanism", "meaningless": False, "seeds": [0, 1]})
     project.tier["verdicts"]["settled"] = {"peak": 100, "end": 100, "fall": 1}  # so few steps settle nothing
     _searching(project)
-    project.stages("examine", "tune", "evaluate", "report")
+    project.stages("evaluate", "tune", "score", "report")
     found = json.loads((project.reports / "tuning" / "search.json").read_text())
     ended = [trial for trial in found["trials"] if "4" in trial["scores"]]
     assert found["on"] and all("2" in trial["scores"] for trial in found["trials"])

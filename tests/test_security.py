@@ -24,15 +24,18 @@ from PIL import Image
 from test_fetch import FILES, Server, archive_of, refused, root, server, tree, unpacked, zipped  # noqa: F401
 from test_resume import Stop, job, stop_after
 
-from study import figures, stage, tier
-from study.data import folder_of, prepare
-from study.fetch import fetch
-from study.models import build_backbone
-from study.schema import Data
-from study.spec import InputError, Network, freeze
-from study.store import Store, StoreError
-from study.unpack import unpack
-from study.worker import train
+from study.config import tiers
+from study.config.schema import Data
+from study.data.download import fetch
+from study.data.prepare import folder_of, prepare
+from study.data.unpack import unpack
+from study.models.build import build_backbone
+from study.report.figures import results
+from study.spec.errors import InputError
+from study.spec.training import Network, freeze
+from study.store import stage
+from study.store.runs import Store, StoreError
+from study.training.worker import train
 
 SOURCES = sorted(path for part in ("study", "pipelines", "benchmarks") for path in (ROOT / part).rglob("*.py"))
 RUNS_TEXT = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "eval", "exec", "compile"}
@@ -76,7 +79,7 @@ def test_no_text_and_no_data_is_run() -> None:
 
 
 def test_no_page_of_a_report_runs_text() -> None:
-    for path in ROOT.glob("study/templates/*.typ"):
+    for path in ROOT.glob("study/*.typ"):
         assert "eval(" not in path.read_text(encoding="utf-8")
 
 
@@ -203,9 +206,9 @@ def test_make_takes_no_name_for_a_command(made: Project) -> None:
 
 @pytest.mark.parametrize("name", ["x; touch pwned", "../outside", "a b", ""])
 def test_a_tier_has_a_plain_name(name: str) -> None:
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"] = {name: params["tiers"]["smoke"]}
-    assert "a tier's name must be of letters" in refused(lambda: tier.load(params, name))
+    assert "a tier's name must be of letters" in refused(lambda: tiers.load(params, name))
 
 
 def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
@@ -224,8 +227,8 @@ def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
     assert facts["classes"] == list(HOSTILE)
     assert not list(tmp_path.rglob("pwned"))
     labels = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % len(HOSTILE)
-    drawn = figures.qualitative(np.zeros((1, 8, 8, 3), np.uint8), labels, {"GCN": labels}, facts["classes"])
-    figures.save(drawn, tmp_path / "samples.svg")
+    drawn = results.qualitative(np.zeros((1, 8, 8, 3), np.uint8), labels, {"GCN": labels}, facts["classes"])
+    results.save(drawn, tmp_path / "samples.svg")
     shown = [text.get_text().replace(r"\$", "$") for text in drawn.legends[0].get_texts()]
     assert shown == list(HOSTILE)
     assert "<script" not in (tmp_path / "samples.svg").read_text()
@@ -286,7 +289,7 @@ def test_a_run_writes_no_secret_of_its_environment(project: Project) -> None:
     assert "MLflow's server must answer" in refused.stderr
     assert not {secret for secret in ("s3cret", "t0ken", "us3r") if secret in refused.stdout + refused.stderr}
     del project.environment["MLFLOW_TRACKING_URI"]
-    said = project.stages("ablate", "examine", "tune", "evaluate", "report")
+    said = project.stages("ablate", "evaluate", "tune", "score", "report")
     written = {name: content for part in ("reports", "runs") for name, content in tree(project.folder / part).items()}
     assert {"smoke/report.json", "smoke/provenance.json", "mlflow/mlflow.db"} <= written.keys()
     written["what was said"] = (said.stdout + said.stderr).encode()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from study import tier
-from study.data import prepare
+from study.config import tiers
+from study.data.prepare import prepare
 from study.seeds import batch_indices
-from study.source import IMAGES, open_source
-from study.spec import Training, Variant, dense, gcn
+from study.spec.heads import Variant, dense, gcn
+from study.spec.training import Training
+from study.training.batches import IMAGES, open_source
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,9 +34,9 @@ def test_the_order_of_the_images_follows_the_seed() -> None:
 
 def test_another_seed_trains_on_other_images_and_another_variant_on_the_same(tmp_path: Path) -> None:
     """Through the source that a training reads, by the images themselves."""
-    params = tier.read(ROOT / "params.yaml")
+    params = tiers.read(ROOT / "params.yaml")
     params["tiers"]["smoke"]["data"] |= {"train": 24, "tune": 2, "val": 2}
-    smoke = tier.load(params, "smoke")
+    smoke = tiers.load(params, "smoke")
     setting = smoke.main
     facts = prepare(setting.data, None, tmp_path, smoke.band_px)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import Project
 
-from study.__main__ import can_listen
-from study.spec import InputError
+from study.commands.command_line import can_listen
+from study.spec.errors import InputError
 
 HERE = "127.0.0.1"
 

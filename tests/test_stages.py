@@ -12,8 +12,10 @@ import torch
 from conftest import Project
 
 from pipelines import data
-from study import schedule, stage, tier
-from study.spec import InputError
+from study.ablation import queue
+from study.config import tiers
+from study.spec.errors import InputError
+from study.store import stage
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def run_of(project: Project, setting: str, label: str) -> str:
 def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_and_a_retry_mends_it(staged):
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {"lr": 1e30}
     staged.save()
-    staged.stages("data", "plan", "ablate", "examine", "evaluate", "report")
+    staged.stages("data", "plan", "ablate", "evaluate", "score", "report")
     found = rows(staged)
     assert {found[f"T5/{row}/overall", "miou"]["status"] for row in ("baseline", "GCN", "GCN+BR")} == {"done"}
     trained = [row for (address, metric), row in found.items() if address.startswith("T7/") and metric == "miou"]
@@ -61,7 +63,7 @@ def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_
 
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {}
     staged.save()
-    staged.stages("data", "plan", "ablate", "examine", "evaluate")
+    staged.stages("data", "plan", "ablate", "evaluate", "score")
     built = find_spec("pydensecrf") is not None  # else the cell says that it is not applicable
     assert {row["status"] for row in rows(staged).values()} == {"done"} | (set() if built else {"not applicable"})
     assert before.items() <= staged.runs().items(), "what was done before is not trained again"
@@ -93,7 +95,7 @@ def test_a_stage_of_no_step_keeps_the_weights_of_the_stage_before(staged):
 def test_a_pretraining_is_measured_by_its_errors_and_hands_on_its_backbone(project):
     project.tier["tables"] = ["T6"]
     project.save()
-    project.stages("data", "plan", "ablate", "examine", "evaluate", "report", "conclude")
+    project.stages("data", "plan", "ablate", "evaluate", "score", "report", "conclude")
     found = rows(project)
     error = found["T6/ImageNet cls err/ResNet50", "top5_error"]
     key = run_of(project, "T6 ResNet50 pretraining", "classifier")
@@ -106,7 +108,7 @@ def test_a_pretraining_is_measured_by_its_errors_and_hands_on_its_backbone(proje
 
 
 def block(**changes) -> dict:
-    params = tier.read()
+    params = tiers.read()
     params["tiers"]["smoke"] |= changes
     return params
 
@@ -130,12 +132,12 @@ def block(**changes) -> dict:
 )  # fmt: skip
 def test_bad_settings_are_told_by_rule_value_and_remedy(change, words):
     with pytest.raises(InputError, match=words):
-        tier.load(block(**change), "smoke")
+        tiers.load(block(**change), "smoke")
 
 
 def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained():
     reasons = {"T6": "no", "T7": "no", "T9/Stage-1": "no", "T9/Stage-2-MS": "no", "T9/Stage-2-MS-CRF": "no"}
-    chosen = tier.load(block(not_applicable=reasons), "smoke")
+    chosen = tiers.load(block(not_applicable=reasons), "smoke")
     assert set(chosen.settings) == {"main", "texture", "T9 Stage-1", "T9 Stage-2"}
 
 
@@ -180,7 +182,7 @@ def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
         "sys.meta_path.insert(0, Block())\n"
         "import importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name.startswith('pydensecrf') else real(name, *a)\n"
-        "from pipelines import data\nfrom study import stage\nsys.exit(stage.run(data.main))\n"
+        "from pipelines import data\nfrom study.store import stage\nsys.exit(stage.run(data.main))\n"
     )
     project.tier["tables"] = ["T7"]
     project.save()
@@ -194,7 +196,7 @@ def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
 
 def test_a_held_child_waits_for_its_parent_and_holds_no_slot():
     begun = []
-    jobs = schedule.Schedule(schedule.Inline(lambda payload: {"payload": payload}), 2, begun.append)
+    jobs = queue.Schedule(queue.Inline(lambda payload: {"payload": payload}), 2, begun.append)
     jobs.submit("parent", 1)
     jobs.submit("child", 2, after=("parent",))
     assert jobs.free == 1

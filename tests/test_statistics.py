@@ -13,11 +13,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from study import metrics, resampling
+from study import metrics
 from study.seeds import generator
-from study.spec import InputError
-from study.spread import LEAST_P, Spread, binomial, half_width
-from study.statistics import Counts, Effect, Sample, combined, contrast, drop, equivalent, holm, of_seeds
+from study.spec.errors import InputError
+from study.statistics import bootstrap
+from study.statistics.effects import Counts, Effect, Sample, combined, contrast, drop, equivalent, holm, of_seeds
+from study.statistics.intervals import LEAST_P, Spread, binomial, half_width
 
 
 def _cell(right: list[list[int]], of: int = 100) -> Counts:
@@ -105,35 +106,35 @@ FEW = functools.partial(metrics.miou, classes=[0, 2])
 def test_scores_of_draws_are_those_of_metrics(score: Callable) -> None:
     seed = _random("draws", classes=4)[0]
     seed[:, :, 3] = 0  # a class that nobody has
-    (_, times), *_ = resampling.image_draws(len(seed), 30, generator("draws"))
+    (_, times), *_ = bootstrap.image_draws(len(seed), 30, generator("draws"))
     expected = [score(np.repeat(seed, row, axis=0)) for row in times]
-    assert resampling.scores(score, seed, times) == pytest.approx(expected, abs=1e-12)
-    assert resampling.scores(lambda counts: score(counts), seed, times) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores(score, seed, times) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores(lambda counts: score(counts), seed, times) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("score", metrics.ERRORS.values())
 def test_scores_of_drawn_ranks_are_those_of_metrics(score: Callable) -> None:
     ranks = generator("ranks").integers(0, 9, 50)
-    (_, times), *_ = resampling.image_draws(50, 30, generator("draws"))
+    (_, times), *_ = bootstrap.image_draws(50, 30, generator("draws"))
     expected = [score(np.repeat(ranks, row)) for row in times]
-    assert resampling.scores(score, ranks, times) == pytest.approx(expected, abs=1e-12)
-    assert resampling.scores(lambda drawn: score(drawn), ranks, times) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores(score, ranks, times) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores(lambda drawn: score(drawn), ranks, times) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("score", [*metrics.METRICS.values(), FEW])
 def test_scores_without_an_image_are_those_of_metrics(score: Callable) -> None:
     seed = _random("draws", classes=4)[0]
     expected = [score(np.delete(seed, image, axis=0)) for image in range(len(seed))]
-    assert resampling.scores_without(score, seed) == pytest.approx(expected, abs=1e-12)
-    assert resampling.scores_without(lambda counts: score(counts), seed) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores_without(score, seed) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores_without(lambda counts: score(counts), seed) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("score", metrics.ERRORS.values())
 def test_scores_without_a_rank_are_those_of_metrics(score: Callable) -> None:
     ranks = generator("ranks").integers(0, 9, 50)
     expected = [score(np.delete(ranks, image)) for image in range(50)]
-    assert resampling.scores_without(score, ranks) == pytest.approx(expected, abs=1e-12)
-    assert resampling.scores_without(lambda drawn: score(drawn), ranks) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores_without(score, ranks) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap.scores_without(lambda drawn: score(drawn), ranks) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_difference_in_two_of_many_images_has_few_degrees_of_freedom():
@@ -144,13 +145,13 @@ def test_a_difference_in_two_of_many_images_has_few_degrees_of_freedom():
 
 
 def test_every_score_of_the_study_is_taken_of_all_draws_at_once():
-    assert set(resampling.BATCHED) == set(metrics.METRICS.values())
-    assert set(resampling.RANKED) == set(metrics.ERRORS.values())
+    assert set(bootstrap.BATCHED) == set(metrics.METRICS.values())
+    assert set(bootstrap.RANKED) == set(metrics.ERRORS.values())
 
 
 def test_a_draw_takes_as_many_images_as_there_are_in_pieces_too(monkeypatch):
-    monkeypatch.setattr(resampling, "AT_ONCE", 70)
-    pieces = list(resampling.image_draws(30, 7, generator("pieces")))
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 70)
+    pieces = list(bootstrap.image_draws(30, 7, generator("pieces")))
     assert [rows for rows, _ in pieces] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
     times = np.concatenate([times for _, times in pieces])
     assert times.shape == (7, 30)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from study.code import ROOT
-from study.spec import InputError, Network
-from study.store import (
+from study.spec.errors import InputError
+from study.spec.training import Network
+from study.store.code_digest import ROOT
+from study.store.runs import (
     PRODUCTS,
     Run,
     Store,
@@ -132,7 +133,7 @@ def test_a_failure_is_told_until_it_is_cleared(run):
 HOLD = """
 import sys, time
 from pathlib import Path
-from study.store import Run
+from study.store.runs import Run
 with Run(Path(sys.argv[1])).writing():
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -173,7 +174,7 @@ def test_a_process_that_is_killed_while_writing_leaves_the_old_file_whole(run):
     script = """
 import os, signal, sys
 from pathlib import Path
-from study.store import write
+from study.store.runs import write
 def fill(file):
     file.write(b"new" * 100000)
     file.flush()

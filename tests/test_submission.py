@@ -21,15 +21,21 @@ import pytest
 from conftest import ROOT, Project, training_job
 from PIL import Image
 
-from pipelines import submission as script
-from study import plan, results, schema, stage, submission, submit, tier
-from study.data import prepare
-from study.execution import execution_of
-from study.jobs import SubmissionJob
-from study.pixels import voc_palette
-from study.spec import Inference, InputError, Training, Variant, gcn
-from study.store import Store
-from study.worker import train
+from study.commands import submission as script
+from study.config import schema, tiers
+from study.config.execution import execution_of
+from study.data.pixels import voc_palette
+from study.data.prepare import prepare
+from study.inference import benchmark_format, benchmark_predict
+from study.plan import planner
+from study.spec.errors import InputError
+from study.spec.heads import Variant, gcn
+from study.spec.jobs import SubmissionJob
+from study.spec.training import Inference, Training
+from study.statistics import results
+from study.store import stage
+from study.store.runs import Store
+from study.training.worker import train
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls/"
 SIZES = {"2008_000001": (13, 17), "2008_000002": (64, 48), "2009_000003": (1, 5)}
@@ -45,9 +51,9 @@ def packed(format: str, folder: Path, sizes: dict[str, tuple[int, int]]) -> tupl
     """An archive of random classes, and its files."""
     files = {name: folder / f"{name}.png" for name in sizes}
     for name, path in files.items():
-        submission.save(format, path, classes(name, sizes[name], {"voc": 21, "cityscapes": 19}[format]))
-    archive = folder / f"{format}{submission.FORMATS[format].suffix}"
-    submission.pack(format, files, archive)
+        benchmark_format.save(format, path, classes(name, sizes[name], {"voc": 21, "cityscapes": 19}[format]))
+    archive = folder / f"{format}{benchmark_format.FORMATS[format].suffix}"
+    benchmark_format.pack(format, files, archive)
     return archive, files
 
 
@@ -66,7 +72,7 @@ def repacked(archive: Path, members: dict[str, bytes]) -> None:
 
 
 def members_of(archive: Path) -> dict[str, bytes]:
-    return dict(submission.FORMATS[archive.name.split(".")[0]].unpack(archive))
+    return dict(benchmark_format.FORMATS[archive.name.split(".")[0]].unpack(archive))
 
 
 def png(ids: np.ndarray, palette: bytes | None = None, kind: str = "png") -> bytes:
@@ -103,20 +109,20 @@ def test_vocs_archive_has_palette_images_of_the_original_sizes_in_the_official_f
             assert np.array_equal(np.asarray(image), classes(stem, SIZES[stem], 21))
             colours = voc_palette()[np.asarray(image)]
             assert np.array_equal(np.asarray(image.convert("RGB")), colours)
-    submission.validate("voc", archive, SIZES)
+    benchmark_format.validate("voc", archive, SIZES)
 
     first = archive.read_bytes()
     for path in files.values():
         os.utime(path, (1, 1))
-    submission.pack("voc", dict(reversed(files.items())), archive)
+    benchmark_format.pack("voc", dict(reversed(files.items())), archive)
     assert archive.read_bytes() == first
 
 
 def test_cityscapes_own_scripts_find_the_images_and_score_perfect_ones_as_perfect(tmp_path, monkeypatch):
     archive, files = packed("cityscapes", tmp_path, FRAMES)
-    submission.validate("cityscapes", archive, FRAMES)
+    benchmark_format.validate("cityscapes", archive, FRAMES)
     first = archive.read_bytes()
-    submission.pack("cityscapes", dict(reversed(files.items())), archive)
+    benchmark_format.pack("cityscapes", dict(reversed(files.items())), archive)
     assert archive.read_bytes() == first
     with zipfile.ZipFile(archive) as file:
         file.extractall(tmp_path / "sent")
@@ -139,11 +145,11 @@ def test_cityscapes_own_scripts_find_the_images_and_score_perfect_ones_as_perfec
     scored = official.evaluateImgLists(found, truths, arguments)
     assert scored["averageScoreClasses"] == 1.0
     assert sum(not np.isnan(score) for score in scored["classScores"].values()) == 19
-    assert submission.FORMATS["cityscapes"].ids == 1 + max(label.id for label in labels)
+    assert benchmark_format.FORMATS["cityscapes"].ids == 1 + max(label.id for label in labels)
 
 
 def test_every_server_of_a_tier_has_a_format():
-    assert tuple(submission.FORMATS) == schema.SERVERS
+    assert tuple(benchmark_format.FORMATS) == schema.SERVERS
 
 
 VOCS = voc_palette().tobytes()
@@ -173,7 +179,7 @@ def test_what_vocs_server_would_refuse_is_told(tmp_path, what):
     members = {name: content for name, content in (members_of(archive) | change).items() if content is not None}
     repacked(archive, members)
     with pytest.raises(InputError, match=words):
-        submission.validate("voc", archive, SIZES)
+        benchmark_format.validate("voc", archive, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +197,10 @@ def test_what_cityscapes_server_would_refuse_is_told(tmp_path, change, words):
     members = members_of(archive) | change
     repacked(archive, {name: content for name, content in members.items() if content is not None})
     with pytest.raises(InputError, match=words):
-        submission.validate("cityscapes", archive, FRAMES)
+        benchmark_format.validate("cityscapes", archive, FRAMES)
 
 
-@pytest.mark.parametrize("format", submission.FORMATS)
+@pytest.mark.parametrize("format", benchmark_format.FORMATS)
 def test_an_archive_that_is_cut_short_or_of_another_kind_is_told(tmp_path, format):
     sizes = {"voc": SIZES, "cityscapes": FRAMES}[format]
     archive, _ = packed(format, tmp_path, sizes)
@@ -202,13 +208,13 @@ def test_an_archive_that_is_cut_short_or_of_another_kind_is_told(tmp_path, forma
     for content in (whole[: len(whole) // 2], b"text", b""):
         archive.write_bytes(content)
         with pytest.raises(InputError, match=rf"{archive.name} must be a whole .* archive, got .*; write it again"):
-            submission.validate(format, archive, sizes)
+            benchmark_format.validate(format, archive, sizes)
 
 
 @pytest.mark.parametrize(("format", "name"), [("voc", "a/b"), ("cityscapes", "berlin_1_2"), ("cityscapes", "berlin")])
 def test_a_name_that_a_server_does_not_know_is_told(tmp_path, format, name):
     with pytest.raises(InputError, match=r"must have a name that the server knows .*; take the images under their"):
-        submission.pack(format, {name: tmp_path / "a.png"}, tmp_path / "archive")
+        benchmark_format.pack(format, {name: tmp_path / "a.png"}, tmp_path / "archive")
 
 
 # predictions
@@ -249,7 +255,7 @@ def small(params: dict, root: Path) -> dict:
 
 def network(folder: Path, params: dict, format: str) -> SubmissionJob:
     """A network that was trained on the smoke tier's set, to be asked for its classes of the test images."""
-    chosen = tier.load(params, "smoke")
+    chosen = tiers.load(params, "smoke")
     store, main = Store(folder / "runs"), chosen.main
     facts = prepare(main.data, main.root, store.cache, chosen.band_px)
     training = Training(Variant(gcn(5)), main.data, main.network, main.recipe, 0, chosen.band_px)
@@ -261,7 +267,7 @@ def network(folder: Path, params: dict, format: str) -> SubmissionJob:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> SubmissionJob:
     folder = tmp_path_factory.mktemp("trained")
-    return network(folder, small(tier.read(ROOT / "params.yaml"), devkit(folder / "devkit")), "voc")
+    return network(folder, small(tiers.read(ROOT / "params.yaml"), devkit(folder / "devkit")), "voc")
 
 
 @pytest.fixture
@@ -271,9 +277,9 @@ def job(trained, tmp_path) -> SubmissionJob:
 
 
 def predicted(job: SubmissionJob) -> tuple[dict[str, Path], dict[str, Path], list[tuple[int, int]]]:
-    images, told = submit.test_images(job.subject.training.data, job.subject.root), []
-    files = submit.files_of(job, images)
-    submit.predict(job, images, files, lambda done, every: told.append((done, every)))
+    images, told = benchmark_predict.test_images(job.subject.training.data, job.subject.root), []
+    files = benchmark_predict.files_of(job, images)
+    benchmark_predict.predict(job, images, files, lambda done, every: told.append((done, every)))
     return images, files, told
 
 
@@ -293,11 +299,11 @@ def test_predictions_have_the_images_own_sizes_and_are_those_of_the_evaluation(j
         assert np.array_equal(found, kept[name][: found.shape[0], : found.shape[1]])
     assert len({id_ for value in kept.values() for id_ in np.unique(value)}) > 1
     archive = tmp_path / "voc.tar.gz"
-    submit.write(job, images, files, archive)
+    benchmark_predict.write(job, images, files, archive)
     assert sorted(members_of(archive)) == [f"{FOLDER}{name}.png" for name in sorted(images)]
-    submission.save("voc", files[name], np.zeros((3, 3), np.uint8))
+    benchmark_format.save("voc", files[name], np.zeros((3, 3), np.uint8))
     with pytest.raises(InputError, match="must have the size of its image"):
-        submit.write(job, images, files, archive)
+        benchmark_predict.write(job, images, files, archive)
     assert not archive.exists()
 
 
@@ -339,13 +345,13 @@ def test_a_network_of_cityscapes_gives_label_ids_of_its_test_images(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
         photograph(image, sum(name.encode()), 30, 60)
         Image.fromarray(np.repeat(np.arange(60, dtype=np.uint8)[None] // 2, 30, 0)).save(mask)
-    params = small(tier.read(ROOT / "params.yaml"), tmp_path)
+    params = small(tiers.read(ROOT / "params.yaml"), tmp_path)
     data = {"name": "cityscapes", "root": str(tmp_path), "train": "fine", "tune": 1, "pad": [32, 64]}
     params["tiers"]["smoke"] |= {"data": data, "samples": 1}
     job = network(tmp_path, params, "cityscapes")
     images, files, _ = predicted(job)
     archive = tmp_path / "cityscapes.zip"
-    submit.write(job, images, files, archive)
+    benchmark_predict.write(job, images, files, archive)
     assert sorted(members_of(archive)) == [f"{name}_labelIds.png" for name in frames["test"]]
     for content in members_of(archive).values():
         with Image.open(io.BytesIO(content)) as image:
@@ -368,15 +374,15 @@ def test_images_that_cannot_be_are_told(job):
 
 
 def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
-    smoke = tier.load(tier.read(ROOT / "params.yaml"), "smoke")
+    smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     with pytest.raises(InputError, match=r"data set with test images .*, got shapes; name a cell"):
-        submit.test_images(smoke.main.data, None)
+        benchmark_predict.test_images(smoke.main.data, None)
     (job.subject.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "test.txt").write_text("")
     with pytest.raises(InputError, match="must have at least one test image, got none of voc"):
-        submit.test_images(job.subject.training.data, job.subject.root)
+        benchmark_predict.test_images(job.subject.training.data, job.subject.root)
     own = replace(job, subject=replace(job.subject, facts=job.subject.facts | {"classes": ["sea", "land"]}))
     with pytest.raises(InputError, match=r"a network of the server's 21 classes .*, got 2 others"):
-        submit.predict(own, {}, {}, lambda done, every: None)
+        benchmark_predict.predict(own, {}, {}, lambda done, every: None)
 
 
 # the tier's blocks
@@ -407,19 +413,19 @@ def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
     ],
 )  # fmt: skip
 def test_a_bad_block_is_told_by_rule_value_and_remedy(tmp_path, change, words):
-    params = small(tier.read(ROOT / "params.yaml"), tmp_path)
+    params = small(tiers.read(ROOT / "params.yaml"), tmp_path)
     params["tiers"]["smoke"] |= change
     with pytest.raises(InputError, match=words):
-        tier.load(params, "smoke")
+        tiers.load(params, "smoke")
 
 
 def test_served_scores_stand_in_the_row_of_ours_and_nothing_of_ours_in_the_others(tmp_path):
-    params = small(tier.read(ROOT / "params.yaml"), tmp_path)
+    params = small(tiers.read(ROOT / "params.yaml"), tmp_path)
     params["tiers"]["smoke"] |= {"tables": ["T5", "T8", "T10"], "submitted": SERVED}
     params["tiers"]["smoke"] |= {"submission": {"cell": "T5/GCN/overall", "format": "voc", "seed": 0}}
-    chosen = tier.load(params, "smoke")
+    chosen = tiers.load(params, "smoke")
     assert chosen.submission == schema.Submission(cell="T5/GCN/overall", format="voc", seed=0)
-    manifest = plan.build(chosen, {"main": {"fingerprint": "f" * 64, "frequent": None}}, "cpu").manifest()
+    manifest = planner.build(chosen, {"main": {"fingerprint": "f" * 64, "frequent": None}}, "cpu").manifest()
     manifest = json.loads(json.dumps(manifest))
     assert {t["id"]: t["submitted"] for t in manifest["tables"]} == {"T5": None, "T8": SERVED["T8"], "T10": None}
     frame = results.frame(manifest, tmp_path).set_index("address")
@@ -432,8 +438,8 @@ def test_served_scores_stand_in_the_row_of_ours_and_nothing_of_ours_in_the_other
 
 
 def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tier, "find_spec", lambda name: None)
-    params = tier.read(ROOT / "params.yaml")
+    monkeypatch.setattr(tiers, "find_spec", lambda name: None)
+    params = tiers.read(ROOT / "params.yaml")
     small(params, tmp_path)
     block = params["tiers"]["smoke"]
     block |= {
@@ -442,7 +448,7 @@ def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refu
         "not_applicable": {"T7/Stage-1": "a", "T7/Stage-2": "b"},
     }
     block["submission"] = {"cell": "T7/Stage-3-MS-CRF/GCN + BR", "format": "voc", "seed": 0}
-    chosen = tier.load(params, "smoke")
+    chosen = tiers.load(params, "smoke")
     monkeypatch.chdir(tmp_path)
     folder = stage.folder("smoke")
     (folder / "plan.json").write_text(json.dumps({"data": {name: {"fingerprint": "f"} for name in chosen.settings}}))
@@ -505,7 +511,7 @@ def test_a_killed_submission_goes_on_where_it_was_and_its_score_enters_the_repor
 
     project.tier["submitted"] = SERVED
     project.save()
-    project.stages("data", "plan", "ablate", "examine", "evaluate", "report")
+    project.stages("data", "plan", "ablate", "evaluate", "score", "report")
     with (project.reports / "scores.csv").open() as file:
         rows = {row["address"]: row for row in csv.DictReader(file)}
     assert (rows["T8/ours/score"]["value"], rows["T8/ours/score"]["status"]) == ("0.822", "submitted")

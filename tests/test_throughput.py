@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import throughput
 from benchmarks.throughput import Measured
-from study.code import ROOT
+from study.store.code_digest import ROOT
 
 NUMBER, COUNT = r"\d+\.\d+", r"(\d+|-)"
 

@@ -12,9 +12,10 @@ import torch
 from conftest import Project
 from torch import nn
 
-from study.models import build_backbone
 from study.models.backbones import TimmBackbone
-from study.spec import InputError, Network, freeze
+from study.models.build import build_backbone
+from study.spec.errors import InputError
+from study.spec.training import Network, freeze
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,7 @@ def test_the_maps_are_those_of_timms_own_features(name: str) -> None:
 
 
 def test_strided_1x1_convolutions_are_subsampled() -> None:
-    """As torch's own crash in training: see study.models.blocks."""
+    """As torch's own crash in training: see study.models.gcn_bottleneck."""
     net = TimmBackbone("regnety_002", None, True).net
     ones = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)]
     assert {conv.stride for conv in ones} == {(1, 1)} and sum(hasattr(conv, "every") for conv in ones) == 4
@@ -153,7 +154,7 @@ def test_a_tier_trains_with_it_from_weights_in_a_file_to_a_score(project: Projec
     }  # fmt: skip
     project.tier.update(settings={}, tables=[], extra=[{"head": "gcn", "k": 3, "refine": True}])
     project.save()
-    project.stages("data", "plan", "ablate", "examine", "evaluate")
+    project.stages("data", "plan", "ablate", "evaluate", "score")
     (key,) = project.runs()
     run = project.folder / "runs" / key
     spec = json.loads((run / "training.json").read_text())["spec"]

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.tracking import Tracker
-from study.views import VIEWS
+from study.tracking.mlflow_runs import Tracker
+from study.tracking.ui_views import VIEWS
 
 SCORES = {"miou": 0.5, "pixel_accuracy": 0.9, "boundary_accuracy": 0.7, "internal_accuracy": 0.95}
 HEADS = {"GCN k=3": ("GCN", 3, False), "GCN k=7 + BR": ("GCN", 7, True), "stack k=7": ("stack", 7, False)}

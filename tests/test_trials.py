@@ -12,26 +12,28 @@ import pytest
 import test_claims
 import test_report
 
-from study import metrics, predicates, questions, settling, statistics, trials, verdicts
-from study.claims import CLAIMS
-from study.predicates import ERRORS, SCORES, Margins, Part, above, equal_within, every, gain, increasing
-from study.spec import InputError
-from study.spread import Spread, half_width
+from study import metrics
+from study.paper import predicates
+from study.paper.claims import CLAIMS
+from study.paper.predicates import ERRORS, SCORES, Margins, Part, above, equal_within, every, gain, increasing
+from study.spec.errors import InputError
+from study.statistics import claim_tests, effects, questions, settling, verdicts
+from study.statistics.intervals import Spread, half_width
 
 SPREAD = Spread(0.01**2, 0.0, 3, 100.0)
 MARGINS = Margins(Fraction("0.5"), 1.03)
 TERMS = ((Fraction(1), "a"), (Fraction(-1), "b"))
 
 
-def put(low: float | None, high: float | None, estimate: float, drop: float | None = None) -> trials.Tested:
+def put(low: float | None, high: float | None, estimate: float, drop: float | None = None) -> claim_tests.Tested:
     """A part with bounds in points, and an effect in points."""
     part = Part("it", TERMS, *(None if bound is None else Fraction(str(bound)) for bound in (low, high)))
     half = SPREAD.half_width(0.05)
     at = estimate / 100
-    effect = statistics.Effect(
+    effect = effects.Effect(
         at, at - half, at + half, SPREAD.p(at), se=SPREAD.se, df=2, seeds=3, images=10, mde=0.1, spread=SPREAD
     )
-    return trials.tested(part, effect, MARGINS, 0.05, None if drop is None else (drop, "a fall", effect))
+    return claim_tests.tested(part, effect, MARGINS, 0.05, None if drop is None else (drop, "a fall", effect))
 
 
 def test_a_bound_that_is_not_zero_is_what_p_is_measured_from() -> None:
@@ -64,12 +66,12 @@ def test_a_second_way_to_fail_costs_twice_and_no_more_than_one() -> None:
 )  # fmt: skip
 def test_distance_to_the_nearest_bound_and_the_right_side(low, high, estimate, away, right) -> None:
     found = put(low, high, estimate)
-    assert trials.distance(found, MARGINS) == pytest.approx(away) and trials.right(found, MARGINS) == right
+    assert claim_tests.distance(found, MARGINS) == pytest.approx(away) and claim_tests.right(found, MARGINS) == right
 
 
 def test_bounds_are_fractions_of_scores_and_ratios_of_errors_as_they_are() -> None:
     scores, errors = (Part("it", TERMS, Fraction(2), measure=measure) for measure in (SCORES, ERRORS))
-    assert (trials.bounds_of(scores, MARGINS)[0], trials.bounds_of(errors, MARGINS)[0]) == (0.02, 2.0)
+    assert (claim_tests.bounds_of(scores, MARGINS)[0], claim_tests.bounds_of(errors, MARGINS)[0]) == (0.02, 2.0)
 
 
 # ---------------------------------------------------------------------------------- from tested parts to an answer
@@ -77,7 +79,7 @@ PLAN = {"verdicts": test_report.RULES, "scale": "paper"}
 ALPHA = test_report.RULES["alpha"]
 
 
-def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measure: str = SCORES) -> trials.Tested:
+def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measure: str = SCORES) -> claim_tests.Tested:
     """A tested part of this name with these p, whose effect is of so many points."""
     found = put(0, None, estimate)
     part = Part(name, TERMS, Fraction(), measure=measure)
@@ -165,7 +167,7 @@ def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.Monk
     second = second._replace(part=dataclasses.replace(second.part, low=Fraction(2)))
     judged = verdicts._judged([first, second], verdicts._Step(0.02, 0.02), 3, PLAN)
     row = verdicts._with(
-        verdicts.Verdict(), judged, trials.HERE, test_claims.claimed(above("a", "b")), PLAN, [first, second]
+        verdicts.Verdict(), judged, claim_tests.HERE, test_claims.claimed(above("a", "b")), PLAN, [first, second]
     )
     assert (row.part, row.bounds, row.paper, row.seeds) == ("second", (2.0, None), 5.0, 3)
     assert row.wording == verdicts.WORDS["paper"][verdicts.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
@@ -179,17 +181,17 @@ def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatc
     judged = verdicts._judged([step, trend], verdicts._Step(0.01, 0.02), 3, PLAN)
     assert (judged.verdict, judged.part, judged.estimate) == (verdicts.CONTRADICTED, "b below a", pytest.approx(-3))
     claim = test_claims.claimed(above("a", "b"))
-    row = verdicts._with(verdicts.Verdict(), judged, trials.HERE, claim, PLAN, [step, trend])
+    row = verdicts._with(verdicts.Verdict(), judged, claim_tests.HERE, claim, PLAN, [step, trend])
     assert row.paper == 5.0, "a less b, not b alone"
 
 
 # ----------------------------------------------------------------------------------------------------- from counts
 def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> None:
     made = test_claims.planted(tmp_path, {"a": 50, "b": 49, "c": 52}, seeds=5)
-    collected = trials.Collected(made, [tmp_path], {})
+    collected = claim_tests.Collected(made, [tmp_path], {})
     for names, falls in (("ab", False), ("abc", True)):
         (part,) = increasing(tuple(map(test_claims.c, names))).parts
-        found = collected.tried(part, [0, 1, 2, 3, 4], MARGINS, trials.HERE, test_report.RULES)
+        found = collected.tried(part, [0, 1, 2, 3, 4], MARGINS, claim_tests.HERE, test_report.RULES)
         assert (found.drop is not None) == falls
 
 
@@ -200,22 +202,22 @@ def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -
         counts[..., metrics.TP] = hits
         for key in cell["runs"].values():
             np.savez(tmp_path / key / "counts.npz", counts=counts)
-    collected = trials.Collected(made, [tmp_path], {})
+    collected = claim_tests.Collected(made, [tmp_path], {})
     a, b, c, d = map(test_claims.c, "abcd")
-    worst = verdicts._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, trials.HERE)
+    worst = verdicts._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, claim_tests.HERE)
     assert worst.startswith(f" As they ended: {b} above {a} by +")
 
 
 @pytest.mark.parametrize("metric", ["boundary_accuracy", "internal_accuracy"])
 def test_an_effect_of_a_region_is_the_difference_of_its_scores(tmp_path: Path, metric: str) -> None:
     made = test_claims.planted(tmp_path, {"a": 50, "b": 55}, spread=2, metric=metric)
-    collected = trials.Collected(made, [tmp_path], {})
+    collected = claim_tests.Collected(made, [tmp_path], {})
     means = []
     for cell in made["cells"]:
         counts = [np.load(tmp_path / key / "counts.npz")["counts"] for key in cell["runs"].values()]
         means.append(np.mean([metrics.METRICS[metric](one) for one in counts]))
     (part,) = above(test_claims.c("b"), test_claims.c("a")).parts
-    found = collected.tried(part, [0, 1, 2], MARGINS, trials.HERE, test_report.RULES)
+    found = collected.tried(part, [0, 1, 2], MARGINS, claim_tests.HERE, test_report.RULES)
     assert found.effect.estimate == pytest.approx(means[1] - means[0], abs=1e-12)
 
 
@@ -228,7 +230,7 @@ def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(t
 
     def faults(floor: float) -> str:
         plan = made | {"verdicts": test_report.RULES | {"error_floor_points": floor}}
-        return trials.Collected(plan, [tmp_path], {}).faults([address])
+        return claim_tests.Collected(plan, [tmp_path], {}).faults([address])
 
     assert faults(25) == ""
     assert faults(26) == (
@@ -240,10 +242,10 @@ def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(t
 
 def test_what_is_known_of_scores_alone_is_named() -> None:
     plan = {"cells": [{"address": "a"}, {"address": "b"}]}
-    scores = trials.Scores(plan, {}, unsettled={"a": "it fell"}, replaced={"b": "the width was another"})
+    scores = claim_tests.Scores(plan, {}, unsettled={"a": "it fell"}, replaced={"b": "the width was another"})
     assert scores.troubles(["a", "b"]) == ["a (it fell)"]
-    assert scores.hindrance(["a", "b"], trials.HERE) == "Not judged again: the width was another."
-    assert scores.hindrance(["a"], trials.HERE) == ""
+    assert scores.hindrance(["a", "b"], claim_tests.HERE) == "Not judged again: the width was another."
+    assert scores.hindrance(["a"], claim_tests.HERE) == ""
 
 
 # ------------------------------------------------------------------------------------- what predicates are made of

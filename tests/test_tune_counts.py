@@ -11,15 +11,17 @@ import pytest
 import torch
 from test_resume import job
 
-from pipelines import verify
-from study import beside, metrics
-from study.data import band_name, folder_of, prepare
-from study.jobs import TrainingJob
-from study.regions import boundary_band
-from study.source import open_source
-from study.spec import VOID, freeze
-from study.store import EVALUATED, PRODUCTS, Store
-from study.worker import train
+from study import metrics
+from study.commands import verify
+from study.data.boundaries import boundary_band
+from study.data.prepare import band_name, folder_of, prepare
+from study.spec.constants import VOID
+from study.spec.jobs import TrainingJob
+from study.spec.training import freeze
+from study.store.runs import EVALUATED, PRODUCTS, Store
+from study.tracking import background
+from study.training.batches import open_source
+from study.training.worker import train
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_they_are_of_the_trained_network(trained: TrainingJob) -> None:
 
 def test_they_are_a_product_that_is_collected_and_verified_and_no_evaluation_has_them() -> None:
     assert "tune.npz" in PRODUCTS and "tune.npz" not in EVALUATED
-    assert "tune.npz" in beside.COLLECTED and "tune.npz" in verify.COUNTED
+    assert "tune.npz" in background.COLLECTED and "tune.npz" in verify.COUNTED
 
 
 def test_a_training_without_them_is_not_done(trained: TrainingJob, tmp_path: Path) -> None:

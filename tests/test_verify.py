@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from conftest import Project
 
-from pipelines import verify
-from study import changes, compare, networks, outputs, tier
+from study.commands import plan_diff, value_diff, verify
+from study.config import tiers
+from study.plan import networks
+from study.report import digests
 
 pytestmark = pytest.mark.slow
-MADE = ("data", "plan", "ablate", "examine", "evaluate", "report")
+MADE = ("data", "plan", "ablate", "evaluate", "score", "report")
 
 
 def make(folder: Path) -> Path:
@@ -46,7 +48,7 @@ def counted() -> Callable[..., dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     count = networks.anatomy_of
 
-    def anatomy_of(chosen: tier.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
+    def anatomy_of(chosen: tiers.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
         asked = repr((chosen.main.network, manifest["data"]))
         if asked not in known:
             known[asked] = count(chosen, manifest)
@@ -68,7 +70,7 @@ def reports(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted
 
 def told(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     """Exit status and lines of a verification of the tier in the working folder."""
-    status = verify.verify(tier.read())
+    status = verify.verify(tiers.read())
     return status, capsys.readouterr().out.splitlines()
 
 
@@ -156,7 +158,7 @@ def _status(folder: Path) -> None:
         (_pdf, ["report.pdf must be the file that the report stage made, got an edited one"]),
         (lambda f: replaced(f / "figures" / "F4.svg", "path", "Path"), ["figures/F4.svg must be the file"]),
         (lambda f: (f / "figures" / "F4.svg").unlink(), ["figures/F4.svg must be the file", "got none"]),
-        (lambda f: (f / outputs.NAME).unlink(), ["outputs.json must be there and whole"]),
+        (lambda f: (f / digests.NAME).unlink(), ["outputs.json must be there and whole"]),
         (lambda f: replaced(f / "plan.json", '"paper": 0.7', '"paper": 0.8'), ["plan.json, cells T5/"]),
         (_damaged, ["must follow from stored counts, got some that cannot be read"]),
     ],
@@ -171,7 +173,7 @@ def test_what_was_edited_is_named(reports: Path, capsys, edit: Callable[[Path], 
 
 
 def test_numbers_that_changed_after_the_pdf_make_it_stale_whatever_else_is_consistent(reports: Path, capsys) -> None:
-    """The evaluate stage ran again with another commit: every number is right, and the PDF is of before."""
+    """The score stage ran again with another commit: every number is right, and the PDF is of before."""
     replaced(reports / "provenance.json", '"commit": "', '"commit": "f00d')
     status, lines = told(capsys)
     assert status == 1 and len(lines) == 2
@@ -192,9 +194,9 @@ def test_numbers_that_changed_after_the_pdf_make_it_stale_whatever_else_is_consi
     ],
 )
 def test_a_change_of_params_is_named_by_its_key_and_values(reports: Path, capsys, change, words: str) -> None:
-    params = tier.read()
+    params = tiers.read()
     change(params["tiers"]["smoke"])
-    tier.write(params, Path("params.yaml"))
+    tiers.write(params, Path("params.yaml"))
     status, lines = told(capsys)
     assert status == 1 and [line for line in lines if words in line], lines
 
@@ -213,7 +215,7 @@ def test_a_key_that_changed_says_which_part_did(reports: Path, part: str, words:
     text = (reports / "plan.json").read_text().replace(key, "0" * 64)  # the name of before
     stands = json.loads(text)
     stands["identities"]["0" * 64][part] = "000"
-    (line,) = changes.changes(stands, today)
+    (line,) = plan_diff.changes(stands, today)
     assert line.startswith("plan.json must have the keys of today for 1 trainings of main (") and words in line
 
 
@@ -248,20 +250,21 @@ def test_the_provenance_of_a_number_leads_to_its_trainings(reports: Path) -> Non
 
 
 def test_differences_of_files_are_told_by_place_and_both_values() -> None:
-    assert compare.files("a.csv", b"x\n", b"x\n") == []
+    assert value_diff.files("a.csv", b"x\n", b"x\n") == []
     was, now = b"address,metric,value\nT1/a,miou,1\n", b"address,metric,value\nT1/a,miou,2\nT1/b,miou,\n"
-    assert compare.files("a.csv", was, now) == [
+    assert value_diff.files("a.csv", was, now) == [
         "a.csv, T1/a, miou, value: must be 2, which the stored counts give, got 1",
         "a.csv, T1/b, miou: must be a row, which the stored counts give, got nothing",
     ]
-    assert compare.values({"a": [1, 2.0]}, {"a": [1, 2]}) == [("a [1]", "2.0", "2")]
-    assert compare.values({"a": float("nan")}, {"a": float("nan")}) == []
-    (line,) = compare.files("a.json", b'{"a":  1}', b'{"a": 1}')
+    assert value_diff.values({"a": [1, 2.0]}, {"a": [1, 2]}) == [("a [1]", "2.0", "2")]
+    assert value_diff.values({"a": float("nan")}, {"a": float("nan")}) == []
+    (line,) = value_diff.files("a.json", b'{"a":  1}', b'{"a": 1}')
     assert "byte for byte" in line
-    (line,) = compare.files("a.json", b"{", b"{}")
+    (line,) = value_diff.files("a.json", b"{", b"{}")
     assert "cannot be read" in line
     many = b"address,value\n" + b"".join(b"T1/%d,0\n" % i for i in range(40))
-    assert len(compare.files("a.csv", many, many.replace(b",0", b",1"))) == compare.SHOWN + 1
+    assert len(value_diff.files("a.csv", many, many.replace(b",0", b",1"))) == value_diff.SHOWN + 1
     assert (
-        compare.numbers(b"a,b\n1,x\n2.5,\n", "a.csv") == 2 and compare.numbers(b'{"a": [1, "2", true]}', "a.json") == 1
+        value_diff.numbers(b"a,b\n1,x\n2.5,\n", "a.csv") == 2
+        and value_diff.numbers(b'{"a": [1, "2", true]}', "a.json") == 1
     )

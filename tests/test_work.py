@@ -18,12 +18,14 @@ import numpy as np
 import psutil
 import pytest
 
-from study import __main__, drivers, progress, schedule, stopping
-from study.engine import OutOfMemory
-from study.execution import Execution
-from study.spec import InputError
-from study.store import Store, write_json
-from study.work import Work
+from study.ablation import progress, queue
+from study.ablation.supervise import Work
+from study.commands import command_line
+from study.config.execution import Execution
+from study.spec.errors import InputError
+from study.store import drivers, stop_signals
+from study.store.runs import Store, write_json
+from study.training.loop import OutOfMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 INLINE = Execution("inline", None, 1, "cpu", 0, 1, 15, 1, 2, 0)
@@ -44,8 +46,8 @@ def work(order: Order) -> str:
     import ray
 
     run = Store(order.store).run(order.key)
-    with run.writing(wait=False), stopping.noticing():
-        stopping.check(order.stop)
+    with run.writing(wait=False), stop_signals.noticing():
+        stop_signals.check(order.stop)
         with run.path("attempts").open("a") as file:
             file.write("x")
         attempt = len(run.path("attempts").read_text())
@@ -59,25 +61,25 @@ def work(order: Order) -> str:
             raise OutOfMemory("out of memory (it asked for all there is)")
         if ill == "preempted":
             os.kill(os.getpid(), signal.SIGTERM)
-            stopping.check(order.stop)
+            stop_signals.check(order.stop)
         while ill == "until told" and not (order.store / "told").exists():
             time.sleep(0.05)
         while ill == "goes on":
             time.sleep(0.05)
-            stopping.check(order.stop)
+            stop_signals.check(order.stop)
         return f"attempt {attempt}"
 
 
-HOLD = "import sys, time; from study.store import Store; from pathlib import Path\n" + (
+HOLD = "import sys, time; from study.store.runs import Store; from pathlib import Path\n" + (
     "with Store(Path(sys.argv[1])).run('shared').writing():\n    print('held', flush=True)\n    time.sleep(600)"
 )
 
 
 @pytest.mark.slow
 def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("study.work.PREEMPTED_S", 0.1)
-    monkeypatch.setattr("study.work.BUSY_S", 0.3)
-    monkeypatch.setattr("study.work.ROOT", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    monkeypatch.setattr("study.ablation.supervise.PREEMPTED_S", 0.1)
+    monkeypatch.setattr("study.ablation.supervise.BUSY_S", 0.3)
+    monkeypatch.setattr("study.ablation.supervise.ROOT", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -117,7 +119,7 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
 
 @pytest.mark.slow
 def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("study.work.ROOT", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    monkeypatch.setattr("study.ablation.supervise.ROOT", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=600, loaders=0)
     with Work(work, execution, Store(tmp_path), "smoke") as jobs:
         for key, ills in {"runs": ("until told",), "hangs": ("hangs",), "waits": ()}.items():
@@ -134,9 +136,9 @@ def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, 
 
 
 def test_a_job_that_is_lost_too_often_has_failed(tmp_path):
-    class Losing(schedule.Inline):
-        def wait(self, timeout_s: float) -> list[schedule.Event]:
-            return [schedule.Event(self.waiting.pop(0)[0], kind=schedule.LOST, reason="its machine went")]
+    class Losing(queue.Inline):
+        def wait(self, timeout_s: float) -> list[queue.Event]:
+            return [queue.Event(self.waiting.pop(0)[0], kind=queue.LOST, reason="its machine went")]
 
     with Work(print, INLINE, Store(tmp_path), "smoke", open_engine=lambda function, _: Losing(function)) as jobs:
         jobs.submit("a", Order(tmp_path, "a"))
@@ -166,7 +168,7 @@ def test_a_stop_starts_no_other_job_and_ends_in_stopped(tmp_path, ask):
                 drivers.ask_to_stop(Store(tmp_path), driver)
             else:
                 os.kill(os.getpid(), ask)
-            stopping.check(order.stop)
+            stop_signals.check(order.stop)
         return "done"
 
     ended = []
@@ -175,7 +177,7 @@ def test_a_stop_starts_no_other_job_and_ends_in_stopped(tmp_path, ask):
             jobs.submit(key, Order(tmp_path, key, stop=jobs.stop))
         events = filter(None, jobs.ends())
         ended.append(next(events).key)
-        with pytest.raises(stopping.Stopped):
+        with pytest.raises(stop_signals.Stopped):
             next(events)
         assert jobs.free == 0
     assert (begun, ended) == (["a", "b"], ["a"])
@@ -185,7 +187,8 @@ def test_a_stop_starts_no_other_job_and_ends_in_stopped(tmp_path, ask):
 
 def test_a_driver_that_was_killed_is_forgotten(tmp_path):
     script = (
-        "import os, signal, sys; from pathlib import Path; from study import drivers; from study.store import Store\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from study.store import drivers; from study.store.runs import Store\n"
         "with drivers.registered(Store(Path(sys.argv[1])), 'smoke'):\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -305,10 +308,10 @@ def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(p
     else:
         monkeypatch.chdir(project.folder)
         monkeypatch.setenv("STUDY_STORE", str(store.root))
-        __main__.stop(argparse.Namespace(tier=None))  # in this process: a start takes as long as a training
+        command_line.stop(argparse.Namespace(tier=None))  # in this process: a start takes as long as a training
         asked = capsys.readouterr().out
         assert f"(process {driver.pid}) has stopped; `make repro` goes on from there" in asked
-        __main__.stop(argparse.Namespace(tier=None))
+        command_line.stop(argparse.Namespace(tier=None))
         assert capsys.readouterr().out.startswith("smoke: nobody trains it")
     assert driver.wait(60) == 130
     assert "the same command goes on from here" in driver.communicate()[0]

@@ -13,9 +13,9 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 
-from study.models.blocks import GlobalBlock, subsample
-from study.spec import InputError
-from study.store import located
+from study.models.gcn_bottleneck import GlobalBlock, subsample
+from study.spec.errors import InputError
+from study.store.runs import located
 
 
 class Backbone(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.spec import Head
+from study.spec.heads import Head
 
 WIDE = 13  # cells; wider 1xk kernels lose on the CPU
 

@@ -1,0 +1,1 @@
+"""The ablation as it runs: Optuna's study, queues of workers, progress, the search."""

@@ -1,0 +1,23 @@
+"""How much each factor of the search matters: its share in the variance of the scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from study.spec.constants import MAIN
+
+
+def importances(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The share of kernel size, BR and each searched value in the variance of the last tune scores of the factorial's
+    candidates, all of which were trained to their end; empty where fewer than two have a score."""
+    from study.ablation import optuna_study  # optuna, only where there was a search
+
+    scored = []
+    for row in rows:
+        if row["whole"] and not row["failed"] and row["setting"] == MAIN:
+            factors = {"kernel size": row["kernel_size"], "BR": row["refine"]}
+            scored.append((factors | row["values"], row["scores"][max(row["scores"], key=int)]))
+    found = optuna_study.importances(scored)
+    return pd.DataFrame({"parameter": list(found), "importance": list(found.values())})

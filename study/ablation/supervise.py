@@ -1,0 +1,150 @@
+"""Jobs on the engine that params.yaml names: started, watched, done again where that helps, and stopped gracefully."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from study.ablation import queue
+from study.config.execution import Execution
+from study.spec.words import counted, duration
+from study.store import drivers, stop_signals
+from study.store.code_digest import ROOT
+from study.store.runs import Store, StoreError
+
+WAIT_S = 0.5
+WATCH_S = 2.0  # between two looks at what running trainings tell
+BUSY_S = 5.0  # until a training that another driver is at is asked for again
+PREEMPTED_S = 5.0  # a machine that is being taken away should be gone by then
+AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", queue.LOST}
+
+
+def open_engine(function: Callable[[Any], Any], execution: Execution) -> queue.Engine:
+    """The engine that ``execution`` names; it executes ``function`` of a job."""
+    if execution.engine == "inline":
+        return queue.Inline(function)
+    cores = execution.workers * execution.processes
+    return queue.Ray(function, cores, execution.address, execution.retries, str(ROOT))
+
+
+class Work:
+    """Jobs on the engine that params.yaml names, each until it has ended for good; a context that closes the engine.
+
+    A job is done again: alone on its device if memory ran out (D102), up to ``execution.retries`` times if it hung
+    (D103) or its engine lost it, and for as long as another driver is at it or its process got a preemption notice. The
+    first SIGINT or SIGTERM, or ``make stop``, lets all jobs save what they have and ends in Stopped.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        execution: Execution,
+        store: Store,
+        tier: str,
+        *,
+        begun: Callable[[str], None] = lambda key: None,
+        open_engine: Callable[[Callable[[Any], Any], Execution], queue.Engine] = open_engine,
+    ) -> None:
+        self.open_engine = open_engine
+        self.execution, self.store, self.tier = execution, store, tier
+        self.function, self.begun = function, begun
+        self.need = queue.Need(execution.processes, execution.gpus_per_training)
+        self.failures: Counter[tuple[str, str]] = Counter()  # (key, why it was started again)
+        self.seen: dict[str, tuple[Any, float]] = {}  # key -> what its process told last, and since when
+        self.watched = 0.0
+        self.stopping = False
+
+    def __enter__(self) -> Work:
+        with ExitStack() as stack:
+            self.stop = stack.enter_context(drivers.registered(self.store, self.tier))
+            stack.enter_context(stop_signals.driving(self.stop.touch))
+            self.engine = self.open_engine(self.function, self.execution)
+            stack.callback(self.engine.close)
+            slots = 1 if self.execution.engine == "inline" else self.execution.workers
+            self.queue = queue.Schedule(self.engine, slots, self._begin, self._settle)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stack.close()
+
+    @property
+    def free(self) -> int:
+        """Jobs that could start at once beside those there are."""
+        return 0 if self.stopping else self.queue.free
+
+    def submit(self, key: str, job: Any, after: tuple[str, ...] = ()) -> None:
+        """Have ``job`` done, after those of the keys ``after``."""
+        self.queue.submit(key, job, after, self.need)
+
+    def ends(self) -> Iterator[queue.Event | None]:
+        """The end of each job until none is left, and None whenever there was none for a while.
+
+        Raises StoreError where a job found the run store unusable (no other could keep its result either), Stopped
+        where the study was asked to stop.
+        """
+        while self.queue.busy:
+            if not self.stopping and self.stop.exists():
+                self.stopping = True
+                self.queue.forget_held()
+                print("stopping: trainings save what they have (Ctrl-C again: at once)", flush=True)
+                continue
+            events = self.queue.wait(WAIT_S)
+            yield from events
+            if not events:
+                yield None
+            self._watch()
+        if self.stopping or self.stop.exists():  # the last job there was may have seen it first
+            raise stop_signals.Stopped
+
+    def _begin(self, key: str) -> None:
+        self.seen[key] = (self.store.run(key).progress(), math.inf)  # told by an earlier process
+        self.begun(key)
+
+    def _settle(self, event: queue.Event) -> queue.Event | None:
+        """The event that ends a job for good; None where the job is done again or was stopped."""
+        key, short = event.key, event.key[:12]
+        if event.kind == "StoreError":
+            raise StoreError(event.reason)
+        if event.kind == "Stopped" or (self.stopping and event.kind in AGAIN):
+            return None
+        if event.kind == "Busy":
+            self.queue.again(key, wait_s=BUSY_S)
+        elif event.kind == "Preempted":
+            print(f"{short} was preempted and goes on from its checkpoint", flush=True)
+            self.queue.again(key, wait_s=PREEMPTED_S)
+        elif event.kind == "OutOfMemory" and (alone := self.engine.alone(need := self.queue.running[key].need)) != need:
+            print(f"{short} ran out of memory and is tried again alone on its device", flush=True)
+            self.queue.again(key, alone)
+        elif event.kind in ("Cancelled", queue.LOST):
+            kind, why = event.kind, event.reason
+            if kind == "Cancelled":
+                kind, why = "Hung", f"it told no progress for {duration(self.execution.hung_s)}"
+            self.failures[key, kind] += 1
+            if (times := self.failures[key, kind]) > self.execution.retries:
+                return queue.Event(key, kind=kind, reason=f"{why}, {counted(times, 'time')}")
+            print(f"{short} is started again: {why}", flush=True)
+            self.queue.again(key)
+        else:
+            return event
+        return None
+
+    def _watch(self) -> None:
+        """Kill jobs that have told nothing new for ``execution.hung_s``, by this process's own monotonic clock. It runs
+        from the first news, or from when the job took its lock: until then it may wait for a machine."""
+        now = time.monotonic()
+        if now - self.watched < WATCH_S:
+            return
+        self.watched = now
+        for key in self.queue.running:
+            said, since = self.seen[key]
+            run = self.store.run(key)
+            if (told := run.progress()) != said or (since == math.inf and run.held()):
+                self.seen[key] = (told, now)
+            elif now - since > self.execution.hung_s:
+                self.seen[key] = (told, math.inf)
+                self.engine.cancel(key)

@@ -1,0 +1,149 @@
+"""Train what a plan names on the workers that there are, and collect every training's small results."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from study.ablation import supervise
+from study.ablation.optuna_study import Ablation, Order
+from study.ablation.progress import Display
+from study.ablation.queue import Engine, Event
+from study.ablation.supervise import Work
+from study.ablation.workload import Workload
+from study.config import tiers
+from study.config.execution import Execution
+from study.data.prepare import prepare
+from study.plan import planner
+from study.spec.constants import MAIN
+from study.statistics import results
+from study.store import machine, stage
+from study.store.runs import Store, first, read_json_or_none, write_json
+from study.tracking import background, session
+from study.tracking.background import Target
+
+OpenEngine = Callable[[Callable[[Any], Any], Execution], Engine]
+
+
+def train_all(
+    workload: Workload,
+    todo: list[str],
+    name: str,
+    *,
+    open_engine: OpenEngine = supervise.open_engine,
+    ended: Callable[[str], None] = lambda key: None,
+) -> None:
+    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
+    ``ended(key)`` is called when a training has ended, either way."""
+    from study.training.worker import train  # torch, only where something is trained
+
+    planned, manifest = workload.planned, workload.manifest
+    execution, store, chosen = workload.execution, workload.store, planned.tier
+    check_shared(planned, execution, todo)
+    read_again(planned, manifest, store)
+    done = {}
+    for key in planned.trainings.keys() - set(todo):
+        run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
+        _, value = results.leading(results.scores(run.folder, frequent))
+        done[key] = (value, run.read("curve.json")["score"])
+    log = store.study_log(chosen.name)
+    with first(log.with_suffix(".lock")) as alone:
+        ablation = Ablation(log, name, manifest["trainings"]) if alone else Order()
+        if not alone:
+            print("another driver keeps the Optuna study of this tier; both share its trainings", flush=True)
+        ablation.start(done, todo)
+        with (
+            Display(store, manifest, set(done), execution.workers) as display,
+            Work(train, execution, store, chosen.name, begun=display.begin, open_engine=open_engine) as queue,
+        ):
+
+            def fill() -> None:
+                while queue.free > 0 and (key := ablation.ask()):
+                    after = {planned.init[key]} - done.keys() if key in planned.init else ()
+                    queue.submit(key, workload.training(key, queue.stop), tuple(after))
+
+            fill()
+            for event in queue.ends():
+                if event:
+                    _settle(event, store, ablation, display)
+                    ended(event.key)
+                fill()  # a training that another driver is at leaves its place to the next
+                display.refresh()
+
+
+def check_shared(planned: planner.Plan, execution: Execution, todo: Iterable[str]) -> None:
+    """Raises InputError where processes are to share a training of ``todo`` that cannot be shared (D100)."""
+    if execution.processes > 1:
+        from study.training import distributed
+
+        for key in todo:
+            distributed.check(planned.trainings[key], execution.processes, execution.device)
+
+
+def read_again(planned: planner.Plan, manifest: dict[str, Any], store: Store) -> None:
+    """Make sure that the cached data (and features) are there, and are what the plan was made for."""
+    from study.training.batches import cache_features
+
+    chosen = planned.tier
+    for name in dict.fromkeys([*planned.data_of.values(), MAIN]):
+        setting = chosen.settings[name]
+        tick = stage.ticker(f"reading {setting.data.name} ({name})")
+        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
+        if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
+            raise tiers.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+        if setting.network.frozen:
+            cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
+
+
+def _settle(event: Event, store: Store, ablation: Ablation | Order, display: Display) -> None:
+    run = store.run(event.key)
+    if event.failed:
+        run.fail(event.kind, event.reason)
+        ablation.fail(event.key, event.reason)
+        display.end(event.key, None, event.reason)
+    else:
+        leading = results.leading(event.result)
+        ablation.tell(event.key, leading[1], (run.read("curve.json") or {"score": []})["score"])
+        display.end(event.key, leading)
+
+
+def collect(manifest: dict[str, Any], target: Target) -> None:
+    """Collect all trainings, and log what the process beside them has not, once that has ended."""
+    for key in manifest["trainings"]:
+        background.collect(key, target)
+    with session.kept(target.place, target.tier), session.writing(target.place, target.tier, target.store) as tracker:
+        tracker.sweep()
+        session.trainings(manifest, target.folder, tracker)
+
+
+def record(target: Path, kept: Path, execution: Execution, wall_s: float, trained: int) -> None:
+    """Write to the folder ``target`` where and how trainings were executed, and for how long. Where none was, what the
+    file ``kept`` has of the last ones stays: a stage that changes nothing lets those after it rest."""
+    found = None if trained else read_json_or_none(kept)
+    if found is None:
+        found = _facts(execution, wall_s, trained)
+        write_json(kept, found)
+    write_json(target / "ablate.json", found)
+
+
+def _facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "engine": execution.engine,
+        "workers": execution.workers,
+        "device": execution.device,
+        "wall_s": wall_s,
+        "trained": trained,
+        "hardware": {"cpu": cpu, "cores": machine.cores(), "memory_gb": round(pages / 2**30, 1)},
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []

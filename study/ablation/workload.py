@@ -1,0 +1,58 @@
+"""A plan and where it is executed: makes the jobs of its trainings and evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.config import git_state
+from study.config.execution import Execution
+from study.plan.planner import Plan
+from study.spec.jobs import Context, EvaluationJob, Subject, TrainingJob
+from study.store.runs import Store
+
+
+@dataclass(frozen=True)
+class Workload:
+    """``manifest`` is the content of the plan's plan.json."""
+
+    planned: Plan
+    manifest: dict[str, Any]
+    execution: Execution
+    store: Store
+    commit: str = field(default_factory=git_state.described)
+
+    def context(self, stop: Path | None = None) -> Context:
+        """What all jobs share; they end early when the file ``stop`` exists."""
+        return Context(
+            store=self.store.root,
+            device=self.execution.device,
+            checkpoint_s=self.execution.checkpoint_s,
+            samples=self.planned.tier.samples,
+            loaders=self.execution.loaders,
+            processes=self.execution.processes,
+            commit=self.commit,
+            stop=stop,
+        )
+
+    def subject(self, key: str) -> Subject:
+        """A planned training with its data."""
+        planned, setting = self.planned, self.planned.data_of[key]
+        return Subject(
+            key,
+            planned.trainings[key],
+            planned.facts[setting],
+            origin=planned.facts[planned.origin(key)],
+            root=planned.tier.settings[setting].root,
+        )
+
+    def training(self, key: str, stop: Path, until: int | None = None) -> TrainingJob:
+        """The job of a planned training; ``until`` as there."""
+        labels, init = self.manifest["trainings"][key], self.planned.init.get(key)
+        return TrainingJob(self.subject(key), self.context(stop), labels, init, until)
+
+    def evaluation(self, key: str, stop: Path) -> EvaluationJob:
+        """The job of a planned evaluation."""
+        asked = self.planned.evaluations[key]
+        return EvaluationJob(key, self.subject(asked.training), self.context(stop), asked.inference)

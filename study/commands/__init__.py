@@ -1,0 +1,1 @@
+"""What ``make`` offers beside the stages: preview, rehearse, verify, gc, submission, compare."""

@@ -1,0 +1,105 @@
+"""`make gc`: what no plan of this project names in the run store; frees it only where that is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from study.config import tiers
+from study.data.prepare import folder_of
+from study.plan.receptive_fields import looks
+from study.spec.errors import InputError
+from study.store import garbage, stage
+from study.store.garbage import Named
+from study.store.runs import Store, project
+
+
+def main(free: bool, keep_days: float) -> None:
+    """Tell what may go and, with ``free``, remove it. Raises InputError for a plan that cannot be read, and where a
+    stage runs that may be about to write one."""
+    store = Store()
+    places = [*workspaces()]
+    found = garbage.find(store, named(places, store), keep_days)
+    print(
+        f"{store.root}: what no plan names in {', '.join(map(str, places))}, and nobody has used for {keep_days:g} days"
+    )
+    for waste in found:
+        print(f"  {garbage.sized(waste.size):>10}  {waste.path.relative_to(store.root)}")
+    print("\n".join(garbage.told(found)))
+    if not found:
+        return
+    if not free:
+        print(
+            "nothing was removed: `make gc FREE=yes` does it. Plans of other clones that share this store are not seen"
+        )
+        return
+    if running := [pid for place in places for pid in _stages(place)]:
+        raise InputError(
+            f"no stage may run while something is freed (it may be writing its plan), got process {running[0]}; wait "
+            "for its end"
+        )
+    print(f"freed: {garbage.sized(garbage.free(found, store))}")
+
+
+def workspaces() -> Iterator[Path]:
+    """The folders whose plans share this project's store: here, the main checkout, worktrees, DVC's workspaces."""
+    known = [Path.cwd().absolute(), project(), *sorted((project() / ".dvc" / "tmp" / "exps").glob("*/"))]
+    try:
+        listed = subprocess.run(["git", "worktree", "list", "--porcelain"], capture_output=True, text=True).stdout
+    except OSError:  # no Git, no worktrees
+        listed = ""
+    known += [Path(line.partition(" ")[2]) for line in listed.splitlines() if line.startswith("worktree ")]
+    yield from dict.fromkeys(path.resolve() for path in known if (path / "reports").is_dir())
+
+
+def named(places: list[Path], store: Store) -> Named:
+    """All that the plans and searches of these folders name."""
+    found = Named()
+    for place in places:
+        for path in sorted((place / "reports").glob("*/plan.json")):
+            plan, tuning = stage.read_json(path), path.parent / "tuning"
+            found.add(plan)
+            if (tuning / "search.json").is_file():
+                tuned = stage.read_json(tuning / "plan.json") if (tuning / "plan.json").is_file() else plan
+                found.add(tuned, stage.read_json(tuning / "search.json"))
+            _cached(found, plan, place, store)
+    return found
+
+
+def _cached(found: Named, plan: dict[str, Any], place: Path, store: Store) -> None:
+    """Add the cached data and features and the receptive fields of a plan. Where its tier can no longer be read, none
+    of these kinds is waste."""
+    if found.cached is None or found.looks is None:
+        return
+    for facts in plan["data"].values():
+        found.cached.add(folder_of(store.cache, facts["fingerprint"], facts["streamed"]).name)
+        if facts["name"] == "coco":  # its masks stand beside, drawn once
+            found.cached |= {path.name for path in store.cache.glob("coco-*")}
+    try:
+        chosen = tiers.load(tiers.read(place / "params.yaml"), plan["tier"])
+        for name, setting in chosen.settings.items():
+            if setting.network.frozen and name in plan["data"]:
+                from study.training.batches import features_folder  # torch
+
+                flip = setting.recipe.flip
+                found.cached.add(features_folder(setting.network, plan["data"][name], store.cache, flip).name)
+        found.looks |= {key for _, _, key in looks(chosen.receptive, chosen.seeds, plan)}
+    except (InputError, OSError):
+        found.cached = found.looks = None
+
+
+def _stages(place: Path) -> Iterator[int]:
+    """Processes of DVC's stages that run in a folder."""
+    lock = place / ".dvc" / "tmp" / "rwlock"
+    for pid in re.findall(r'"pid": *(\d+)', lock.read_text(encoding="utf-8")) if lock.is_file() else ():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:  # it was killed, and left its entry
+            continue
+        except PermissionError:
+            pass
+        yield int(pid)

@@ -1,0 +1,110 @@
+"""Script submission: the archive that a benchmark's server takes, of a trained network's classes of the test images.
+
+No stage of `dvc repro`: only the server can score it. Its score enters the report by `submitted:` of the tier.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from study.ablation.workload import Workload
+from study.config import tiers
+from study.config.execution import Execution, execution_of
+from study.data.prepare import prepare
+from study.inference import benchmark_predict
+from study.inference.benchmark_format import FORMATS
+from study.plan import planner
+from study.spec.jobs import SubmissionJob
+from study.spec.training import Inference
+from study.store import keys, stage
+from study.store.runs import Store, file_digest, write_json
+from study.training.batches import cache_features
+
+
+def main(name: str | None = None) -> None:
+    params = tiers.read()
+    chosen, execution, store = tiers.load(params, name), execution_of(params), Store()
+    if chosen.submission is None:
+        having = [other for other, block in params["tiers"].items() if "submission" in block]
+        raise tiers.InputError(
+            f"tiers.{chosen.name} must have the block submission: {{cell, format, seed}} (what to submit), got none; "
+            f"add it, or take a tier that has one ({', '.join(having) or 'none has'})"
+        )
+    job, origin = _job(chosen, execution, store)
+    images = benchmark_predict.test_images(job.subject.training.data, job.subject.root)
+    if not store.run(job.subject.key).done():
+        failure = store.run(job.subject.key).failure()
+        raise tiers.InputError(
+            f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done (its network "
+            f"predicts), got {'a failed one: ' + failure['reason'] if failure else 'none'}; run "
+            f"`make {'retry' if failure else 'repro'} TIER={chosen.name}`"
+        )
+    if job.subject.training.network.frozen:
+        _features_again(origin, job.subject.origin or job.subject.facts, chosen.band_px, store)
+    files = benchmark_predict.files_of(job, images)
+    print(
+        f"{len(images)} test images, {len(benchmark_predict.left(images, files))} of them left to predict", flush=True
+    )
+    benchmark_predict.predict(job, images, files, stage.ticker("predictions"))
+    folder = stage.folder(chosen.name) / "submission"
+    archive = folder / f"{job.format}{FORMATS[job.format].suffix}"
+    benchmark_predict.write(job, images, files, archive)
+    _tell(job, chosen, archive, len(images))
+
+
+def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[SubmissionJob, tiers.Setting]:
+    """What to predict, and the setting by whose training split a frozen backbone's features were standardised."""
+    wanted = chosen.submission
+    assert wanted is not None
+    path = stage.folder(chosen.name) / "plan.json"
+    manifest = stage.read_json(path)
+    facts = manifest["data"]
+    if lacking := sorted(chosen.settings.keys() - facts.keys()):
+        raise tiers.InputError(
+            f"{path} must be the plan of params.yaml, got one without {lacking[0]!r}; run "
+            f"`make repro TIER={chosen.name}`"
+        )
+    planned = planner.build(chosen, facts, execution.device)
+    ((cell, runs),) = ((cell, runs) for cell, _, runs in planned.cells if cell.address == wanted.cell)
+    if not runs:
+        raise tiers.InputError(
+            f"{wanted.cell} must have its training (tiers.{chosen.name}.submission names it), got none: "
+            f"{chosen.reason(cell)}; mend that, or name another cell"
+        )
+    key = runs[wanted.seed]
+    asked = planned.evaluations.get(key)
+    trained, how = (asked.training, asked.inference) if asked else (key, Inference())
+    workload = Workload(planned, manifest, execution, store)
+    job = SubmissionJob(
+        keys.key_of_evaluation(trained, how), workload.subject(trained), workload.context(), how, wanted.format
+    )
+    return job, chosen.settings[planned.origin(trained)]
+
+
+def _features_again(setting: tiers.Setting, facts: dict[str, Any], band_px: int, store: Store) -> None:
+    """The cache may have been emptied since the training, and the network needs the moments of its features."""
+    tick = stage.ticker(f"features of {setting.network.backbone}")
+    found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)
+    if found["fingerprint"] != facts["fingerprint"]:
+        raise tiers.InputError(
+            f"the data set {setting.data.name} must be what the network was trained on, got another since; run "
+            "`dvc repro --force data`"
+        )
+    cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
+
+
+def _tell(job: SubmissionJob, chosen: tiers.Tier, archive: Path, images: int) -> None:
+    assert chosen.submission is not None
+    told = {"cell": chosen.submission.cell, "seed": chosen.submission.seed, "training": job.subject.key}
+    told |= {"predictions": job.key, "images": images, "archive": archive.name, "sha256": file_digest(archive)}
+    write_json(archive.with_name("submission.json"), told)
+    print(
+        f"{archive}: {images} images, valid for the server; enter its score as `submitted:` of the tier "
+        f"{chosen.name} in params.yaml, then run `make repro TIER={chosen.name}`"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stage.run(main))

@@ -1,0 +1,228 @@
+"""`make verify`: recompute every number of a report from the stored counts, and check what it was made from.
+
+Reads only. Each thing that is stale or was edited is one line with its remedy; what is not here is told as unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.ablation import headline_weights
+from study.ablation.importances import importances
+from study.commands import plan_diff, value_diff
+from study.config import tiers
+from study.config.execution import execution_of
+from study.data.prepare import folder_of, intact
+from study.plan import halving, planner
+from study.report import document
+from study.report.digests import check
+from study.spec.errors import InputError
+from study.spec.words import counted
+from study.statistics import outputs, results
+from study.store import runs, stage
+from study.tracking import background
+
+COUNTED = {"counts.npz": "sha256", "tune.npz": "tune_sha256"}  # what provenance.json calls their digests
+BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
+
+
+class Findings:
+    """What a verification found: ``wrong`` and ``unchecked`` lines, and how much was checked."""
+
+    def __init__(self, name: str) -> None:
+        self.wrong: list[str] = []
+        self.unchecked: list[str] = []
+        self.numbers = self.files = 0
+        self._again = f"run `make repro TIER={name}`"
+
+    def add(self, what: str, remedy: str = "") -> None:
+        """A line, once; the usual remedy is to run the tier again, which trains nothing that is whole."""
+        line = f"{what}; {remedy or self._again}"
+        if line not in self.wrong:
+            self.wrong.append(line)
+
+
+def verify(params: dict[str, Any], name: str | None = None) -> int:
+    """Verify the report of a tier (params' own if None) and print what was found; returns the exit status, 1 where
+    something is wrong. Raises InputError where plan.json or provenance.json is missing or damaged."""
+    chosen = tiers.load(params, name)
+    folder, found = Path("reports") / chosen.name, Findings(chosen.name)
+    manifest = stage.read_json(folder / "plan.json")
+    provenance = stage.read_json(folder / "provenance.json")
+    _plan(params, chosen, folder, manifest, found)
+    _data(manifest, provenance, found)
+    _counts(folder, manifest, provenance, found)
+    _weights(folder, manifest, found)
+    _anatomy(chosen, folder, manifest, found)
+    if (tuned := stage.tuned_plan(folder)) is not None:
+        _search(chosen, folder, manifest, tuned, found)
+        _counts(folder / "tuning", tuned, provenance.get("tuned", {"runs": {}}), found)
+    try:
+        _numbers(folder, manifest, found)
+    except BROKEN as error:
+        found.add(f"the numbers of {folder} must follow from stored counts, got some that cannot be read ({error})")
+    lines, files = check(folder, params["tiers"][chosen.name])
+    found.files += files
+    for line in lines:
+        found.add(line)
+    for line in found.wrong:
+        print(f"error: {line}")
+    for line in found.unchecked:
+        print(f"not checked: {line}")
+    told = f"{found.numbers:,} numbers recomputed from the stored counts, digests of {found.files:,} files"
+    print(f"{chosen.name}: {told}; {counted(len(found.wrong), 'error') if found.wrong else 'all as they were made'}")
+    return 1 if found.wrong else 0
+
+
+def _plan(params: dict[str, Any], chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """plan.json against the plan of this code, params.yaml and data.json."""
+    facts = stage.read_json(folder / "data.json")
+    device = execution_of(params).device
+    if params["execution"]["device"] == "auto":  # a report may be read on another machine
+        device = next((told["device"] for told in manifest["identities"].values() if "device" in told), device)
+    if lacking := sorted(chosen.settings.keys() - facts.keys()):
+        found.add(f"data.json must have every setting of params.yaml, got none of {', '.join(lacking)}")
+        return
+    today = json.loads(json.dumps(planner.build(chosen, facts, device).manifest()))
+    found.files += 1
+    for line in plan_diff.changes(manifest, today):
+        found.add(line)
+
+
+def _data(manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+    """The data's fingerprints, and the cached arrays where the store has them."""
+    cache, absent = runs.default_root() / "cache", []
+    for setting, facts in manifest["data"].items():
+        if provenance["data"].get(setting) != facts["fingerprint"]:
+            found.add(f"provenance.json must have the fingerprint of plan.json's data {setting}, got another")
+        kept = folder_of(cache, facts["fingerprint"], facts["streamed"])
+        if not kept.is_dir():
+            absent.append(setting)
+        elif not intact(kept):
+            found.add(f"{kept} must hold the data that was read for {setting}, got changed files")
+        else:
+            found.files += sum(1 for _ in kept.glob("*.npy"))
+    if absent:
+        found.unchecked.append(f"data of {', '.join(absent)}: no copy in {cache}")
+
+
+def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+    """Collected results against provenance.json, and against the run store where it has them."""
+    known, root, absent = provenance["runs"], runs.default_root(), 0
+    places = dict.fromkeys(manifest["trainings"], "results") | dict.fromkeys(manifest["evaluations"], "examined")
+    for key in known.keys() - places.keys():
+        found.add(f"provenance.json must have the runs of plan.json only, got {key[:12]}")
+    for key, place in places.items():
+        collected, told = folder / place / key, known.get(key, {})
+        state = results.status(collected)
+        if state != told.get("status"):
+            found.add(f"{place}/{key[:12]} must be {told.get('status')}, as provenance.json says, got {state}")
+        if state != results.DONE:
+            continue
+        files = [collected / name for name in background.COLLECTED if (collected / name).is_file()]
+        digests = {file.name: runs.file_digest(file) for file in files}
+        found.files += len(digests)
+        for name, said in COUNTED.items():
+            if digests.get(name) != told.get(said):  # an evaluation has no tune split
+                got = "an edited" if name in digests else "no"
+                found.add(f"{place}/{key[:12]}/{name} must have the sha256 of provenance.json, got {got} file")
+        done = runs.Run(root / key).read("DONE")
+        if done is None:
+            absent += 1
+            continue
+        for name in (name for name, digest in digests.items() if done.get(name) != digest):
+            found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
+    if absent:
+        found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _weights(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """The headline weights against their index, and its trainings against the plan."""
+    headline = headline_weights.trainings(manifest)
+    for name, told in stage.read_json(folder / "weights" / headline_weights.INDEX).items():
+        if headline.get(told["cell"]) != told["training"]:
+            found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
+        file = folder / "weights" / name
+        if not file.is_file() or runs.file_digest(file) != told["sha256"]:
+            found.add(
+                f"weights/{name} must have the sha256 of its index, got {'an edited' if file.is_file() else 'no'} file"
+            )
+        found.files += 1
+
+
+def _search(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], tuned: dict[str, Any], found: Findings) -> None:
+    """The search's outcome against its scores, its scores against the run store where it has them, and the plan of the
+    trainings at each variant's best against that outcome."""
+    stands, root = stage.read_json(folder / "tuning" / "search.json")["trials"], runs.default_root()
+    device = next(told["device"] for told in tuned["identities"].values() if "device" in told)
+    try:
+        trials = halving.told(chosen, manifest["data"], device, stands)
+    except InputError as error:
+        found.add(str(error))
+        return
+    assert chosen.tuning is not None  # or told would have refused
+    today = json.loads(runs.json_bytes(halving.rows(trials, chosen.tuning)))
+    found.files += 1
+    for where, was, now in value_diff.values(stands, today)[: value_diff.SHOWN]:
+        found.add(f"search.json, trial {where}: must be {now}, which its scores give, got {was}")
+    for trial in stands:
+        rungs = [runs.Run(root / key).read("rungs.json") for key in trial["keys"].values()]
+        for step, score in trial["scores"].items() if all(rungs) else ():
+            again = sum(rung.get(step, 0.0) for rung in rungs) / len(rungs)
+            if again != score:
+                found.add(
+                    f"search.json, {trial['label']} at step {step}: must be {again}, as in the run store, got {score}"
+                )
+    planned = halving.tuned(chosen, manifest["data"], device, halving.best(trials)).manifest()
+    for line in plan_diff.changes(tuned, json.loads(json.dumps(planned))):
+        found.add(f"tuning/{line}")
+
+
+def _anatomy(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """What the audit, the drawings and the costs tell of networks, against the networks as the code builds them."""
+    from study.plan.networks import anatomy_of, costs_of  # torch
+
+    again: dict[str, Any] = {"anatomy": anatomy_of(chosen, manifest)}
+    if chosen.settings.keys() <= manifest["data"].keys():  # else the plan is told to be another one
+        # A network is the same on every device.
+        again["costs"] = costs_of(planner.build(chosen, manifest["data"], "cpu"), manifest)
+    for name, built in again.items():
+        stands, today = stage.read_json(folder / "examined" / f"{name}.json"), json.loads(runs.json_bytes(built))
+        for where, was, now in value_diff.values(stands, today)[: value_diff.SHOWN]:
+            found.add(f"examined/{name}.json, {where}: must be {now}, as the code builds it, got {was}")
+
+
+def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    """Scores, tables, metrics, plots and audit by the score stage's own functions, then the report's words."""
+    frame, summary = outputs.frames(folder, manifest)
+    again = outputs.contents(folder, manifest, frame, summary, importances)
+    for name, content in again.items():
+        found.numbers += value_diff.numbers(content, name)
+        if (folder / name).is_file():
+            found.files += 1
+            for line in value_diff.files(name, (folder / name).read_bytes(), content):
+                found.add(line)
+        else:
+            found.add(f"{name} must be there, got no such file")
+    for made in (path for part in ("tables", "plots") for path in sorted((folder / part).glob("*"))):
+        if (name := made.relative_to(folder).as_posix()) not in again:
+            found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
+    for line in _words(stage.read_json(folder / "report.json"), folder, manifest, summary):
+        found.add(line)
+
+
+def _words(stands: Any, folder: Path, manifest: dict[str, Any], summary: pd.DataFrame) -> list[str]:
+    """The report's tables as text, which the PDF prints, against those of the recomputed numbers."""
+    today = json.loads(json.dumps(document.words(folder, manifest, summary), default=str))
+    for part in (stands, today):
+        part["tables"] = {table["heading"]: table for table in part["tables"]}
+    pairs = value_diff.values({name: stands.get(name) for name in today}, today)
+    return [
+        f"report.json, {where}: must be {now}, which the stored counts give, got {was}"
+        for where, was, now in pairs[: value_diff.SHOWN]
+    ]

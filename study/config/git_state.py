@@ -1,0 +1,101 @@
+"""The commit that the project stands at, and whether its files differ from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from study.config import tiers
+
+NONE = os.devnull  # as GIT_DIR: nobody is to ask for a commit
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
+LOCAL = Path(".dvc") / "config.local"
+NO_GIT = "    no_scm = true  # as long as there is no git repository\n"
+DIRTY = "-dirty"  # after the hash, as `git describe --dirty` writes it
+
+
+def head() -> str:
+    """The hash of the commit, "" outside of a repository."""
+    return _git("rev-parse", "HEAD")
+
+
+def dirty() -> bool:
+    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs, do not
+    count, nor does what DVC and the stages write of what they made (where somebody has committed it). Without a commit
+    there is nothing to differ from."""
+    if not head():
+        return False
+    others = [".", *(f":!{name}" for name in ("params.yaml", "dvc.lock", "tiers"))]
+    if _git("status", "--porcelain", "--untracked-files=no", "--", *others):
+        return True
+    ours, committed = tiers.read(), tiers.content(_git("show", "HEAD:./params.yaml")) or {}
+    chosen = dict.fromkeys(("tier", tiers.TUNE))
+    return ours | chosen != committed | chosen
+
+
+def described() -> str:
+    """The hash, with DIRTY after it where files differ from it; "" outside of a repository."""
+    return found + DIRTY * dirty() if (found := head()) else ""
+
+
+def lacking() -> str:
+    """Why the commit is not known, and the remedy, in words; "" where it is known, or nobody is to ask."""
+    if os.environ.get("GIT_DIR") == NONE:
+        return ""
+    try:
+        ended = _asked("rev-parse", "HEAD")
+    except OSError as error:
+        return f"git does not run ({error.strerror}); install it"
+    if not ended.returncode:
+        return ""
+    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    if "dubious ownership" in ended.stderr:
+        return f"git refuses the repository of another user; run `{lines[-1]}`"  # its own remedy
+    if not _in_repository():
+        return "the project is in no git repository; clone it to have one, or run `git init` and commit"
+    if "unknown revision" in ended.stderr:
+        return "the repository has no commit yet; commit the project's files"
+    return f"git says {lines[0] if lines else 'nothing'}; commit the project's files"
+
+
+def note() -> None:
+    """Say that results will name no commit, where that is so."""
+    if why := lacking():
+        print(f"note: results name no commit, as {why}", flush=True)
+
+
+def tell_dvc(settings: Path = LOCAL) -> None:
+    """Have DVC run without a repository where there is none, by its settings for this folder alone; and no longer, once
+    there is one."""
+    text = before = settings.read_text() if settings.is_file() else ""
+    if _in_repository():
+        text = text.replace(NO_GIT, "")
+    elif "no_scm" not in text:
+        head, core, rest = text.partition("[core]\n")
+        text = f"{head}[core]\n{NO_GIT}{rest}" if core else f"{text}[core]\n{NO_GIT}"
+        print("note: without a git repository there are no experiments of DVC; all else works", flush=True)
+    if text != before:
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(text)
+
+
+def _in_repository() -> bool:
+    return any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents))
+
+
+def _git(*words: str) -> str:
+    try:
+        ended = _asked(*words)
+    except OSError:
+        return ""
+    return "" if ended.returncode else ended.stdout.strip()
+
+
+def _asked(*words: str) -> subprocess.CompletedProcess[str]:
+    """What git tells of the repository that the project is in, not of one that variables name."""
+    environment = os.environ | {"LC_ALL": "C"}
+    for name in ELSEWHERE:
+        if environment.get(name) != NONE:
+            environment.pop(name, None)
+    return subprocess.run(["git", *words], capture_output=True, text=True, env=environment)

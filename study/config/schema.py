@@ -1,0 +1,541 @@
+"""The schema of params.yaml: every key with its kind, its range and its unit.
+
+A class is a block, a field a key, and a key with a default may be left out. A data set's own options are declared in
+its module; what hangs on the paper's cells is study.config.tiers's business. Bounds from above stand where what is
+larger can only be a slip.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated
+
+from study.paper.tables import TABLES
+from study.spec import heads, training
+from study.spec.cells import SERVED
+from study.spec.checks import (
+    A_LIST,
+    LARGEST,
+    Block,
+    Broken,
+    Label,
+    Loose,
+    PathText,
+    Text,
+    YesNo,
+    above,
+    choice,
+    different,
+    either,
+    listed,
+    matching,
+    number,
+    rule,
+    share,
+    shown,
+    sides,
+    stack_width,
+    whole,
+)
+from study.spec.constants import LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
+from study.spec.heads import HEADS, PerClass
+from study.spec.training import DECONVOLUTIONS
+from study.spec.words import DAY_S
+from study.store import code_digest
+
+# What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
+CLASSIFY, SEGMENT = "classify", "segment"
+SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
+SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
+AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
+WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
+WIDEST_PX = 32_768  # a side of an image, a crop or a kernel
+PARTS = {"/".join(cell.address.split("/")[:end]) for t in TABLES.values() for cell in t.cells for end in range(1, 4)}
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+Seed = Annotated[int, whole(0)]
+Share = Annotated[float, number(0, 1)]
+TierName = Annotated[
+    str,
+    matching(
+        "[A-Za-z][A-Za-z0-9_-]{0,99}",
+        "be of letters, digits, '_' and '-', a letter first (folders, commands and DVC take it; YAML takes 2024 for a "
+        "number)",
+        "rename it in params.yaml, such as t2024",
+    ),
+    rule(
+        lambda name: name.lower() not in {"yes", "no", "on", "off", "true", "false", "null"},
+        "be no word that YAML takes for another value", "rename it in params.yaml",
+    ),
+]  # fmt: skip
+
+
+class Execution(Block):
+    """How trainings are executed; nothing here but the device changes a result beyond rounding."""
+
+    engine: Annotated[str, choice("ray", "inline")]
+    address: (
+        Annotated[str, matching(r"[!-~]{1,500}", "be text without spaces", "write host:port or null")] | None
+    )  # of Ray
+    workers: Annotated[int | str, either("auto", whole(1, 10_000), "be auto or a whole number from 1 to 10,000")]
+    device: Annotated[str, choice("auto", "cpu", "cuda")]
+    gpus_per_training: Annotated[float | str, either("auto", number(0.01, 64), "be auto or a number from 0.01 to 64")]
+    processes_per_training: Annotated[int, whole(1, 1024)]
+    checkpoint_s: Annotated[float, number(0, DAY_S)]  # between two checkpoints; 0: after each step
+    retries: Annotated[int, whole(0, 1000)]
+    hung_s: Annotated[float, number(1, 7 * DAY_S)]
+    loaders: Annotated[int | str, either("auto", whole(0, 1024), "be auto or a whole number from 0 to 1,024")]
+
+    def check(self) -> None:
+        gpus = self.gpus_per_training
+        if not isinstance(gpus, str) and gpus > 1 and gpus != int(gpus):
+            raise Broken(
+                "be a share of one GPU or a whole number of them", shown(gpus), "write e.g. 0.5, 1 or 2",
+                "gpus_per_training",
+            )  # fmt: skip
+
+
+class Tracking(Block):
+    """Where MLflow's view of the trainings is kept."""
+
+    server: Text | None = None
+    artifacts: PathText | None = None  # or an address such as s3://...
+    name: Label | None = None
+
+
+class Head(Block):
+    """``{head: stack, k: 7, width: 1/2}``, or ``width: 10K`` for ten channels a class."""
+
+    head: Annotated[str, choice(*HEADS)]
+    k: Annotated[
+        int,
+        whole(
+            1, WIDEST_PX - 1, "be a positive odd whole number (Sec. 3.1: an even kernel shifts the map)",
+            "take one of 1, 3, 5, 7 ...",
+        ),
+    ]  # cells of the head's map  # fmt: skip
+    width: Annotated[Fraction | PerClass, stack_width(WIDEST)] | None = None  # of a stack's inner maps
+
+    def check(self) -> None:
+        if self.width is not None and self.head != "stack":
+            raise Broken("stand with head: stack only", f"head: {self.head}", "drop it", "width")
+        self.made()
+
+    def made(self) -> heads.Head:
+        """Raises InputError for what is no size of this head."""
+        return HEADS[self.head](self.k, **({} if self.width is None else {"width": self.width}))
+
+
+class Variant(Head):
+    """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``."""
+
+    refine: YesNo = False
+    at: dict[Label, Head] = {}  # noqa: RUF012
+
+    def variant(self) -> heads.Variant:
+        return heads.Variant(
+            self.made(), self.refine, tuple((level, self.at[level].made()) for level in sorted(self.at))
+        )
+
+
+def _data_sets() -> list[str]:
+    return sorted(p.stem for p in (code_digest.ROOT / "study" / "data" / "sets").glob("[a-z]*.py"))
+
+
+class Data(Block, extra="allow"):
+    """A data set by the name of its module, whose ``Options`` are the other keys."""
+
+    name: Text
+    root: PathText | None = None
+    stream: YesNo | None = None
+    fetch: YesNo | None = None
+
+    def check(self) -> None:
+        if self.name not in _data_sets():
+            raise Broken(f"be one of {', '.join(_data_sets())}", shown(self.name), "rename it", "name")
+
+    def made(self) -> training.Data:
+        return training.Data(self.name, training.freeze(self.model_extra or {}))
+
+
+class Shallow(Block):
+    """Options of the backbone ``shallow``, by level from res2 on."""
+
+    widths: Annotated[tuple[Annotated[int, whole(1, WIDEST)], ...], rule(bool, "name a level", "write e.g. [24, 48]")]
+    strides: tuple[Annotated[int, whole(1, 1024)], ...]
+
+    def check(self) -> None:
+        if len(self.widths) != len(self.strides):
+            raise Broken("be one for each of widths", shown(list(self.strides)), "give each level both", "strides")
+        if any(after % before for before, after in zip(self.strides, self.strides[1:], strict=False)):
+            raise Broken(
+                "each be a multiple of the one before", shown(list(self.strides)), "write e.g. [2, 4, 4]", "strides"
+            )
+
+
+Join = Annotated[str, choice("sum", "concat")]
+
+
+class ShallowGcn(Shallow):
+    gcn: dict[
+        Label,
+        Annotated[tuple[int, int], sides(WIDEST, "be [k, channels], two whole numbers from 1 up", "write [15, 14]")],
+    ]
+    join: Join
+
+
+class Resnet(Block):
+    depth: Annotated[int, choice(50, 101, 152)]
+    weights: PathText | None  # imagenet, a file, or null: random ones
+    frozen_norm: YesNo
+
+
+class ResnetGcn(Block):
+    join: Join
+    weights: PathText | None
+    frozen_norm: YesNo
+
+
+class EfficientnetLite0(Block):
+    weights: PathText | None
+
+
+class Timm(Block):
+    model: Text
+    weights: PathText | None
+    frozen_norm: YesNo
+
+
+# A backbone of a user's own needs no entry: the arguments that it takes are its options.
+BACKBONES: dict[str, type[Block]] = {
+    "shallow": Shallow,
+    "shallow_gcn": ShallowGcn,
+    "resnet": Resnet,
+    "resnet_gcn": ResnetGcn,
+    "efficientnet_lite0": EfficientnetLite0,
+    "timm": Timm,
+}
+
+
+class Network(Block):
+    """A backbone with the levels at which heads stand."""
+
+    backbone: Text
+    levels: Annotated[
+        tuple[Label, ...],
+        rule(bool, "name at least one level", "write e.g. [res4, res5]", "none"),
+        rule(different, "be different levels", "drop the second of two equal ones"),
+    ]
+    frozen: YesNo
+    output_stride: Annotated[int, whole(1, 1024)]  # px
+    options: dict[str, Loose]
+    fixed: dict[Label, Head] = {}  # noqa: RUF012
+    deconvolution: Annotated[str, choice(*DECONVOLUTIONS)] = DECONVOLUTIONS[0]
+
+    def check(self) -> None:
+        try:
+            code_digest.entry("study.models.backbones", "BACKBONES", self.backbone)
+        except KeyError:
+            raise Broken(
+                "be an entry of BACKBONES in study/models/backbones.py", shown(self.backbone),
+                "rename it or add the entry", "backbone",
+            ) from None  # fmt: skip
+
+    def made(self) -> training.Network:
+        fixed = tuple((level, self.fixed[level].made()) for level in sorted(self.fixed))
+        return training.Network(
+            self.backbone,
+            self.levels,
+            training.freeze(self.options),
+            frozen=self.frozen,
+            output_stride=self.output_stride,
+            fixed=fixed,
+            deconvolution=self.deconvolution,
+        )
+
+
+class Recipe(Block):
+    """How to train."""
+
+    optimizer: Annotated[str, choice("sgd", "adamw")]
+    lr: Annotated[float, above(0, 1e38)]  # what 32 bits hold
+    momentum: Share
+    weight_decay: Share
+    schedule: Annotated[str, choice("constant", "cosine", "poly")]
+    warmup: Share  # of the steps
+    steps: Annotated[int, whole(1, 100_000_000)]
+    batch: Annotated[int, whole(1, 65_536)]  # images
+    flip: YesNo
+    precision: Annotated[str, choice("fp32", "bf16", "auto")]
+    validations: Annotated[int, whole(1, 100_000)]
+    crop: Annotated[tuple[int, int], sides(WIDEST_PX)] | None = None  # px
+
+    def made(self) -> training.Recipe:
+        return training.Recipe(**dict(self))
+
+
+class Crf(Block):
+    """Standard deviations in px and grey levels of 0..255 (``_rgb``); weights without unit."""
+
+    iterations: Annotated[int, whole(1, 1000)]
+    smooth_px: Annotated[float, above(0, 10_000)]
+    smooth_weight: Annotated[float, above(0, 10_000)]
+    bilateral_px: Annotated[float, above(0, 10_000)]
+    bilateral_rgb: Annotated[float, above(0, 10_000)]
+    bilateral_weight: Annotated[float, above(0, 10_000)]
+
+
+class Inference(Block):
+    """How a trained network is asked. ``optional`` beside a CRF: without its library its cells are left out."""
+
+    scales: Annotated[
+        tuple[Annotated[float, above(0, 16)], ...],
+        rule(bool, "name at least one scale of the input", "write e.g. [0.75, 1]", "none"),
+    ] = (1,)
+    flip: YesNo = False
+    crop: Annotated[tuple[int, int], sides(WIDEST_PX)] | None = None  # px
+    crops: Annotated[
+        tuple[int, int], sides(1000, "be two whole numbers from 1 up (down, across)", "write [1, 4]")
+    ] = (1, 1)  # fmt: skip
+    crf: Crf | None = None
+    optional: YesNo = False
+
+    def made(self) -> training.Inference:
+        crf = training.Crf(**dict(self.crf)) if self.crf else None
+        return training.Inference(tuple(map(float, self.scales)), self.flip, self.crop, self.crops, crf)
+
+
+class Control(Block):
+    """A second data set on which a few variants test the first."""
+
+    title: Text
+    data: dict[str, Loose]
+    variants: tuple[Variant, ...]
+
+
+class Setting(Block):
+    """Another setting, as changes to the tier's own; each block is checked as what it makes of that one."""
+
+    title: Text = ""
+    data: dict[str, Loose] = {}  # noqa: RUF012
+    network: dict[str, Loose] = {}  # noqa: RUF012
+    recipe: dict[str, Loose] = {}  # noqa: RUF012
+    after: Label | None = None
+    task: Annotated[str, choice(SEGMENT, CLASSIFY)] = SEGMENT
+
+
+class Receptive(Block):
+    """How valid receptive fields are measured (Fig. 3; D47): lengths in px of the original input, ``enlarge`` times
+    that of the enlarged one, the ``share`` of all change that is lit, the ``mass`` of the gradient in its square."""
+
+    occluder_px: Annotated[int, whole(1, WIDEST_PX), rule(lambda px: bool(px % 2), "be odd (it has a middle)", "add 1")]
+    stride_px: Annotated[int, whole(1, WIDEST_PX)]
+    enlarge: Annotated[float, number(1, 16)]
+    share: Annotated[float, above(0, 1)]
+    mass: Annotated[float, above(0, 1)]
+    images: Annotated[int, whole(1, 10_000)]
+
+
+class Submission(Block):
+    """What `make submission` writes: for the test images of the ``format``'s benchmark, the classes that the network of
+    a cell's training with ``seed`` gives, asked as the cell's address says."""
+
+    cell: Annotated[
+        str,
+        matching(
+            ".{1,200}", "be the address of a segmentation that the tier trains", "take one such as T5/GCN/overall"
+        ),
+    ]
+    format: Annotated[str, choice(*SERVERS)]
+    seed: Seed
+
+
+class Submitted(Block):
+    """The mean IoU in per cent that a benchmark's server gave to our submission, and the page that shows it."""
+
+    percent: Annotated[float, number(0, 100)]
+    link: Annotated[
+        str,
+        matching(
+            r"https?://[^\s/]\S*", "be the http(s) address of the server's page with the score", "copy it from there"
+        ),
+    ]
+
+
+class Settling(Block):
+    """When a training counts as settled (D114; see study.statistics.settling)."""
+
+    peak: Annotated[float, above(0, 1000)]
+    end: Annotated[float, above(0, 1000)]
+    fall: Share
+
+
+class Rules(Block):
+    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment; the margins below which a
+    difference counts as none, in points of per cent and as a ratio of errors above 1; the error on the tune split, in
+    points, below which a ratio of errors is not judged (D113); the number of bootstrap draws; and which trainings
+    count."""
+
+    alpha: Annotated[float, number(0, 0.5)]
+    margin_points: Annotated[float, above(0, 100)]
+    margin_ratio: Annotated[float, above(1, 10)]
+    error_floor_points: Annotated[float, above(0, 100)]
+    draws: Annotated[int, whole(LEAST_DRAWS, 1_000_000)]
+    settled: Settling
+
+
+class Frequent(Block):
+    """Frequent classes stand in so many training images and on such a share of their labelled pixels."""
+
+    min_images: Annotated[int, whole(0)]
+    min_pixels: Share
+
+
+class Tuning(Block):
+    """What is searched for each variant on the tune split (D93); see study.config.tuning."""
+
+    settings: tuple[Label, ...] = (MAIN,)
+    search: Annotated[
+        dict[
+            Annotated[str, choice(*SEARCHED)],
+            Annotated[
+                tuple[Annotated[float, number(0, 1e38)], ...],
+                rule(bool, "name values", "write e.g. [0.004, 0.008]", "none"),
+                rule(different, "be different values", "drop the second of two equal ones"),
+            ],
+        ],
+        rule(bool, "name what is searched", "write e.g. lr: [0.004, 0.008]", "nothing"),
+    ]
+    seeds: tuple[Seed, ...]
+    rungs: Annotated[
+        tuple[Share, ...],
+        rule(
+            lambda rungs: list(rungs) == sorted({share for share in rungs if 0 < share < 1}),
+            "be rising shares of the steps between 0 and 1", "write e.g. [0.25, 0.5]",
+        ),
+    ]  # fmt: skip
+    keep: Share
+    factorial: tuple[Annotated[int, whole(1, WIDEST_PX - 1)], ...]
+
+    def check(self) -> None:
+        for name, values in self.search.items():
+            wrong = [value for value in values if not (value > 0 if name == "lr" else value <= 1)]
+            if wrong:
+                must = "be a positive number, above 0" if name == "lr" else "be a number from 0 to 1"
+                raise Broken(must, shown(wrong[0]), "write one", f"search.{name}")
+        for k in self.factorial:
+            heads.gcn(k)  # it refuses what is no kernel size
+
+
+class Tier(Block):
+    """One block below ``tiers:``."""
+
+    title: Text
+    judges: Text
+    meaningless: YesNo
+    scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
+    verdicts: Rules | None = None
+    not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
+    tuning: Tuning | None = None
+    notes: tuple[Text, ...] = ()
+    seeds: Annotated[
+        tuple[Seed, ...],
+        A_LIST,
+        rule(
+            lambda seeds: bool(seeds) and listed(seeds, _is_seed) and different(seeds),
+            "be different whole numbers from 0 up", "write e.g. [0, 1, 2]",
+        ),
+    ]  # fmt: skip
+    tables: Annotated[
+        tuple[Annotated[str, choice(*TABLES)], ...],
+        rule(different, "be different tables", "drop the second of two equal ones"),
+    ]
+    data: Data
+    controls: dict[Label, Control]
+    network: Network
+    recipe: Recipe
+    settings: dict[Label, Setting] = {}  # noqa: RUF012
+    inference: dict[Label, Inference] = {}  # noqa: RUF012
+    not_applicable: dict[str, Text] = {}  # of a table, or of a part such as T7/Stage-1  # noqa: RUF012
+    receptive: Receptive | None = None
+    submission: Submission | None = None
+    submitted: dict[str, Submitted] = {}  # noqa: RUF012
+    band_px: Annotated[int, whole(1, 1000)]
+    samples: Annotated[int, whole(1, 1000)]  # pictures
+    frequent: Frequent | None
+    extra: tuple[Variant, ...]
+
+    def check(self) -> None:
+        if self.scale != NOTHING and self.meaningless:
+            raise Broken(
+                f"be {NOTHING} where the numbers are meaningless (they can judge no claim)", shown(self.scale),
+                "set it, or meaningless to false", "scale",
+            )  # fmt: skip
+        if self.scale != NOTHING and self.verdicts is None:
+            raise Broken(
+                f"be there where a tier may judge claims (scale: {self.scale})", "none",
+                "write them as the tier shapes does", "verdicts",
+            )  # fmt: skip
+        for part in self.not_applicable:
+            if part not in PARTS:
+                raise Broken(
+                    "name tables of the paper, or parts of them", shown(part), "write e.g. T7 or T7/Stage-1",
+                    "not_applicable",
+                )  # fmt: skip
+        served = [name for name in self.tables if all(cell.metric in SERVED for cell in TABLES[name].cells)]
+        for table in self.submitted:
+            if table not in served:
+                raise Broken(
+                    f"name tables of the tier whose scores a server gives ({', '.join(served) or 'none'})",
+                    shown(table), "remove it", "submitted",
+                )  # fmt: skip
+        self._check_settings()
+        if self.tuning:
+            self._check_tuning(self.tuning)
+
+    def _check_settings(self) -> None:
+        after = dict.fromkeys((MAIN, *self.controls)) | {name: s.after for name, s in self.settings.items()}
+        for name in (*self.controls, *self.settings):
+            taken = (
+                "a control" if name in self.settings and name in self.controls else "the tier" if name == MAIN else ""
+            )
+            if taken:
+                kind = "settings" if name in self.settings else "controls"
+                raise Broken("have a name of its own", f"one that {taken} has", "rename it", f"{kind}.{name}")
+        for name in self.settings:
+            seen = [name]
+            while (at := after[seen[-1]]) is not None:
+                if at not in after or at in seen:
+                    free = ", ".join(other for other in after if other not in seen)
+                    raise Broken(
+                        "name a setting of the tier that comes before it", shown(at),
+                        f"take one of {free} or leave it out",
+                        f"settings.{seen[-1]}.after",
+                    )  # fmt: skip
+                seen.append(at)
+
+    def _check_tuning(self, tuning: Tuning) -> None:
+        free = [MAIN, *self.controls, *(n for n, s in self.settings.items() if s.after is None and s.task == SEGMENT)]
+        for name in tuning.settings:
+            if name not in free:
+                raise Broken(f"be one of {', '.join(free)}", shown(name), "rename it", "tuning.settings")
+        if not tuning.seeds or set(tuning.seeds) & set(self.seeds):
+            raise Broken(
+                "be seeds that no reported number uses (so that no variant is chosen for its luck with one)",
+                f"{list(tuning.seeds)} beside {list(self.seeds)}", f"write e.g. [{max(self.seeds) + 100}]",
+                "tuning.seeds",
+            )  # fmt: skip
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    tier: TierName
+    tune: YesNo = False  # whether each variant's best values are searched
+    execution: Execution
+    tracking: Tracking | None = None
+    tiers: dict[str, Tier]  # by TierName

@@ -1,0 +1,297 @@
+"""The only reader of params.yaml: a tier binds the paper's cells to data, a backbone, a recipe and seeds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from study.config import schema
+from study.config.schema import AROUND, CLASSIFY, SEGMENT, Receptive, Rules, Submission, Submitted
+from study.config.tuning import Tuning
+from study.paper.tables import TABLES
+from study.spec.cells import Cell
+from study.spec.checks import checked
+from study.spec.constants import MAIN
+from study.spec.data_sets import module_of
+from study.spec.errors import InputError
+from study.spec.heads import Variant
+from study.spec.training import Data, Inference, Network, Recipe
+from study.store.runs import located
+
+TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What trainings are run in: data, network and recipe, and the setting whose weights they start from.
+
+    ``root`` is the data set's folder; with ``stream`` its training images are read from there at each step (D56), with
+    ``fetch`` what is not there and may be fetched is.
+    ``role`` is main, control (a second data set on which a few variants test the first) or stage (all others: stages of
+    Tables 7 and 9, networks and pretrainings of Table 6). ``task`` is segment or classify.
+    """
+
+    role: str
+    title: str
+    data: Data
+    root: Path | None
+    stream: bool
+    fetch: bool
+    network: Network
+    recipe: Recipe
+    after: str | None = None
+    task: str = SEGMENT
+    variants: tuple[Variant, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
+    share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
+    judged, ``verdicts`` by which rules (None only where none may), ``tuning`` what is searched for each variant."""
+
+    name: str
+    title: str
+    judges: str
+    meaningless: bool
+    notes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tables: tuple[str, ...]
+    settings: dict[str, Setting]
+    inference: dict[str, Inference]
+    not_applicable: dict[str, str]
+    receptive: Receptive | None
+    submission: Submission | None
+    submitted: dict[str, Submitted]
+    band_px: int
+    samples: int
+    frequent: tuple[int, float] | None
+    extra: tuple[Variant, ...]
+    scale: str
+    verdicts: Rules | None
+    not_asked: dict[str, str]
+    tuning: Tuning | None
+
+    @property
+    def main(self) -> Setting:
+        return self.settings[MAIN]
+
+    def reason(self, cell: Cell) -> str | None:
+        """Why a cell is not applicable at this tier, None where it is."""
+        parts = cell.address.split("/")
+        starts = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return next((self.not_applicable[start] for start in starts if start in self.not_applicable), None)
+
+
+def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
+    """The whole of params.yaml, each value of it checked by study.config.schema.
+
+    Raises InputError where it is missing or not YAML, or for what the schema refuses.
+    """
+    try:
+        params = content(path.read_text(encoding="utf-8"))
+    # ValueError: bytes that are no UTF-8, a date that there is not, a number of thousands of digits.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
+    return check(params)
+
+
+def check(params: Any) -> dict[str, Any]:
+    """The content of params.yaml as it is, each value of it checked by study.config.schema. Raises InputError."""
+    if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
+        _check_names(params["tiers"])
+    whole: schema.Params = checked(schema.Params, params, "")
+    for name, block in whole.tiers.items():
+        for changes, where in _changes(block, f"tiers.{name}").values():
+            _merged(changes, params["tiers"][name], where)
+    return params
+
+
+def write(params: dict[str, Any], path: Path) -> None:
+    """Write params.yaml, in the order of its keys and without comments."""
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def content(text: str) -> Any:
+    """The content of a YAML text, unchecked."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # C's is five times as fast, where it is there
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def load(params: dict[str, Any], name: str | None = None) -> Tier:
+    """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
+    name = params["tier"] if name is None else name
+    tiers: dict[str, Any] = checked(dict[Any, Any], params["tiers"], "tiers")
+    _check_names(tiers)
+    if name not in list(tiers):
+        raise InputError(f"tier must be one of {', '.join(tiers)}, got {name!r}; set `tier:` in params.yaml")
+    where = f"tiers.{name}"
+    own, block = tiers[name], checked(schema.Tier, tiers[name], where)
+    settings = _settings(own, block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
+    found = Tier(
+        name=name,
+        title=block.title,
+        judges=block.judges,
+        meaningless=block.meaningless,
+        notes=block.notes,
+        seeds=block.seeds,
+        tables=block.tables,
+        settings=settings,
+        inference={name: how.made() for name, how in block.inference.items()},
+        not_applicable=block.not_applicable,
+        receptive=block.receptive,
+        submission=None,  # below, where it is known what can be trained
+        submitted=block.submitted,
+        band_px=block.band_px,
+        samples=block.samples,
+        frequent=(block.frequent.min_images, block.frequent.min_pixels) if block.frequent else None,
+        extra=tuple(variant.variant() for variant in block.extra),
+        scale=block.scale,
+        verdicts=block.verdicts,
+        not_asked=block.not_asked,
+        tuning=_tuning(block.tuning) if block.tuning else None,
+    )
+    declared = found  # a missing library is no mistake in params.yaml
+    found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
+    needed = {name for name, setting in settings.items() if setting.role != "stage"}
+    for cell in (cell for table in found.tables for cell in TABLES[table].cells):
+        if cell.trained and found.reason(cell) is None:
+            _bound(cell, found, where)
+            at: str | None = cell.setting
+            while at is not None:
+                needed.add(at)
+                at = settings[at].after
+    if block.submission:
+        _check_submission(block.submission, declared, f"{where}.submission")
+    # What no table of the tier asks for is checked but for its options, and never read or trained.
+    for setting, (changes, place) in _changes(block, where).items():
+        if setting in needed:
+            data, network, _ = _merged(changes, own, place)
+            _check_options(data, network, place)
+    kept = {name: setting for name, setting in settings.items() if name in needed}
+    return replace(found, settings=kept, submission=block.submission)
+
+
+def _check_names(tiers: dict[str, Any]) -> None:
+    for name in tiers:
+        checked(schema.TierName, name, lambda _: "a tier's name")
+
+
+def _tuning(block: schema.Tuning) -> Tuning:
+    search = tuple((name, tuple(map(float, values))) for name, values in block.search.items())
+    rungs = tuple(map(float, block.rungs))
+    return Tuning(block.settings, search, block.seeds, rungs=rungs, keep=float(block.keep), factorial=block.factorial)
+
+
+def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:
+    """By setting, the changes to the tier's own data, network and recipe, and their place."""
+    found: dict[str, tuple[dict[str, Any], str]] = {MAIN: ({}, where)}
+    found |= {name: ({"data": control.data}, f"{where}.controls.{name}") for name, control in block.controls.items()}
+    return found | {name: (dict(other), f"{where}.settings.{name}") for name, other in block.settings.items()}
+
+
+def _merged(
+    changes: dict[str, Any], own: dict[str, Any], where: str
+) -> tuple[schema.Data, schema.Network, schema.Recipe]:
+    """The tier's own blocks with the changes of a setting."""
+    changed = changes.get("data", {})
+    same = changed.get("name", own["data"]["name"]) == own["data"]["name"]
+    data = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
+    network = checked(schema.Network, own["network"] | changes.get("network", {}), f"{where}.network")
+    recipe = checked(schema.Recipe, own["recipe"] | changes.get("recipe", {}), f"{where}.recipe")
+    return checked(schema.Data, data, f"{where}.data"), network, recipe
+
+
+def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | None) -> dict[str, Setting]:
+    """The tier's own setting, its controls, and the others as changes to the first."""
+    about: dict[str, dict[str, Any]] = {MAIN: {"role": "main", "title": ""}}
+    for name, control in block.controls.items():
+        variants = tuple(variant.variant() for variant in control.variants)
+        about[name] = {"role": "control", "title": control.title, "variants": variants}
+    for name, other in block.settings.items():
+        about[name] = {"role": "stage", "title": other.title, "after": other.after, "task": other.task}
+    changes = _changes(block, where)
+    return {name: _setting(changes[name][0], own, changes[name][1], root, **more) for name, more in about.items()}
+
+
+def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any) -> Setting:
+    data, network, recipe = _merged(changes, own, where)
+    lies = changes.get("data", {}).get("root") or root or data.root  # its own, the variable's, the tier's
+    setting = Setting(
+        data=data.made(), root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
+        network=network.made(), recipe=recipe.made(), **more,
+    )  # fmt: skip
+    if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
+        raise InputError(
+            f"{where} must train its backbone where it crops or classifies (a frozen one's features are made once, of "
+            "whole images), got network.frozen: true; set it to false or drop the crop"
+        )
+    if setting.network.frozen and setting.stream:
+        raise InputError(
+            f"{where}.data.stream must be false where the backbone is frozen (its features are made once, of cached "
+            "images), got true; set it to false"
+        )
+    return setting
+
+
+def _check_options(data: schema.Data, network: schema.Network, where: str) -> None:
+    module_of(data.made(), f"{where}.data")
+    if network.backbone in schema.BACKBONES:
+        checked(schema.BACKBONES[network.backbone], network.options, f"{where}.network.options")
+
+
+def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
+    cells = _segmentations(tier)
+    if wanted.cell not in cells:
+        raise InputError(
+            f"{where}.cell must be the address of a segmentation that the tier trains, got {wanted.cell!r}; take one "
+            f"such as {next(iter(cells), 'T1/score/15 (with its table)')}"
+        )
+    data = cells[wanted.cell]
+    if wanted.format != data:
+        raise InputError(
+            f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
+            f"{wanted.format!r}; name a cell trained on {wanted.format}"
+        )
+    if wanted.seed not in tier.seeds:
+        seeds = ", ".join(map(str, tier.seeds))
+        raise InputError(f"{where}.seed must be one of {seeds}, got {wanted.seed}; rename it")
+
+
+def _segmentations(tier: Tier) -> dict[str, str]:
+    """The name of the data set by address of each cell whose segmentation the tier trains."""
+    cells = [cell for table in tier.tables for cell in TABLES[table].cells if cell.variant is not None and cell.trained]
+    settings = {cell.address: cell.setting for cell in cells if tier.reason(cell) is None}
+    settings |= {f"X/score/{variant.label}": MAIN for variant in tier.extra}
+    return {cell: tier.settings[name].data.name for cell, name in settings.items() if name in tier.settings}
+
+
+def _without_library(tier: Tier, block: schema.Tier) -> dict[str, str]:
+    """The cells whose CRF is optional, where its library is missing."""
+    if find_spec("pydensecrf") is not None:
+        return {}
+    optional = {name for name, how in block.inference.items() if how.optional and how.crf}
+    cells = (cell for table in tier.tables for cell in TABLES[table].cells if cell.inference in optional)
+    return {
+        cell.address: "The dense CRF's library is not installed (make crf, then dvc repro --force)." for cell in cells
+    }
+
+
+def _bound(cell: Cell, tier: Tier, where: str) -> None:
+    """Raises InputError where a cell's setting or inference is not the tier's."""
+    for kind, name, known in (("settings", cell.setting, tier.settings), ("inference", cell.inference, tier.inference)):
+        if name and name not in known:
+            raise InputError(
+                f"{where}.{kind} must have {name!r}, which {cell.address} needs; add it, or say under not_applicable "
+                f"why {cell.table} (or a part such as {cell.table}/{cell.row}) cannot be had here"
+            )
+    if cell.variant is None and tier.settings[cell.setting].task != CLASSIFY:
+        raise InputError(f"{where}.settings.{cell.setting}.task must be classify for {cell.address}; set it")

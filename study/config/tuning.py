@@ -1,0 +1,43 @@
+"""What a tier searches for each variant on the tune split: settings, values, seeds, and where a training may end (D93).
+
+The paper leaves the learning rate open, and one rate for all variants can favour some of them. Every variant is tried
+at the same values, for the same number of steps at most; what is behind at a rung is dropped there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from study.spec.training import Recipe
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """``search`` are the values of each searched part of the recipe, all combinations of which are tried with each of
+    ``seeds``. At each of ``rungs`` (shares of the steps) the best ``keep`` of a variant's combinations go on.
+    ``factorial`` are the kernel sizes whose trials are all trained to their end, with and without BR, so that the
+    importance of each factor can be told; what was dropped before is still no variant's best."""
+
+    settings: tuple[str, ...]
+    search: tuple[tuple[str, tuple[float, ...]], ...]
+    seeds: tuple[int, ...]
+    rungs: tuple[float, ...]
+    keep: float
+    factorial: tuple[int, ...]
+
+    def recipes(self, recipe: Recipe) -> list[Recipe]:
+        """Every combination of the searched values, the shared one (``recipe`` itself) first: it is always among them,
+        else a variant's best could be worse."""
+        names = [name for name, _ in self.search]
+        grid = itertools.product(*(sorted({*values, getattr(recipe, name)}) for name, values in self.search))
+        combinations: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in grid]
+        found = [dataclasses.replace(recipe, **combination) for combination in combinations]
+        return sorted(found, key=lambda other: other != recipe)
+
+    def stops(self, recipe: Recipe) -> list[int]:
+        """The steps at which a training is asked for its score: the rungs and its end."""
+        return [math.ceil(share * recipe.steps) for share in (*self.rungs, 1)]

@@ -1,0 +1,201 @@
+"""Folders of photographs with masks: what CamVid, VOC and a user's own folder have in common."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from os.path import isfile  # which takes names that Path.is_file fails at, such as too long ones
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from study.data import groups, pixels
+from study.seeds import number
+from study.spec.checks import names, sides, whole
+from study.spec.constants import VOID
+from study.spec.errors import InputError
+
+Pair = tuple[str, Path, Path]  # name, image, mask
+# Kinds of options that several sets have.
+Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
+Gap = Annotated[int, whole(0, 1_000_000)]  # images left out of training on either side of the tune split
+Pad = Annotated[tuple[int, int], sides(32_768)]  # px
+Classes = Annotated[
+    tuple[str, ...],
+    names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
+]  # of a user's own
+
+
+def folder(root: Path | None, what: str) -> Path:
+    """The user's data folder. Raises InputError where none is named, or it is missing or empty."""
+    if root is None:
+        raise InputError(
+            f"{what} must have a folder, got none; set data.root of the tier in params.yaml or STUDY_DATA_<TIER>"
+        )
+    if not root.is_dir() or not any(root.iterdir()):
+        state = "an empty folder" if root.is_dir() else "no folder"
+        raise InputError(f"{what} must be a folder with the data set, got {root} ({state}); name the right one")
+    return root
+
+
+def rows(path: Path) -> list[str]:
+    """The lines of a list file that are not empty. Raises InputError where there is no such file, or it is no text."""
+    if not path.is_file():
+        raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeError as error:
+        raise InputError(f"a list must be plain text (UTF-8), got {path} ({error}); write it again") from error
+
+
+def lines(path: Path, notes: list[str] | None = None) -> list[str]:
+    """The rows of a list file, each once; ``notes`` says which were there more often."""
+    found = rows(path)
+    again = {line: number for line, number in Counter(found).items() if number > 1}
+    if again and notes is not None:
+        first, number = next(iter(again.items()))
+        more = f" (and {len(again) - 1} more so)" if len(again) > 1 else ""
+        notes.append(f"{path.name} lists {first} {number} times{more}; each counts once")
+    return list(dict.fromkeys(found))
+
+
+def there(path: Path) -> Path:
+    """The path of a file as its folder spells it: the same letters can be written in two ways in Unicode."""
+    spelt = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return path if isfile(path) else next((other for other in spelt if isfile(other)), path)
+
+
+def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
+    """The pairs, each image once; ``notes`` says which were there more often.
+
+    Raises InputError for an image with two masks.
+    """
+    first: dict[Path, Pair] = {}
+    again = Counter[str]()
+    for name, image, mask in pairs:
+        known = first.setdefault(image, (name, image, mask))
+        if known[2] != mask:
+            raise InputError(
+                f"an image must have one mask, got {known[2]} and {mask} for {image}; take one of them out of the list"
+            )
+        again[known[0]] += 1
+    notes += [
+        f"{number} lines of a list name the image {name}; it counts once"
+        for name, number in again.items()
+        if number > 1
+    ]
+    return list(first.values())
+
+
+class Pairs:
+    """Image files with mask files. ``tune`` pairs, chosen by the digest of their names, are kept apart from training.
+
+    They are chosen from ``pool``, or from the training pairs where there is none: sets that share a pool share their
+    tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
+    whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
+    out (study.data.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is
+    annotated coarsely with a margin of ``coarse_px`` (see regions.coarse). ``scale`` as in pixels.picture, ``notes``
+    are lines for the user.
+    """
+
+    sizes: dict[str, tuple[int, int]]  # as study.data.prepare says
+    listed: dict[str, int]
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        train: list[Pair],
+        val: list[Pair],
+        *,
+        tune: int,
+        void: int,
+        size: tuple[int, int],
+        pool: list[Pair] | None = None,
+        coarse_share: float = 0,
+        coarse_px: int = 0,
+        scale: tuple[int, int] | None = None,
+        notes: Iterable[str] = (),
+        grouped: Mapping[str, str] | None = None,
+        gap: int | None = None,
+    ) -> None:
+        self.notes = list(notes)
+        train, val = _once(train, self.notes), _once(val, self.notes)
+        pool = train if pool is None else _once(pool, [])
+        for name, *paths in dict.fromkeys(pool + train + val):
+            for path in paths:
+                if not isfile(path):
+                    raise InputError(
+                        f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
+                    )
+        if shared := sorted({image for _, image, _ in val} & {image for _, image, _ in pool + train}):
+            raise InputError(
+                f"train and val must share no image (it would be trained on and then measured), got {shared[0]} and "
+                f"{len(shared) - 1} more in both; take it out of one list"
+            )
+        if len(pool) < 2:
+            raise InputError(
+                f"a data set must have at least two training images (one is kept apart), got {len(pool)}; add images"
+            )
+        if type(tune) is not int or not 0 < tune < len(pool):
+            raise InputError(
+                f"tune must be from 1 to one less than the {len(pool)} training images, got {tune!r}; name fewer"
+            )
+        self.grouped = dict(grouped or {})
+        apart = groups.apart([n for n, *_ in pool], [n for n, *_ in train], self.grouped, tune, gap)
+        out = apart.tune | apart.left
+        self.pairs = {
+            "train": [pair for pair in train if pair[0] not in out],
+            "tune": [pair for pair in pool if pair[0] in apart.tune],
+            "val": val,
+        }
+        trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
+        self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
+        self.classes, self.void, self.size, self.scale = classes, void, size, scale
+        self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
+        self.notes += apart.notes
+        self.sizes, self.listed = {}, {}
+        self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # of each label, and the mask that showed it first
+
+    def name(self, split: str, index: int) -> str:
+        return self.pairs[split][index][0]
+
+    def group(self, split: str, index: int) -> str:
+        """What the image is a part of; its own name where it stands alone."""
+        name = self.name(split, index)
+        return self.grouped.get(name, name)
+
+    def files(self) -> list[Path]:
+        return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths]
+
+    def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a file that is damaged or
+        that pixels refuses, and where one label has another colour in another mask."""
+        name, image_path, mask_path = self.pairs[split][index]
+        limit = self.sizes.get(split, self.size)
+        image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
+        if split == "train" and name in self.coarsely:
+            from study.data.boundaries import coarse  # scipy, which only reading needs
+
+            mask = coarse(mask, self.coarse_px)
+        return image, mask
+
+    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+        """The labels uint8 (H, W) of a mask file."""
+        mask, colours = pixels.labels(path, limit)
+        for label, colour in (colours or {}).items():
+            known, first = self._colours.setdefault(label, (colour, path))
+            if known != colour:
+                raise InputError(
+                    f"a label must have one colour in all palette masks (else their numbers mean different things), "
+                    f"got {label} as {known} in {first} and as {colour} in {path}; write all with one palette"
+                )
+        if self.void == VOID:
+            return mask
+        if (mask == VOID).any():
+            raise InputError(
+                f"a mask must hold class labels 0 to {len(self.classes) - 1} or {self.void} (void) only, got {VOID} in "
+                f"{path}; correct the mask, or name {VOID} as void"
+            )
+        return np.where(mask == self.void, np.uint8(VOID), mask)

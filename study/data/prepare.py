@@ -1,0 +1,321 @@
+"""Data sets: ``study.data.sets.<name>`` is the registration of ``<name>``; ``prepare`` reads one once, checks and
+caches it.
+
+A data set has ``classes``, ``splits`` (name -> number of images), ``size`` (height, width) to which every image is
+padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 = void), ``name(split, i)`` and
+``files()``; several threads at once may call ``read``. Its splits are ``train``, ``tune`` (never trained on: curves and
+choices) and ``val`` (measured once).
+
+It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
+(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet;
+``group(split, i)``, the name of what an image is a part of (a drive, a city), its own where it stands alone; ``listed``
+{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines
+for the user.
+
+Its options are those of its class ``Options`` (a Block of study.spec.checks, by which they are checked when params.yaml
+is read), or the names in the set ``OPTIONS`` and maybe ``OPTIONAL``, which it checks itself when it is opened.
+
+Beside these a module may have ``archives(options)``: what must lie below its root and where it
+is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
+``tests(options, root)``: (name, path) of images whose masks nobody but a benchmark's server has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from filelock import FileLock
+
+from study.data import groups
+from study.data.pixels import check_fits, check_name
+from study.spec import checks
+from study.spec.constants import VOID
+from study.spec.data_sets import module_of
+from study.spec.digest import digest
+from study.spec.errors import InputError
+from study.spec.training import Data
+from study.store import code_digest, machine
+from study.store.runs import allocate, file_digest, read_json_or_none, write_json
+
+Tick = Callable[[int, int], None]
+READERS = 8  # at most: decoding leaves Python's lock alone, so threads are enough
+PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtraction (D13)
+
+
+class DataSet(Protocol):
+    """What a module ``study.data.sets.<name>`` gives by ``open(options, root, cache)``."""
+
+    classes: tuple[str, ...]
+    splits: dict[str, int]
+    size: tuple[int, int]
+
+    def read(self, split: str, index: int) -> tuple[np.ndarray, Any]: ...
+
+    def name(self, split: str, index: int) -> str: ...
+
+    def files(self) -> list[Path]: ...
+
+
+def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda done, all_: None) -> DataSet:
+    """The data set, its listing checked; ``cache`` is where annotations are converted to, if its module does that.
+
+    Raises InputError for wrong options, a missing folder, missing files.
+    """
+    module, options = module_of(data)
+    if hasattr(module, "convert"):
+        module.convert(options, root, cache, tick)
+    source = module.open(options, root, cache)
+    for path in source.files():
+        check_name(path)
+    return source
+
+
+class Coarse(checks.Block):
+    """Options of sets whose training masks can be made coarse, as Cityscapes' are."""
+
+    coarse_share: Annotated[float, checks.number(0, 1)]  # of the training images
+    coarse_px: Annotated[int, checks.whole(0, 1000)]  # see regions.coarse
+
+    def check(self) -> None:
+        if self.coarse_share and not self.coarse_px:
+            raise checks.Broken(
+                "be from 1 up where coarse_share is above 0 (else no mask is coarse)", "0",
+                "set it, or set coarse_share to 0", "coarse_px",
+            )  # fmt: skip
+
+
+def training_size(source: DataSet) -> tuple[int, int]:
+    """(height, width) that training images are padded to."""
+    return getattr(source, "sizes", {}).get("train", source.size)
+
+
+def folder_of(cache: Path, fingerprint: str, streamed: bool = False) -> Path:
+    return cache / (fingerprint[:16] + "-streamed" * streamed)
+
+
+def intact(folder: Path) -> bool:
+    """True if every cached file has the digest that meta.json names."""
+    try:
+        files = json.loads((folder / "meta.json").read_text())["files"]
+        return all(file_digest(folder / name) == known for name, known in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def band_name(split: str, band_px: int) -> str:
+    """File name of a split's boundary band; it changes with the code that draws the band."""
+    return f"{split}-band{band_px}-{code_digest.code_digest(('study.data.boundaries', 'boundary_band'))[:8]}.npy"
+
+
+def prepare(
+    data: Data,
+    root: Path | None,
+    cache: Path,
+    band_px: int,
+    *,
+    tick: Tick = lambda done, all_: None,
+    stream: bool = False,
+) -> dict[str, Any]:
+    """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
+
+    Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
+    images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
+    notes (see above; notes also of what is odd about the images), groups (of masks' images by split, see groups.told;
+    None where each image is its own), streamed. Unchanged sources that were read before are
+    not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
+    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
+    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training
+    reads their files (D56).
+    Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
+    is labelled.
+    """
+    source = open_data(data, root, cache, tick)
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
+    reached = code_digest.code_digest((f"study.data.sets.{data.name}", ""), ("study.data.prepare", "_read_all"))
+    grouped = _groups(source)
+    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream, grouped])[:16]}.json"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(
+        cache.with_name(f"{cache.name}.lock")
+    ):  # two drivers that share the store must not read the same at a time
+        known: dict[str, Any] | None = read_json_or_none(stamp)
+        if known and intact(folder_of(cache, known["fingerprint"], stream)):
+            return known
+        temporary = cache / f"reading-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            facts: dict[str, Any] = {"name": data.name, "streamed": stream, "groups": grouped}
+            facts |= _read_all(source, temporary, band_px, tick, stream)
+            facts["notes"] += groups.notes(grouped)
+            folder = folder_of(cache, facts["fingerprint"], stream)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        files = {path.name: file_digest(path) for path in sorted(folder.glob("*.npy"))}
+        write_json(folder / "meta.json", {"facts": facts, "files": files})
+        write_json(stamp, facts)
+    return facts
+
+
+def _groups(source: DataSet) -> dict[str, Any] | None:
+    """The groups of each split's images, as groups.told has them."""
+    named = getattr(source, "group", None)
+    if named is None or getattr(source, "task", "segment") == "classify":
+        return None
+    return groups.told({split: [named(split, i) for i in range(n)] for split, n in source.splits.items()})
+
+
+def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
+    from study.data.boundaries import boundary_band  # scipy, which only reading needs
+
+    task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
+    classes, seen = len(source.classes), hashlib.sha256()
+    images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
+    done, every = 0, sum(source.splits.values())
+    notes, shown = list(getattr(source, "notes", ())), dict[bytes, list[str]]()
+    for split, number in source.splits.items():
+        if not number:
+            raise InputError(
+                f"split {split} must have at least one image, got none; name more images, a smaller tune or "
+                "a larger val"
+            )
+        size, kept = sizes.get(split, source.size), not (stream and split == "train")
+        images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
+        names, unlabelled = [], 0
+        for i, (image, label) in enumerate(_ahead(source, split, number)):
+            mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
+            names.append(source.name(split, i))
+            _check(image, mask, names[-1], size, classes=classes, task=task)
+            content = image.tobytes()
+            seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
+            shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
+            unlabelled += task == "segment" and bool((mask == VOID).all())
+            height, width, _ = image.shape
+            place = (i, slice(height), slice(width))
+            if images is not None and labels is not None:
+                images[place] = image
+                labels[place[: labels.ndim]] = mask
+            if band is not None:
+                band[place] = boundary_band(mask, band_px)
+            if split == "train":
+                found = np.bincount(mask.ravel(), minlength=classes)[:classes]
+                pixels += found
+                images_with += found > 0
+            done += 1
+            tick(done, every)
+        np.save(folder / f"{split}-names.npy", np.array(names))
+        if unlabelled == number:
+            raise InputError(
+                f"split {split} must have at least one labelled pixel, got {number} masks that are nothing but void; "
+                "name other images, or another label as void"
+            )
+        if unlabelled:
+            notes.append(f"{unlabelled} of {number} masks of {split} label no pixel; they teach and score nothing")
+    seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
+    if again := [places for places in shown.values() if len(places) > 1]:
+        first = next((places for places in again if len({place.split("/")[0] for place in places}) > 1), again[0])
+        others = sum(map(len, again)) - len(again) - 1
+        more = f" (and {others} more so)" if others else ""
+        notes.append(
+            f"{first[0]} and {first[-1]} are the same picture{more}: in two splits it is trained on and then "
+            "measured, in one it counts twice"
+        )
+    return {
+        "task": task,
+        "classes": list(source.classes),
+        "splits": dict(source.splits),
+        "size": list(source.size),
+        "fingerprint": seen.hexdigest(),
+        "images_with": images_with.tolist(),
+        "pixels": pixels.tolist(),
+        "listed": dict(getattr(source, "listed", {})),
+        "notes": notes,
+    }
+
+
+def _ahead(source: DataSet, split: str, number: int) -> Iterator[tuple[np.ndarray, Any]]:
+    """Images of a split with their labels, in order, decoded by a few threads ahead of the reader."""
+    threads = min(READERS, machine.cores())
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[tuple[np.ndarray, Any]]] = deque()
+        try:
+            for i in range(number):
+                waiting.append(pool.submit(source.read, split, i))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """image uint8 (h, w, 3), its mask (h, w) or class -> both as the cache has them: images of ``size`` (H, W) in
+    PAD_COLOUR, masks in void, at the right and below (D13)."""
+    height, width, _ = image.shape
+    whole = np.full((*size, 3), PAD_COLOUR, np.uint8)
+    whole[:height, :width] = image
+    if np.ndim(label) == 0:
+        return whole, np.asarray(label, np.int64)
+    mask = np.full(size, VOID, np.uint8)
+    mask[:height, :width] = label
+    return whole, mask
+
+
+def _allocate(
+    folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is
+    (n, H, W)."""
+    images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
+    images[:] = PAD_COLOUR
+    path = folder / f"{split}-labels.npy"
+    if task == "classify":
+        return images, allocate(path, np.int64, shape[:1]), None
+    labels = allocate(path, np.uint8, shape)
+    labels[:] = VOID
+    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split != "train" else None
+
+
+def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], *, classes: int, task: str) -> None:
+    """``labels`` are a mask, or a class of no dimension."""
+    check_fits(image.shape[:2], size, name)
+    if task == "classify":
+        if not 0 <= labels < classes:
+            raise InputError(
+                f"the class of an image must be 0 to {classes - 1}, got {labels} for {name}; correct one of them"
+            )
+        return
+    if image.shape[:2] != labels.shape:
+        raise InputError(
+            f"an image and its mask must have the same size, got {image.shape[:2]} and {labels.shape} for {name} "
+            "(height, width, as a viewer shows them: turned by their orientation tags); replace one of them"
+        )
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    wrong = [int(v) for v in values if v >= classes and v != VOID]
+    if wrong:
+        raise InputError(
+            f"a mask must hold class labels 0 to {classes - 1} or void only, got {wrong[0]} in {name}; "
+            "correct the mask or the class list"
+        )
+
+
+def frequent_classes(facts: dict[str, Any], rule: tuple[int, float] | None) -> list[int] | None:
+    """Classes that stand in at least rule[0] training images and on at least rule[1] of their labelled pixels."""
+    if rule is None:
+        return None
+    everything = sum(facts["pixels"])
+    pairs = enumerate(zip(facts["images_with"], facts["pixels"], strict=True))
+    return [c for c, (images, pixels) in pairs if images >= rule[0] and pixels >= rule[1] * everything]

@@ -1,0 +1,45 @@
+"""CamVid in the SegNet tutorial's layout: ``train/ trainannot/ val/ valannot/ train.txt val.txt``, 11 classes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from study.data.image_mask_pairs import Gap, Pad, Pair, Pairs, Tune, folder, lines, there
+from study.data.prepare import Coarse
+from study.spec.errors import InputError
+
+CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+VOID_LABEL = 11
+
+
+class Options(Coarse):
+    tune: Tune
+    pad: Pad
+    gap: Gap | None = None
+
+
+def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
+    """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
+    analogue of Cityscapes' coarse annotations), and maybe gap (images left out on either side of the tune split, which
+    is then a block of one drive). The lists' paths end in folder/file below the root, and are in the order of time."""
+    base = folder(root, "camvid's data.root")
+    notes: list[str] = []
+
+    def listed(split: str) -> list[Pair]:
+        pairs = []
+        for line in lines(base / f"{split}.txt", notes):
+            # Names may have blanks, so what follows the first path begins behind a suffix.
+            named = re.fullmatch(r"(.+\.(?:png|jpe?g|bmp|tiff?))\s+(\S.*)", line, re.IGNORECASE)
+            if not named:
+                raise InputError(f"a line of {split}.txt must name an image and a mask, got {line!r}; correct the list")
+            image, mask = (there(base / Path(part).parent.name / Path(part).name) for part in named.groups())
+            pairs.append((image.stem, image, mask))
+        return pairs
+
+    annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
+    fixed = {"tune": options["tune"], "void": VOID_LABEL, "size": tuple(options["pad"]), "gap": options.get("gap")}
+    train, val = listed("train"), listed("val")
+    drives = {name: name.split("_")[0] for name, *_ in train + val}  # of 0016E5_08370: 0016E5
+    return Pairs(CLASSES, train, val, **fixed, **annotated, notes=notes, grouped=drives)

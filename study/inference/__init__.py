@@ -1,0 +1,1 @@
+"""Trained networks at work: scales, crops, CRF, receptive fields, predictions for a benchmark's server."""

@@ -1,0 +1,144 @@
+"""Trained networks asked in other ways: crops, several scales, a CRF (Sec. 4.2, 4.3), and where they look (Fig. 3).
+
+Never a training: each evaluation is a run of its own in the store, named by its training and by how it is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from study import metrics
+from study.data.prepare import PAD_COLOUR
+from study.inference import predict, receptive_field
+from study.models.build import build, stride_of
+from study.spec.jobs import Context, EvaluationJob, ReceptiveFieldJob, Subject
+from study.store import stop_signals
+from study.store.runs import EVALUATED, RECEPTIVE, Run, Store, write, write_json
+from study.training import checkpoint
+from study.training.batches import FromImages, Source, open_source
+from study.training.count import image_counts
+from study.training.observers import PROGRESS_S, tell
+from study.training.worker import samples_of, settle, weights_of
+
+PROBE_BATCH = 16
+
+
+def evaluate(job: EvaluationJob) -> dict[str, float]:
+    """Do one evaluation on the val split, or nothing if it is done; returns its scores. Raises Stopped or Preempted
+    where it was asked to end and has saved the images it did, Busy where another process is at it."""
+    context = job.context
+    run = Store(context.store).run(job.key, EVALUATED)
+    with run.writing(wait=False), stop_signals.noticing():
+        stop_signals.check(context.stop)
+        if not run.done():
+            settle(context.device)
+            run.path("failed.json").unlink(missing_ok=True)
+            network = network_of(job.subject, context)
+            seconds = {"evaluate": _examine(job, run, network, source_of(job.subject, context))}
+            write_json(run.path("result.json"), {"seconds": seconds, "commit": context.commit})
+            run.finish()
+    with np.load(run.path("counts.npz")) as archive:
+        return metrics.score_all("counts", archive["counts"])
+
+
+def look(job: ReceptiveFieldJob) -> None:
+    """Valid and effective receptive fields of the trainings on val images spread evenly; nothing if it is done.
+
+    Writes receptive.npz: the arrays of receptive.figure3 for image i under the prefix ``i/``.
+    """
+    context = job.context
+    run = Store(context.store).run(job.key, RECEPTIVE)
+    with run.writing():
+        if run.done():
+            return
+        settle(context.device)
+        networks: dict[str, receptive_field.Network] = {
+            label: _on(torch.device(context.device), network_of(subject, context))
+            for label, subject in job.subjects.items()
+        }
+        subjects = list(job.subjects.values())
+        source, facts = source_of(subjects[0], context), subjects[0].facts
+        stride = max(stride_of(subject.training.network) for subject in subjects)
+        background = 0 if facts["classes"][0] == "background" else None
+        probe = receptive_field.Probe(
+            **job.probe, colour=PAD_COLOUR, batch=PROBE_BATCH, stride=stride, background=background
+        )
+        images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
+        found: dict[str, Any] = {}
+        for number, index in enumerate(with_objects(labels, background, job.images)):
+            arrays = receptive_field.figure3(networks, np.array(images[index]), np.array(labels[index]), probe)
+            found |= {f"{number}/{name}": array for name, array in arrays.items()}
+        write(run.path("receptive.npz"), lambda file: np.savez_compressed(file, **found))
+        run.finish()
+
+
+def _on(device: torch.device, network: FromImages) -> receptive_field.Network:
+    return lambda images: network(images.to(device))
+
+
+def with_objects(labels: np.ndarray, background: int | None, number: int) -> list[int]:
+    """The first image with an object at or after each of ``number`` evenly spread places."""
+    found: list[int] = []
+    for start in samples_of(len(labels), number + 2)[1:-1]:
+        places = (i for i in range(start, len(labels)) if receptive_field.centre(labels[i], background) is not None)
+        found += [place for place in [next(places, None)] if place is not None and place not in found]
+    return found
+
+
+def network_of(subject: Subject, context: Context) -> FromImages:
+    """A finished training as a network from images (N, 3, H, W) in 0..255 to scores, in evaluation mode."""
+    training, store = subject.training, Store(context.store)
+    model = build(training.variant, training.network, len(subject.facts["classes"]), training.seed)
+    model.load_state_dict(weights_of(store.run(subject.key)))
+    standard = FromImages(model, training, subject.origin or subject.facts, store.cache)
+    return standard.to(torch.device(context.device)).eval()
+
+
+def source_of(subject: Subject, context: Context) -> Source:
+    """The cached data of a finished training."""
+    cache, device = Store(context.store).cache, torch.device(context.device)
+    return open_source(subject.training, subject.facts, cache, device, origin=subject.origin)
+
+
+def _examine(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
+    """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
+    stride = stride_of(job.subject.training.network)
+    images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))
+    shown = samples_of(len(labels), job.context.samples)
+    kept = checkpoint.load(run.path("checkpoint.pt"))
+    if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
+        kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
+    first = len(kept["counts"])
+    told = saved = time.monotonic()
+    began = told - kept["seconds"]
+    tell(run, first, len(labels), kept["seconds"])
+    for index in range(first, len(labels)):
+        (prediction,) = predict.predict(network, images[index : index + 1], job.inference, stride, source.device)
+        kept["counts"].append(torch.from_numpy(image_counts(labels[index], prediction, band[index], source.classes)))
+        if index in shown:
+            kept["predictions"].append(torch.from_numpy(prediction))
+        now = time.monotonic()
+        kept["seconds"] = now - began
+        if now - saved >= job.context.checkpoint_s:
+            checkpoint.save(run.path("checkpoint.pt"), kept)
+            saved = now
+        if now - told >= PROGRESS_S:
+            tell(run, index + 1, len(labels), kept["seconds"])
+            told = now
+            with stop_signals.saving(lambda: checkpoint.save(run.path("checkpoint.pt"), kept)):
+                stop_signals.check(job.context.stop)
+    counts = torch.stack(kept["counts"]).numpy()
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
+    names = source.array("val-names.npy")
+    samples: dict[str, Any] = {
+        "images": images[shown],
+        "labels": labels[shown],
+        "names": names[shown],
+        "predictions": torch.stack(kept["predictions"]).numpy(),
+    }
+    write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))
+    return kept["seconds"]

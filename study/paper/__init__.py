@@ -1,0 +1,1 @@
+"""The paper: its tables, quotes, claims and figures, and how each claim is tested."""

@@ -1,0 +1,67 @@
+"""The paper recomputed without training: weights, multiply-adds, map sizes, receptive fields, data counts, and sums.
+
+Every number comes from the heads' specification, from the printed tables and quotes, from ``facts`` of the networks as
+built (study.models.anatomy), or from a formula in a docstring. No verdict is given by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from study.paper.audit import maps, scores, weights
+from study.paper.audit.sources import CONTRADICTS, DIFFERS, Evidence, Line
+from study.paper.audit.weights import BUILT
+from study.paper.quotes import QUOTES, Quote
+from study.spec.cells import Table
+
+Check = Callable[[Evidence], Iterator[Line]]
+GROUPS: dict[str, tuple[Check, ...]] = {
+    "Parameters": (
+        weights.weights, weights.stacks, weights.totals, weights.cost, weights.blocks,
+    ),
+    "FLOPs": (weights.head_cost, weights.table11, weights.whole),
+    "Map sizes": (
+        maps.figure2, maps.as_built, maps.table11, maps.last_maps, maps.crops,
+    ),
+    "Receptive fields": (maps.connected, weights.reach, maps.levels, maps.band),
+    "Data": (maps.voc, maps.cityscapes, maps.listed, maps.recipe),
+    "Sums and differences": (
+        scores.shared, scores.kernel_sizes, scores.regions, scores.backbones,
+        scores.stages, scores.tests,
+    ),
+    "Text against tables": (scores.gains, scores.large_kernels),
+}  # fmt: skip
+
+
+def rows(
+    tables: Mapping[str, Table], facts: Mapping[str, Any], quotes: Mapping[str, Quote] = QUOTES
+) -> list[dict[str, str]]:
+    """Every check as {group, what, where, printed, recomputed, verdict, note}, in the order of GROUPS.
+
+    ``facts`` is {"paper": anatomy.describe of the paper's network, "table11": anatomy.table11(), "receptive":
+    anatomy.receptive_fields(), "listed": what the data stage counted}; checks whose facts or tables are not there are
+    left out.
+    """
+    evidence = Evidence(tables, facts, quotes)
+    return [
+        {"group": group, **line._asdict()} for group, checks in GROUPS.items() for check in checks
+        for line in check(evidence)
+    ]  # fmt: skip
+
+
+def disagreements(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows in which the paper's text, tables and arithmetic do not fit together."""
+    return [row for row in rows if row["verdict"] in (DIFFERS, CONTRADICTS)]
+
+
+def counts(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Our numbers for the cells of Table 11 by address: sides of maps, millions of multiply-adds, weights."""
+    found: dict[str, float] = {}
+    for column, reading in BUILT.items():
+        network = facts.get("table11", {}).get(reading)
+        if network:
+            found |= {f"T11/{part}/{column}": side for part, side in network["sides"].items()}
+            found |= {f"T11/MFlops (conv)/{column}": network["macs"] / 1e6}
+            found |= {f"T11/parameters/{column}": network["parameters"]}
+    return found

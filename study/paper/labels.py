@@ -1,0 +1,24 @@
+"""What tables, plots, the Optuna study and MLflow call a variant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES
+from study.spec.heads import Variant, share_of
+
+CLASSIFIER = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}
+
+
+def labels(variant: Variant | None) -> dict[str, Any]:
+    """What tables, plots, the study and the tracker call a variant; None is the classification head."""
+    if variant is None:
+        return dict(CLASSIFIER)
+    head = variant.head
+    return {
+        "label": variant.label,
+        "head": head.family,
+        "kernel_size": head.kernel_size,
+        "refine": variant.refine,
+        "width": share_of(head.width, COUNTED_CHANNELS, COUNTED_CLASSES),
+    }

@@ -1,0 +1,178 @@
+"""Successive halving over each variant's candidates, as pure rules: who goes on at a rung, who is a variant's best.
+
+All trainings of a rung end before anyone is dropped, so that the outcome hangs on scores alone, never on which worker
+was faster, and a search that was killed comes to the same end when it is started again (D94).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from study.config.tiers import Tier
+from study.config.tuning import Tuning
+from study.paper.labels import labels
+from study.plan import planner
+from study.plan.planner import Plan
+from study.spec.constants import MAIN
+from study.spec.errors import InputError
+from study.spec.heads import Variant, dense, gcn
+from study.spec.training import Recipe
+
+Group = tuple[str, Variant | None]  # (setting, variant)
+
+
+@dataclass
+class Candidate:
+    """One combination of searched values for one variant in one setting. ``keys`` of its trainings by seed; ``scores``
+    (fractions, means over seeds) by steps done; ``dropped`` is the step at which it fell behind, ``whole`` that it is
+    trained to its end all the same."""
+
+    setting: str
+    variant: Variant | None
+    recipe: Recipe
+    keys: dict[int, str]
+    whole: bool
+    scores: dict[int, float] = field(default_factory=dict)
+    dropped: int | None = None
+    failed: str = ""
+
+    @property
+    def group(self) -> Group:
+        return self.setting, self.variant
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is trained further."""
+        return not self.failed and (self.dropped is None or self.whole)
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may still become its variant's best."""
+        return not self.failed and self.dropped is None
+
+
+def candidates(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> tuple[Plan, list[Candidate]]:
+    """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
+    searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
+    tuning = tuning_of(tier)
+    planned, found = Plan(tier, (), (), trainings={}, data_of={}, facts=facts, device=device), []
+    asked: dict[Group, bool] = {}
+    for cell, setting, runs in planner.build(tier, facts, device).cells:
+        if runs and cell.variant is not None and setting in tuning.settings:
+            asked.setdefault((setting, cell.variant), False)
+    if MAIN in tuning.settings:
+        asked |= {(MAIN, variant): True for variant in factorial(tuning)}
+    for (setting, variant), whole in asked.items():
+        for recipe in tuning.recipes(tier.settings[setting].recipe):
+            chosen = {(setting, variant): recipe}
+            keys = {seed: planner.enter(planned, setting, variant, seed, chosen) for seed in tuning.seeds}
+            found.append(Candidate(setting, variant, recipe, keys, whole))
+    return planned, found
+
+
+def factorial(tuning: Tuning) -> list[Variant]:
+    """The head of each kernel size (1x1 for k = 1, else GCN) without and with BR."""
+    return [Variant(dense(1) if k == 1 else gcn(k), refine) for k in tuning.factorial for refine in (False, True)]
+
+
+def halve(found: list[Candidate], rung: int, tuning: Tuning) -> None:
+    """Drop what is behind after the stop number ``rung``: of each variant's candidates the best share ``keep`` goes on,
+    at least one; of equal ones the earlier, so the shared setting before others."""
+    for members in _groups(found).values():
+        left = [c for c in members if c.eligible]
+        step = tuning.stops(members[0].recipe)[rung]
+        kept = max(1, math.ceil(tuning.keep * len(left)))
+        for candidate in sorted(left, key=lambda c: -c.scores[step])[kept:]:
+            candidate.dropped = step
+
+
+def steps_of(found: list[Candidate], tuning: Tuning) -> dict[Group, int]:
+    """Training steps of all trials of each variant, as the rungs will leave them where none fails."""
+    steps = {}
+    for group, members in _groups(found).items():
+        left, before, total = len(members), 0, 0
+        for stop in tuning.stops(members[0].recipe):
+            total += (len(members) if members[0].whole else left) * len(tuning.seeds) * (stop - before)
+            left, before = max(1, math.ceil(tuning.keep * left)), stop
+        steps[group] = total
+    return steps
+
+
+def best(found: list[Candidate]) -> dict[Group, Recipe]:
+    """Of each variant the eligible candidate with the best last score; variants without one are left out."""
+    chosen = {}
+    for group, members in _groups(found).items():
+        ended = [c for c in members if c.eligible and c.recipe.steps in c.scores]
+        if ended:
+            chosen[group] = max(ended, key=lambda c: c.scores[c.recipe.steps]).recipe  # of equal ones the first
+    return chosen
+
+
+def rows(found: list[Candidate], tuning: Tuning) -> list[dict[str, Any]]:
+    """The trials as JSON, in order: labels, values, scores, where it was dropped, why it failed, whether it is best."""
+    chosen = best(found)
+    return [
+        {"setting": c.setting, "values": values(c.recipe, tuning), "keys": {str(s): key for s, key in c.keys.items()}}
+        | labels(c.variant)
+        | {"scores": {str(step): score for step, score in c.scores.items()}, "dropped": c.dropped, "failed": c.failed}
+        | {"whole": c.whole, "best": chosen.get(c.group) == c.recipe}
+        for c in found
+    ]  # fmt: skip
+
+
+def told(tier: Tier, facts: dict[str, dict[str, Any]], device: str, trials: list[dict[str, Any]]) -> list[Candidate]:
+    """The candidates with the scores of ``trials`` (the content of search.json), judged anew by the rules. Raises
+    InputError where they are not those that the tier asks for."""
+    tuning, (_, found) = tuning_of(tier), candidates(tier, facts, device)
+    by_keys = {tuple(trial["keys"].values()): trial for trial in trials}
+    if [tuple(c.keys.values()) for c in found] != [tuple(trial["keys"].values()) for trial in trials]:
+        raise InputError("search.json must have the trials of today's params.yaml and code, got others; run it again")
+    for candidate in found:
+        trial = by_keys[tuple(candidate.keys.values())]
+        candidate.scores = {int(step): score for step, score in trial["scores"].items()}
+        candidate.failed = trial["failed"]
+    for rung in range(len(tuning.rungs)):
+        halve(found, rung, tuning)
+    return found
+
+
+def values(recipe: Recipe, tuning: Tuning) -> dict[str, float]:
+    """The searched parts of a recipe."""
+    return {name: getattr(recipe, name) for name, _ in tuning.search}
+
+
+def tuned(tier: Tier, facts: dict[str, dict[str, Any]], device: str, chosen: Mapping[Group, Recipe]) -> Plan:
+    """The tier's plan with each variant at its best values: cells whose training, or one before it, was searched. Every
+    other cell says why it has none."""
+    tuning, reasons = tuning_of(tier), {}
+    for cell, _, runs in planner.build(tier, facts, device).cells:
+        names, at = [], cell.setting if runs else None
+        while at is not None:
+            names.append(at)
+            at = tier.settings[at].after
+        if runs and cell.inference:
+            reasons[cell.address] = "Not searched: it asks a trained network in another way, it trains none."
+        elif runs and not any((name, cell.variant) in chosen for name in names):
+            covered = ", ".join(tuning.settings)
+            reasons[cell.address] = f"Not searched: the search covers {covered}, and these cells are of {names[0]}."
+    return planner.build(dataclasses.replace(tier, not_applicable=tier.not_applicable | reasons), facts, device, chosen)
+
+
+def tuning_of(tier: Tier) -> Tuning:
+    if tier.tuning is None:
+        raise InputError(
+            f"tiers.{tier.name}.tuning must say what is searched where `tune: true`, got none; write it as the tier "
+            "shapes does, or set tune to false"
+        )
+    return tier.tuning
+
+
+def _groups(found: list[Candidate]) -> dict[Group, list[Candidate]]:
+    groups: dict[Group, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(candidate.group, []).append(candidate)
+    return groups

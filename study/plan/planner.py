@@ -1,0 +1,239 @@
+"""TABLES x tier -> unique trainings, parents first, and evaluations; cell -> key. The plan is a tier's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from study.config.tiers import CLASSIFY, Tier
+from study.paper.labels import labels
+from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
+from study.spec.cells import Cell, Table
+from study.spec.constants import MAIN
+from study.spec.digest import canonical, digest
+from study.spec.heads import Variant
+from study.spec.training import Inference, Recipe, Training
+from study.statistics import questions
+from study.store.keys import identity, identity_of_evaluation
+
+METRIC_TITLES = {
+    "miou": "mean IoU, all present classes",
+    "miou_frequent": "mean IoU, frequent classes",
+    "pixel_accuracy": "pixel accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A training asked in another way than by one pass over whole images; ``name`` is the tier's for the inference."""
+
+    training: str
+    name: str
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``cells`` with their keys by seed; ``trainings`` by key, in the order in which they should start; ``init`` key ->
+    key of the training whose weights it starts from; ``data_of`` key -> setting; ``device`` is cpu or cuda."""
+
+    tier: Tier
+    tables: tuple[Table, ...]
+    cells: tuple[tuple[Cell, str, dict[int, str]], ...]
+    trainings: dict[str, Training]
+    data_of: dict[str, str]
+    facts: dict[str, dict[str, Any]]
+    device: str
+    init: dict[str, str] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    known: dict[tuple[str, Training, str | None], str] = field(default_factory=dict)  # setting, training, init -> key
+    # What a key is the digest of, part by part; the spec of a training, which is long, by its own digest.
+    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """The setting of the first of a training's stages (its own where it is not staged)."""
+        while key in self.init:
+            key = self.init[key]
+        return self.data_of[key]
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of plan.json."""
+        metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
+        settings = {name: self.tier.settings[name] for name in self.facts}
+        described = {name: {"role": s.role, "title": s.title, "after": s.after} for name, s in settings.items()}
+        found = {
+            "tier": self.tier.name,
+            "title": self.tier.title,
+            "judges": self.tier.judges,
+            "meaningless": self.tier.meaningless,
+            "scale": self.tier.scale,
+            "verdicts": self.tier.verdicts.model_dump() if self.tier.verdicts else None,
+            "not_asked": self.tier.not_asked,
+            "tables": [
+                {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
+                | {"submitted": dict(found) if (found := self.tier.submitted.get(t.id)) else None}
+                | {"data": _common({name for cell, name, _ in self.cells if cell.table == t.id})}
+                for t in self.tables
+            ],
+            "cells": [self._cell(*cell) for cell in self.cells],
+            "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
+            "identities": {key: self.identities[key] for key in (*self.trainings, *self.evaluations)},
+            "settings": {name: self._setting(name) for name in self.facts},
+            "inference": {name: plain(how) for name, how in self.tier.inference.items()},
+            "data": {name: facts | described[name] for name, facts in self.facts.items()},
+            "metrics": {m: METRIC_TITLES[m] for m in metrics},
+        }
+        asked = questions.of_trainings(found)
+        trainings = {key: self._training(key, t) | {"questions": asked[key]} for key, t in self.trainings.items()}
+        return found | {"questions": questions.digests(found), "wording": questions.wording(), "trainings": trainings}
+
+    def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> dict[str, Any]:
+        counted = cell.metric == "parameters" and cell.variant is not None
+        return {
+            "address": cell.address,
+            "table": cell.table,
+            "row": cell.row,
+            "column": cell.column,
+            "metric": cell.metric,
+            "paper": cell.paper,
+            "parameters": cell.variant.head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES)
+            if counted and cell.variant
+            else None,
+            "data": data,
+            "inference": cell.inference,
+            "not_applicable": self.tier.reason(cell) if cell.trained else None,
+            "runs": {str(seed): key for seed, key in runs.items()},
+        } | labels(cell.variant)
+
+    def _training(self, key: str, training: Training) -> dict[str, Any]:
+        fixed = {
+            "seed": training.seed,
+            "data": self.data_of[key],
+            "steps": training.recipe.steps,
+            "lr": training.recipe.lr,
+        }
+        fixed |= {"backbone": training.network.backbone}
+        return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
+
+    def _setting(self, name: str) -> dict[str, Any]:
+        """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
+        setting, band = self.tier.settings[name], {"band_px": self.tier.band_px}
+        return {p: plain(getattr(setting, p)) for p in ("data", "network", "recipe", "after")} | band
+
+    def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
+        key, training = evaluation.training, self.trainings[evaluation.training]
+        named = {"label": labels(training.variant)["label"], "seed": training.seed, "data": self.data_of[key]}
+        return named | {"training": evaluation.training, "inference": evaluation.name}
+
+
+def _common(names: set[str]) -> str:
+    """The setting of a table whose cells have one in common, else the tier's own."""
+    return names.pop() if len(names) == 1 else MAIN
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as JSON types, its pairs of options as mappings."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if not isinstance(value, tuple):
+        return canonical(value)
+    if value and all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in value):
+        return {name: plain(item) for name, item in value}
+    return [plain(item) for item in value]
+
+
+def cost(training: Training) -> int:
+    """A rank for starting long trainings first, so that none is left alone at the end: images seen times weights of
+    the head, with BR above all others (it works on the finest maps). What does not hang on the head weighs little where
+    the features of a frozen backbone are taken from the cache."""
+    variant, recipe = training.variant, training.recipe
+    head = 0 if variant is None else variant.head.parameters(64, 8) + (1_000_000 if variant.refine else 0)
+    return recipe.steps * recipe.batch * ((5_000 if training.network.frozen else 100_000) + head)
+
+
+def build(
+    tier: Tier,
+    facts: dict[str, dict[str, Any]],
+    device: str,
+    recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
+) -> Plan:
+    """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
+
+    ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data, and the precision that a
+    probe chose where the recipe leaves it to that. ``recipes`` of (setting, variant) stand for the setting's own.
+    """
+    tables = [TABLES[name] for name in tier.tables]
+    if tier.extra:
+        tables.append(_listing("X", "Variants beyond the paper", tier.extra, "Added by `extra:` in params.yaml.", MAIN))
+    controls = {name: setting for name, setting in tier.settings.items() if setting.role == "control"}
+    for number, (name, control) in enumerate(controls.items(), start=1):
+        tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
+    plan = Plan(tier, tuple(tables), (), trainings={}, data_of={}, facts=facts, device=device)
+    cells = []
+    for table in tables:
+        for cell in table.cells:
+            runs = {}
+            for seed in tier.seeds if cell.trained and tier.reason(cell) is None else ():
+                runs[seed] = key = enter(plan, cell.setting, cell.variant, seed, recipes)
+                if cell.inference:
+                    how = tier.inference[cell.inference]
+                    asked = identity_of_evaluation(key, how)
+                    runs[seed] = digest(asked)
+                    plan.identities[runs[seed]] = asked
+                    plan.evaluations.setdefault(runs[seed], Evaluation(key, cell.inference, how))
+            cells.append((cell, cell.setting, runs))
+    return replace(plan, cells=tuple(cells), trainings=_ordered(plan))
+
+
+def enter(
+    plan: Plan,
+    name: str,
+    variant: Variant | None,
+    seed: int,
+    recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
+) -> str:
+    """Enter a training in the setting ``name`` and those before it into the plan; returns its key."""
+    setting, init, before = plan.tier.settings[name], None, None
+    if setting.after is not None:
+        pretrained = plan.tier.settings[setting.after].task == CLASSIFY
+        init = enter(plan, setting.after, None if pretrained else variant, seed, recipes)
+        before = plan.trainings[init]
+    recipe, probed = recipes.get((name, variant), setting.recipe), plan.facts[name].get("precision")
+    if probed is not None:
+        recipe = replace(recipe, precision=probed["precision"])
+    training = Training(
+        variant, setting.data, setting.network, recipe=recipe, seed=seed, band_px=plan.tier.band_px, init=before
+    )
+    key = plan.known.get((name, training, init))
+    if key is None:  # cells of several tables share most trainings, and a key takes long
+        found = identity(training, plan.facts[name]["fingerprint"], plan.device, init)
+        key = plan.known[name, training, init] = digest(found)
+        plan.identities[key] = found | {"training": digest(found["training"])}
+    plan.trainings.setdefault(key, training)
+    plan.data_of.setdefault(key, name)
+    if init is not None:
+        plan.init[key] = init
+    return key
+
+
+def _ordered(plan: Plan) -> dict[str, Training]:
+    """Trainings by what is still to do once they start, their own cost and the longest way after them, longest first:
+    so each stands after the one whose weights it starts from."""
+    left = {key: cost(training) for key, training in plan.trainings.items()}
+    for key in reversed(plan.trainings):  # children were entered after their parents
+        if key in plan.init:
+            parent = plan.init[key]
+            left[parent] = max(left[parent], cost(plan.trainings[parent]) + left[key])
+    order = sorted(plan.trainings, key=lambda key: (-left[key], plan.trainings[key].seed, key))
+    return {key: plan.trainings[key] for key in order}
+
+
+def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:
+    """A table of one row of scores that the paper does not have."""
+    columns = tuple(dict.fromkeys(variant.label for variant in variants))
+    cells = {
+        v.label: Cell(name, "score", v.label, variant=v, metric="miou", paper=None, setting=setting) for v in variants
+    }
+    return Table(name, title, None, rows=("score",), columns=columns, cells=tuple(cells.values()), note=note)

@@ -1,0 +1,1 @@
+"""The report: tables as text, figures, Typst templates, digests of what was made."""

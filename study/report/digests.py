@@ -1,0 +1,72 @@
+"""outputs.json: the digests of a report's files and of all that they were made from, which tell a report that is stale,
+or was edited afterwards, from the one that was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from study.spec.digest import digest
+from study.store import code_digest
+from study.store.runs import file_digest, write_json
+
+NAME = "outputs.json"
+READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "audit.json", "verdicts.json",
+        "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
+MADE = ("report.pdf", "report.html", "report.json", "figures/*")
+TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
+LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers
+# What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
+CODE = {
+    "the report's code": (("study.report.document", "build"), ("study.report.deviations", "rows")),
+    "the paper's content": (("study.paper.tables", ""), ("study.paper.quotes", "")),
+    "the claims": (("study.paper.claims", ""),),
+}
+
+
+def record(folder: Path, tier: dict[str, Any]) -> None:
+    """Write ``folder``/outputs.json, after everything else of a report. ``tier`` is the tier's block of params.yaml."""
+    write_json(folder / NAME, _found(folder, tier))
+
+
+def check(folder: Path, tier: dict[str, Any]) -> tuple[list[str], int]:
+    """What is wrong with the report's files, a line each, and the number of files that were checked."""
+    try:
+        known = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        inputs, made, sources = known["inputs"], known["outputs"], known["sources"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{NAME} must be there and whole ({error}), got no digests of a report"], 0
+    found = _found(folder, tier)
+    lines = []
+    for name in sorted(made.keys() | found["outputs"].keys()):
+        was, now = made.get(name), found["outputs"].get(name)
+        if was != now:
+            told = "none" if now is None else "a file that no report made" if was is None else "an edited one"
+            lines.append(f"{name} must be the file that the report stage made, got {told}")
+    changed = [
+        name for name in sorted(inputs.keys() | found["inputs"].keys()) if inputs.get(name) != found["inputs"].get(name)
+    ]
+    changed += [name for name in sorted(found["sources"]) if sources.get(name) != found["sources"][name]]
+    if changed:
+        others = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        lines.append(
+            f"report.pdf must be made from what stands beside it, got a stale one: {', '.join(changed[:3])}{others} "
+            "changed after it was made"
+        )
+    return lines, len(found["outputs"]) + len(found["inputs"])
+
+
+def _found(folder: Path, tier: dict[str, Any]) -> dict[str, dict[str, str]]:
+    sources = {what: code_digest.code_digest(*roots) for what, roots in CODE.items()}
+    sources |= {
+        name: file_digest(TEMPLATE.with_name(name))
+        for name in (TEMPLATE.name, *LOOK)
+    }  # fmt: skip
+    sources["the tier's block of params.yaml"] = digest(tier)
+    return {"inputs": _digests(folder, READ), "outputs": _digests(folder, MADE), "sources": sources}
+
+
+def _digests(folder: Path, patterns: tuple[str, ...]) -> dict[str, str]:
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}

@@ -1,0 +1,1 @@
+"""The paper's drawings of networks, drawn from the specification."""

@@ -1,0 +1,83 @@
+"""What the report says of the search for each variant's best values; chooses and formats, computes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.report.figures import results, search
+from study.spec.constants import MAIN
+from study.spec.words import interval
+from study.statistics import tuned
+
+
+def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """The section as text; None where no search was run. Reads tuning/search.json and the tables of the evaluate
+    stage."""
+    found = json.loads((folder / "tuning" / "search.json").read_text(encoding="utf-8")) if _searched(folder) else None
+    if found is None or not found["on"]:
+        return None
+    trials = found["trials"]
+    compared = pd.read_csv(folder / "tables" / "tuned.csv")
+    compared = compared[compared["metric"] == "miou"].set_index("address")
+    chosen, shared = tuned.chosen(trials), plan["settings"][MAIN]["recipe"]
+    values = list(trials[0]["values"])
+    labels: dict[str, str] = {}
+    for cell in plan["cells"]:
+        if cell["address"] in compared.index and cell["data"] == MAIN and (MAIN, cell["label"]) in chosen:
+            labels.setdefault(cell["label"], cell["address"])
+    rows = []
+    for label, address in labels.items():
+        row, own = compared.loc[address], chosen[MAIN, label]
+        rows.append({
+            "label": label, "values": [f"{own[name]:g}" for name in values],
+            "moved": any(own[name] != shared[name] for name in values),
+            "shared": f"{row.shared * 100:.1f}", "tuned": f"{row.tuned * 100:.1f}",
+            "difference": (
+                f"{row.difference * 100:+z.1f}" if pd.isna(row.low)
+                else interval(row.difference * 100, row.low * 100, row.high * 100)
+            ),
+        })  # fmt: skip
+    return {
+        "rows": rows, "values": values, "shared": [f"{shared[name]:g}" for name in values],
+        "grid": {name: [f"{v:g}" for v in sorted({t["values"][name] for t in trials})] for name in values},
+        "candidates": len(trials), "variants": len({(t["setting"], t["label"]) for t in trials}),
+        "dropped": sum(t["dropped"] is not None for t in trials), "failed": sum(bool(t["failed"]) for t in trials),
+        "edge": [label for label in labels if _at_edge(chosen[MAIN, label], trials)],
+        "factorial": sorted({t["kernel_size"] for t in trials if t["whole"]}),
+    }  # fmt: skip
+
+
+def draw(folder: Path, plan: dict[str, Any]) -> list[str]:
+    """Draw the section's figures; their names."""
+    tables = folder / "tables"
+    if not _searched(folder) or not (tables / "search.csv").is_file():
+        return []
+    # No label may be read as a missing value.
+    trials = pd.read_csv(tables / "search.csv", keep_default_na=False, na_values={"dropped": "", "width": ""})
+    drawn = {}
+    main = trials[trials["setting"] == MAIN]
+    ended = main[main["step"] == main["step"].max()]
+    recipe = plan["settings"][MAIN]["recipe"]
+    values = [name for name in main.columns if name in recipe and name != "steps"]
+    for value in values:
+        drawn[f"search_{value}"] = search.scores(ended, value, recipe[value], results.styles(plan))
+    shares = pd.read_csv(tables / "importances.csv")
+    if len(shares):
+        drawn["importances"] = search.importances(shares)
+    for name, figure in drawn.items():
+        results.save(figure, folder / "figures" / f"{name}.svg")
+    return list(drawn)
+
+
+def _searched(folder: Path) -> bool:
+    return (folder / "tuning" / "plan.json").is_file()
+
+
+def _at_edge(own: dict[str, float], trials: list[dict[str, Any]]) -> bool:
+    """Whether a best value is the least or the greatest that was tried: a better one may lie beyond."""
+    grid = {name: [trial["values"][name] for trial in trials] for name in own}
+    return any(value in (min(grid[name]), max(grid[name])) for name, value in own.items())

@@ -1,0 +1,106 @@
+"""Reports side by side: the verdicts and scores of several tiers, or of one tier at several states -> one PDF and page.
+
+Chooses and formats; the numbers are those of each report's own files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.report import document
+from study.spec.errors import InputError
+from study.spec.words import interval
+from study.statistics import results
+
+TEMPLATE = Path(__file__).parent / "templates" / "comparison.typ"
+READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # of each report
+
+
+def build(reports: dict[str, Path], target: Path) -> Path:
+    """Write ``target``/comparison.pdf and .html of ``reports`` (name -> folder with READ); returns the PDF's path.
+
+    Raises InputError for fewer than two reports, or one whose files are missing.
+    """
+    if len(reports) < 2:
+        raise InputError(
+            f"a comparison must be of two reports or more, got {', '.join(reports) or 'none'}; name another"
+        )
+    read = {name: _read(name, folder) for name, folder in reports.items()}
+    target.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_content(read), indent=1, ensure_ascii=False)
+    (target / "comparison.json").write_text(text, encoding="utf-8")
+    return document.typeset(target, TEMPLATE)
+
+
+def _read(name: str, folder: Path) -> dict[str, Any]:
+    if missing := [file for file in READ if not (folder / file).is_file()]:
+        raise InputError(f"a report to compare must be whole, got no {missing[0]} of {name} in {folder}; run it")
+    plan, judged, provenance = (
+        json.loads((folder / file).read_text(encoding="utf-8")) for file in READ if file.endswith(".json")
+    )
+    frame = results.read(folder / "scores.csv")
+    rows = {(row.address, row.metric): row for row in results.summary(frame).itertuples()}
+    return {"plan": plan, "judged": judged, "provenance": provenance, "scores": rows}
+
+
+def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """comparison.json: what each report is, a row a claim and a row a cell, with a text for each report."""
+    claims: dict[str, dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
+    for name, one in read.items():
+        names = document.SHOWN if one["judged"]["scale"] == "mechanism" else {}
+        for row in one["judged"]["rows"]:
+            entry = claims.setdefault(row["claim"], {"says": row["says"], "where": row["where"], "found": {}})
+            told = names.get(row["verdict"], row["verdict"]) if row["on"] != "arithmetic" else row["verdict"]
+            effect = "" if row["low"] is None else interval(row["estimate"], row["low"], row["high"])
+            entry["found"][name] = {"called": told, "verdict": row["verdict"], "effect": effect}
+        for cell in (cell for cell in one["plan"]["cells"] if cell["runs"]):
+            paper = "" if cell["paper"] is None else f"{cell['paper'] * 100:.1f}"
+            what = {name: cell[name] for name in ("table", "row", "column")} | {"paper": paper, "found": {}}
+            cells.setdefault(cell["address"], what)["found"][name] = _score(
+                one["scores"][cell["address"], cell["metric"]]
+            )
+    about = [
+        {"name": name, "tier": one["plan"]["tier"], "title": one["plan"]["title"], "scale": one["judged"]["scale"]}
+        | {"seeds": len({training["seed"] for training in one["plan"]["trainings"].values()})}
+        | {"commit": one["provenance"]["commit"][:12] or "unknown", "meaningless": one["plan"]["meaningless"]}
+        | {"claims": one["judged"]["wording"][:12], "settings": _settings(one["plan"])}
+        for name, one in read.items()
+    ]
+    return {"reports": about, "claims": list(claims.values()), "cells": list(cells.values()), "differ": _differ(about)}
+
+
+def _score(row: Any) -> str:
+    """A mean in per cent with half of its interval over seeds; a dash where no seed has a score."""
+    if pd.isna(row.mean):
+        return "\u2013"
+    return f"{row.mean * 100:.1f}" + (f" ± {(row.high - row.mean) * 100:.1f}" if row.seeds > 1 else "")
+
+
+def _settings(plan: dict[str, Any]) -> dict[str, str]:
+    """The main setting's values by dotted name."""
+    found: dict[str, str] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                walk(part, f"{name}.{key}" if name else key)
+        else:
+            found[name] = json.dumps(value) if isinstance(value, list) else str(value)
+
+    walk(plan["settings"]["main"], "")
+    return found
+
+
+def _differ(about: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Values of the main setting that are not the same in all reports; takes them out of ``about``."""
+    settings = {one["name"]: one.pop("settings") for one in about}
+    names = dict.fromkeys(name for values in settings.values() for name in values)
+    rows = [
+        {"what": name, "found": {one: values.get(name, "\u2013") for one, values in settings.items()}} for name in names
+    ]
+    return [row for row in rows if len(set(row["found"].values())) > 1]

@@ -1,0 +1,341 @@
+"""Kinds of values that a user gives, each with its range and its words, and blocks of them.
+
+``steps: Annotated[int, whole(1, 1000)]`` in a class that is a Block says of a key all there is to say:
+study.config.schema has those of params.yaml, ``Options`` of a data set those of its options. ``checked`` reads one.
+Each failure is one InputError: the place, the rule, the value, the remedy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
+from pydantic import model_validator as _model_validator
+
+from study.spec.errors import InputError
+from study.spec.heads import PerClass
+
+LARGEST = 2**63 - 1  # what tools behind us hold in 64 bits
+SHOWN = 200  # characters of a wrong value
+DEEPEST = 16  # lists and mappings in each other; an alias of YAML may name what it stands in
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that a file system takes
+DOTTED = "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)"
+PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # what files, databases and the report hold
+Test = Callable[[Any], bool]
+
+
+class Broken(ValueError):
+    """A rule that a value breaks; ``checked`` adds the place. ``at`` is the key below the block that tells it."""
+
+    def __init__(self, must: str, got: str, remedy: str, at: str = "") -> None:
+        super().__init__(must)
+        self.must, self.got, self.remedy, self.at = must, got, remedy, at
+
+
+def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | None = None) -> PlainValidator:
+    """Values that pass ``test``, as they are; ``most`` bounds a number, or each of several."""
+
+    def read(value: Any) -> Any:
+        if not test(value):
+            raise Broken(must, shown(value), of_text if of_text and isinstance(value, str) else remedy)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if most is not None and part > most:
+                raise Broken(f"be at most {most:,}", shown(part), "take less")
+        return tuple(value) if isinstance(value, list) else value
+
+    return PlainValidator(read)
+
+
+def whole(least: int, most: int = LARGEST, must: str = "", remedy: str = "write one") -> PlainValidator:
+    """A whole number."""
+    must = must or f"be a whole number from {least:,} up"
+    return kind(lambda value: type(value) is int and value >= least, must, remedy, most=most)
+
+
+def _number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def number(low: float, high: float) -> PlainValidator:
+    """A number from ``low`` to ``high``. It stays what it is: 1 and 1.0 are two values, and two keys of a training."""
+    must = f"be a number from {low:,} to {high:,}"
+    return kind(lambda value: _number(value) and low <= value <= high, must, "write one", DOTTED)
+
+
+def above(low: int, most: float) -> PlainValidator:
+    """A number above ``low``, at most ``most``."""
+    must = f"be a positive number, above {low}"
+    return kind(lambda value: _number(value) and value > low, must, "write one", DOTTED, most)
+
+
+def choice(*names: Any, must: str = "") -> PlainValidator:
+    """One of ``names``."""
+    must = must or f"be one of {', '.join(map(str, names))}"
+    return kind(lambda value: any(type(value) is type(n) and value == n for n in names), must, "rename it")
+
+
+def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
+    """``word``, or a value of another kind."""
+    return kind(lambda value: value == word or _is(other, value), must, f"write {word}")
+
+
+def _is(one: PlainValidator, value: Any) -> bool:
+    try:
+        one.func(value)  # type: ignore[call-arg]
+    except Broken:
+        return False
+    return True
+
+
+def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
+    """Text that is ``pattern`` from end to end."""
+    return kind(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), must, remedy)
+
+
+def _nameable(value: Any) -> bool:
+    """Whether a file system can be asked for this path; what it holds is another question."""
+    if not isinstance(value, str) or not re.fullmatch(f"{PRINTED}+", value):
+        return False
+    try:
+        names = [len(part.encode()) for part in Path(value).expanduser().parts]
+    except RuntimeError:  # the home of a user that there is not
+        return False
+    return bool(names) and max(names) <= LONGEST_NAME and sum(names) < LONGEST_PATH
+
+
+def path(must: str = "be a path", remedy: str = "write that of a file or folder, in quotes") -> PlainValidator:
+    """The path of a file or folder, which need not be there."""
+    return kind(_nameable, must, remedy)
+
+
+def share_or_path(must: str) -> PlainValidator:
+    """A number from 0 to 1, or the path of a file."""
+    return kind(lambda value: _nameable(value) or (_number(value) and 0 <= value <= 1), must, "write one of them")
+
+
+def sides(
+    most: int,
+    must: str = "be two whole numbers from 1 up (height, width)",
+    remedy: str = "write [512, 512]",
+    least: int = 1,
+) -> PlainValidator:
+    """A pair of whole numbers."""
+    return kind(
+        lambda value: listed(value, lambda side: type(side) is int and side >= least) and len(value) == 2,
+        must, remedy, most=most,
+    )  # fmt: skip
+
+
+def listed(value: Any, test: Test) -> bool:
+    """Whether ``value`` is a list of values that pass ``test``."""
+    return isinstance(value, list | tuple) and all(map(test, value))
+
+
+def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
+    """So many different names."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, list | tuple) and (others := [name for name in value if not _is_text(name)]):
+            raise Broken("be names (YAML takes yes, no and numbers for such)", shown(others[0]), "write it in quotes")
+        if not listed(value, _is_text):
+            raise Broken(must, shown(value), remedy)
+        if not least <= len(value) <= most or not different(value):
+            raise Broken(must, shown(value), "give each label a name of its own")
+        return tuple(value)
+
+    return PlainValidator(read)
+
+
+def different(values: Any) -> bool:
+    """Whether no value stands twice."""
+    return len(set(values)) == len(values)
+
+
+def rule(test: Test, must: str, remedy: str, got: str = "") -> AfterValidator:
+    """A rule beyond the kind of a value, such as of a list as a whole."""
+
+    def check(value: Any) -> Any:
+        if not test(value):
+            raise Broken(must, got or shown(value), remedy)
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_text(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and bool(re.fullmatch(rf"(?:{PRINTED}|[\n\t]){{1,10000}}", value))
+    )
+
+
+A_LIST = kind(
+    lambda value: listed(value, lambda _: True), "be a list", "write it in brackets"
+)  # as a whole, by ``rule``
+YesNo = Annotated[bool, kind(lambda value: isinstance(value, bool), "be true or false", "write one of them")]
+Text = Annotated[str, kind(_is_text, "be text of at most 10,000 characters", "write it in quotes")]
+Label = Annotated[
+    str,
+    kind(
+        lambda value: _is_text(value) and not re.search(r"[/\n\t]|^ | $", value) and len(value) <= 200,
+        "be text of one line, without a slash", "write it in quotes",
+    ),
+]  # a name that others name, or that stands in a file's name  # fmt: skip
+PathText = Annotated[str, path()]
+FolderText = Annotated[str, path("be a folder below the root", "name the one that has them")]
+
+
+def share(most: int, why: str) -> PlainValidator:
+    """A number, or a share such as 1/2, as a fraction; of few digits, as 1e999999999 would take all memory."""
+
+    def read(value: Any) -> Fraction:
+        text = repr(value) if _number(value) and abs(value) < 1e18 else value
+        digits = r"-?\d{1,18}(/\d{1,9}|(\.\d{1,18})?(e[+-]?\d{1,3})?)"
+        try:
+            found = Fraction(text) if isinstance(text, str) and re.fullmatch(digits, text) else None
+        except ZeroDivisionError:
+            found = None
+        if found is None:
+            raise Broken("be a number or a share such as 1/2", shown(value), "write e.g. 1/2")
+        if found > most:
+            raise Broken(f"be at most {most:,} ({why})", shown(value), "take a share such as 1/2")
+        return found
+
+    return PlainValidator(read)
+
+
+def stack_width(most: int) -> PlainValidator:
+    """A share of the input's channels, or so many channels a class, such as 10K."""
+    of_channels = share(most, "of the input's channels")
+
+    def read(value: Any) -> Fraction | PerClass:
+        if isinstance(value, str) and (found := re.fullmatch(r"([1-9]\d{0,3})K", value)):
+            return PerClass(int(found[1]))
+        return of_channels.func(value)  # type: ignore[call-arg]
+
+    return PlainValidator(read)
+
+
+def _loose(value: Any) -> Any:
+    for part in _parts(value):
+        if (isinstance(part, float) and not math.isfinite(part)) or (isinstance(part, int) and abs(part) > LARGEST):
+            raise Broken(f"be finite and of at most {LARGEST:,}", shown(part), "write another number")
+    return value
+
+
+def _parts(value: Any) -> list[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
+    return [value] if inner is None else [part for item in inner for part in _parts(item)]
+
+
+Loose = Annotated[Any, AfterValidator(_loose)]  # of a block that is checked elsewhere, or of a user's own module
+
+
+class Block(BaseModel):
+    """A mapping with known keys. Those without a default must be there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @_model_validator(mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Broken("be a mapping", shown(value), "write its keys below it")
+        required, optional = keys_of(cls)
+        if missing := sorted(required - value.keys()):
+            raise Broken(f"have the key {missing[0]!r}", shown(sorted(value)), "add it")
+        unknown = sorted(value.keys() - required - optional)
+        if unknown and cls.model_config["extra"] == "forbid":
+            raise Broken("have known keys only", shown(unknown[0]), f"take one of {sorted(required | optional)}")
+        return value
+
+    @_model_validator(mode="after")
+    def _whole(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raises Broken for values that do not go together."""
+
+
+def keys_of(block: type[Block]) -> tuple[set[str], set[str]]:
+    """The keys that a block must have, and those that it may have."""
+    required = {name for name, field in block.model_fields.items() if field.is_required()}
+    return required, block.model_fields.keys() - required
+
+
+OF_TYPE = {
+    "tuple_type": ("be a list", "write it in brackets"),
+    "dict_type": ("be a mapping", "write its keys below it"),
+}
+
+
+def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
+    """``value`` as ``kind`` reads it. ``where`` is its place, or makes one of the key below it.
+
+    Raises InputError with the place, the rule, the value and the remedy.
+    """
+    place = where if callable(where) else functools.partial(_below, where)
+    try:
+        _plain(value)
+        return _adapter(kind).validate_python(value)
+    except Broken as broken:
+        raise InputError(_told(broken, place(broken.at))) from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        # Neither the number of an entry in a list nor pydantic's mark of a key.
+        names = [str(part) for part in fault["loc"] if not isinstance(part, int) and part != "[key]"]
+        cause = fault.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            raise InputError(f"{place('.'.join(names))}: {cause}") from None
+        if not isinstance(cause, Broken):
+            must, remedy = OF_TYPE.get(fault["type"], (f"be valid ({fault['msg']})", "correct it"))
+            cause = Broken(must, shown(fault["input"]), remedy)
+        raise InputError(_told(cause, place(".".join(filter(None, (*names, cause.at)))))) from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _below(where: str, key: str) -> str:
+    return f"{where}.{key}" if where and key else where or key or "params.yaml"
+
+
+def _told(broken: Broken, place: str) -> str:
+    return f"{place} must {broken.must}, got {broken.got}; {broken.remedy}"
+
+
+def _plain(value: Any, at: str = "", depth: int = 0) -> None:
+    """Raises Broken for what YAML has and no key of ours takes: dates, sets, keys that are no text, endless nesting."""
+    if depth > DEEPEST:
+        raise Broken(f"be at most {DEEPEST} lists or mappings deep", "more", "name nothing that it stands in", at)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise Broken("have keys that are text", shown(key), "write it in quotes, or rename it", at)
+            _plain(item, f"{at}.{key}" if at else key, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _plain(item, at, depth + 1)
+    elif value is not None and not isinstance(value, str | int | float):
+        raise Broken(
+            "be text, a number, true, false, null, a list or a mapping", shown(value), "write it in quotes", at
+        )
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it, of no more than SHOWN characters; lists are held as tuples."""
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

@@ -1,0 +1,123 @@
+"""Trainings as frozen values: data, network, recipe, and how a trained network is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from study.spec.heads import Head, Variant
+
+Options = tuple[tuple[str, Any], ...]
+
+
+DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: as they start, never trained (D09)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: the module ``study.data.sets.<name>`` and its options, as sorted pairs."""
+
+    name: str
+    options: Options = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """The backbone and the levels at which heads stand (Fig. 2A); ``output_stride`` is where deconvolution ends.
+
+    ``fixed`` are heads that stand at their levels whatever the variant (D02); ``deconvolution`` is one of
+    DECONVOLUTIONS.
+    """
+
+    backbone: str
+    levels: tuple[str, ...]
+    options: Options = ()
+    frozen: bool = False
+    output_stride: int = 1
+    fixed: tuple[tuple[str, Head], ...] = ()
+    deconvolution: str = "learned"
+
+    def head_at(self, level: str, variant: Variant) -> Head:
+        """The head at a level: the variant's own word for that level, the network's, the variant's head."""
+        return dict(self.fixed + variant.at).get(level, variant.head)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
+
+    ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
+    ``crop`` is the (height, width) of random crops taken in training, None for whole images.
+    """
+
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    steps: int
+    batch: int
+    flip: bool
+    precision: str
+    validations: int
+    crop: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Crf:
+    """A dense CRF with Gaussian edge potentials (Krähenbühl and Koltun, cited by the paper without parameters).
+
+    Standard deviations are in pixels (``_px``) and grey levels of 0..255 (``_rgb``); weights are without unit.
+    """
+
+    iterations: int
+    smooth_px: float
+    smooth_weight: float
+    bilateral_px: float
+    bilateral_rgb: float
+    bilateral_weight: float
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a trained network is asked for its classes (Sec. 4.2, 4.3). Never a training of its own.
+
+    ``scales`` of the input and, with ``flip``, its mirror images: their class probabilities are averaged. ``crop`` is
+    the (height, width) of overlapping crops, ``crops`` their number (down, across), spread evenly from edge to edge;
+    scores are fused where they overlap. ``crf`` refines the result.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: tuple[int, int] | None = None
+    crops: tuple[int, int] = (1, 1)
+    crf: Crf | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, the unit of work and of sharing. Equal trainings are one run.
+
+    ``variant`` None stands for the classification head of Table 11 (global average pooling and one linear layer).
+    ``init`` is the training whose weights this one starts from: all of them, or the backbone's after a classification.
+    """
+
+    variant: Variant | None
+    data: Data
+    network: Network
+    recipe: Recipe
+    seed: int
+    band_px: int
+    init: Training | None = None
+
+
+def freeze(options: dict[str, Any]) -> Options:
+    """A mapping from params.yaml as sorted pairs of hashable values."""
+
+    def frozen(value: Any) -> Any:
+        if isinstance(value, dict):
+            return freeze(value)
+        return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+    return tuple((name, frozen(options[name])) for name in sorted(options))

@@ -1,0 +1,348 @@
+"""What was collected for the cells of a plan, and the parts of a claim put to the trial on it.
+
+A part is one contrast and its bounds (study.paper.predicates); here it is tested on the scores of every seed, and on
+those of resampled images (study.statistics.effects). Scores are fractions here, bounds and margins of scores points of
+per cent; errors are natural logarithms and losses nats everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from study import metrics
+from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Terms
+from study.spec.errors import InputError
+from study.statistics import effects, results, settling
+from study.statistics.settling import Settling
+
+# The other region of a metric of one: its counts are put to zero, so that the accuracy of all pixels is that of one.
+REGIONS = {"boundary_accuracy": metrics.INTERNAL, "internal_accuracy": metrics.BOUNDARY}
+HERE, BEYOND = "here", "beyond"  # the two questions: on these images, on new ones (D70)
+Seeds = list[int]
+
+
+class Tested(NamedTuple):
+    """A part on measured scores: p that it holds by chance, and p that it fails by chance; nan where there is none.
+
+    Both are two-sided (of an equivalence that holds: of two one-sided tests). At most one of them is small, but of a
+    trend, which may rise on the whole and still fall between two cells: ``drop`` then has the p, name and effect of the
+    clearest fall.
+    """
+
+    part: Part
+    effect: effects.Effect
+    holds: float
+    fails: float
+    drop: tuple[float, str, effects.Effect] | None = None
+
+    @property
+    def p(self) -> float:
+        """The smaller of the two, nan where there is none."""
+        return min(self.holds, self.fails)
+
+    @property
+    def against(self) -> tuple[str, effects.Effect]:
+        """The name and effect of what contradicts it: the clearest fall of a trend where that is the reason."""
+        if self.drop is not None and 2 * self.drop[0] <= self.fails:
+            return self.drop[1], self.drop[2]
+        return self.part.name, self.effect
+
+
+def logarithm_of_errors(scores: np.ndarray) -> np.ndarray:
+    """Scores (fractions) -> natural logarithms of the errors; -inf where there are none."""
+    with np.errstate(divide="ignore"):
+        return np.log(1 - scores)
+
+
+def bounds_of(part: Part, margins: Margins) -> tuple[float | None, float | None]:
+    """The bounds of a part in the unit of its effect."""
+    unit = 100 if part.measure == SCORES else 1
+    low, high = (None if bound is None else float(bound) / unit for bound in part.bounds(margins))
+    return low, high
+
+
+def tested(
+    part: Part, effect: effects.Effect, margins: Margins, alpha: float,
+    drop: tuple[float, str, effects.Effect] | None,
+) -> Tested:  # fmt: skip
+    """Test a part by the effect of its terms; ``drop``: see Tested."""
+    low, high = bounds_of(part, margins)
+    if not math.isfinite(effect.low):  # one seed, a score without a value, or scores that do not vary
+        return Tested(part, effect, math.nan, math.nan)
+    if low is not None and high is not None:
+        middle, half = (low + high) / 2, (high - low) / 2
+        moved = replace(effect, estimate=effect.estimate - middle)
+        beyond = abs(moved.estimate) - half
+        return Tested(
+            part, effect, effects.equivalent(moved, half, alpha), effect.spread.p(beyond) if beyond > 0 else 1.0
+        )
+    bound, sign = (low, 1) if low is not None else (high, -1)
+    over = (effect.estimate - (bound or 0.0)) * sign
+    p = effect.spread.p(over)
+    holds, fails = (p if over > 0 else 1.0), (p if over < 0 else 1.0)
+    if drop is not None:  # two ways to fail
+        fails = min(1.0, 2 * min(fails, drop[0]))
+    return Tested(part, effect, holds, fails, drop)
+
+
+def distance(found: Tested, margins: Margins) -> float:
+    """How far a part's effect is from the nearest bound of its claim, in the unit of the effect."""
+    return min(abs(found.effect.estimate - bound) for bound in bounds_of(found.part, margins) if bound is not None)
+
+
+def right(found: Tested, margins: Margins) -> bool:
+    """Whether a part's effect lies on the side of its bounds where the part holds."""
+    low, high = bounds_of(found.part, margins)
+    return (low is None or found.effect.estimate > low) and (high is None or found.effect.estimate < high)
+
+
+def _fall(before: Terms, after: Terms) -> str:
+    """What it is called that the item ``after`` of a trend is below the one ``before``; items of falling trends are
+    cells with a weight below zero, those of widening ones differences of two cells."""
+    (weight, earlier), (_, later) = before[0], after[0]
+    if len(before) > 1:
+        return f"{later} less {after[1][1]} below {earlier} less {before[1][1]}"
+    return f"{later} {'below' if weight > 0 else 'above'} {earlier}"
+
+
+class Scores:
+    """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
+    address and seed; there is nothing else: no images, no curves. ``unsettled`` says by address what is known of
+    trainings that did not settle, ``replaced`` why a cell's scores are those of another question."""
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any],
+        known: Mapping[str, Mapping[int, float]],
+        unsettled: Mapping[str, str] = MappingProxyType({}),
+        replaced: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.plan, self.known, self.unsettled_cells, self.replaced = plan, known, unsettled, replaced
+        self.cells: dict[str, dict[str, Any]] = {cell["address"]: cell for cell in plan["cells"]}
+
+    def done(self, addresses: Iterable[str]) -> Seeds:
+        """The seeds that every one of the cells has results of."""
+        return sorted(set.intersection(*(set(self.known.get(address, {})) for address in addresses)))
+
+    def troubles(self, addresses: Iterable[str]) -> list[str]:
+        """Trainings of the cells that failed or did not settle, by name, with the reason."""
+        return [f"{a} ({self.unsettled_cells[a]})" for a in addresses if a in self.unsettled_cells]
+
+    def hindrance(self, addresses: Iterable[str], question: str) -> str:
+        """Why the cells' scores do not answer a question; nothing where they do."""
+        reasons = dict.fromkeys(self.replaced[address] for address in addresses if address in self.replaced)
+        return f"Not judged again: {'; '.join(reasons)}." if reasons else ""
+
+    def faults(self, addresses: Iterable[str]) -> str:
+        """Why the cells' scores say nothing of ``errors``; nothing where they do."""
+        return ""
+
+    def number(self, address: str) -> Fraction | None:
+        """Our number of a cell that is counted, None where there is none."""
+        value = self.cells[address]["parameters"]
+        return None if value is None else Fraction(value)
+
+    def unknown(self, measure: str, question: str) -> str:
+        """Why a question cannot be asked of a measure; nothing where it can."""
+        if measure == LOSSES:
+            return "The trainings' losses were not kept."
+        return "Not judged again: counts not kept." if question == BEYOND else ""
+
+    def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
+        """A cell by seed (seeds,), in the unit of the measure."""
+        found = np.array([self.known[address][seed] for seed in seeds])
+        return logarithm_of_errors(found) if measure == ERRORS else found
+
+    def effect(
+        self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Mapping[str, Any]
+    ) -> effects.Effect:
+        """The effect of a contrast. Raises InputError where its cells were not measured on the same images."""
+        return effects.of_seeds(self.by_seed(terms, measure, seeds), rules["alpha"])
+
+    def by_seed(self, terms: Terms, measure: str, seeds: Seeds) -> np.ndarray:
+        """A contrast by seed (seeds,)."""
+        return np.sum([float(weight) * self.values(cell, measure, seeds) for weight, cell in terms], axis=0)
+
+    def tried(self, part: Part, seeds: Seeds, margins: Margins, question: str, rules: Mapping[str, Any]) -> Tested:
+        """A part put to the trial. Raises InputError as ``effect`` does."""
+
+        def effect(terms: Terms) -> effects.Effect:
+            return self.effect(terms, part.measure, seeds, question, rules)
+
+        drop = None
+        if len(part.order) > 2:
+
+            def pair(i: int, j: int) -> effects.Effect:
+                return effect((*part.order[j], *((-weight, cell) for weight, cell in part.order[i])))
+
+            items = np.stack([self.by_seed(item, part.measure, seeds) for item in part.order])
+            p, fallen, (i, j) = effects.drop(items, pair)
+            if fallen is not None:
+                drop = p, _fall(part.order[i], part.order[j]), fallen
+        return tested(part, effect(part.terms), margins, rules["alpha"], drop)
+
+
+class Collected(Scores):
+    """The results of a plan's cells. ``folders`` hold what was collected by key, ``computed`` counted cells by address;
+    arrays are read once."""
+
+    def __init__(self, plan: Mapping[str, Any], folders: Iterable[Path], computed: Mapping[str, float]) -> None:
+        super().__init__(plan, {})
+        self.folders, self.computed = tuple(folders), computed
+        self.arrays: dict[str, np.ndarray] = {}
+        self.samples: dict[tuple[str, tuple[int, ...]], effects.Sample] = {}
+
+    def done(self, addresses: Iterable[str]) -> Seeds:
+        return sorted(set.intersection(*({*self._done(address)} for address in addresses)))
+
+    def troubles(self, addresses: Iterable[str]) -> list[str]:
+        found: dict[str, str] = {}
+        planned = self.plan["trainings"] | self.plan["evaluations"]
+        for address in addresses:
+            for seed, key in self.cells[address]["runs"].items():
+                if int(seed) not in self._done(address):
+                    found[key] = "it has no result"
+                elif reason := self.unsettled(planned[key].get("training", key)):
+                    found[planned[key].get("training", key)] = reason
+        return [f"{planned[key]['label']}, seed {planned[key]['seed']} ({why})" for key, why in found.items()]
+
+    def unsettled(self, key: str) -> str:
+        """Why a training did not settle, nothing where it did; one that it starts from does not matter."""
+        if results.status(results.place(key, self.folders)) != results.DONE:
+            return "it has no result"
+        rule = self.plan["verdicts"]["settled"]
+        training, curve = self.plan["trainings"][key], self._curve(key)
+        if curve is None:
+            return "it has no learning curve"
+        recipe, classes = self.plan["settings"][training["data"]]["recipe"], self._classes(training)
+        return settling.trouble(curve, training["steps"], recipe["warmup"], classes, Settling(**rule))
+
+    def _classes(self, training: Mapping[str, Any]) -> int:
+        return len(self.plan["data"][training["data"]]["classes"])
+
+    def faults(self, addresses: Iterable[str]) -> str:
+        floor = self.plan["verdicts"]["error_floor_points"]
+        for address in addresses:
+            cell = self.cells[address]
+            for seed in self._done(address):
+                path = results.place(cell["runs"][str(seed)], self.folders) / "tune.npz"
+                if not path.is_file():
+                    return f"The tune split's counts of {address} were not kept."
+                with np.load(path) as archive:
+                    error = 100 * (1 - (metrics.METRICS | metrics.ERRORS)[cell["metric"]](archive["counts"]))
+                if not error >= floor:
+                    return (
+                        f"On the tune split {address} errs on {error:.2f} % (seed {seed}); below {floor:g} % a ratio "
+                        "of errors says little."
+                    )
+        return ""
+
+    def number(self, address: str) -> Fraction | None:
+        value = self.computed.get(address, self.cells[address]["parameters"])
+        return None if value is None else Fraction(value)
+
+    def unknown(self, measure: str, question: str) -> str:
+        return "A training's loss says nothing of new images." if (measure, question) == (LOSSES, BEYOND) else ""
+
+    def hindrance(self, addresses: Iterable[str], question: str) -> str:
+        for address in addresses if question == BEYOND else ():
+            found = self._grouped(address)
+            if found is not None and len(found["names"]) == 1:
+                return f"All val images are of one group, {found['names'][0]}: nothing is known of others."
+        return ""
+
+    def groups(self, address: str) -> np.ndarray | None:
+        """The group of each val image of a cell's data; None where each is its own."""
+        found = self._grouped(address)
+        return None if found is None else np.array(found["of"])
+
+    def _grouped(self, address: str) -> dict[str, Any] | None:
+        return (self.plan["data"][self.cells[address]["data"]].get("groups") or {}).get("val")
+
+    def recorded(self, claim: str, addresses: Iterable[str]) -> dict[str, int]:
+        """The digest of a claim's question as its cells' trainings wrote it down before they began -> number of
+        trainings; the empty digest stands for those that wrote none."""
+        found: dict[str, int] = {}
+        for key in self._trainings(addresses):
+            asked = results.labels(results.place(key, self.folders)).get("questions", {})
+            found[asked.get(claim, "")] = found.get(asked.get(claim, ""), 0) + 1
+        return found
+
+    def _trainings(self, addresses: Iterable[str]) -> list[str]:
+        """Keys of the trainings of the cells that are done."""
+        keys = [key for address in addresses for key in self._done(address).values()]
+        return list(dict.fromkeys(self.plan["evaluations"].get(key, {}).get("training", key) for key in keys))
+
+    def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
+        keys = self._done(address)
+        if measure == LOSSES:
+            trained = [self.plan["evaluations"].get(keys[seed], {}).get("training", keys[seed]) for seed in seeds]
+            steps = [self.plan["trainings"][key]["steps"] for key in trained]
+            return np.array(
+                [settling.last_loss(self._curve(k) or {"loss": []}, n) for k, n in zip(trained, steps, strict=True)]
+            )
+        found = np.array([self._score(address)(one) for one in self._counts(address, seeds)])
+        return logarithm_of_errors(found) if measure == ERRORS else found
+
+    def effect(
+        self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Mapping[str, Any]
+    ) -> effects.Effect:
+        if question == HERE:
+            if len(images := {len(one) for _, cell in terms for one in self._counts(cell, seeds)}) > 1:
+                raise InputError(
+                    "the cells of an effect must have the same seeds and images (differences are paired), got "
+                    f"{sorted(images)} images; leave out what not all of them have"
+                )
+            return super().effect(terms, measure, seeds, question, rules)
+        transform = logarithm_of_errors if measure == ERRORS else np.asarray
+        samples = [(float(weight), self._sample(cell, seeds, rules["draws"])) for weight, cell in terms]
+        return effects.combined(samples, rules["alpha"], transform)
+
+    def _sample(self, address: str, seeds: Seeds, draws: int) -> effects.Sample:
+        at = (address, tuple(seeds))
+        if at not in self.samples:
+            counts, score = self._counts(address, seeds), self._score(address)
+            # One address for all cells: they are paired by their draws of images.
+            self.samples[at] = effects.sample(counts, score, draws, ("verdict", "images"), self.groups(address))
+        return self.samples[at]
+
+    def _done(self, address: str) -> dict[int, str]:
+        runs = self.cells[address]["runs"].items()
+        state = {key: results.status(results.place(key, self.folders)) for _, key in runs}
+        return {int(seed): key for seed, key in runs if state[key] == results.DONE}
+
+    def _counts(self, address: str, seeds: Seeds) -> effects.Counts:
+        """Counts of a cell by seed, of one region where its metric is of one (see ``_score``)."""
+        keys, metric = self._done(address), self.cells[address]["metric"]
+        found = [self._read(keys[seed]) for seed in seeds]
+        if metric not in REGIONS:
+            return found
+        found = [counts.copy() for counts in found]
+        for counts in found:
+            counts[:, REGIONS[metric]] = 0
+        return found
+
+    def _score(self, address: str) -> Callable[[np.ndarray], float]:
+        """The score of ``_counts``: one for both regions, so that a contrast can hold the two together."""
+        metric = self.cells[address]["metric"]
+        return metrics.pixel_accuracy if metric in REGIONS else (metrics.METRICS | metrics.ERRORS)[metric]
+
+    def _read(self, key: str) -> np.ndarray:
+        if key not in self.arrays:
+            with np.load(results.place(key, self.folders) / "counts.npz") as archive:
+                (name,) = archive.files
+                self.arrays[key] = archive[name]
+        return self.arrays[key]
+
+    def _curve(self, key: str) -> dict[str, Any] | None:
+        path = results.place(key, self.folders) / "curve.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,299 @@
+"""Scores of every seed and image -> effects with intervals, p values and detectable sizes: the statistics of verdicts.
+
+*Two questions* (D70). On this benchmark: new trainings scored on the same images; only seeds vary (``of_seeds``).
+Beyond it: a training (one seed) crossed with an image, for new trainings scored on new images of the same kind
+(``combined``). Cells are paired: all have the same seeds and images.
+
+*The model* of the second is that of readers and cases (Obuchowski and Rockette 1995), a seed being a reader and an
+image a case: the mean over n seeds of an effect varies by S^2 / n + C. S^2 is the sample variance of the effects of
+single seeds. C is the mean covariance, between two different seeds, of their effects when the images are resampled for
+both at once: what the images alone do, which more seeds do not lessen. S^2 / n is the seed level of a hierarchical
+bootstrap in closed form, times n / (n - 1): resampling three seeds shows only two thirds of their variance.
+
+*Intervals* and p values are those of ``study.statistics.intervals``: each part has its own degrees of freedom, and
+neither covers too seldom. A bootstrap's percentiles, or degrees of freedom estimated from two or three seeds, do (D71).
+
+*What few seeds decide* (D72): one seed nothing; two, with t = 12.7, only means nine times the standard deviation over
+seeds; three 2.5 times; five 1.2 times, at alpha 0.05 with nothing from images. ``Effect.mde`` says it for the case.
+
+*Several parts* (D74): a claim that says "all of these" holds where each part does at alpha, without a correction (it is
+wrongly upheld only if a false part passes; intersection-union). One that says "any of these", and every list of claims
+of which some will be pointed at, is corrected by ``holm``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from study.seeds import generator
+from study.spec.constants import LEAST_DRAWS
+from study.spec.errors import InputError
+from study.statistics import bootstrap
+from study.statistics.bootstrap import Score
+from study.statistics.intervals import NONE, Spread
+
+UNKNOWN = Spread(math.nan, math.nan, 1, math.nan)  # one seed does not tell how seeds vary
+
+Counts = list[np.ndarray]  # a cell: per seed its counts (images, 2, K, 3) or ranks (images,), as in study.metrics
+Address = tuple[int | str, ...]
+Transform = Callable[[np.ndarray], np.ndarray]
+MOST_SEEDS = 100_000
+POWER = 0.8  # of what is said to be found, or decided
+FEW = 5  # groups whose kurtosis says nothing
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An effect in fractions (0.055 is 5.5 points); all but ``estimate`` is nan with one seed, or where a
+    score is nan: no verdict.
+
+    ``low`` and ``high`` bound the two-sided 1 - alpha interval, ``p`` is two-sided for "the effect is 0", ``se`` the
+    standard error, ``df`` that of the t interval of the same width. ``mde`` is the smallest true effect that such seeds
+    and images find with power 0.8 at alpha, if the variances are as estimated: n seeds know them to about
+    1 / sqrt(2 (n - 1)), so three to within a half.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    se: float
+    df: float
+    seeds: int
+    images: int
+    mde: float
+    spread: Spread = UNKNOWN
+
+    def seeds_for(self, effect: float, power: float = POWER, alpha: float = 0.05) -> int | None:
+        """Seeds that would decide an effect of this size (a fraction) on as many images; None where the images alone
+        forbid it (or 100,000 seeds would not do), or one seed does not tell how seeds vary."""
+        _check(alpha, power=power)
+        if math.isnan(self.spread.se):
+            return None
+
+        def enough(seeds: int) -> bool:
+            spread = Spread(self.spread.seed, self.spread.image, seeds, self.spread.image_df)
+            return effect != 0 and (not spread.varies or spread.power(effect, alpha) >= power)
+
+        low, high = 1, 2  # one is too few, always
+        while not enough(high):
+            low, high = high, 2 * high
+            if high > MOST_SEEDS:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A cell's scores: by seed (seeds,), of resampled images (seeds, draws), and without each image or group of images
+    in turn (seeds, groups); ``images`` is how many it was scored on."""
+
+    scores: np.ndarray
+    drawn: np.ndarray
+    without: np.ndarray
+    images: int
+
+
+def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.ndarray | None = None) -> Sample:
+    """A cell's scores of summed counts (dataset-level), and of ``draws`` resamplings of its images.
+
+    Cells are paired by the ``address`` of the draws. ``groups`` (images,) are whole numbers from 0 up: images of one
+    group, such as the frames of a drive, are drawn together (D115). Raises InputError where they are of fewer than two.
+    """
+    _check(0.05, draws=draws)
+    if len({seed.shape for seed in cell}) != 1:
+        raise InputError(
+            "the cells of an effect must have the same seeds and images (differences are paired), got "
+            f"{sorted(str(seed.shape) for seed in cell)} as shapes by seed; leave out what not all of them have"
+        )
+    images, measured = len(cell[0]), list(cell)
+    if groups is not None:
+        measured = [_grouped(seed, groups) for seed in cell]
+    units = len(measured[0])
+    if units < 2:
+        raise InputError(
+            "the images of an effect must be two or more, and of two groups where they have groups (one tells nothing "
+            f"about others), got {units}; take a larger val split"
+        )
+    drawn = np.zeros((len(cell), draws))
+    for rows, times in bootstrap.image_draws(units, draws, generator(*address)):
+        for seed, one in enumerate(measured):
+            drawn[seed, rows] = bootstrap.scores(score, one, times)
+    without = np.stack([bootstrap.scores_without(score, seed) for seed in measured])
+    return Sample(np.array([score(seed) for seed in cell]), drawn, without, images)
+
+
+def _grouped(measured: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Counts (groups, 2, K, 3) of whole groups of images."""
+    if measured.ndim == 1:
+        raise InputError(
+            "images of a classification must have no groups (their ranks cannot be added), got groups; drop `groups`"
+        )
+    found = np.zeros((int(groups.max()) + 1, *measured.shape[1:]), measured.dtype)
+    np.add.at(found, groups, measured)
+    return found
+
+
+def of_seeds(effects: np.ndarray, alpha: float) -> Effect:
+    """The mean of the effects of single seeds (seeds,), on the images as they are: only trainings vary."""
+    _check(alpha)
+    estimate, seeds = float(effects.mean()), len(effects)
+    if seeds == 1 or not math.isfinite(estimate):
+        return _unknown(estimate, seeds, 0)
+    return _effect(estimate, Spread(float(effects.var(ddof=1)), 0.0, seeds, seeds - 1.0), 0, alpha)
+
+
+def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transform = lambda scores: scores) -> Effect:
+    """The sum of weight * transform(score) over cells, for new images too: its mean over seeds, and how sure it is.
+
+    Raises InputError where cells differ in seeds or images.
+    """
+    _check(alpha)
+    shapes = {(one.drawn.shape, one.without.shape, one.images) for _, one in terms}
+    if len(shapes) != 1:
+        raise InputError(
+            "the cells of an effect must have the same seeds and images (differences are paired), got "
+            f"{sorted(str((len(one.scores), one.images)) for _, one in terms)} as (seeds, images); leave out what not "
+            "all of them have"
+        )
+    effects = sum(weight * transform(one.scores) for weight, one in terms)
+    assert isinstance(effects, np.ndarray)
+    estimate, (seeds, images) = float(effects.mean()), (len(effects), terms[0][1].images)
+    resampled = sum(weight * transform(one.drawn) for weight, one in terms)
+    assert isinstance(resampled, np.ndarray)
+    if seeds == 1 or not math.isfinite(estimate) or not np.isfinite(resampled).all():
+        return _unknown(estimate, seeds, images)
+    covariance = np.cov(resampled)
+    between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+    df = _image_df(sum(weight * transform(one.without) for weight, one in terms))
+    # A bootstrap of few images is as much too narrow as a variance that is divided by their number. C has two noises:
+    # that of so many images, and that of so many draws.
+    image = max(0.0, float(between)) * (df + 1) / df
+    draws = resampled.shape[1]
+    return _effect(estimate, Spread(float(effects.var(ddof=1)), image, seeds, 1 / (1 / df + 1 / draws)), images, alpha)
+
+
+def _unknown(estimate: float, seeds: int, images: int) -> Effect:
+    nan = math.nan
+    return Effect(estimate, low=nan, high=nan, p=nan, se=nan, df=nan, seeds=seeds, images=images, mde=nan)
+
+
+def _effect(estimate: float, spread: Spread, images: int, alpha: float) -> Effect:
+    half = spread.half_width(alpha) if spread.varies or estimate == 0 else math.nan
+    return Effect(
+        estimate,
+        low=estimate - half,
+        high=estimate + half,
+        p=spread.p(estimate),
+        se=spread.se,
+        df=spread.df(alpha),
+        seeds=spread.seeds,
+        images=images,
+        mde=spread.detectable(alpha, POWER),
+        spread=spread,
+    )
+
+
+def contrast(
+    terms: list[tuple[float, Counts]], score: Score, alpha: float, draws: int, address: Address,
+    groups: np.ndarray | None = None,
+) -> Effect:  # fmt: skip
+    """``combined`` of cells that are given as counts, such as ``[(1, a), (-1, b)]``."""
+    _check(alpha, draws=draws)
+    return combined([(weight, sample(cell, score, draws, address, groups)) for weight, cell in terms], alpha)
+
+
+def _image_df(without: Any) -> float:
+    """Degrees of freedom of a variance over images: one less than their number where all matter alike or they are FEW,
+    less where a class is in few of them. A sample variance of m values of kurtosis k has 2 m / (k - 1); the values are
+    what leaving out an image (or a group) does to the mean over seeds, ``without`` (seeds, images)."""
+    change = np.asarray(without).mean(0)
+    images, change = len(change), change - change.mean()
+    second, fourth = (change**2).mean(), (change**4).mean()
+    if images <= FEW or not math.isfinite(second) or second * images <= NONE:
+        return images - 1.0
+    return min(images - 1.0, 2 * images / max(float(fourth / second**2) - 1, 1e-9))
+
+
+def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, Effect | None, tuple[int, int]]:
+    """Whether a later item is below an earlier one: the p of the clearest such pair, simultaneous over all pairs, its
+    effect (the later less the earlier) and its places. ``items`` (items, seeds); ``pair(i, j)`` is the Effect of item j
+    less item i. 1.0 and None where no later item is lower.
+
+    Each pair must be significant twice (D112): by the variance that all items share (two-way residuals, with Bonferroni
+    over the pairs), which few seeds need, and alone by its own, which keeps the promise where variances differ.
+    """
+    count, seeds = items.shape
+    found: tuple[float, Effect | None, tuple[int, int]] = (1.0, None, (0, 0))
+    if seeds < 2:
+        return found
+    residuals = items - items.mean(0) - items.mean(1, keepdims=True) + items.mean()
+    df = (count - 1) * (seeds - 1)
+    shared, pairs = 2 * float((residuals**2).sum()) / df, count * (count - 1) // 2
+    for i, j in itertools.combinations(range(count), 2):
+        if items[j].mean() < items[i].mean():
+            effect = pair(i, j)
+            pooled = replace(effect.spread, seed=shared, seed_df=df).p(effect.estimate)
+            p = max(min(1.0, pairs * pooled), effect.p)
+            if p < found[0]:
+                found = p, effect, (i, j)
+    return found
+
+
+def holm(ps: list[float]) -> list[float]:
+    """p values adjusted for being tested together (Holm 1979: right however they depend on each other).
+
+    A nan, a claim that could not be judged, stays nan but counts as one of them: which claims were asked does not
+    depend on which could be answered.
+    """
+    known = np.nan_to_num(np.array(ps, dtype=float), nan=1.0)
+    order = np.argsort(known)
+    adjusted = np.empty_like(known)
+    # The library's own collects garbage at every call, which takes longer than all else of a verdict.
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(known[order] * np.arange(len(ps), 0, -1)))
+    return [math.nan if math.isnan(p) else float(q) for p, q in zip(ps, adjusted, strict=True)]
+
+
+def equivalent(effect: Effect, margin: float, alpha: float) -> float:
+    """The p of "the effect is not within +-margin", by two one-sided tests (the larger of their p values).
+
+    It is below alpha exactly where the two-sided 1 - 2 alpha interval lies within the margin. nan with one seed.
+    Raises InputError unless the margin is positive and alpha a level.
+    """
+    _check(alpha)
+    if not margin > 0:
+        raise InputError(
+            "a margin of equivalence must be positive (no data can show that two scores are the same to the last "
+            f"digit), got {margin}; take the smallest difference that would matter, such as 0.005"
+        )
+    inside = margin - abs(effect.estimate)
+    if effect.estimate == 0 and effect.spread.still:
+        return 0.0  # a cell beside itself
+    p = effect.spread.p(inside) / 2
+    return p if inside >= 0 else 1 - p
+
+
+def _check(alpha: float, draws: int = LEAST_DRAWS, power: float = POWER) -> None:
+    if not 0 < alpha <= 0.5:
+        raise InputError(
+            f"alpha must be above 0 and at most 0.5 (it is the rate of false verdicts), got {alpha}; take 0.05"
+        )
+    if draws < LEAST_DRAWS:
+        raise InputError(
+            f"the draws of a bootstrap must be at least {LEAST_DRAWS} (a variance of fewer is mostly noise), "
+            f"got {draws}; take 2000"
+        )
+    if not alpha < power < 1:
+        raise InputError(
+            "the power must be above alpha and below 1 (chance finds as much, certainty takes endless data), "
+            f"got {power}; take 0.8"
+        )

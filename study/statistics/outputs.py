@@ -1,0 +1,79 @@
+"""Every file of numbers of a report as bytes: scores.csv, a CSV a table, verdicts, audit, costs, metrics and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.paper import audit
+from study.paper.tables import TABLES
+from study.statistics import equal_cost, results, verdicts
+from study.statistics import tuned as at_best
+from study.store import stage
+from study.store.runs import json_bytes
+
+Importances = Callable[[list[dict[str, Any]]], pd.DataFrame]  # of the search's trials, see ablation.importances
+
+
+def frames(folder: Path, plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """results.frame and results.summary of ``plan`` from the counts that were collected in ``folder``."""
+    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
+    return frame, results.summary(frame)
+
+
+def contents(
+    folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame, importances: Importances
+) -> dict[str, bytes]:
+    """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
+    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    tuned = stage.tuned_plan(folder)
+    listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
+    found = {
+        "scores.csv": _csv(frame),
+        "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
+        "metrics.json": json_bytes(_metrics(summary)),
+        "verdicts.json": json_bytes(
+            verdicts.content(
+                plan, folder / "results", folder / "examined", computed=audit.counts(anatomy), tuned=tuned,
+                tuned_folder=folder / "tuning" / "results",
+            )
+        ),
+    }  # fmt: skip
+    found |= {f"{name}.csv": _csv(rows) for name, rows in equal_cost.tables(folder, plan, frame).items()}
+    if tuned is not None:
+        trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
+        found["tables/tuned.csv"] = _csv(at_best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))
+        found["tables/search.csv"] = _csv(at_best.trials(trials))
+        found["tables/importances.csv"] = _csv(importances(trials))
+    for name, rows in summary.groupby("table", sort=False):
+        found[f"tables/{name}.csv"] = _csv(rows.drop(columns="table"))
+    curves = results.curves(plan, folder / "results")
+    points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
+    points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
+    plots = {"kernel_size": _kernel_sizes(plan, summary), "learning_curves": points}
+    return found | {f"plots/{name}.csv": _csv(rows) for name, rows in plots.items()}
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    return rows.to_csv(index=False).encode()
+
+
+def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
+    """{address: {metric: mean}} of what was trained, for `dvc metrics`."""
+    found: dict[str, Any] = {}
+    for row in summary.itertuples():
+        if row.status == results.DONE and row.seeds:
+            found.setdefault(row.address, {})[row.metric] = row.mean
+    return found
+
+
+def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
+    """Mean mIoU by head and kernel size on the main data set, for `dvc plots`."""
+    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "data", "label"]]
+    rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
+    rows = rows[(rows["data"] == "main") & ~rows["refine"]].drop_duplicates("label")
+    return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])

@@ -1,0 +1,97 @@
+"""Which claims a plan asks, and the digests of its questions and of their wording, written down before a training.
+
+A *question* is all that decides a verdict: the claim's predicate at the plan's scale, the family of claims that are
+corrected together, the rules, and the method. Its wording is not. So polishing a sentence makes no verdict late, and a
+change of the question does (D82).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from study.paper.claims import CLAIMS, METHOD, Claim
+from study.paper.predicates import Predicate
+from study.spec.cells import COUNTED, SERVED
+from study.spec.constants import NOTHING, PAPER
+from study.spec.digest import digest
+from study.statistics.settling import Settling
+
+
+def predicate_of(claim: Claim, scale: str) -> Predicate | None:
+    """What of a claim is judged at a scale; None where nothing is."""
+    return claim.predicate if scale == PAPER else claim.mechanism
+
+
+def hindrance(claim: Claim, plan: Mapping[str, Any]) -> str:
+    """Why a plan cannot ask a claim, known before anything is trained; nothing where it can."""
+    cells = {cell["address"]: cell for cell in plan["cells"]}
+    if plan["scale"] == NOTHING or plan["verdicts"] is None:
+        return "This tier judges no claim: its numbers mean nothing."
+    if said := plan["not_asked"].get(claim.id):
+        return said
+    predicate = predicate_of(claim, plan["scale"])
+    if predicate is None:
+        return "It is about numbers alone, and this tier judges the mechanism."
+    if missing := [address for address in predicate.addresses if address not in cells]:
+        tables = dict.fromkeys(address.split("/", 1)[0].removeprefix("T") for address in missing)
+        return f"Table {', '.join(tables)} is not among the tier's tables."
+    needed = [cells[address] for address in predicate.addresses]
+    if absent := dict.fromkeys(cell["not_applicable"] for cell in needed if cell["not_applicable"]):
+        return " ".join(absent)
+    if any(cell["metric"] in SERVED for cell in needed):
+        submitted = next(t["submitted"] for t in plan["tables"] if t["id"] == needed[0]["table"])
+        if submitted is None:
+            return "Nothing was submitted to the benchmark's server."
+        return f"The server gave {submitted['percent']}: one score, without seeds, decides nothing."
+    return ""
+
+
+def counted(claim: Claim, plan: Mapping[str, Any]) -> bool:
+    """Whether a claim that can be asked is arithmetic: on what is counted, not trained."""
+    cells = {cell["address"]: cell for cell in plan["cells"]}
+    predicate = predicate_of(claim, plan["scale"])
+    return predicate is not None and all(cells[a]["metric"] in COUNTED for a in predicate.addresses if a in cells)
+
+
+def family(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -> list[str]:
+    """The claims that are tested and corrected together. The plan fixes it: a claim that trainings fail stays in it."""
+    return [claim.id for claim in claims if not hindrance(claim, plan) and not counted(claim, plan)]
+
+
+def digests(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
+    """By claim, the digest of its question in this plan."""
+    claims = list(claims)
+    common = (METHOD, plan["scale"], sorted(_rules(plan).items(), key=str), family(plan, claims))
+    return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
+
+
+def _rules(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of verdicts in the order of their declaration: a file may have brought them into another."""
+    rules = dict(plan["verdicts"] or {})
+    if "settled" in rules:
+        rules["settled"] = {field.name: rules["settled"][field.name] for field in fields(Settling)}
+    return rules
+
+
+def of_trainings(plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """By training, the digests of the questions that its cells are asked: what it writes down before its first step.
+    They are labels, and no part of its key."""
+    asked, members, trained = digests(plan), family(plan), dict[str, set[str]]()
+    for cell in plan["cells"]:
+        for key in cell["runs"].values():
+            key = plan["evaluations"].get(key, {}).get("training", key)
+            trained.setdefault(cell["address"], set()).add(key)
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in members:
+        predicate = predicate_of(CLAIMS[name], plan["scale"])
+        for key in sorted({k for a in (predicate.addresses if predicate else ()) for k in trained.get(a, ())}):
+            found[key][name] = asked[name]
+    return found
+
+
+def wording(claims: Iterable[Claim] = CLAIMS.values()) -> str:
+    """sha256 of what the claims say, in hexadecimal; places and pages are labels."""
+    return digest([(claim.id, claim.says, claim.shows, claim.on) for claim in claims])

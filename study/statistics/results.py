@@ -1,0 +1,167 @@
+"""Plan + counts -> tidy frames: one row per cell, metric and seed; means and intervals over seeds; curves.
+
+Pure functions of a plan (the content of plan.json) and a folder of collected results (``results/<key>/``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study import metrics
+from study.spec.cells import SERVED
+from study.statistics.intervals import half_width
+
+COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
+# A variant counts as still improving when its last slope, held over a tenth of the training, would gain this much.
+IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
+DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
+NOT_APPLICABLE, NOT_SUBMITTED = "not applicable", "not submitted"
+SUBMITTED, PRINTED = "submitted", "printed"  # a server's score of ours; the score of others, which only the paper has
+OURS = "ours"  # the paper's name of its own row among those of other methods
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The frame of a scores.csv. No text of it is read as a missing value: a variant may well be called "null"."""
+    texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
+    missing = dict.fromkeys(("seed", "value", "paper"), "")
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
+
+
+def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
+    """Every metric of one training, the leading one first; ``frequent`` are the classes of miou_frequent."""
+    with np.load(folder / "counts.npz") as archive:
+        (name,) = archive.files
+        measured = archive[name]
+    found = metrics.score_all(name, measured)
+    if frequent is not None and name == "counts":
+        found["miou_frequent"] = metrics.miou(measured, frequent)
+    return found
+
+
+def labels(folder: Path) -> dict[str, Any]:
+    """What a training wrote of itself before its first step; nothing where that was not collected."""
+    path = folder / "training.json"
+    return json.loads(path.read_text(encoding="utf-8"))["labels"] if path.is_file() else {}
+
+
+def leading(scores: dict[str, float]) -> tuple[str, float]:
+    """The metric that an ablation maximises, with its value: mIoU, or the accuracy of a classifier."""
+    return next(iter(scores.items()))
+
+
+def status(folder: Path) -> str:
+    """Whether a training's collected results are there, a marked failure, or missing."""
+    if (folder / "counts.npz").is_file():
+        return DONE
+    return FAILED if (folder / "failed.json").is_file() else MISSING
+
+
+def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | None = None) -> pd.DataFrame:
+    """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed or
+    the cell cannot be had. ``folders`` hold what was collected by key; ``computed`` are counts by address."""
+    known: dict[str, dict[str, float]] = {}
+    submitted = {table["id"]: table["submitted"] for table in plan["tables"]}
+    rows = []
+    for cell in plan["cells"]:
+        fixed = {name: cell[name] for name in ("address", "table", "row", "column")}
+        if not cell["runs"]:
+            value, state = _untrained(cell, computed or {}, submitted[cell["table"]])
+            values = {"metric": cell["metric"], "seed": None, "value": value, "paper": cell["paper"]}
+            rows.append(fixed | values | {"run": "", "status": state})
+        frequent = plan["data"][cell["data"]]["frequent"] if cell["runs"] else None
+        for seed, key in cell["runs"].items():
+            folder = place(key, folders)
+            state = status(folder)
+            if state == DONE and key not in known:
+                known[key] = scores(folder, frequent)
+            also = [name for name in plan["metrics"] if name != "miou"] if cell["metric"] == "miou" else []
+            if frequent is None:
+                also = [name for name in also if name != "miou_frequent"]
+            for metric in [cell["metric"], *also]:
+                value = known[key][metric] if state == DONE else math.nan
+                paper = cell["paper"] if metric == cell["metric"] else None
+                values = {"metric": metric, "seed": int(seed), "value": value, "paper": paper}
+                rows.append(fixed | values | {"run": key, "status": state})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"seed": "Int64", "value": float, "paper": float})
+
+
+def _untrained(
+    cell: dict[str, Any], computed: dict[str, float], submitted: dict[str, Any] | None
+) -> tuple[float | None, str]:
+    """Value and status of a cell without trainings; ``submitted`` is what a server gave to our submission."""
+    if cell["metric"] in SERVED:
+        if cell["row"] != OURS:
+            return None, PRINTED
+        return (round(submitted["percent"] / 100, 6), SUBMITTED) if submitted else (None, NOT_SUBMITTED)
+    value = computed.get(cell["address"], cell["parameters"])
+    return value, NOT_APPLICABLE if cell["not_applicable"] else MISSING if value is None else COUNTED
+
+
+def place(key: str, folders: tuple[Path, ...]) -> Path:
+    """The first folder that has something of ``key``."""
+    return next((folder / key for folder in folders if (folder / key).is_dir()), folders[0] / key)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per cell and metric: mean, sd, number of seeds, 95 % t interval over seeds (nan with one seed), the paper's
+    value and the number of seeds that have none."""
+    rows = []
+    for (address, metric), group in frame.groupby(["address", "metric"], sort=False):
+        values = group["value"].dropna().to_numpy()
+        n = len(values)
+        mean = float(values.mean()) if n else math.nan
+        sd = float(values.std(ddof=1)) if n > 1 else math.nan
+        half = half_width(values)
+        first = group.iloc[0]
+        rows.append(
+            {"address": address, "metric": metric}
+            | {name: first[name] for name in ("table", "row", "column")}
+            | {"mean": mean, "sd": sd, "seeds": n, "low": mean - half, "high": mean + half}
+            | {"paper": first["paper"], "failed": int(group["status"].isin([FAILED, MISSING]).sum())}
+            | {"status": first["status"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def curves(plan: dict[str, Any], results: Path) -> pd.DataFrame:
+    """Training loss and tune-split mIoU of every training, one row per point."""
+    rows = []
+    for key, training in plan["trainings"].items():
+        path = results / key / "curve.json"
+        if not path.is_file():
+            continue
+        labels = {name: training[name] for name in ("label", "head", "kernel_size", "refine", "data", "seed")}
+        for kind, points in json.loads(path.read_text()).items():
+            rows += [{"run": key} | labels | {"kind": kind, "step": step, "value": value} for step, value in points]
+    names = ["run", "label", "head", "kernel_size", "refine", "data", "seed", "kind", "step", "value"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def last_slopes(curves: pd.DataFrame) -> pd.DataFrame:
+    """One row per data set and variant, with means over seeds: ``steps``; ``last`` tune score (a fraction); ``slope``
+    between the last two score points in points of mean IoU per 100 steps (nan without two), its ``least`` and
+    ``greatest`` seed; ``threshold`` in the same unit; ``improving``; and ``loss_change``, the mean loss of the last
+    tenth of the steps against the tenth before (a fraction)."""
+    runs = curves.drop_duplicates("run").set_index("run")[["data", "label", "head", "kernel_size", "refine"]]
+    runs["steps"] = curves.groupby("run")["step"].max()
+    score = curves[curves["kind"] == "score"].sort_values("step").groupby("run")[["run", "step", "value"]]
+    last, before = (score.nth(place).set_index("run") for place in (-1, -2))
+    runs["last"] = last["value"]
+    runs["slope"] = (last["value"] - before["value"]) / (last["step"] - before["step"]) * 100 * 100
+    loss = curves[curves["kind"] == "loss"]
+    tenth = np.ceil(loss["step"] * 10 / loss["run"].map(runs["steps"]))
+    late, early = (loss[tenth == place].groupby("run")["value"].mean() for place in (10, 9))
+    runs["loss_change"] = late / early - 1
+    found = runs.groupby(["data", "label", "head", "kernel_size", "refine"], sort=False, as_index=False).agg(
+        steps=("steps", "max"), last=("last", "mean"), slope=("slope", "mean"), least=("slope", "min"),
+        greatest=("slope", "max"), loss_change=("loss_change", "mean"),
+    )  # fmt: skip
+    threshold = IMPROVING_POINTS / (IMPROVING_SHARE * found["steps"]) * 100
+    return found.assign(threshold=threshold, improving=found["slope"] > threshold)

@@ -1,0 +1,76 @@
+"""What makes a training, an evaluation or a look the one it is. Its name, the key, is the sha256 of its identity."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from study.spec.digest import canonical, digest
+from study.spec.training import Inference, Network, Training
+from study.store import code_digest
+from study.store.runs import weights_digest
+
+# What cached features are made by.
+FEATURE_CODE = (
+    ("study.training.batches", "features_of"),
+    ("study.training.batches", "channel_moments"),
+    ("study.training.batches", "frozen_backbone"),
+)
+TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
+
+
+def training_roots(network: Network) -> tuple[code_digest.Symbol, ...]:
+    """What a training reaches in the code, beside the data (which is known by its content)."""
+    roots = (
+        ("study.training.loop", "start"),
+        ("study.training.loop", "fit"),
+        ("study.training.count", "measure"),
+        ("study.training.batches", "Source"),
+        ("study.data.boundaries", "boundary_band"),
+        ("study.training.worker", "settle"),
+        ("study.models.build", "build"),
+        code_digest.entry("study.models.backbones", "BACKBONES", network.backbone),
+    )
+    return roots + FEATURE_CODE if network.frozen else roots
+
+
+def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Any]:
+    """What makes a training the one it is: its spec with the key ``init`` of the training whose weights it starts from,
+    its data's fingerprint, its pretrained weights, its code, the torch version and the device."""
+    return {
+        "training": canonical(training) | {"init": init},
+        "data": fingerprint,
+        "weights": weights_digest(training.network),
+        "code": code_digest.code_digest(*training_roots(training.network)),
+        "torch": TORCH,
+        "device": device,
+    }
+
+
+def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Any]:
+    """What makes an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
+    reached = code_digest.code_digest(
+        ("study.inference.predict", "predict"),
+        ("study.training.count", "image_counts"),
+        ("study.data.boundaries", "boundary_band"),
+    )
+    library = None
+    if inference.crf is not None:
+        try:
+            library = version("pydensecrf2")
+        except PackageNotFoundError:  # the data stage says so, with the remedy
+            library = "missing"
+    return {"of": training, "inference": canonical(inference), "code": reached, "library": library}
+
+
+def key_of_evaluation(training: str, inference: Inference) -> str:
+    """The evaluation's name: the sha256 of its identity."""
+    return digest(identity_of_evaluation(training, inference))
+
+
+def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
+    """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
+    reached = code_digest.code_digest(
+        ("study.inference.receptive_field", "figure3"), ("study.inference.worker", "with_objects")
+    )
+    return digest({"look": trainings, "probe": probe, "images": images, "code": reached})

@@ -1,0 +1,82 @@
+"""What every pipeline stage shares: where a tier's files lie, how a stage ends, how it shows a long loop."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study.spec.errors import InputError
+from study.spec.words import duration
+from study.store import machine
+from study.store.runs import StoreError
+from study.store.stop_signals import Stopped
+
+TICK_S = 5.0
+
+
+def folder(tier: str) -> Path:
+    """``reports/<tier>``, made if it is not there."""
+    path = Path("reports") / tier
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """A file that an earlier stage wrote. Raises InputError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must be there and whole ({error}); run `make repro`, which makes it") from error
+
+
+def tuned_plan(folder: Path) -> Any | None:
+    """The plan of the trainings with each variant at its best; None where no search was run (see pipelines.tune)."""
+    path = folder / "tuning" / "plan.json"
+    return read_json(path) if path.is_file() else None
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Exit status of a stage: the user's mistakes and a store that cannot be written end in one clear line."""
+    try:
+        machine.ready()
+        return main() or 0
+    except InputError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)  # YAML and torch tell in several lines
+        return 2
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: the disk must have room, but it is full ({error}); every finished training is kept in the run "
+            "store: free some space and run the same command again",
+            file=sys.stderr,
+        )
+        return 3
+    except (KeyboardInterrupt, Stopped):
+        print("stopped; what is done is kept, and the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def ticker(what: str, unit: int = 1, name: str = "") -> Callable[[int, int], None]:
+    """A callback ``tick(done, all)`` that prints a line with the time left every few seconds; numbers are told in
+    ``unit`` (such as 2**20) with its ``name``."""
+    began = told = time.monotonic()
+
+    def tick(done: int, every: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= TICK_S:
+            told = now
+            left = (now - began) / done * (every - done)
+            numbers = f"{done // unit:,} of {every // unit:,}{name}"
+            print(f"{what}: {numbers}, about {duration(left)} left", flush=True)
+
+    return tick

@@ -1,0 +1,1 @@
+"""MLflow: runs, experiments, the UI's columns and links."""

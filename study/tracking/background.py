@@ -1,0 +1,122 @@
+"""What is collected and logged of trainings while others still run: by a process of its own, as MLflow takes a tenth of
+a second for each. It stops with the driver, however that ends, and whatever it did not reach is caught up with later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from study.config.mlflow_address import Place
+from study.store.code_digest import ROOT
+from study.store.garbage import used
+from study.store.runs import Store, first, write_json
+from study.tracking import session
+
+COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz")
+FAILED = "failed.json"
+NICE = 10  # trainings go first
+FROM = 50  # trainings
+
+
+class Target(NamedTuple):
+    """Where trainings of the run store ``store`` are collected (``folder``) and logged (the experiment of ``tier`` at
+    ``place``); ``retry`` is the command for failures."""
+
+    store: Path
+    folder: Path
+    retry: str
+    place: Place
+    tier: str
+
+
+def collect(key: str, target: Target) -> None:
+    """Copy a training's small results, or its failure, to the stage's output, in place of what an earlier one left."""
+    run, folder = Store(target.store).run(key), target.folder / key
+    if run.path("DONE").is_file():
+        run.copy_products(folder, COLLECTED)
+        (folder / FAILED).unlink(missing_ok=True)
+        used(run)
+    else:
+        for name in COLLECTED:
+            (folder / name).unlink(missing_ok=True)
+        failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
+        write_json(folder / FAILED, failure | {"retry": target.retry})
+
+
+@contextmanager
+def logging(manifest: dict[str, Any], target: Target, number: int) -> Iterator[Callable[[str], None]]:
+    """What to call with the key of each training that has ended. A process beside them is worth its start only where
+    many are to come; of fewer the caller logs all in the end."""
+    if number < FROM:
+        yield lambda key: None
+        return
+    with Beside(manifest, target) as process:
+        yield process.ended
+
+
+class Beside:
+    """A context in which ``ended(key)`` has a training collected and logged; at its end the process has stopped, and
+    the database has no other writer than the caller."""
+
+    def __init__(self, manifest: dict[str, Any], target: Target) -> None:
+        self.told = manifest, target
+
+    def __enter__(self) -> Beside:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "study.tracking.background"], stdin=subprocess.PIPE, env=environment, text=True
+        )
+        manifest, target = self.told
+        self._tell([manifest, [str(target.store), str(target.folder), target.retry, target.place, target.tier]])
+        return self
+
+    def ended(self, key: str) -> None:
+        self._tell(key)
+
+    def __exit__(self, *exc: object) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _tell(self, value: Any) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it was killed; the caller catches up in the end
+            self.process.stdin.write(json.dumps(value) + "\n")
+            self.process.stdin.flush()
+
+
+def main() -> None:
+    os.nice(NICE)
+    manifest, (store, folder, retry, place, tier) = json.loads(sys.stdin.readline())
+    target = Target(Path(store), Path(folder), retry, Place(*place), tier)
+    ended: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def listen() -> None:  # at once, so that a driver never waits
+        for line in sys.stdin:
+            ended.put(json.loads(line))
+        stopped.set()
+        ended.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    lock = session.turn(target.place, target.tier, target.store)
+    with session.kept(target.place, target.tier), first(lock) as alone:
+        tracker = session.opened(target.place, target.tier) if alone else None  # else another driver logs them
+        while (key := ended.get()) is not None and not stopped.is_set():
+            collect(key, target)
+            if tracker is not None:
+                session.training(key, manifest, target.folder, tracker)
+
+
+if __name__ == "__main__":
+    main()

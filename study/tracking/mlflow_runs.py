@@ -1,0 +1,315 @@
+"""runs/ -> MLflow: a view of the run store for people to browse; the only importer of mlflow.
+
+One process (the driver) writes it, nothing ever reads from it, and replaying the store rebuilds it. There is a run for
+each training (tag ``study.kind`` = training) and, as the UI takes no interval over seeds, one for each cell (= cell).
+Cells are not parents of trainings: one training serves cells of several tables. Kernel size and BR are params in
+numbers, and what a cell logs stands at step = kernel size: the UI's own line charts then draw a score against kernel
+size, a line for each ``series``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from study.spec.cells import SERVED
+from study.tracking import ui_links
+from study.tracking.ui_views import experiment_tags, picture, run_labels
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from pandas import DataFrame
+    from PIL import Image
+
+# mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that starts again has half a minute
+
+LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
+BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
+PAGE = 1000  # runs in a search
+FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
+REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
+
+
+class _Content(NamedTuple):
+    """What a run shows. Metrics are (name, value, milliseconds since 1970, step), the most telling first: the UI's
+    comparison of runs preselects the first metric, and the first three params by name that differ."""
+
+    name: str
+    status: str
+    params: dict[str, Any]
+    metrics: list[tuple[str, float, float, int]]
+    tags: dict[str, str]
+    start: float
+    end: float
+    picture: Image.Image | None = None
+
+
+class _Known(NamedTuple):
+    """What is kept of a run that the experiment has: all of ten thousand would fill the memory."""
+
+    id: str
+    name: str
+    status: str
+    digest: str
+
+
+class Tracker:
+    """The MLflow experiment ``experiment`` in ``database`` (a sqlite file, or the address of a database or server), its
+    pictures under ``artifacts`` (a folder or an address; None: where the server puts them).
+
+    Both are made where missing. One writer at a time: processes that first touch one sqlite file together corrupt it.
+    """
+
+    def __init__(self, database: Path | str, artifacts: Path | str | None, experiment: str) -> None:
+        # It tells of every table that it makes, and of every error with its stack; what is raised says enough.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        from mlflow.tracking import MlflowClient
+
+        if isinstance(artifacts, Path):
+            artifacts = artifacts.resolve().as_uri()
+        if isinstance(database, Path):
+            database = f"sqlite:///{database.resolve()}"
+        for scheme, uri in (("sqlite:///", database), ("file://", artifacts)):
+            if uri is not None and uri.startswith(scheme):
+                path = Path(unquote(uri.removeprefix(scheme)))
+                (path.parent if uri == database else path).mkdir(parents=True, exist_ok=True)
+        _ask(database)
+        self._client = MlflowClient(database)
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            made = self._client.create_experiment(experiment, artifacts)
+            found = self._client.get_experiment(made)
+        elif found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        self._experiment = found.experiment_id
+        for tag, value in experiment_tags(found.creation_time or 0).items():
+            if found.tags.get(tag) != value:
+                self._client.set_experiment_tag(self._experiment, tag, value)
+        self._runs: dict[tuple[str, str], list[_Known]] = {}  # (kind, key or address) -> one run, more after a kill
+        for run in self._search("tags.`study.kind` != ''"):  # not what people made in the UI
+            tags, info = run.data.tags, run.info
+            known = _Known(info.run_id, info.run_name or "", info.status, tags.get("study.digest", ""))
+            self._runs.setdefault((tags["study.kind"], tags["study.key"]), []).append(known)
+
+    def sweep(self) -> int:
+        """Sets what a killed driver left RUNNING to KILLED and returns how many there were; for the driver's start."""
+        left = list(self._search("attributes.status = 'RUNNING'"))
+        for run in left:
+            self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
+        return len(left)
+
+    def training(self, key: str, labels: dict[str, Any], folder: Path, scores: Mapping[str, float]) -> None:
+        """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val.
+
+        Does nothing where nothing changed since the last call; else (a retry) the new run replaces the old one.
+        """
+        files = {path.name: path.read_bytes() for path in (folder / name for name in FILES) if path.exists()}
+        digest = _digest(labels, dict(scores), {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        if self._current("training", key, digest):
+            return
+        name = f"{labels['label']}, seed {labels['seed']}"
+        params, tags = run_labels(labels)
+        params |= {name: labels[name] for name in ("seed", "steps", "backbone")}
+        if "failed.json" in files:
+            failed = json.loads(files["failed.json"])
+            end = 1000 * (folder / "failed.json").stat().st_mtime
+            tags["study.failed"] = f"{failed['kind']}: {failed['reason']}"
+            tags["mlflow.note.content"] = f"**{failed['kind']}**: {failed['reason']}\n\n    {failed['retry']}"
+            content = _Content(name, "FAILED", params, metrics=[], tags=tags, start=end, end=end)
+        else:
+            result, curve = json.loads(files["result.json"]), json.loads(files["curve.json"])
+            end = 1000 * (folder / "result.json").stat().st_mtime
+            train, evaluate = (1000 * result["seconds"][part] for part in ("train", "evaluate"))
+            start, step_ms = end - evaluate - train, train / max(1, result["steps"])
+            params["parameters"] = result["parameters"]
+            final = {f"val/{metric}": value for metric, value in scores.items()}
+            final |= {f"cost/{count}": result[count] for count in ("parameters", "head_parameters")}
+            metrics = [(metric, value, end, 0) for metric, value in (final | {"cost/train_s": train / 1000}).items()]
+            for metric, points in ((f"tune/{next(iter(scores))}", curve["score"]), ("train/loss", curve["loss"])):
+                # The curve has no clock: even steps are near enough for the UI's axis of relative time.
+                metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
+            mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
+            shown = picture(folder / "samples.npz") if mapped else None
+            content = _Content(
+                name, "FINISHED", params, metrics=metrics, tags=tags, start=start, end=end, picture=shown
+            )
+        self._write("training", key, digest, content)
+
+    def cells(self, plan: dict[str, Any], frame: DataFrame, summary: DataFrame) -> None:
+        """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan.
+
+        A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
+        printed value and our difference to it. A cell with no result at all is FAILED; what this tier cannot have, or
+        only a server can give, has no run.
+        """
+        rows = {address: group.to_dict("records") for address, group in summary.groupby("address")}
+        seeds = {address: group.to_dict("records") for address, group in frame.groupby("address")}
+        counted = {a for a, group in rows.items() if any(math.isfinite(row["mean"]) for row in group)}
+        counted -= {cell["address"] for cell in plan["cells"] if cell["metric"] in SERVED}
+        told = [cell for cell in plan["cells"] if cell["runs"] or cell["address"] in counted]
+        compared = self._compared(told, plan["evaluations"])
+        for place, cell in enumerate(told):
+            address, values, status = cell["address"], {}, "FAILED"
+            for row in rows.get(address, []):
+                metric, mean = row["metric"], row["mean"]
+                values["val/" + metric if cell["runs"] else "cost/" + metric] = mean
+                values |= {f"paper/{metric}": row["paper"], f"paper/{metric}_difference": mean - row["paper"]}
+                if cell["runs"]:
+                    values |= {f"spread/{metric}_{part}": row[part] for part in ("sd", "low", "high")}
+                if metric == cell["metric"] and math.isfinite(mean):
+                    status = "FINISHED"
+            values = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+            params, tags = run_labels(cell)
+            tags |= {f"study.{part}": cell[part] for part in ("table", "row", "column", "metric")}
+            tags["study.place"] = f"{place:04}"  # the UI sorts tags as text
+            told_of = self._seeds(seeds.get(address, []), cell["metric"], plan["evaluations"])
+            tags["mlflow.note.content"] = ui_links.cell_note(
+                told_of, compared.get(cell["table"], ""), self._report_page()
+            )
+            digest = _digest(values, params, tags, status)
+            if not self._current("cell", address, digest):
+                now = round(1000 * time.time())
+                metrics = [(name, value, float(now), cell["kernel_size"]) for name, value in values.items()]
+                self._write(
+                    "cell",
+                    address,
+                    digest,
+                    _Content(address, status, params, metrics=metrics, tags=tags, start=now, end=now),
+                )
+        planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in told}
+        for named in self._runs.keys() - planned - {REPORT}:
+            self._delete(self._runs.pop(named))
+        note = ui_links.experiment_note(self._experiment, self._report_page(), compared)
+        self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
+
+    def report(self, pdf: Path) -> None:
+        """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""
+        digest = hashlib.sha256(pdf.read_bytes()).hexdigest() if pdf.is_file() else ""
+        if digest and (run := self._report()).digest != digest:
+            self._client.log_artifact(run.id, str(pdf))
+            self._client.set_tag(run.id, "study.digest", digest)
+            self._runs[REPORT] = [run._replace(digest=digest)]
+
+    def empty(self) -> bool:
+        """Whether no cell was ever logged, as after the database was deleted."""
+        return all(kind != "cell" for kind, _ in self._runs)
+
+    def url(self, base: str, view: str = "cells", mode: str = "CHART") -> str:
+        """The page to open on a server at ``base``: ``view`` is a key of views.VIEWS, ``mode`` CHART or TABLE."""
+        return f"{base.rstrip('/')}/{ui_links.view(self._experiment, view, mode)}"
+
+    def links(self) -> dict[str, dict[str, str]]:
+        """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
+        below = f"#/experiments/{self._experiment}/runs/"
+        return {
+            key: {"name": runs[0].name, "link": below + runs[0].id}
+            for (kind, key), runs in self._runs.items()
+            if kind == "training"
+        }
+
+    def _search(self, condition: str) -> Iterator[Run]:
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs([self._experiment], condition, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token or ""
+
+    def _current(self, kind: str, key: str, digest: str) -> bool:
+        """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
+        runs = self._runs.get((kind, key), [])
+        kept = [run for run in runs if run.digest == digest][:1]
+        if kept:
+            self._delete(run for run in runs if run not in kept)
+            self._runs[kind, key] = kept
+        return bool(kept)
+
+    def _delete(self, runs: Iterable[_Known]) -> None:
+        for run in runs:
+            self._client.delete_run(run.id)
+
+    def _write(self, kind: str, key: str, digest: str, content: _Content) -> None:
+        """Writes a run, its digest last, then deletes those it replaces: a kill in between loses nothing."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = content.tags | {"study.kind": kind, "study.key": key}
+        run = self._client.create_run(self._experiment, round(content.start), tags, content.name).info.run_id
+        if content.picture is not None:
+            self._client.log_image(run, content.picture, key="samples", step=0, timestamp=round(content.end))
+        points = [Metric(name, v, round(at), step) for name, v, at, step in content.metrics if math.isfinite(v)]
+        for first in range(0, len(points) - BATCH, BATCH):
+            self._client.log_batch(run, points[first : first + BATCH])
+        params = [Param(name, str(value)) for name, value in content.params.items() if value is not None]
+        rest = points[(len(points) - 1) // BATCH * BATCH :]
+        self._client.log_batch(run, rest, params, [RunTag("study.digest", digest)])
+        self._client.set_terminated(run, content.status, round(content.end))
+        self._delete(self._runs.get((kind, key), []))
+        self._runs[kind, key] = [_Known(run, content.name, content.status, digest)]
+
+    def _compared(self, cells: list[dict[str, Any]], evaluations: dict[str, Any]) -> dict[str, str]:
+        """By table, the comparison of its trainings that have results: one without would leave no metric in common."""
+        found: dict[str, list[str]] = {}
+        for cell in cells:
+            for key in cell["runs"].values():
+                run = self._runs.get(("training", _training(key, evaluations)), [])
+                found.setdefault(cell["table"], []).extend(r.id for r in run if r.status == "FINISHED")
+        return {table: ui_links.comparison(self._experiment, list(dict.fromkeys(ids))) for table, ids in found.items()}
+
+    def _seeds(
+        self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]
+    ) -> list[tuple[int, str, float, str]]:
+        """What pages.cell_note tells of each seed of a cell."""
+        asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
+        runs = [self._runs.get(("training", _training(row["run"], evaluations))) for row in asked]
+        links = [ui_links.run(self._experiment, run[0].id) if run else "" for run in runs]
+        return [(int(r["seed"]), link, r["value"], r["status"]) for r, link in zip(asked, links, strict=True)]
+
+    def _report(self) -> _Known:
+        """The run of the report: one for good, as the pages of cells lead to it."""
+        if REPORT not in self._runs:
+            tags = {"study.kind": REPORT[0], "study.key": REPORT[1]}
+            made = self._client.create_run(self._experiment, tags=tags, run_name="report").info.run_id
+            self._runs[REPORT] = [_Known(made, "report", "RUNNING", "")]
+        run = self._runs[REPORT][0]
+        if run.status != "FINISHED":
+            self._client.set_terminated(run.id)
+            self._runs[REPORT] = [run._replace(status="FINISHED")]
+        return self._runs[REPORT][0]
+
+    def _report_page(self) -> str:
+        return ui_links.run(self._experiment, self._report().id, REPORT[1])
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What a view raises that cannot be written: its server is gone, or does not let us in."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _ask(database: str) -> None:
+    """Connect to a database once: MLflow would try for minutes where a password is wrong."""
+    if not database.startswith(("http", "sqlite")):
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.NullPool)
+        engine.connect().close()
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps([LAYOUT, *values], sort_keys=True).encode()).hexdigest()
+
+
+def _training(key: str, evaluations: dict[str, Any]) -> str:
+    """The training of a cell's run, which may be an evaluation of one."""
+    return evaluations[key]["training"] if key in evaluations else key

@@ -1,0 +1,1 @@
+"""One training: the loop and its observers, batches, counting, checkpoints, processes that share it."""

@@ -1,0 +1,83 @@
+"""Model x split -> integers per image: counts by region and class, or the rank of the true class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study import metrics
+from study.models.build import Inputs
+from study.spec.constants import VOID
+from study.training.batches import Source
+
+
+def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarray:
+    """Classes (N, H, W) at full size ``size``; scores of a coarser output are enlarged bilinearly first (D15). With the
+    empty size, those of a classifier (N,)."""
+    with torch.inference_mode():
+        scores = model(inputs)
+        if size and scores.shape[-2:] != size:
+            scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+        return scores.argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
+
+
+Beat = Callable[[], object]  # called after each batch: whoever waits is to know that it goes on
+
+
+def count(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> np.ndarray:
+    """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void left out.
+
+    The model is in evaluation mode meanwhile.
+    """
+    was_training = model.training
+    model.eval()
+    found = []
+    for inputs, labels, band in source.examples(split, limit):
+        predictions = predict(model, inputs, labels.shape[-2:])
+        for label, prediction, near in zip(labels, predictions, band, strict=True):
+            found.append(image_counts(label, prediction, near, source.classes))
+        beat()
+    model.train(was_training)
+    return np.stack(found)
+
+
+def ranks(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> np.ndarray:
+    """Ranks int64 (images,) of a classifier: how many classes scored above the true one (0: it is the first).
+
+    The model is in evaluation mode meanwhile.
+    """
+    was_training = model.training
+    model.eval()
+    found = []
+    for inputs, labels, _ in source.examples(split, limit):
+        with torch.inference_mode():
+            scores = model(inputs).float().cpu()
+        true = scores.gather(1, torch.from_numpy(labels)[:, None])
+        found.append((scores > true).sum(1).numpy())
+        beat()
+    model.train(was_training)
+    return np.concatenate(found)
+
+
+def measure(
+    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+) -> tuple[str, np.ndarray]:
+    """The name in metrics.MEASURES of what a training is measured by, and its array."""
+    if source.training.variant is None:
+        return "ranks", ranks(model, source, split, limit, beat)
+    return "counts", count(model, source, split, limit, beat)
+
+
+def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:
+    """labels, predictions, band (H, W) -> counts int64 (2, K, 3) of one image."""
+    scored = labels != VOID
+    regions = (scored & band, scored & ~band)
+    return np.stack([metrics.counts(metrics.confusion(labels, predictions, classes, keep)) for keep in regions])

@@ -1,0 +1,165 @@
+"""What goes on beside the steps of a training, one observer each: learning curve, heartbeat, checkpoints, rung.
+
+An observer is called with (steps done, loss) after every step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study import metrics
+from study.spec.training import Recipe
+from study.store import stop_signals
+from study.store.runs import Run, write_json
+from study.training import checkpoint
+from study.training.batches import Source
+from study.training.count import measure
+from study.training.loop import State, TrainingFailed
+
+PROGRESS_S = 1.0
+SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the next: they cost at most 2 % of the time
+LOSS_POINTS = 50
+SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
+RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
+
+
+class Attempt:
+    """A training as one process goes on with it: its state, its learning curve and the seconds that it has taken, which
+    are what a checkpoint holds."""
+
+    def __init__(self, run: Run, recipe: Recipe, source: Source, state: State) -> None:
+        self.run, self.recipe, self.source, self.state = run, recipe, source, state
+        self.curve: dict[str, list[Any]] = {"loss": [], "score": [], "losses": []}
+        self.resumed: list[int] = []  # the step that a checkpoint was of
+        self._before, self._began = 0.0, time.monotonic()
+        self._told = self._began
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those of earlier attempts included."""
+        return self._before + time.monotonic() - self._began
+
+    def restore(self) -> None:
+        """Go on from the checkpoint, if a whole one is there."""
+        dumped = checkpoint.load(self.run.path("checkpoint.pt"))
+        if dumped is not None:
+            self.state.restore(dumped["state"])
+            self.curve, self._before = dumped["curve"], dumped["seconds"]
+            self.resumed = [self.state.step]
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        content = {"state": self.state.dump(), "curve": self.curve, "seconds": self.seconds}
+        checkpoint.save(self.run.path("checkpoint.pt"), content)
+
+    def tell(self) -> None:
+        """Write how far the training is."""
+        self._told = time.monotonic()
+        last = {name: self.curve[name][-1][1] if self.curve[name] else None for name in ("loss", "score")}
+        tell(self.run, self.state.step, self.recipe.steps, self.seconds, **last)
+
+    def beat(self) -> bool:
+        """``tell``, unless that was less than PROGRESS_S ago; returns whether it told."""
+        due = time.monotonic() - self._told >= PROGRESS_S
+        if due:
+            self.tell()
+        return due
+
+    def score(self, images: int | None = None) -> float:
+        """The score on the tune split, or on its first images; NaN where none of their pixels is labelled."""
+        scores = metrics.score_all(*measure(self.state.model, self.source, "tune", images, self.beat))
+        return next(iter(scores.values()))
+
+
+def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) -> None:
+    """Write how far a run is, and where: for the driver, and for whoever asks for the status."""
+    where = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    write_json(run.path("progress.json"), said | where | {"step": step, "steps": steps, "seconds": seconds})
+
+
+class Curve:
+    """Keeps the loss (the mean of the steps since the last point) and the score on the tune split by step. Raises
+    TrainingFailed for a loss that is not finite."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt, recipe = attempt, attempt.recipe
+        self.loss_steps = {math.ceil(recipe.steps * (i + 1) / LOSS_POINTS) for i in range(LOSS_POINTS)}
+        self.score_steps = {math.ceil(recipe.steps * (i + 1) / recipe.validations) for i in range(recipe.validations)}
+
+    def __call__(self, step: int, loss: torch.Tensor | None) -> None:
+        curve = self.attempt.curve
+        if loss is not None:
+            value = float(loss)
+            if not math.isfinite(value):
+                steps = self.attempt.recipe.steps
+                raise TrainingFailed(f"the loss must be finite, got {value} at step {step} of {steps}; lower the rate")
+            curve["losses"].append(value)
+        if step in self.loss_steps and curve["losses"]:
+            curve["loss"].append((step, sum(curve["losses"]) / len(curve["losses"])))
+            curve["losses"] = []
+        if step in self.score_steps and not math.isnan(score := self.attempt.score(SCORED_IMAGES)):
+            curve["score"].append((step, score))
+
+
+class Heartbeat:
+    """Tells how far the training is, every PROGRESS_S and at its end."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+    def __call__(self, step: int, loss: torch.Tensor | None) -> None:
+        if not self.attempt.beat() and step == self.attempt.recipe.steps:
+            self.attempt.tell()
+
+
+class StopRequest:
+    """Looks every PROGRESS_S, and after the last step, whether the training should end early. Then it saves a
+    checkpoint and raises Stopped or Preempted."""
+
+    def __init__(self, attempt: Attempt, stop: Path | None) -> None:
+        self.attempt, self.stop, self.looked = attempt, stop, time.monotonic()
+
+    def __call__(self, step: int, loss: torch.Tensor | None) -> None:
+        now = time.monotonic()
+        if now - self.looked >= PROGRESS_S or step == self.attempt.recipe.steps:
+            self.looked = now
+            with stop_signals.saving(self.attempt.save):
+                stop_signals.check(self.stop)
+
+
+class Checkpoints:
+    """Saves a checkpoint every ``every_s`` seconds, or less often where saving takes long."""
+
+    def __init__(self, attempt: Attempt, every_s: float) -> None:
+        self.attempt, self.every_s = attempt, every_s
+        self.saved, self.took = time.monotonic(), 0.0
+
+    def __call__(self, step: int, loss: torch.Tensor | None) -> None:
+        now = time.monotonic()
+        wait = max(self.every_s, SAVING_SHARE * self.took) if self.every_s else 0.0
+        if now - self.saved >= wait:
+            self.attempt.save()
+            self.saved = time.monotonic()
+            self.took = self.saved - now
+
+
+class Rung:
+    """Scores the whole tune split after ``until`` steps (D93), and saves a checkpoint to go on from later."""
+
+    def __init__(self, attempt: Attempt, until: int) -> None:
+        self.attempt, self.until = attempt, until
+
+    def __call__(self, step: int, loss: torch.Tensor | None) -> None:
+        if step != self.until:
+            return
+        run = self.attempt.run
+        write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): self.attempt.score()})
+        if step < self.attempt.recipe.steps:
+            self.attempt.save()

@@ -1,0 +1,227 @@
+"""One training from its start or its last checkpoint to DONE, in the process and on the device it is given."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from study import metrics
+from study.models.build import Classifier, Segmenter, build, inherit
+from study.spec.digest import canonical
+from study.spec.jobs import TrainingJob
+from study.spec.words import first_line
+from study.store import stop_signals
+from study.store.runs import Run, Store, write, write_json
+from study.training import distributed
+from study.training.batches import Source, open_source
+from study.training.count import measure, predict
+from study.training.loop import OutOfMemory, Step, TrainingFailed, fit, start
+from study.training.memory import forget_peak, keep_freed_memory, peak_mb
+from study.training.observers import RUNGS, Attempt, Checkpoints, Curve, Heartbeat, Rung, StopRequest
+from study.training.prefetch import batches
+
+
+def train(job: TrainingJob) -> dict[str, float]:
+    """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
+    TrainingFailed where it cannot go on, OutOfMemory where its device has no room, Busy where another is at it, Stopped
+    or Preempted where it was asked to end and has saved a checkpoint, InputError or ProcessLost as
+    study.training.distributed does.
+    """
+    context = job.context
+    distributed.check(job.subject.training, context.processes, context.device)
+    run = Store(context.store).run(job.key)
+    with run.writing(wait=False), stop_signals.noticing(), _memory():
+        stop_signals.check(context.stop)
+        if job.until is not None:
+            return {"tune": _rung(job, job.until, run)}
+        if not run.done():
+            _begin(job, run)
+    with np.load(run.path("counts.npz")) as archive:
+        (name,) = archive.files
+        return metrics.score_all(name, archive[name])
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Tell a device without room, in whatever words, from other failures."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"out of memory ({first_line(error)})") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a CPU
+            raise
+        raise OutOfMemory(f"out of memory ({first_line(error)})") from error
+
+
+def _begin(job: TrainingJob, run: Run) -> None:
+    settle(job.context.device)
+    for name in ("DONE", "failed.json"):  # of an earlier attempt
+        run.path(name).unlink(missing_ok=True)
+    with distributed.together(follow, job, job.context.processes, job.context.device) as team:
+        _train(job, run, team)
+
+
+def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
+    attempt = _open(job, run)
+    if not attempt.resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
+        spec = canonical(job.subject.training)
+        write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": spec})
+    forget_peak()
+    attempt.tell()
+    observers: list[Callable[[int, torch.Tensor | None], None]] = [
+        Curve(attempt),
+        Heartbeat(attempt),
+        StopRequest(attempt, job.context.stop),
+        Checkpoints(attempt, job.context.checkpoint_s),
+    ]
+    if job.until is not None:
+        observers.append(Rung(attempt, job.until))
+    for step, loss in _steps(job, team, attempt):
+        for observe in observers:
+            observe(step, loss)
+        if step == job.until and step < attempt.recipe.steps:
+            return
+    _finish(job, attempt)
+
+
+def follow(job: TrainingJob, team: distributed.Team) -> None:
+    """The steps of a training in each of its processes but the first: nothing is evaluated or written."""
+    settle(job.context.device)
+    attempt = _open(job, Store(job.context.store).run(job.key))
+    for step, _ in _steps(job, team, attempt):
+        if step == job.until:
+            return
+
+
+def _open(job: TrainingJob, run: Run) -> Attempt:
+    """The data of a training, and its network as it is before the next step."""
+    training, store = job.subject.training, Store(job.context.store)
+    device = torch.device(job.context.device)
+    subject = job.subject
+    source = open_source(training, subject.facts, store.cache, device, origin=subject.origin, root=subject.root)
+    model = build(training.variant, training.network, source.classes, training.seed)
+    if job.init is not None:
+        inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
+    state = start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
+    attempt = Attempt(run, training.recipe, source, state)
+    attempt.restore()
+    return attempt
+
+
+def _steps(job: TrainingJob, team: distributed.Team, attempt: Attempt) -> Iterator[Step]:
+    source, state, recipe = attempt.source, attempt.state, attempt.recipe
+    loaders = job.context.loaders if job.subject.facts["streamed"] else 0
+    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe)
+
+
+def _finish(job: TrainingJob, attempt: Attempt) -> None:
+    """Save the weights, evaluate them, and mark the run as done."""
+    run, source, model = attempt.run, attempt.source, attempt.state.model
+    assert isinstance(model, Segmenter | Classifier)
+    if not attempt.curve["loss"]:
+        raise TrainingFailed(
+            f"a training must see a labelled pixel in one of its steps, got none in {attempt.recipe.steps}; label "
+            "more, or make batch or crop larger"
+        )
+    trained = attempt.seconds
+    attempt.save()
+    measuring = time.monotonic()
+    write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
+    for split, file in (("val", "counts.npz"), ("tune", "tune.npz")):
+        _write_counts(run, file, *measure(model, source, split, beat=attempt.beat))
+    _write_samples(run, model, source, job.context.samples)
+    write_json(run.path("curve.json"), {name: attempt.curve[name] for name in ("loss", "score")})
+    seconds = {"train": trained, "evaluate": time.monotonic() - measuring}
+    write_json(run.path("result.json"), _result(model, job, seconds, attempt.resumed))
+    run.finish()
+
+
+def _rung(job: TrainingJob, until: int, run: Run) -> float:
+    """The score on the tune split after ``until`` steps: of an earlier call, or of going on till then."""
+    known = run.read(RUNGS) or {}
+    if str(until) not in known:
+        if run.done() or any(int(step) > until for step in known):  # it went past: its weights of then are gone
+            run.clear()
+        _begin(job, run)
+        known = run.read(RUNGS) or {}
+    if str(until) not in known:
+        raise TrainingFailed(f"a training must not have gone past step {until} unasked; delete {run.folder}")
+    return known[str(until)]
+
+
+def settle(device: str) -> None:
+    """One thread a training: two 1-thread trainings beat one of two threads, and sums do not depend on the machine."""
+    keep_freed_memory()
+    if device == "cpu":
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        # Of use only to find reads of it, and slow.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _write_counts(run: Run, name: str, what: str, measured: np.ndarray) -> None:
+    arrays: dict[str, Any] = {what: measured}
+    write(run.path(name), lambda file: np.savez_compressed(file, **arrays))
+
+
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    """The final weights of a training. Raises TrainingFailed where it is not done or was damaged."""
+    if not run.done():
+        raise TrainingFailed(
+            f"the training {run.key[:12]} must be done and whole before its weights are used, got no whole run in "
+            f"{run.folder}; run `make repro`, which trains it again"
+        )
+    return torch.load(run.path("weights.pt"), map_location="cpu", weights_only=True)
+
+
+def _result(
+    model: Segmenter | Classifier, job: TrainingJob, seconds: dict[str, float], resumed: list[int]
+) -> dict[str, Any]:
+    def size(module: torch.nn.Module | None) -> int:
+        return sum(p.numel() for p in module.parameters()) if module is not None else 0
+
+    on_gpu = job.context.device == "cuda"
+    return {
+        "parameters": size(model),
+        "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
+        "seconds": seconds,
+        "peak_memory_mb": peak_mb(),
+        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+        "gpu_memory_mb": torch.cuda.get_device_properties(0).total_memory / 2**20 if on_gpu else None,
+        "device": job.context.device,
+        "host": socket.gethostname(),
+        "threads": torch.get_num_threads(),
+        "processes": job.context.processes,
+        "steps": job.subject.training.recipe.steps,
+        "resumed": resumed,
+        "pid": os.getpid(),
+        "commit": job.context.commit,
+    }
+
+
+def samples_of(images: int, number: int) -> list[int]:
+    """At most ``number`` indices of ``images``, spread evenly (D16)."""
+    return sorted({round(i) for i in np.linspace(0, images - 1, min(number, images))})
+
+
+def _write_samples(run: Run, model: Segmenter | Classifier, source: Source, number: int) -> None:
+    """Predictions on val images spread evenly over the list: none is picked by hand (D16)."""
+    model.eval()
+    rows = [source.sample(i) for i in samples_of(len(source.array("val-labels.npy")), number)]
+    found: dict[str, Any] = {
+        "images": np.stack([image for _, image, _, _ in rows]),
+        "predictions": np.concatenate([predict(model, inputs, labels.shape) for inputs, _, labels, _ in rows]),
+        "labels": np.stack([labels for _, _, labels, _ in rows]),
+        "names": np.array([name for *_, name in rows]),
+    }
+    write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **found))
