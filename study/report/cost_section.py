@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from study.report.figures import costs as figures_cost
-from study.report.figures import results
+from study.report.chosen_figures import saved
+from study.report.figures import costs as figure
+from study.report.figures.families import styles
 from study.spec.words import interval
 from study.statistics import equal_cost
 
@@ -37,7 +38,7 @@ def words(folder: Path) -> dict[str, Any]:
     }
 
 
-def draw(folder: Path, plan: dict[str, Any]) -> list[str]:
+def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
     """Draw score against costs of the main setting's variants into figures/; nothing where none has a score."""
     rows = _read(folder / "costs.csv")
     if rows.empty:
@@ -47,9 +48,8 @@ def draw(folder: Path, plan: dict[str, Any]) -> list[str]:
     points = rows[kept].drop_duplicates("label")
     if points.empty:
         return []
-    drawn = figures_cost.score_against_costs(points, results.styles(plan))
-    results.save(drawn, folder / "figures" / "costs.svg")
-    return ["costs"]
+    drawn = figure.score_against_costs(points, styles(plan))
+    return [saved(drawn, folder, "costs", figure.TITLE, figure.CAPTION)]
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import typst
 
-from study.report import cost_section, search_section
+from study.report import chosen_figures, cost_section, learning_section, search_section
 from study.report.digests import LOOK, TEMPLATE
-from study.report.figures import choose
-from study.report.figures import results as figures
+from study.report.figures import forest
+from study.report.figures.plate import Source
 from study.spec.cells import COUNTED, SERVED
 from study.spec.words import interval
 from study.statistics import results
@@ -40,9 +40,9 @@ def build(folder: Path, tier: dict[str, Any], deviations: list[dict[str, Any]]) 
     (folder / "figures").mkdir()
     content = {"tier": tier, "deviations": deviations, "verdicts": _verdicts(folder, plan)}
     content |= words(folder, plan, summary) | {
-        "figures": choose.draw(folder, plan, frame, summary),
+        "figures": chosen_figures.draw(Source.of(folder, plan, frame, summary)),
         "costs": cost_section.draw(folder, plan),
-        "learning": choose.learning(folder, plan),
+        "learning": learning_section.words(folder, plan),
         "search_figures": search_section.draw(folder, plan),
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
@@ -66,8 +66,9 @@ def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
     judged = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
     names = SHOWN if judged["scale"] == "mechanism" else {}
     shown = [row for row in judged["rows"] if row["low"] is not None and row["unit"] == "points"]
+    drawn = None
     if shown:
-        figures.save(figures.forest(shown, names), folder / "figures" / "forest.svg")
+        drawn = chosen_figures.saved(forest.forest(shown, names), folder, "forest", forest.TITLE, forest.CAPTION)
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
     for row, again in zip(rows, judged["tuned"] or [], strict=False):
         row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
@@ -76,7 +77,7 @@ def _verdicts(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
         if not row["exploratory"]:
             kinds[row["called"]] = kinds.get(row["called"], 0) + 1
     return {
-        "rows": rows, "forest": bool(shown), "kinds": kinds, "searched": judged["tuned"] is not None,
+        "rows": rows, "forest": drawn, "kinds": kinds, "searched": judged["tuned"] is not None,
         "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
         "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
         "exploratory": sum(bool(row["exploratory"]) for row in rows),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from study.report.figures import results, search
+from study.report.chosen_figures import saved
+from study.report.figures import importances, search_values
+from study.report.figures.families import styles
 from study.spec.constants import MAIN
 from study.spec.words import interval
 from study.statistics import tuned
@@ -17,10 +19,9 @@ from study.statistics import tuned
 def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
     """The section as text; None where no search was run. Reads tuning/search.json and the tables of the evaluate
     stage."""
-    found = json.loads((folder / "tuning" / "search.json").read_text(encoding="utf-8")) if _searched(folder) else None
-    if found is None or not found["on"]:
+    trials = _trials(folder) if _searched(folder) else []
+    if not trials:
         return None
-    trials = found["trials"]
     compared = pd.read_csv(folder / "tables" / "tuned.csv")
     compared = compared[compared["metric"] == "miou"].set_index("address")
     chosen, shared = tuned.chosen(trials), plan["settings"][MAIN]["recipe"]
@@ -47,30 +48,41 @@ def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
         "candidates": len(trials), "variants": len({(t["setting"], t["label"]) for t in trials}),
         "dropped": sum(t["dropped"] is not None for t in trials), "failed": sum(bool(t["failed"]) for t in trials),
         "edge": [label for label in labels if _at_edge(chosen[MAIN, label], trials)],
-        "factorial": sorted({t["kernel_size"] for t in trials if t["whole"]}),
     }  # fmt: skip
 
 
-def draw(folder: Path, plan: dict[str, Any]) -> list[str]:
-    """Draw the section's figures; their names."""
+def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
+    """Draw the section's figures; their names and words."""
     tables = folder / "tables"
     if not _searched(folder) or not (tables / "search.csv").is_file():
         return []
     # No label may be read as a missing value.
     trials = pd.read_csv(tables / "search.csv", keep_default_na=False, na_values={"dropped": "", "width": ""})
-    drawn = {}
+    drawn = []
     main = trials[trials["setting"] == MAIN]
     ended = main[main["step"] == main["step"].max()]
     recipe = plan["settings"][MAIN]["recipe"]
     values = [name for name in main.columns if name in recipe and name != "steps"]
     for value in values:
-        drawn[f"search_{value}"] = search.scores(ended, value, recipe[value], results.styles(plan))
+        figure = search_values.scores(ended, value, recipe[value], styles(plan))
+        title = search_values.TITLE.format(value=value.replace("_", " "))
+        drawn.append(saved(figure, folder, f"search_{value}", title, search_values.CAPTION))
     shares = pd.read_csv(tables / "importances.csv")
     if len(shares):
-        drawn["importances"] = search.importances(shares)
-    for name, figure in drawn.items():
-        results.save(figure, folder / "figures" / f"{name}.svg")
-    return list(drawn)
+        sizes = ", ".join(map(str, _factorial(_trials(folder))))
+        caption = importances.CAPTION.format(factorial=sizes)
+        drawn.append(saved(importances.importances(shares), folder, "importances", importances.TITLE, caption))
+    return drawn
+
+
+def _trials(folder: Path) -> list[dict[str, Any]]:
+    found = json.loads((folder / "tuning" / "search.json").read_text(encoding="utf-8"))
+    return found["trials"] if found["on"] else []
+
+
+def _factorial(trials: list[dict[str, Any]]) -> list[int]:
+    """The kernel sizes of the candidates that were all trained to their end."""
+    return sorted({trial["kernel_size"] for trial in trials if trial["whole"]})
 
 
 def _searched(folder: Path) -> bool:

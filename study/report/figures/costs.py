@@ -1,4 +1,4 @@
-"""Score against what a variant costs. Pure functions, in the colours and markers of ``figures``."""
+"""Score against what a variant costs: weights, multiply-adds, seconds, memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from study.report.figures import results
-from study.report.figures.results import Style
+from study.report.figures.families import RC, Style, canvas, family_legend, plain_variants
 from study.report.figures.style import INK
 
+TITLE = "Score against cost"
+CAPTION = (
+    "Small numbers: kernel size k, and width m of narrowed stacks; bars: 95 % intervals over seeds. Seconds and "
+    "memory are as measured on this machine, beside whatever else ran on it; memory holds the whole process."
+)
 DECADE = 30  # times between the cheapest and the dearest: below, an axis has more than powers of ten
 PANELS = {  # cost -> (title of its axis, how many of it are one of the axis)
     "head_parameters": ("parameters of the heads", 1.0),
@@ -22,18 +26,18 @@ PANELS = {  # cost -> (title of its axis, how many of it are one of the axis)
 }
 
 
-@mpl.rc_context(results.RC)
+@mpl.rc_context(RC)
 def score_against_costs(points: pd.DataFrame, look: dict[str, Style]) -> Figure:
     """A panel a cost (PANELS, log x). ``points``: one row a variant with VARIANT_COLUMNS, the costs, mean and high.
 
     Variants that differ in head family and kernel size alone are joined in the order of k, others stand apart (hollow:
     with BR).
     """
-    figure, axes = results.canvas(2, 2, 5.2, sharey=True)
+    figure, axes = canvas(2, 2, 5.2, sharey=True)
     for ax, (cost, (title, unit)) in zip(axes.flat, PANELS.items(), strict=True):
         known = points.dropna(subset=cost).sort_values("kernel_size")
         for (family, refine), group in known.groupby(["head", "refine"], sort=False):
-            style, plain = look[family], results.plain_variants(group)
+            style, plain = look[family], plain_variants(group)
             apart = group.drop(plain.index)
             ax.plot(plain[cost] / unit, plain["mean"] * 100, color=style.colour, lw=0.8)
             for part, face in ((plain, style.colour), (apart, "white" if refine else style.colour)):
@@ -50,7 +54,7 @@ def score_against_costs(points: pd.DataFrame, look: dict[str, Style]) -> Figure:
     for row in axes:
         row[0].set_ylabel("mean IoU (%)")
     hollow = Line2D([], [], color=INK, marker="o", markerfacecolor="white", ls="none", label="with BR")
-    results.family_legend(figure, points["head"], look, [hollow] if points["refine"].any() else [])
+    family_legend(figure, points["head"], look, [hollow] if points["refine"].any() else [])
     return figure
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics import canvas
 from study.report.schematics.block import block, extent, kernels
 from study.report.schematics.canvas import ARROW, BY, GAP, NAME, QUIET, RADIUS, Sketch, measure
@@ -230,3 +231,30 @@ def framework(description: Description) -> Figure:
     if panels:
         whole.place(canvas.rows(panels), 0, whole.bounds[3] + GAP)
     return canvas.render(whole)
+
+
+def of_paper(source: Source) -> Figure:
+    """The paper's network, from examined/anatomy.json."""
+    return framework(anatomy(source)["paper"])
+
+
+def of_tier(source: Source) -> Figure:
+    """The tier's own network."""
+    return framework(anatomy(source)["tier"])
+
+
+PLATES = (
+    Plate(
+        "F2",
+        "Figure 2. The whole network, the GCN block and boundary refinement",
+        "The paper's network (ResNet-152, 512x512, 21 classes, k = 15 with BR), read off the modules as the code "
+        "builds them.",
+        of_paper,
+    ),
+    Plate(
+        "network",
+        "The network of this tier",
+        "As Figure 2, with this tier's backbone, levels and input.",
+        of_tier,
+    ),
+)

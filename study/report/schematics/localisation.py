@@ -1,55 +1,34 @@
-"""Fig. 1, 4 and 5 (and, from its own module, Fig. 2) drawn from what is built: heads of ``spec`` and descriptions.
-
-Pure functions without a paper's number in them: a figure changes when the network, the head or the block does.
-"""
+"""Fig. 1: classification, conventional segmentation and the Global Convolutional Network in cross-section."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from study.report.schematics.block import block, extent, kernels
-from study.report.schematics.canvas import GAP, QUIET, ROOM, TINTS, TITLE, Point, Sketch, measure, render, rows, titled
+from study.report.figures.plate import Plate, Source, anatomy
+from study.report.schematics.block import extent, kernels
+from study.report.schematics.canvas import GAP, QUIET, ROOM, TINTS, Point, Sketch, measure, render
+from study.report.schematics.canvas import TITLE as TITLE_SIZE
 from study.report.schematics.network import Description
-from study.report.schematics.network import framework as framework
 from study.spec.errors import InputError
-from study.spec.heads import Head
 
+TITLE = "Figure 1. Classification, conventional segmentation, Global Convolutional Network"
+CAPTION = (
+    "Drawn from the networks as the code builds them: ResNet-152 at 512x512. A cross-section; maps are as wide as"
+    " the logarithm of their width, and the classifier's lines are the cells that the score in the middle sees."
+)
 PITCH, FAN = 12.0, 46.0  # from map to map, and the height of the classifier's connections
 SHOWN = 16  # of about so many scores the connections are drawn
 FAINT = "#dcdcdc"
 TITLES = ("Classification", "Conventional segmentation", "Global convolutional network")
 
 
-def heads(named: Mapping[str, Head], in_channels: int, classes: int) -> Figure:
-    """Fig. 4: a panel a head (title -> head) on a level of ``in_channels``, with its number of weights."""
-    panels = []
-    for letter, (title, head) in zip(map(chr, range(ord("A"), ord("Z"))), named.items(), strict=False):
-        shapes = iter(head.shapes(in_channels, classes))
-        chains = [[{"in": i, "out": o, "kernel": kernel} for i, o, kernel in (next(shapes) for _ in chain)]
-                  for chain in head.chains]  # fmt: skip
-        body = block(f"{in_channels} channels", chains, f"{classes} channels", join="sum")
-        weights = f"{head.parameters(in_channels, classes):,} weights"
-        panels.append(titled(letter, title, body, [weights]))
-    return render(rows(panels))
-
-
-def blocks(descriptions: Sequence[dict[str, Any]]) -> Figure:
-    """Fig. 5: residual blocks side by side, each {"title", "branches": [[{"kernel": [kh, kw], "in", "out", "norm",
-    "relu"}, ...], ...], "join": "sum" | "concat" | None, "after": [...], "skip": "identity" | "projection"}, and
-    "relu": True where one follows the sum."""
-    panels = []
-    for letter, told in zip(map(chr, range(ord("A"), ord("Z"))), descriptions, strict=False):
-        branches, after = told["branches"], told["after"]
-        ends = branches[0][0]["in"], (after or branches[0])[-1]["out"]
-        inputs, outputs = (f"{channels} channels" for channels in ends)
-        body = block(inputs, branches, outputs, join=told["join"], after=after, skip=told["skip"],
-                     relu=told.get("relu", False))  # fmt: skip
-        panels.append(titled(letter, told["title"], body))
-    return render(rows(panels))
+def draw(source: Source) -> Figure:
+    """From examined/anatomy.json: the paper's network with the 1x1 head, and with GCN."""
+    built = anatomy(source)
+    return localisation(built["paper_local"], built["paper"])
 
 
 def _coarsest(description: Description) -> tuple[int, list[list[dict[str, Any]]]]:
@@ -115,7 +94,7 @@ def localisation(local: Description, dense: Description) -> Figure:
         sketch.words(column - 6, y, line, align="right", colour=QUIET)
     for index, (title, (kernel, lines)) in enumerate(zip(TITLES, classifiers, strict=True)):
         x, pooled = column + index * (panel + GAP) + panel / 2, index == 0
-        sketch.words(x - panel / 2, -20, "ABC"[index], size=TITLE, bold=True, align="left")
+        sketch.words(x - panel / 2, -20, "ABC"[index], size=TITLE_SIZE, bold=True, align="left")
         sketch.words(x - panel / 2 + 12, -20, title, size=7, align="left")
         for y, (_, found) in zip(ys, downs[:-1], strict=False):
             sketch.box(x, y, across(found[1]), 8, "maps")
@@ -148,3 +127,6 @@ def _classifier(sketch: Sketch, at: Point, width: float, cells: int, scores: int
             sketch.box(left, y + FAN, cell, 8, "seen" if index == middle else "maps")
     if scores == 1:
         sketch.box(x, y + FAN, cell, 8, "seen")
+
+
+PLATE = Plate("F1", TITLE, CAPTION, draw)

@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: arrays -> figure. No file is read."""
+"""Fig. 3: valid receptive fields, by occlusion and by the gradient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from study.report.figures.plate import Plate, Source
 from study.report.figures.style import INK, RC, RED, WIDTH_IN
 
+TITLE = "Figure 3. Valid receptive fields"
+CAPTION = (
+    "Lit: the smallest area that holds 95 % of all change of the score at the red dot when the image is hidden "
+    "there (occlusion, after Zhou et al.). Below: the square root of the score's gradient with respect to the "
+    "image, each map by its own maximum (effective receptive field). Right or wrong class: what is predicted at "
+    "the dot. One seed, the first image of those that are spread evenly over the validation split."
+)
 INPUTS = ("original", "enlarged")
 DARK = 0.28  # what is left of the light outside the valid region
 PIXELS = (256, 320)  # drawn bitmaps are wider than half of the first and no wider than the second
@@ -22,6 +30,15 @@ WIDEST_IN, LABEL_IN, CAPTION_IN, TITLES_IN = 1.9, 0.22, 0.22, 0.47
 _OUTLINE: dict[str, Any] = {"color": "white", "linewidth": 0.8}
 _SQUARE: dict[str, Any] = {"edgecolor": "white", "facecolor": "none", "linewidth": 0.8, "linestyle": (0, (3, 2))}
 _DOT: dict[str, Any] = {"color": RED, "marker": "o", "markersize": 4, "markeredgecolor": "white", "linestyle": "none"}
+
+
+def draw(source: Source) -> Figure | None:
+    """The first image's (others are in examined/receptive.npz); None where no seed has the trainings."""
+    path = source.folder / "examined" / "receptive.npz"
+    if not path.is_file():
+        return None
+    with np.load(path) as archive:
+        return receptive_fields({n.removeprefix("0/"): archive[n] for n in archive.files if n.startswith("0/")})
 
 
 @mpl.rc_context(RC)
@@ -90,3 +107,6 @@ def _show(ax: Axes, bitmap: np.ndarray, found: dict[str, np.ndarray], **options:
     ax.plot(column, row, **_DOT)
     ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.spines[:].set_visible(False)
+
+
+PLATE = Plate("F3", TITLE, CAPTION, draw)

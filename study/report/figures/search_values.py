@@ -1,4 +1,4 @@
-"""Figures of the search for each variant's best values: score against each value, and what decides the score."""
+"""Tune score against a value that was searched for each variant."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import NullLocator
 
-from study.report.figures import results
-from study.report.figures.results import RC, Style
+from study.report.figures.families import RC, Style, canvas, shades
 from study.report.figures.style import INK
+
+TITLE = "Tune score against {value}"
+CAPTION = (
+    "A line a variant, of candidates that were trained to their end; filled: the best that never fell behind; dotted: "
+    "the shared setting. One tuning seed unless the tier says more."
+)
 
 
 @mpl.rc_context(RC)
@@ -23,11 +28,11 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
     families = [family for family in look if family in set(trials["head"])]
     longest = trials.groupby("head")["label"].nunique().max()
     height = 2.6 + 0.13 * longest
-    figure, axes = results.canvas(1, len(families), height, sharey=True)
+    figure, axes = canvas(1, len(families), height, sharey=True)
     for ax, family in zip(axes[0], families, strict=True):
         members = trials[trials["head"] == family].sort_values(["kernel_size", "refine", "label"])
         labels, handles = list(dict.fromkeys(members["label"])), []
-        for label, shade in zip(labels, results.shades(look[family], len(labels)), strict=True):
+        for label, shade in zip(labels, shades(look[family], len(labels)), strict=True):
             points = members[members["label"] == label].sort_values(value)
             line: dict[str, Any] = {"color": shade, "ls": "--" if points["refine"].iloc[0] else "-", "linewidth": 1}
             ax.plot(points[value], points["score"] * 100, marker="o", mfc="white", ms=3.5, **line)
@@ -44,18 +49,4 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
     below = (0.13 * longest + 0.15) / height
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))
     axes[0, 0].set_ylabel("tune mIoU (%)")
-    return figure
-
-
-@mpl.rc_context(RC)
-def importances(shares: pd.DataFrame) -> Figure:
-    """The share of each ``parameter`` in the variance of the factorial's tune scores, in per cent."""
-    shares = shares.sort_values("importance")
-    figure, axes = results.canvas(1, 1, 0.75 + 0.26 * len(shares))
-    names = [{"lr": "learning rate"}.get(name, name.replace("_", " ")) for name in shares["parameter"]]
-    bars = axes[0, 0].barh(names, shares["importance"] * 100, color=results.BLUE, height=0.6)
-    axes[0, 0].bar_label(bars, fmt="%.0f %%", padding=3, fontsize=7)
-    axes[0, 0].set(xlabel="share of the variance of the tune score (fANOVA, %)", xlim=(0, 109))
-    axes[0, 0].xaxis.set_major_formatter(ScalarFormatter())
-    axes[0, 0].grid(False, axis="y")
     return figure

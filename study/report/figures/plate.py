@@ -1,0 +1,65 @@
+"""A figure of the report, and what figures of results are drawn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study.report.figures.families import Style, described, styles
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tier's results. ``frame`` and ``summary`` have the columns of each cell's variant (families.described), and no
+    rows of classifiers and of printed scores of other methods, which are in no plot."""
+
+    folder: Path
+    plan: dict[str, Any]
+    frame: pd.DataFrame
+    summary: pd.DataFrame
+    looks: dict[str, Style]
+
+    @classmethod
+    def of(cls, folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> Source:
+        """From the frames of statistics.results."""
+        frame, summary = described(frame, plan), described(summary, plan)
+        frame, summary = (rows[rows["head"] != "classifier"] for rows in (frame, summary))
+        return cls(folder, plan, frame, summary, styles(plan))
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The mean IoU that the tier leads with first: metric -> its title."""
+        order = [name for name in ("miou_frequent", "miou") if name in self.plan["metrics"]]
+        return {name: "mean IoU" if len(order) == 1 else self.plan["metrics"][name] for name in order}
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """Rows of ``summary`` that have a score."""
+        return self.summary[self.summary["mean"].notna()]
+
+    @property
+    def leading(self) -> pd.DataFrame:
+        """Rows of the main set with a score of the leading metric."""
+        return self.scored[(self.scored["data"] == "main") & (self.scored["metric"] == next(iter(self.metrics)))]
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure with its words. ``draw`` returns None where the tier has nothing to show in it."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Source], Figure | None]
+
+
+def anatomy(source: Source) -> dict[str, Any]:
+    """What the networks are, as the code builds them: examined/anatomy.json."""
+    found: dict[str, Any] = json.loads((source.folder / "examined" / "anatomy.json").read_text(encoding="utf-8"))
+    return found

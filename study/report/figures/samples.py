@@ -1,0 +1,101 @@
+"""Fig. 6 and 7: images, predictions and truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from study.paper.tables import FIGURES
+from study.report.figures.families import RC, canvas, class_colours, literal
+from study.report.figures.plate import Plate, Source
+from study.report.figures.style import WIDTH_IN
+
+MAX_SAMPLES = 6
+VOID_COLOUR = (0.72, 0.72, 0.72)
+CAPTION = "Images spread evenly over the validation split, none picked by hand; one seed."
+
+
+def drawn_for(name: str) -> Callable[[Source], Figure | None]:
+    """Draws a figure of the paper; None where no seed has the predictions of all of its cells."""
+
+    def draw(source: Source) -> Figure | None:
+        found = samples(source.folder, source.plan, FIGURES[name].cells)
+        return qualitative(*found) if found else None
+
+    return draw
+
+
+def samples(folder: Path, plan: dict[str, Any], addresses: tuple[str, ...]) -> tuple[Any, ...] | None:
+    """Images, labels and predictions of these cells, with the classes, at the first seed that has them all; None where
+    no seed has. Without Table 5 any three variants of the main set stand in for Figure 6's."""
+    cells = [cell for cell in plan["cells"] if cell["address"] in addresses and cell["runs"]]
+    if not cells and len(addresses) > 1:
+        cells = [cell for cell in plan["cells"] if cell["data"] == "main" and cell["runs"]]
+    chosen = dict(list({cell["label"]: cell["runs"] for cell in cells}.items())[:3])
+    for seed in sorted({training["seed"] for training in plan["trainings"].values()}):
+        found = {}
+        for label, runs in chosen.items():
+            places = [folder / place / runs.get(str(seed), "") / "samples.npz" for place in ("results", "examined")]
+            for path in filter(Path.is_file, places):
+                found[label] = np.load(path)
+        if found and len(found) == len(chosen):
+            first = next(iter(found.values()))
+            predictions = {label: archive["predictions"][:MAX_SAMPLES] for label, archive in found.items()}
+            classes = plan["data"][cells[0]["data"]]["classes"]
+            return first["images"][:MAX_SAMPLES], first["labels"][:MAX_SAMPLES], predictions, classes
+    return None
+
+
+@mpl.rc_context(RC)
+def qualitative(
+    images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], classes: Sequence[str]
+) -> Figure:
+    """Fig. 6: a row a sample, columns image, one a named prediction, truth.
+
+    ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void (grey). What is
+    predicted on padding (void to the end of the image) says nothing and is drawn as void.
+    """
+    inside = np.zeros(labels.shape, bool)
+    for mask, label in zip(inside, labels != 255, strict=True):
+        height, width = (np.flatnonzero(label.any(axis)).max(initial=-1) + 1 for axis in (1, 0))
+        mask[:height, :width] = True
+    columns = {name: np.where(inside, maps, 255) for name, maps in predictions.items()} | {"truth": labels}
+    shown = np.unique(np.concatenate([maps.ravel() for maps in columns.values()]))
+    shown = shown[shown < len(classes)]
+    # Colours go to the classes in sight, in class order: few classes then keep to the colours that differ most.
+    table = np.tile(np.array(VOID_COLOUR), (256, 1))
+    table[shown] = class_colours(len(shown))
+    ratio = images.shape[1] / images.shape[2]
+    side = WIDTH_IN / (len(columns) + 1)
+    handles = [Patch(color=table[index], label=literal(classes[index])) for index in shown]
+    handles += [Patch(color=VOID_COLOUR, label="void")] if (labels == 255).any() else []
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
+    lines = -(-len(handles) // abreast)
+    figure, axes = canvas(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
+    # Viewers smooth enlarged bitmaps, which would mix class colours: enlarge here, by whole pixels.
+    times = max(1, 384 // images.shape[2])
+    pictures = {"image": images, **{name: (table[maps] * 255).astype(np.uint8) for name, maps in columns.items()}}
+    for column, (name, stack) in enumerate(pictures.items()):
+        for row, picture in enumerate(stack):
+            ax = axes[row, column]
+            ax.imshow(picture.repeat(times, 0).repeat(times, 1), interpolation="none", aspect="auto")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        axes[0, column].set_title(name, loc="center", fontsize=7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=abreast, handlelength=1)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0))
+    return figure
+
+
+PLATES = (
+    Plate("F6", "Figure 6. Samples", CAPTION, drawn_for("F6")),
+    Plate("F7", "Figure 7. Samples of Table 9's network", CAPTION, drawn_for("F7")),
+)
