@@ -398,7 +398,7 @@ def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but
         not {
             "study.paper.tables",
             "study.config.tiers",
-            "study.report.figures.results",
+            "study.report.figures.kernel_size",
             "study.report.document",
             "study.statistics.results",
         }

@@ -18,9 +18,9 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 
-from study.report.figures import results, style
-from study.report.schematics import block, drawings
-from study.report.schematics import network as drawings_network
+from study.report.figures import families, style
+from study.report.schematics import block, bottlenecks, heads, localisation
+from study.report.schematics import network as fig2
 from study.report.schematics.canvas import BY, TINTS, Sketch
 from study.spec.errors import InputError
 from study.spec.heads import HEADS, Conv, Head, Variant, dense, gcn, stack
@@ -126,14 +126,15 @@ def with_head(told: dict[str, Any], head: Head) -> dict[str, Any]:
 
 NARROW = {"a stack": stack(7, Fraction(210, 2048)), "a long stack": stack(31), "three chains": THREE_CHAINS}
 DRAWINGS: dict[str, Callable[[], Figure]] = {
-    **{f"F2 {name}": partial(drawings.framework, told) for name, told in NETWORKS.items()},
+    **{f"F2 {name}": partial(fig2.framework, told) for name, told in NETWORKS.items()},
     **{
-        f"F1 {name}": partial(drawings.localisation, with_head(told, dense(1)), told) for name, told in NETWORKS.items()
+        f"F1 {name}": partial(localisation.localisation, with_head(told, dense(1)), told)
+        for name, told in NETWORKS.items()
     },
-    "F4": partial(drawings.heads, PAPER_HEADS, 2048, 21),
-    "F4 many": partial(drawings.heads, PAPER_HEADS | NARROW | {"a title of many words": gcn(3)}, 64, 6),
-    "F5": partial(drawings.blocks, [BOTTLENECK, GLOBAL | {"join": "sum"}]),
-    "F5 many": partial(drawings.blocks, [BOTTLENECK, GLOBAL, GLOBAL, BOTTLENECK]),
+    "F4": partial(heads.heads, PAPER_HEADS, 2048, 21),
+    "F4 many": partial(heads.heads, PAPER_HEADS | NARROW | {"a title of many words": gcn(3)}, 64, 6),
+    "F5": partial(bottlenecks.blocks, [BOTTLENECK, GLOBAL | {"join": "sum"}]),
+    "F5 many": partial(bottlenecks.blocks, [BOTTLENECK, GLOBAL, GLOBAL, BOTTLENECK]),
 }
 
 
@@ -252,7 +253,7 @@ def test_the_refinement_is_not_drawn_where_the_network_has_none():
     ],
 )
 def test_the_pipeline_changes_with_the_network(changed, gone, new):
-    before, after = words(drawn("F2 ResNet-152")), words(drawings.framework(network(**changed)))
+    before, after = words(drawn("F2 ResNet-152")), words(fig2.framework(network(**changed)))
     assert gone in before and gone not in after
     assert new in after
 
@@ -261,14 +262,14 @@ def test_the_numbers_of_deconvolution_and_refinement_are_the_descriptions():
     told = copy.deepcopy(NETWORKS["ResNet-152"])
     told["deconvolution"] |= {"kernel": 6, "stride": 4}
     told["refinement"] = [conv(5, 5, to=(21, 64), relu=True), conv(7, 7, to=(64, 21), relu=True)]
-    found = words(drawings.framework(told))
+    found = words(fig2.framework(told))
     assert found["5 deconvolutions, 6x6"] == 1 and found["deconv x4"] == 5 and not found["deconv x2"]
     assert found["5x5"] == found["21 → 64"] == found["7x7"] == found["64 → 21"] == 1 and found["ReLU"] == 2
 
 
 def test_rows_of_the_pipeline_stand_from_fine_to_coarse_and_every_step_stands_in_the_row_of_its_size():
     for told in NETWORKS.values():
-        rows = drawings_network.laid_out(told)
+        rows = fig2.laid_out(told)
         heights = [row.size[0] for row in rows]
         assert heights == sorted(heights, reverse=True)
         assert all(step["size"] == row.size for row in rows for step in row.steps)
@@ -289,30 +290,30 @@ def test_heads_are_drawn_from_their_shapes_with_their_weights():
 
 
 def test_a_run_of_equal_convolutions_is_drawn_once_with_its_number():
-    found = words(drawings.heads({"long": stack(15)}, 64, 6))
+    found = words(heads.heads({"long": stack(15)}, 64, 6))
     assert found["3x3"] == 2 and found["6 times"] == 1
-    assert words(drawings.heads({"long": stack(17)}, 64, 6))["7 times"] == 1
-    assert not [text for text in words(drawings.heads({"short": stack(7)}, 64, 6)) if "times" in text]
+    assert words(heads.heads({"long": stack(17)}, 64, 6))["7 times"] == 1
+    assert not [text for text in words(heads.heads({"short": stack(7)}, 64, 6)) if "times" in text]
 
 
 @pytest.mark.parametrize("family", sorted(HEADS))
 def test_every_head_that_the_specification_builds_can_be_drawn(family):
     head = HEADS[family](9)
-    found = words(drawings.heads({family: head}, 32, 4))
+    found = words(heads.heads({family: head}, 32, 4))
     assert found[f"{head.parameters(32, 4):,} weights"] == 1
 
 
 def test_blocks_show_norm_relu_join_and_skip_of_the_description():
-    plain, joined = words(drawings.blocks([BOTTLENECK])), words(drawings.blocks([GLOBAL]))
+    plain, joined = words(bottlenecks.blocks([BOTTLENECK])), words(bottlenecks.blocks([GLOBAL]))
     assert plain["BN"] == 3 and plain["ReLU"] == 3 and plain["identity"] == 1 and not plain["concatenate"]
     assert joined["BN"] == 5 and joined["ReLU"] == 4 and joined["projection"] == 1 and joined["concatenate"] == 1
     assert joined["1x5"] == joined["5x1"] == 2 and joined["512 → 85"] == 2 and joined["170 → 1024"] == 1
-    assert sums(drawings.blocks([GLOBAL])) == 1 and sums(drawings.blocks([GLOBAL | {"join": "sum"}])) == 2
+    assert sums(bottlenecks.blocks([GLOBAL])) == 1 and sums(bottlenecks.blocks([GLOBAL | {"join": "sum"}])) == 2
 
 
 def test_branches_of_unknown_join_are_not_drawn():
     with pytest.raises(InputError, match="joined by sum or concat, got None"):
-        drawings.blocks([GLOBAL | {"join": None}])
+        bottlenecks.blocks([GLOBAL | {"join": None}])
 
 
 def seen(figure: Figure) -> int:
@@ -329,7 +330,7 @@ def test_the_first_figure_connects_a_score_with_the_cells_that_its_kernel_reache
         assert found[text] == 1, text
     assert seen(drawn("F1 ResNet-152")) == (16 + 1) + (1 + 1) + (15 + 1)
     for k, cells in ((3, 3), (31, 16), (33, 16)):
-        other = drawings.localisation(with_head(told, dense(1)), with_head(told, gcn(k)))
+        other = localisation.localisation(with_head(told, dense(1)), with_head(told, gcn(k)))
         assert seen(other) == (16 + 1) + (1 + 1) + (cells + 1)
         assert words(other)[f"a score sees {cells}x{cells} of 16x16 cells"] == 1 + (cells == 16)
 
@@ -341,13 +342,13 @@ def test_a_cone_narrows_and_a_barrel_ends_as_wide_as_its_score_map():
     last = [box for box in ups if box.y0 == min(box.y0 for box in ups)]
     assert len(images) == 3 and len(last) == 2  # the classification has no deconvolution
     assert [box.width for box in last] == pytest.approx([images[0].width] * 2)
-    assert drawings.reach(chains(stack(7), 8, 2)) == drawings.reach(chains(gcn(7), 8, 2)) == (7, 7)
+    assert localisation.reach(chains(stack(7), 8, 2)) == localisation.reach(chains(gcn(7), 8, 2)) == (7, 7)
 
 
 @pytest.mark.parametrize("other", [{"size": (256, 256)}, {"to": 4}, {"stages": (*RESNET[:-1], ("res5", 1024, 32))}])
 def test_the_first_figure_compares_heads_on_one_network_only(other):
     with pytest.raises(InputError, match="differ in their heads only"):
-        drawings.localisation(network(head=dense(1), **other), network())
+        localisation.localisation(network(head=dense(1), **other), network())
 
 
 @pytest.mark.slow
@@ -369,11 +370,11 @@ def test_equal_descriptions_give_equal_bytes(tmp_path):
     def written(folder: str) -> list[bytes]:
         (tmp_path / folder).mkdir()
         again = {
-            "F1": drawings.localisation(network(head=dense(1), refine=False), network()),
-            "F2": drawings.framework(network()), "F4": drawings.heads(PAPER_HEADS, 2048, 21),
-            "F5": drawings.blocks([BOTTLENECK, GLOBAL]),
+            "F1": localisation.localisation(network(head=dense(1), refine=False), network()),
+            "F2": fig2.framework(network()), "F4": heads.heads(PAPER_HEADS, 2048, 21),
+            "F5": bottlenecks.blocks([BOTTLENECK, GLOBAL]),
         }  # fmt: skip
-        return [results.save(figure, tmp_path / folder / f"{name}.svg").read_bytes() for name, figure in again.items()]
+        return [families.save(figure, tmp_path / folder / f"{name}.svg").read_bytes() for name, figure in again.items()]
 
     assert written("first") == written("second")
 
@@ -402,7 +403,7 @@ def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels,
     built = Network(backbone, levels, options, output_stride=to)
     told = anatomy.describe(Variant(gcn(15), refine=True), built, 21, size)
     local = anatomy.describe(Variant(dense(1)), built, 21, size)
-    whole, first = drawings.framework(told), drawings.localisation(local, told)
+    whole, first = fig2.framework(told), localisation.localisation(local, told)
     found = words(whole)
     assert found["BR"] == refinements and found["head"] == len(levels)
     assert found[f"{told['parameters']['heads']:,}"] == 1
@@ -415,6 +416,6 @@ def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels,
 def test_the_residual_blocks_of_the_built_networks_are_drawn():
     from study.models import anatomy
 
-    found = words(drawings.blocks(anatomy.blocks()))
+    found = words(bottlenecks.blocks(anatomy.blocks()))
     assert found["1x5"] == found["5x1"] == 2 and found["1024 → 85"] == 2 and found["3x3"] == 1
     assert found["identity"] == 2

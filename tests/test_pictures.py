@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from study.report.figures import pictures, style
-from study.store.code_digest import ROOT
+from study.report.figures import receptive_fields, style
 
 SIZES = {"original": (24, 32), "enlarged": (48, 64)}
 PIXELS = {"original": (10, 12), "enlarged": (21, 25)}
@@ -59,7 +56,7 @@ def at(ax, row: int, column: int) -> np.ndarray:
 
 
 def test_every_panel_names_its_network_and_its_numbers() -> None:
-    first, second = panels(pictures.receptive_fields(fields()))
+    first, second = panels(receptive_fields.receptive_fields(fields()))
     for axes in (first, second):
         assert [ax.get_title() for ax in axes[:2]] == ["1x1\nwrong class", "GCN k=15\nright class"]
         assert [ax.get_xlabel() for ax in axes] == [
@@ -69,7 +66,7 @@ def test_every_panel_names_its_network_and_its_numbers() -> None:
 
 
 def test_each_input_is_named_with_its_size_and_the_marks_are_explained() -> None:
-    figure = pictures.receptive_fields(fields())
+    figure = receptive_fields.receptive_fields(fields())
     assert [part.get_suptitle() for part in figure.subfigs] == [
         "original input, 32x24 px", "enlarged input, 64x48 px",
     ]  # fmt: skip
@@ -83,18 +80,18 @@ def test_the_image_is_as_it_is_inside_the_valid_region_and_darker_outside(scale:
     arrays = fields(scale=scale)
     for kind in SIZES if scale > 1 else ():
         arrays[f"{kind}_image"][:] = (200, 100, 150)  # large images are drawn as means of blocks
-    for kind, axes in zip(SIZES, panels(pictures.receptive_fields(arrays)), strict=True):
+    for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         row, column = arrays[f"{kind}_pixel"]
         for away, lit in ((0, (True, True)), (3, (False, True)), (8, (False, False))):
             for ax, light in zip(axes[:2], lit, strict=True):
                 place = row + away * scale
-                expected = arrays[f"{kind}_image"][place, column] * (1.0 if light else pictures.DARK)
+                expected = arrays[f"{kind}_image"][place, column] * (1.0 if light else receptive_fields.DARK)
                 assert at(ax, place, column) == pytest.approx(expected, abs=1)
 
 
 def test_the_gradient_is_drawn_as_its_square_root_by_its_own_greatest_value() -> None:
     arrays = fields()
-    for kind, axes in zip(SIZES, panels(pictures.receptive_fields(arrays)), strict=True):
+    for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         row, column = arrays[f"{kind}_pixel"]
         for ax in axes[2:]:
             assert bitmap(ax).max() == pytest.approx(1) and ax.get_images()[0].get_clim() == (0, 1)
@@ -105,7 +102,7 @@ def test_the_gradient_is_drawn_as_its_square_root_by_its_own_greatest_value() ->
 
 def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> None:
     arrays = fields()
-    for kind, axes in zip(SIZES, panels(pictures.receptive_fields(arrays)), strict=True):
+    for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         row, column = arrays[f"{kind}_pixel"]
         height, width = SIZES[kind]
         for ax in axes:
@@ -120,7 +117,7 @@ def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> No
 
 @pytest.mark.parametrize(("number", "abreast"), [(1, 2), (2, 4), (3, 3), (4, 4)])
 def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other(number: int, abreast: int) -> None:
-    figure = pictures.receptive_fields(fields(tuple(f"net {j}" for j in range(number))))
+    figure = receptive_fields.receptive_fields(fields(tuple(f"net {j}" for j in range(number))))
     figure.draw_without_rendering()
     assert figure.get_size_inches()[0] == style.WIDTH_IN
     boxes = [ax.get_window_extent() for axes in panels(figure) for ax in axes]
@@ -133,7 +130,7 @@ def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_no_words_lie_on_others_or_outside_the_figure(number: int) -> None:
-    figure = pictures.receptive_fields(fields(tuple(f"GCN k={j} + BR" for j in range(number))))
+    figure = receptive_fields.receptive_fields(fields(tuple(f"GCN k={j} + BR" for j in range(number))))
     figure.draw_without_rendering()
     words = [ax.title for axes in panels(figure) for ax in axes] + [ax.xaxis.label for ax in _all(figure)]
     words += [part._suptitle for part in figure.subfigs] + figure.legends[0].get_texts()
@@ -155,25 +152,25 @@ def test_a_network_that_sees_nothing_can_be_drawn() -> None:
         arrays[f"{kind}_gradient"][0] = 0
         arrays[f"{kind}_region"][0] = False
         arrays[f"{kind}_spread_px"][0] = 0
-    axes = panels(pictures.receptive_fields(arrays))[0]
-    assert not bitmap(axes[2]).any() and bitmap(axes[0]).max() <= 255 * pictures.DARK
+    axes = panels(receptive_fields.receptive_fields(arrays))[0]
+    assert not bitmap(axes[2]).any() and bitmap(axes[0]).max() <= 255 * receptive_fields.DARK
 
 
 def test_an_object_that_fills_the_image_can_be_drawn() -> None:
-    outlined, arrays = pictures.receptive_fields(fields()), fields()
+    outlined, arrays = receptive_fields.receptive_fields(fields()), fields()
     for kind in SIZES:
         arrays[f"{kind}_mask"][:] = True
-    filled = pictures.receptive_fields(arrays)
+    filled = receptive_fields.receptive_fields(arrays)
     assert [len(ax.collections) for ax in _all(outlined)] == [1] * 8
     assert [len(ax.collections) for ax in _all(filled)] == [0] * 8
 
 
 @pytest.mark.slow
 def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole_pixels() -> None:
-    large = [bitmap(ax).shape[1] for ax in _all(pictures.receptive_fields(fields(scale=24)))]
-    assert max(large) <= pictures.PIXELS[1] and min(large) > pictures.PIXELS[0] / 2
+    large = [bitmap(ax).shape[1] for ax in _all(receptive_fields.receptive_fields(fields(scale=24)))]
+    assert max(large) <= receptive_fields.PIXELS[1] and min(large) > receptive_fields.PIXELS[0] / 2
     arrays = fields()
-    for kind, axes in zip(SIZES, panels(pictures.receptive_fields(arrays)), strict=True):
+    for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         height, width = SIZES[kind]
         times = 256 // width
         shown = bitmap(axes[0])
@@ -185,7 +182,7 @@ def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole
 def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
-        path = style.save(pictures.receptive_fields(fields()), tmp_path / f"{name}.svg")
+        path = style.save(receptive_fields.receptive_fields(fields()), tmp_path / f"{name}.svg")
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1 and path.read_text().startswith("<?xml")
     assert "<text" not in path.read_text()  # words are outlines: no font is needed to show them
@@ -193,13 +190,5 @@ def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
 
 def test_drawing_changes_no_array() -> None:
     arrays, before = fields(), fields()
-    pictures.receptive_fields(arrays)
+    receptive_fields.receptive_fields(arrays)
     assert all(np.array_equal(arrays[name], before[name]) for name in before)
-
-
-@pytest.mark.slow
-def test_pictures_need_neither_torch_nor_seaborn_nor_pandas() -> None:
-    script = "import sys, study.report.figures.pictures\nprint(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[0] for name in ran.stdout.split()}
-    assert "matplotlib" in loaded and not {"torch", "seaborn", "pandas", "scipy"} & loaded

@@ -16,7 +16,7 @@ import typst
 from study.models import anatomy
 from study.paper import tables as paper
 from study.report import document
-from study.report.figures import results as figures
+from study.report.figures import families
 from study.spec.cells import Cell, Table
 from study.spec.heads import Conv, Head, Variant, dense, gcn, share_of
 from study.spec.training import Network, freeze
@@ -292,7 +292,7 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     assert (often["source"], overall["source"], printed["source"]) == ("ours, frequent", "ours, all", "paper")
     assert {cell["side"] for cell in overall["cells"]} == {""}
     assert "control" not in _content(folder)["figures"] and "boundary" not in _content(folder)["figures"]
-    assert len(set(figures.styles(plan).values())) == 5
+    assert len(set(families.styles(plan).values())) == 5
 
 
 @pytest.mark.slow
