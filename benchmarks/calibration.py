@@ -40,6 +40,7 @@ from study.statistics import claim_tests, verdicts
 from study.statistics.claim_tests import BEYOND, HERE
 from study.statistics.effects import Effect
 from study.statistics.intervals import Spread, binomial
+from study.store import code_digest
 
 SEEDS = (3, 5)
 SIMULATIONS, PHOTOGRAPHED = 2000, 200
@@ -210,20 +211,8 @@ def _scores_of(collected: claim_tests.Collected, of: Layout) -> worlds.Simulated
 @functools.cache
 def code() -> str:
     """A digest of what turns scores into verdicts, and of the worlds: results of another are not gone on with."""
-    names = (
-        "claims",
-        "predicates",
-        "questions",
-        "resampling",
-        "settling",
-        "spread",
-        "statistics",
-        "trials",
-        "verdicts",
-    )
-    files = [Path(verdicts.__file__).with_name(f"{name}.py") for name in names]
-    files.append(Path(worlds.__file__))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    judges = code_digest.code_digest(("study.statistics.verdicts", ""), ("study.paper.claims", ""))
+    return hashlib.sha256(judges.encode() + Path(worlds.__file__).read_bytes()).hexdigest()[:16]
 
 
 def blocks(names: list[str], simulations: int) -> list[Block]:

@@ -3,7 +3,7 @@ and pass before and after. ``python -m benchmarks.mutants [NAME ...]``; the chec
 ``--suite`` the whole fast suite must pass before the first fault and after the last one.
 
 A fault in code is a text that is replaced. A fault in a report (stale, edited) is planted in the folder of a small tier
-that is run first, and which tests/test_verify.py takes instead of making its own.
+that is run first, and which tests/commands/test_verify.py takes instead of making its own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", "runs", "data", "tmp")  # at the top: study/data is code
 CACHES = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
-MODELS, METRICS, SEEDS = "tests/test_models.py::", "tests/test_metrics.py::", "tests/test_seeds.py::"
-PAIRING = "tests/test_pairing.py::"
-AS_MADE = "tests/test_verify.py::test_a_report_as_it_was_made_verifies"
+MODELS, METRICS, SEEDS = "tests/models/test_networks.py::", "tests/test_metrics.py::", "tests/test_seeds.py::"
+PAIRING = "tests/training/test_pairing.py::"
+AS_MADE = "tests/commands/test_verify.py::test_a_report_as_it_was_made_verifies"
 REPORT = "reports/smoke/"  # of the project that is run for the faults in a report
 MAKE = "import sys, pathlib, test_verify; test_verify.make(pathlib.Path(sys.argv[1]))"
 
@@ -69,7 +69,7 @@ MUTANTS = (
         "a block of ResNet-GCN shared between repeats", "study/models/backbones.py",
         "blocks[place] = GlobalBlock(",
         "blocks[place] = blocks[1] if place > 1 else GlobalBlock(",
-        ("tests/test_backbones.py::test_repeated_blocks_share_nothing[ResNetGCN]",),
+        ("tests/models/test_backbones.py::test_repeated_blocks_share_nothing[ResNetGCN]",),
     ),
     Mutant(
         "bias added", "study/models/heads.py", "kernel[1] // 2), bias=False)", "kernel[1] // 2), bias=True)",
@@ -168,13 +168,13 @@ MUTANTS = (
     Mutant(
         "contradiction not corrected for the number of parts", "study/statistics/verdicts.py",
         "len(parts) * min(part.fails for part in parts)", "min(part.fails for part in parts)",
-        ("tests/test_claims.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
+        ("tests/statistics/test_verdicts.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
     ),
     Mutant(
         "two printed numbers swapped", "study/paper/tables.py",
         '(71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)',
         '(71.5, 95.1, 74.5), "GCN+BR": (73.4, 95.0, 74.7)',
-        ("tests/test_printed.py::test_every_printed_number_stands_in_its_cell",),
+        ("tests/paper/test_printed.py::test_every_printed_number_stands_in_its_cell",),
     ),
     # A result that was collected after the report: its PDF has the numbers of before.
     Mutant("a stale report", REPORT + "provenance.json", r'"commit": "', '"commit": "0', (AS_MADE,)),

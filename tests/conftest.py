@@ -44,7 +44,7 @@ COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitig
 
 
 # The files that take longest, each some minutes on two cores.
-FIRST = ("test_pipeline", "test_verify", "test_docs", "test_work", "test_search", "test_stages", "test_faults")
+FIRST = ("test_pipeline", "test_verify", "test_docs", "test_supervise", "test_tune", "test_stages", "test_faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,8 +87,8 @@ def _forking() -> subprocess.Popen[str]:
     """The process of warm.py that serves this one, and ends with it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": ""}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "warm.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=environment,
+        [sys.executable, str(ROOT / "tests" / "tools" / "warm.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=environment,
     )  # fmt: skip
 
 

@@ -50,11 +50,6 @@ def rows(
     ]  # fmt: skip
 
 
-def disagreements(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows in which the paper's text, tables and arithmetic do not fit together."""
-    return [row for row in rows if row["verdict"] in (DIFFERS, CONTRADICTS)]
-
-
 def counts(facts: Mapping[str, Any]) -> dict[str, float]:
     """Our numbers for the cells of Table 11 by address: sides of maps, millions of multiply-adds, weights."""
     found: dict[str, float] = {}

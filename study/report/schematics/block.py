@@ -9,8 +9,6 @@ from typing import Any
 from study.report.schematics.canvas import ARROW, BY, NAME, Point, Sketch, measure
 from study.spec.errors import InputError
 
-Chains = Sequence[Sequence[dict[str, Any]]]
-
 
 def extent(numbers: Iterable[int | str]) -> str:
     """Such as 16×16×2048."""

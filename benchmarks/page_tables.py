@@ -1,0 +1,127 @@
+"""Tables of the pages that repeat shipped numbers, written between their markers: ``python -m benchmarks.page_tables``.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. A test holds the pages against ``tables()``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.report.document import SHOWN
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "docs" / "example"
+PHOTOGRAPHS = {"camvid": "miou", "voc_subset": "miou_frequent"}  # tier -> its leading metric
+BY_KERNEL = {"1x1, GCN": "T1/score", "kxk": "T2/conv", "stack": "T3/stack"}
+KERNELS = ("base", *range(3, 17, 2))
+OTHERS = ("T4/", "T5/", "T7/", "T9/")
+
+
+def verdicts() -> list[list[str]]:
+    """README: of the default tier, every claim that was judged by an effect."""
+    head = ["the paper claims", "on these images", "beyond", "effect"]
+    rows = [
+        [row["says"], late(row) + shown(row), shown(row["beyond"]), effect(row)] for row in judged("") if effect(row)
+    ]
+    return [head, *rows]
+
+
+def photographs() -> list[list[str]]:
+    """The verdicts on these images of both tiers of photographs, where one of them has an effect."""
+    found = [["the paper claims", *PHOTOGRAPHS]]
+    for rows in zip(*map(judged, PHOTOGRAPHS), strict=True):
+        told = [f"{shown(row)}, {effect(row)}" if effect(row) else "untested" for row in rows]
+        if any(map(effect, rows)):
+            found.append([rows[0]["says"], *told])
+    return found
+
+
+def by_kernel() -> list[list[str]]:
+    """Mean scores of Tables 1 to 3, in per cent."""
+    rows = [
+        [tier, head, *(found.get(f"{row}/{k}", "") for k in KERNELS)]
+        for tier, found in means().items() for head, row in BY_KERNEL.items()
+    ]  # fmt: skip
+    return [["tier", "head", "1x1", *map(str, KERNELS[1:])], *rows]
+
+
+def others() -> list[list[str]]:
+    """Mean scores of the other tables, in per cent."""
+    found = means()
+    cells = sorted(cell for cell in set().union(*found.values()) if cell.startswith(OTHERS))
+    return [
+        ["cell of `scores.csv`", *found],
+        *([cell, *(tier.get(cell, "") for tier in found.values())] for cell in cells),
+    ]
+
+
+TABLES: dict[str, tuple[str, Callable[[], list[list[str]]]]] = {
+    "verdicts": ("README.md", verdicts),
+    "photographs": ("docs/photographs.md", photographs),
+    "scores by kernel size": ("docs/photographs.md", by_kernel),
+    "other scores": ("docs/photographs.md", others),
+}
+
+
+def judged(folder: str) -> list[dict[str, Any]]:
+    """The rows of a shipped verdicts.json."""
+    rows: list[dict[str, Any]] = json.loads((EXAMPLE / folder / "verdicts.json").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def shown(answer: dict[str, Any]) -> str:
+    """A verdict as a tier of the mechanism calls it."""
+    return SHOWN.get(answer["verdict"], answer["verdict"])
+
+
+def late(row: dict[str, Any]) -> str:
+    return "exploratory: " if row["exploratory"] else ""
+
+
+def effect(row: dict[str, Any]) -> str:
+    """Such as ``+2.7 [+2.3, +3.1]``, with its unit where it is not points; empty where the row has none."""
+    if row["low"] is None:
+        return ""
+    unit = "" if row["unit"] == "points" else f" {row['unit']}"
+    return f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]{unit}"
+
+
+def means() -> dict[str, dict[str, str]]:
+    """tier -> address -> mean over the seeds of its leading metric."""
+    found = {}
+    for tier, metric in PHOTOGRAPHS.items():
+        scores = pd.read_csv(EXAMPLE / tier / "scores.csv").dropna(subset="value")
+        values = scores[scores["metric"] == metric].groupby("address")["value"].mean()
+        found[tier] = {address: f"{100 * value:.1f}" for address, value in values.items()}
+    return found
+
+
+def tables() -> dict[str, str]:
+    """page -> its text with every table of it as it should be. Raises KeyError where a page lacks a marker."""
+    texts = {page: (ROOT / page).read_text(encoding="utf-8") for page, _ in TABLES.values()}
+    for name, (page, made) in TABLES.items():
+        head, *rows = made()
+        lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+        lines.insert(1, "|" + "---|" * len(head))
+        pattern = re.compile(rf"(<!-- table: {name} -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+        if not pattern.search(texts[page]):
+            raise KeyError(f"{page} has no place for the table {name!r}")
+        table = "\n".join(lines)
+        texts[page] = pattern.sub(lambda found, table=table: found[1] + table + found[2], texts[page])
+    return texts
+
+
+def main() -> None:
+    for page, text in tables().items():
+        (ROOT / page).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""One part of a claim put to the test: which side of which bound its effect is on, and what its p is then."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study import metrics
+from study.paper import predicates
+from study.paper.claims import CLAIMS
+from study.paper.predicates import ERRORS, SCORES, Margins, Part, above, equal_within, every, gain, increasing
+from study.spec.errors import InputError
+from study.statistics import claim_tests, effects, questions, settling, verdicts
+from study.statistics.intervals import Spread, half_width
+from tests.report import test_document
+from tests.statistics import test_verdicts
+
+SPREAD = Spread(0.01**2, 0.0, 3, 100.0)
+MARGINS = Margins(Fraction("0.5"), 1.03)
+TERMS = ((Fraction(1), "a"), (Fraction(-1), "b"))
+
+
+def put(low: float | None, high: float | None, estimate: float, drop: float | None = None) -> claim_tests.Tested:
+    """A part with bounds in points, and an effect in points."""
+    part = Part("it", TERMS, *(None if bound is None else Fraction(str(bound)) for bound in (low, high)))
+    half = SPREAD.half_width(0.05)
+    at = estimate / 100
+    effect = effects.Effect(
+        at, at - half, at + half, SPREAD.p(at), se=SPREAD.se, df=2, seeds=3, images=10, mde=0.1, spread=SPREAD
+    )
+    return claim_tests.tested(part, effect, MARGINS, 0.05, None if drop is None else (drop, "a fall", effect))
+
+
+def test_a_bound_that_is_not_zero_is_what_p_is_measured_from() -> None:
+    found = put(2, None, 5)
+    assert (found.holds, found.fails) == (pytest.approx(SPREAD.p(0.03)), 1.0)
+    found = put(2, None, 1)
+    assert (found.holds, found.fails) == (1.0, pytest.approx(SPREAD.p(-0.01)))
+    found = put(None, -2, -5)
+    assert (found.holds, found.fails) == (pytest.approx(SPREAD.p(0.03)), 1.0)
+    assert put(0, None, -0.1).holds == 1.0 and put(0, None, 0.1).fails == 1.0
+    assert put(2, None, 5).p == pytest.approx(SPREAD.p(0.03)), "the smaller of the two"
+
+
+def test_within_two_bounds_nothing_fails_and_beyond_them_p_is_measured_from_the_nearer() -> None:
+    inside, beyond = put(-1, 3, 1), put(-1, 3, 7)
+    assert inside.fails == 1.0 and inside.holds < 1
+    assert beyond.fails == pytest.approx(SPREAD.p(0.04)) and beyond.holds > 0.05
+
+
+def test_a_second_way_to_fail_costs_twice_and_no_more_than_one() -> None:
+    assert put(0, None, 5, drop=0.01).fails == pytest.approx(0.02)
+    assert put(0, None, 5, drop=0.7).fails == 1.0
+    assert put(0, None, 5, drop=0.01).against[0] == "a fall" and put(0, None, 5).against[0] == "it"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "estimate", "away", "right"),
+    [(2, None, 5, 0.03, True), (2, None, 1, 0.01, False), (None, 2, 1, 0.01, True), (None, 2, 3, 0.01, False),
+     (-1, 3, 2.5, 0.005, True), (-1, 3, -0.5, 0.005, True), (-1, 3, 4, 0.01, False), (-1, 3, -3, 0.02, False)],
+)  # fmt: skip
+def test_distance_to_the_nearest_bound_and_the_right_side(low, high, estimate, away, right) -> None:
+    found = put(low, high, estimate)
+    assert claim_tests.distance(found, MARGINS) == pytest.approx(away) and claim_tests.right(found, MARGINS) == right
+
+
+def test_bounds_are_fractions_of_scores_and_ratios_of_errors_as_they_are() -> None:
+    scores, errors = (Part("it", TERMS, Fraction(2), measure=measure) for measure in (SCORES, ERRORS))
+    assert (claim_tests.bounds_of(scores, MARGINS)[0], claim_tests.bounds_of(errors, MARGINS)[0]) == (0.02, 2.0)
+
+
+# ---------------------------------------------------------------------------------- from tested parts to an answer
+PLAN = {"verdicts": test_document.RULES, "scale": "paper"}
+ALPHA = test_document.RULES["alpha"]
+
+
+def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measure: str = SCORES) -> claim_tests.Tested:
+    """A tested part of this name with these p, whose effect is of so many points."""
+    found = put(0, None, estimate)
+    part = Part(name, TERMS, Fraction(), measure=measure)
+    return found._replace(part=part, holds=holds, fails=fails, drop=None)
+
+
+def test_steps_of_holm_go_from_the_smallest_p_and_keep_a_place_for_what_has_none() -> None:
+    steps = verdicts._steps({"a": 0.04, "b": 0.001, "c": 0.02, "d": math.nan}, PLAN)
+    assert {name: step.level for name, step in steps.items()} == pytest.approx(
+        {"b": ALPHA / 4, "c": ALPHA / 3, "a": ALPHA / 2, "d": ALPHA}
+    )
+    assert [steps[name].adjusted for name in "bca"] == pytest.approx([0.004, 0.06, 0.08])
+    assert math.isnan(steps["d"].adjusted)
+
+
+@pytest.mark.parametrize(
+    ("holds", "fails", "adjusted", "level", "kind"),
+    [
+        (0.01, 1.0, ALPHA, 0.02, verdicts.SUPPORTED),
+        (0.01, 1.0, ALPHA + 1e-9, 0.02, verdicts.UNDECIDED),
+        (1.0, 0.01, ALPHA, 0.02, verdicts.CONTRADICTED),
+        (0.001, 0.02, 0.01, 0.02, verdicts.CONTRADICTED),
+        (0.001, ALPHA, 0.01, 0.02, verdicts.UNDECIDED),
+        (0.001, ALPHA + 1e-9, 0.01, 0.02, verdicts.SUPPORTED),
+    ],
+)
+def test_levels_are_reached_where_p_equals_them(holds, fails, adjusted, level, kind) -> None:
+    judged = verdicts._judged([part_of("it", holds, fails)], verdicts._Step(adjusted, level), 3, PLAN)
+    assert judged.verdict == kind
+
+
+def test_what_is_shown_is_the_weakest_part_of_what_holds_and_the_clearest_of_what_fails() -> None:
+    parts = [part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3), part_of("third", 0.002, 1.0, 4)]
+    shown = verdicts._judged(parts, verdicts._Step(0.02, 0.02), 3, PLAN)
+    assert (shown.part, shown.verdict, shown.estimate) == ("second", verdicts.SUPPORTED, pytest.approx(3))
+    parts = [part_of("first", 1.0, 0.01, -2), part_of("second", 0.01, 1.0, 3), part_of("third", 1.0, 0.002, -4)]
+    shown = verdicts._judged(parts, verdicts._Step(0.006, 0.02), 3, PLAN)
+    assert (shown.part, shown.verdict) == ("third", verdicts.CONTRADICTED)
+    assert shown.reason == "Not so: third (-4.0 points)." and shown.p == pytest.approx(0.006), "three times the least"
+
+
+def test_the_least_effect_of_a_ratio_is_the_fewer_errors_that_are_found() -> None:
+    least = SPREAD.detectable(ALPHA / 3, verdicts.POWER)
+    for measure, expected in ((ERRORS, 100 * (1 - math.exp(-least))), (SCORES, 100 * least)):
+        judged = verdicts._judged([part_of("it", 0.01, 1.0, measure=measure)], verdicts._Step(0.02, 0.02), 3, PLAN)
+        assert judged.mde == pytest.approx(expected)
+
+
+def test_a_part_that_does_not_vary_leaves_no_number_of_seeds() -> None:
+    parts = [part_of("first", 0.2, 1.0), part_of("second", math.nan, math.nan)]
+    assert math.isnan(verdicts._p(parts)) and math.isnan(verdicts._p([part_of("it", 0.1, math.nan)]))
+    assert verdicts._needed(parts, MARGINS, 0.01) == (
+        None, "Its scores do not vary or have no value: nothing can be said of chance."
+    )  # fmt: skip
+
+
+def test_seeds_that_are_needed_to_support_all_parts_or_to_contradict_one() -> None:
+    def seeds(estimate: float, alpha: float) -> int:
+        found = put(0, None, estimate).effect.seeds_for(abs(estimate) / 100, verdicts.POWER, alpha)
+        assert found is not None
+        return found
+
+    weak, strong = part_of("weak", 0.5, 1.0, 0.5), part_of("strong", 0.2, 1.0, 1.5)
+    assert verdicts._needed([weak, strong], MARGINS, 0.01)[0] == seeds(0.5, 0.01) > seeds(1.5, 0.01)
+    wrong, worse = part_of("wrong", 1.0, 0.5, -0.5), part_of("worse", 1.0, 0.2, -1.0)
+    assert verdicts._needed([strong, wrong, worse], MARGINS, 0.01)[0] == seeds(-1.0, 0.01 / 3) > seeds(1.5, 0.01 / 3)
+
+
+def test_of_what_is_counted_the_part_that_fails_is_named() -> None:
+    numbers = {"a": Fraction(3), "b": Fraction(2), "c": Fraction(1)}.__getitem__
+    both = every(above("b", "c"), above("b", "a"), above("a", "c"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdicts, "printed", lambda tables, address: numbers(address))
+        row = verdicts._counted(verdicts.Verdict(), both, numbers, MARGINS)
+        assert (row.verdict, row.part, row.reason) == (verdicts.CONTRADICTED, "b above a", "Not so: b above a.")
+        assert row.estimate == -1
+        row = verdicts._counted(verdicts.Verdict(), every(above("a", "c"), above("b", "c")), numbers, MARGINS)
+        assert (row.verdict, row.part, row.estimate) == (verdicts.SUPPORTED, "a above c", 2), "the first where all hold"
+    assert verdicts._capital("must be") == "Must be"
+
+
+def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
+    first, second = part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3)
+    second = second._replace(part=dataclasses.replace(second.part, low=Fraction(2)))
+    judged = verdicts._judged([first, second], verdicts._Step(0.02, 0.02), 3, PLAN)
+    row = verdicts._with(
+        verdicts.Verdict(), judged, claim_tests.HERE, test_verdicts.claimed(above("a", "b")), PLAN, [first, second]
+    )
+    assert (row.part, row.bounds, row.paper, row.seeds) == ("second", (2.0, None), 5.0, 3)
+    assert row.wording == verdicts.WORDS["paper"][verdicts.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
+
+
+def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
+    step, trend = part_of("step", 0.001, 1.0, 5), part_of("trend", 0.001, 0.002, 5)
+    step = step._replace(part=dataclasses.replace(step.part, terms=((Fraction(1), "b"),)))
+    trend = trend._replace(drop=(0.001, "b below a", put(0, None, -3).effect))
+    judged = verdicts._judged([step, trend], verdicts._Step(0.01, 0.02), 3, PLAN)
+    assert (judged.verdict, judged.part, judged.estimate) == (verdicts.CONTRADICTED, "b below a", pytest.approx(-3))
+    claim = test_verdicts.claimed(above("a", "b"))
+    row = verdicts._with(verdicts.Verdict(), judged, claim_tests.HERE, claim, PLAN, [step, trend])
+    assert row.paper == 5.0, "a less b, not b alone"
+
+
+# ----------------------------------------------------------------------------------------------------- from counts
+def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> None:
+    made = test_verdicts.planted(tmp_path, {"a": 50, "b": 49, "c": 52}, seeds=5)
+    collected = claim_tests.Collected(made, [tmp_path], {})
+    for names, falls in (("ab", False), ("abc", True)):
+        (part,) = increasing(tuple(map(test_verdicts.c, names))).parts
+        found = collected.tried(part, [0, 1, 2, 3, 4], MARGINS, claim_tests.HERE, test_document.RULES)
+        assert (found.drop is not None) == falls
+
+
+def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -> None:
+    made = test_verdicts.planted(tmp_path, {"a": 50, "b": 52, "c": 50, "d": 50}, scale="paper")
+    for cell, hits in zip(made["cells"][2:], (100, 300), strict=True):  # nothing varies, yet d is not c
+        counts = np.full((test_verdicts.IMAGES, 2, 1, 3), 100)
+        counts[..., metrics.TP] = hits
+        for key in cell["runs"].values():
+            np.savez(tmp_path / key / "counts.npz", counts=counts)
+    collected = claim_tests.Collected(made, [tmp_path], {})
+    a, b, c, d = map(test_verdicts.c, "abcd")
+    worst = verdicts._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, claim_tests.HERE)
+    assert worst.startswith(f" As they ended: {b} above {a} by +")
+
+
+@pytest.mark.parametrize("metric", ["boundary_accuracy", "internal_accuracy"])
+def test_an_effect_of_a_region_is_the_difference_of_its_scores(tmp_path: Path, metric: str) -> None:
+    made = test_verdicts.planted(tmp_path, {"a": 50, "b": 55}, spread=2, metric=metric)
+    collected = claim_tests.Collected(made, [tmp_path], {})
+    means = []
+    for cell in made["cells"]:
+        counts = [np.load(tmp_path / key / "counts.npz")["counts"] for key in cell["runs"].values()]
+        means.append(np.mean([metrics.METRICS[metric](one) for one in counts]))
+    (part,) = above(test_verdicts.c("b"), test_verdicts.c("a")).parts
+    found = collected.tried(part, [0, 1, 2], MARGINS, claim_tests.HERE, test_document.RULES)
+    assert found.effect.estimate == pytest.approx(means[1] - means[0], abs=1e-12)
+
+
+def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(tmp_path: Path) -> None:
+    made = test_verdicts.planted(tmp_path, {"a": 50})
+    key, address = made["cells"][0]["runs"]["0"], test_verdicts.c("a")
+    counts = np.zeros((4, 2, 1, 3), np.int64)
+    counts[..., 0], counts[..., 2] = 750, 250  # a quarter wrong
+    np.savez(tmp_path / key / "tune.npz", counts=counts)
+
+    def faults(floor: float) -> str:
+        plan = made | {"verdicts": test_document.RULES | {"error_floor_points": floor}}
+        return claim_tests.Collected(plan, [tmp_path], {}).faults([address])
+
+    assert faults(25) == ""
+    assert faults(26) == (
+        f"On the tune split {address} errs on 25.00 % (seed 0); below 26 % a ratio of errors says little."
+    )
+    (tmp_path / key / "tune.npz").unlink()
+    assert faults(25) == f"The tune split's counts of {address} were not kept."
+
+
+def test_what_is_known_of_scores_alone_is_named() -> None:
+    plan = {"cells": [{"address": "a"}, {"address": "b"}]}
+    scores = claim_tests.Scores(plan, {}, unsettled={"a": "it fell"}, replaced={"b": "the width was another"})
+    assert scores.troubles(["a", "b"]) == ["a (it fell)"]
+    assert scores.hindrance(["a", "b"], claim_tests.HERE) == "Not judged again: the width was another."
+    assert scores.hindrance(["a"], claim_tests.HERE) == ""
+
+
+# ------------------------------------------------------------------------------------- what predicates are made of
+def test_a_gains_tolerance_may_not_be_zero_and_its_sign_is_a_claim_of_its_own() -> None:
+    with pytest.raises(InputError, match="tolerance must be positive"):
+        gain("a", "b", Fraction(1), Fraction(0))
+    (sign,) = gain("a", "b", Fraction("0.5"), Fraction("0.3")).sign().parts
+    assert (sign.name, sign.low, sign.high) == ("a above b", 0, None)
+    for equal in (equal_within("a", "b"), equal_within("a", "b", Fraction(1))):
+        assert equal.sign() == equal, "it has no sign"
+    assert equal_within("a", "b", Fraction(1), ERRORS).parts[0].measure == ERRORS
+
+
+def test_errors_are_what_is_left_to_a_hundred_and_a_trend_weighs_no_cell_by_nothing() -> None:
+    found = predicates.value_of(TERMS, {"a": Fraction(80), "b": Fraction(60)}.__getitem__, ERRORS)
+    assert found == pytest.approx(math.log(20 / 40))
+    (trend,) = increasing(("a", "b", "c")).parts
+    assert {cell for _, cell in trend.terms} == {"a", "c"} and all(weight for weight, _ in trend.terms)
+
+
+def test_a_parts_name_is_no_part_of_the_question() -> None:
+    assert (
+        Part("it", TERMS, Fraction()) == Part("called otherwise", TERMS, Fraction()) != Part("it", TERMS, Fraction(1))
+    )
+
+
+def test_predicates_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MARGINS.ratio = 2.0  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------------------------ rules and spreads
+def test_a_training_of_warm_up_alone_has_no_peak_and_the_peak_itself_is_allowed() -> None:
+    rule = settling.Settling(peak=2, end=3, fall=0.2)
+    assert settling.trouble({"loss": [[5, 9.0], [10, 0.5]], "score": []}, 10, 1.0, 4, rule) == ""
+    highest = rule.peak * math.log(4)
+    assert settling.trouble({"loss": [[5, highest], [10, 0.5]], "score": []}, 10, 0.0, 4, rule) == ""
+
+
+def test_spreads_of_a_billionth_still_vary_and_two_values_have_an_interval() -> None:
+    tiny = Spread(1e-18, 0.0, 1, 100.0)
+    assert tiny.varies and not tiny.still
+    assert half_width(np.array([0.0, 2.0])) == pytest.approx(12.706, abs=1e-3)
+    assert math.isnan(half_width(np.array([1.0])))
+
+
+# -------------------------------------------------------------------------------------------------- what is asked
+def test_a_server_is_asked_for_the_table_of_the_claim() -> None:
+    claim = CLAIMS["best_voc"]
+    cells = [
+        {"address": a, "table": "T8", "metric": "test_miou", "not_applicable": None} for a in claim.predicate.addresses
+    ]
+    plan = {"cells": cells, "scale": "paper", "verdicts": test_document.RULES, "not_asked": {}, "tables": [
+        {"id": "T10", "submitted": None}, {"id": "T8", "submitted": {"percent": 83.0, "link": "https://x"}},
+    ]}  # fmt: skip
+    assert questions.hindrance(claim, plan).startswith("The server gave 83.0")
+
+
+def test_questions_may_come_one_by_one_and_an_evaluations_are_its_trainings(tmp_path: Path) -> None:
+    made = test_verdicts.whole(("T1",), tmp_path, "mechanism")
+    known = list(CLAIMS.values())
+    assert questions.digests(made, iter(known)) == questions.digests(made, known)
+    cell = made["cells"][0]
+    trained = cell["runs"]["0"]
+    asked = made | {
+        "cells": [cell | {"runs": cell["runs"] | {"0": "asked"}}, *made["cells"][1:]],
+        "evaluations": {"asked": {"training": trained}},
+    }
+    found = questions.of_trainings(asked)
+    assert "asked" not in found and found[trained] == questions.of_trainings(made)[trained]

@@ -1,0 +1,148 @@
+"""What a machine gives, and what its users set for other programs, changes no result and ends in no traceback."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from study.spec.errors import InputError
+from study.store import machine
+from tests.conftest import Project
+
+NOTEBOOK = "module://matplotlib_inline.backend_inline"
+QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
+STAGES = ("data", "plan", "ablate", "evaluate", "tune", "score", "report")
+
+
+def _files(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("0::/a/b\n", {}, 8),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n"}, 8),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "350000 100000\n"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "250000 100000\n", "a/cpu.max": "350000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/../host/a\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/a\n", {"unified/a/cpu.max": "200000 100000\n"}, 2),
+        ("3:cpu,cpuacct:/a\n", {f"cpu,cpuacct/a/{QUOTA}": "400000", f"cpu,cpuacct/a/{PERIOD}": "100000"}, 4),
+        ("1:cpu:/docker/x\n", {f"cpu/{QUOTA}": "400000", f"cpu/{PERIOD}": "100000"}, 4),
+        ("1:cpu:/a\n2:cpuset:/a\n", {f"cpu/a/{QUOTA}": "-1", f"cpu/a/{PERIOD}": "100000"}, 8),
+    ],
+)  # fmt: skip
+def test_cores_are_those_that_a_containers_quota_leaves(tmp_path, monkeypatch, own, files, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    root = _files(tmp_path / "cgroup", files)
+    assert machine.cores(root, _files(tmp_path, {"own": own}) / "own") == cores
+
+
+def test_cores_are_those_that_the_process_may_run_on_where_there_is_no_cgroup(tmp_path):
+    assert machine.cores(tmp_path, tmp_path / "none") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("name", ["100%", "a?", "it's", 'a"b', "a\\b", "a:b", "$HOME", "a`b", "a\nb"])
+def test_a_project_at_a_path_that_a_tool_reads_as_another_is_refused_at_once(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(InputError, match=r"the project's folder must be a path without any of .*; move the project"):
+        machine.ready()
+
+
+@pytest.mark.parametrize("name", ["josé", "it's", "d" * 60])
+def test_a_temporary_folder_that_ray_cannot_take_gets_a_plain_name(monkeypatch, name):
+    short = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(_made(short / name)))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(atexit, "register", lambda remove, *what: removals.append((remove, what)))
+    removals = []
+    machine.ready()
+    link = Path(tempfile.gettempdir())
+    assert link.resolve() == short / name and re.fullmatch(r"[\w/.-]{1,36}", str(link), re.ASCII)
+    ((remove, what),) = removals
+    remove(*what)
+    assert not link.parent.exists() and (short / name).is_dir()
+    shutil.rmtree(short)
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_told_all_the_same(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    machine.ready()
+    print("\u0141\u0105ka")
+    assert written.getvalue() == rb"\u0141\u0105ka" + b"\n"
+
+
+@pytest.mark.slow
+def test_a_project_its_environment_and_its_store_may_lie_at_paths_with_blanks_and_most_signs(tmp_path):
+    project = Project(_made(tmp_path / "x y (a) #1 é&;[b]" / "p"))
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    project.environment |= {"STUDY_STORE": str(tmp_path / "my (store) #2")}
+    project.params["execution"] |= {"engine": "ray"}
+    project.save()
+    for name in STAGES:  # by the interpreter's path in the project, which Ray starts its workers by
+        project.run(f"{project.folder}/.venv/bin/python", "-m", f"pipelines.{name}")
+    assert (project.reports / "report.pdf").is_file()
+    assert len(list((tmp_path / "my (store) #2").glob("*/DONE"))) == 3
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _rounded(text: str) -> str:
+    """An SVG to 1/1000 pt: matplotlib's layout solver leaves the sixth digit open, and identifiers hang on it."""
+    if not text.startswith("<?xml"):
+        return text
+    text = re.sub(r"\b[mp][0-9a-f]{10}\b", "id", text)
+    return re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.3f}", text)
+
+
+@pytest.mark.slow
+def test_what_users_set_for_other_programs_changes_no_result(project, tmp_path):
+    def made() -> dict[str, str]:
+        figures = sorted((project.reports / "figures").glob("*.svg"))
+        paths = [project.reports / "scores.csv", *(path for path in figures if path.stem != "costs")]  # seconds
+        return {path.name: hashlib.sha256(_rounded(path.read_text()).encode()).hexdigest() for path in paths}
+
+    project.stages(*STAGES)
+    plain = made()
+    assert len(plain) > 1
+    shutil.rmtree(project.reports)
+    for folder in (project.folder / "runs").glob("*/DONE"):
+        shutil.rmtree(folder.parent)
+    style = _files(tmp_path, {"style": "text.usetex: True\nfont.size: 33\nsavefig.dpi: 7\n"}) / "style"
+    long = _made(tmp_path / ("d" * 60) / ("e" * 60))
+    project.params["execution"] |= {"engine": "ray"}  # whose sockets lie in TMPDIR
+    project.save()
+    nowhere, nobody = "/proc/nowhere", "http://127.0.0.1:9"
+    project.environment |= {
+        "MPLBACKEND": NOTEBOOK, "MATPLOTLIBRC": str(style), "MPLCONFIGDIR": nowhere, "TMPDIR": str(long),
+        "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TORCH_HOME": nowhere, "LANG": "C", "LC_ALL": "C",
+        "TZ": "Asia/Tokyo", "COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1", "PYTHONSTARTUP": nowhere,
+        "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "3", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "7",
+        "MKL_NUM_THREADS": "5", "RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "nowhere", "RAY_ADDRESS": "127.0.0.1:1",
+        "RAY_TMPDIR": nowhere, "RAY_RUNTIME_ENV_HOOK": "nothing.there", "RAY_NAMESPACE": "x",
+        "MLFLOW_EXPERIMENT_NAME": "other", "MLFLOW_EXPERIMENT_ID": "99", "MLFLOW_RUN_ID": "x",
+        "MLFLOW_REGISTRY_URI": nobody, "http_proxy": nobody, "https_proxy": nobody, "all_proxy": nobody,
+        "OPTUNA_STORAGE": f"sqlite:///{nowhere}/x.db", "SOURCE_DATE_EPOCH": "12345", "GIT_DIR": nowhere,
+        "GIT_WORK_TREE": "/",
+    }  # fmt: skip
+    for name in STAGES:
+        project.run(sys.executable, "-m", f"pipelines.{name}")
+    assert made() == plain and (project.reports / "report.pdf").is_file()

@@ -1,0 +1,302 @@
+"""The MLflow view of the run store, on a real sqlite database: what is logged, and that replaying changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.tracking.mlflow_runs import Tracker
+from study.tracking.ui_views import VIEWS
+from tests.conftest import ROOT
+
+SCORES = {"miou": 0.5, "pixel_accuracy": 0.9, "boundary_accuracy": 0.7, "internal_accuracy": 0.95}
+HEADS = {"GCN k=3": ("GCN", 3, False), "GCN k=7 + BR": ("GCN", 7, True), "stack k=7": ("stack", 7, False)}
+
+
+def _labels(label: str) -> dict[str, Any]:
+    head, kernel_size, refine = HEADS[label]
+    return {"label": label, "head": head, "kernel_size": kernel_size, "refine": refine, "width": None, "data": "main"}
+
+
+def _plan(root: Path) -> dict[str, Any]:
+    """Three heads of two seeds; the stack's second seed has failed. Results lie in root / "results" / key."""
+    trainings, cells = {}, []
+    for label in HEADS:
+        runs = {str(seed): f"{label.split()[0]}-{label.split()[1]}-{seed}" for seed in (0, 1)}
+        trainings |= {
+            key: _labels(label) | {"seed": int(seed), "steps": 20, "backbone": "shallow"} for seed, key in runs.items()
+        }
+        fixed = {"table": "T1", "row": "score", "column": label, "metric": "miou", "paper": 0.7, "parameters": None}
+        cells.append(_labels(label) | fixed | {"address": f"T1/score/{label}", "runs": runs})
+    counted = {"address": "T2/params/3", "table": "T2", "row": "params", "column": "3", "metric": "parameters"}
+    cells.append(_labels("GCN k=3") | counted | {"paper": 260.0, "parameters": 258, "runs": {}})
+    rng = np.random.default_rng(0)
+    for key in trainings:
+        folder = root / "results" / key
+        folder.mkdir(parents=True)
+        if key == "stack-k=7-1":
+            failed = {"kind": "OutOfMemory", "reason": "3 GB asked, 2 GB free", "retry": "make retry TIER=smoke"}
+            (folder / "failed.json").write_text(json.dumps(failed))
+            continue
+        curve = {"loss": [[10, 2.0], [20, 1.0]], "score": [[20, 0.4]]}
+        result = {"parameters": 1234, "head_parameters": 234, "seconds": {"train": 40, "evaluate": 5}, "steps": 20}
+        (folder / "curve.json").write_text(json.dumps(curve))
+        (folder / "result.json").write_text(json.dumps(result))
+        maps = rng.integers(0, 3, (2, 8, 8), dtype=np.uint8)
+        images = rng.integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
+        np.savez(folder / "samples.npz", images=images, predictions=maps, labels=maps, names=["a", "b"])
+    return {"trainings": trainings, "cells": cells, "evaluations": {}}
+
+
+def _frames(plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """scores.csv and its summary, in the columns the tracker reads."""
+    rows, means = [], []
+    for cell in plan["cells"]:
+        fixed = {"address": cell["address"], "metric": cell["metric"], "paper": cell["paper"]}
+        for seed, key in cell["runs"].items():
+            value, status = (np.nan, "failed") if key == "stack-k=7-1" else (0.5, "done")
+            rows.append(fixed | {"seed": int(seed), "value": value, "run": key, "status": status})
+        mean, sd = (0.5, 0.01) if cell["runs"] else (258.0, np.nan)
+        means.append(fixed | {"mean": mean, "sd": sd, "low": mean - 0.02, "high": mean + 0.02, "failed": 0})
+    return pd.DataFrame(rows), pd.DataFrame(means)
+
+
+def _replay(root: Path, plan: dict[str, Any], name: str = "mlflow") -> Tracker:
+    tracker = Tracker(root / name / "mlflow.db", root / name / "artifacts", "smoke")
+    log(tracker, root, plan)
+    return tracker
+
+
+def log(tracker: Tracker, root: Path, plan: dict[str, Any]) -> None:
+    """All of a plan, from the results in ``root``."""
+    for key, labels in plan["trainings"].items():
+        folder = root / "results" / key
+        tracker.training(key, labels, folder, {} if (folder / "failed.json").exists() else SCORES)
+    tracker.cells(plan, *_frames(plan))
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with results and their view, to read only: making the tables of a database takes seconds."""
+    root = tmp_path_factory.mktemp("logged")
+    plan = _plan(root)
+    Tracker(root / "empty" / "mlflow.db", root / "empty" / "artifacts", "other")
+    shutil.copytree(root / "empty", root / "mlflow")
+    _replay(root, plan)
+    return root, plan
+
+
+@pytest.fixture
+def copied(tmp_path: Path, logged: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The same, to change."""
+    return Path(shutil.copytree(logged[0], tmp_path / "copy")), copy.deepcopy(logged[1])
+
+
+def _client(root: Path, name: str = "mlflow"):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(name if "://" in name else f"sqlite:///{root / name / 'mlflow.db'}")
+
+
+def _runs(root: Path, name: str = "mlflow", condition: str = "") -> dict[str, Any]:
+    """The active runs by name; fails where two have the same."""
+    client = _client(root, name)
+    found = list(client.search_runs([client.get_experiment_by_name("smoke").experiment_id], condition))
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+@pytest.mark.slow
+def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
+    root, plan = logged
+    run = _runs(root)["GCN k=7 + BR, seed 0"]
+    assert {name: run.data.params[name] for name in ("kernel_size", "BR", "seed", "parameters", "head", "series")} == {
+        "kernel_size": "7", "BR": "1", "seed": "0", "parameters": "1234", "head": "GCN", "series": "GCN + BR"
+    }  # fmt: skip
+    assert {name: run.data.metrics[f"val/{name}"] for name in SCORES} == SCORES
+    client = _client(root)
+    loss = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in loss] == [(10, 2.0), (20, 1.0)]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "tune/miou")] == [20]
+    assert run.info.end_time - run.info.start_time == 45_000
+    assert len(client.list_artifacts(run.info.run_id, "images")) == 2, "the picture and its preview"
+
+
+@pytest.mark.slow
+def test_a_failed_training_is_failed_and_says_why(logged):
+    root, plan = logged
+    run = _runs(root)["stack k=7, seed 1"]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["study.failed"] == "OutOfMemory: 3 GB asked, 2 GB free"
+    assert "make retry TIER=smoke" in run.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_a_cell_has_its_mean_its_interval_and_the_papers_value(logged):
+    root, plan = logged
+    runs = _runs(root, condition="tags.`study.kind` = 'cell'")
+    assert runs.keys() == {cell["address"] for cell in plan["cells"]}
+    cell = runs["T1/score/GCN k=3"]
+    assert cell.data.metrics == pytest.approx({
+        "val/miou": 0.5, "spread/miou_sd": 0.01, "spread/miou_low": 0.48, "spread/miou_high": 0.52,
+        "paper/miou": 0.7, "paper/miou_difference": -0.2,
+    })  # fmt: skip
+    assert [point.step for point in _client(root).get_metric_history(cell.info.run_id, "val/miou")] == [3]
+    training = _runs(root)["GCN k=3, seed 1"]
+    assert training.info.run_id in cell.data.tags["mlflow.note.content"], "a link to each seed"
+    assert runs["T2/params/3"].data.metrics["cost/parameters"] == 258
+
+
+@pytest.mark.slow
+def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
+    root, plan = copied
+
+    def ids() -> dict[str, str]:
+        return {name: run.info.run_id for name, run in _runs(root).items()}
+
+    tracker = _replay(root, plan)
+    before = ids()
+    assert len(before) == len(plan["trainings"]) + len(plan["cells"]) + 1, "and the report"
+    _replay(root, plan)
+    assert ids() == before
+
+    folder = root / "results" / "stack-k=7-1"
+    (folder / "failed.json").unlink()
+    for path in (root / "results" / "stack-k=7-0").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tracker.training("stack-k=7-1", plan["trainings"]["stack-k=7-1"], folder, SCORES)
+    after = ids()
+    assert {name for name in after if after[name] != before[name]} == {"stack k=7, seed 1"}
+    assert _runs(root)["stack k=7, seed 1"].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
+    root, plan = copied
+    tracker = _replay(root, plan)
+    client = _client(root)
+    whole = _runs(root)["GCN k=3, seed 0"]
+    client.delete_run(whole.info.run_id)
+    tags = {"study.kind": "training", "study.key": whole.data.tags["study.key"]}
+    torn = client.create_run(whole.info.experiment_id, tags=tags, run_name="torn")
+    assert tracker.sweep() == 1 and tracker.sweep() == 0
+    assert client.get_run(torn.info.run_id).info.status == "KILLED"
+    _replay(root, plan)
+    runs = _runs(root)
+    assert "torn" not in runs and runs["GCN k=3, seed 0"].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_runs_that_left_the_plan_are_deleted(copied):
+    root, plan = copied
+    tracker = _replay(root, plan)
+    gone = plan["cells"].pop(0)
+    for key in gone["runs"].values():
+        del plan["trainings"][key]
+    tracker.cells(plan, *_frames(plan))
+    assert not {gone["address"], "GCN k=3, seed 0", "GCN k=3, seed 1"} & _runs(root).keys()
+    assert len(_runs(root)) == len(plan["trainings"]) + len(plan["cells"]) + 1
+
+
+def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
+    """All that a database holds of each run but the time of logging; in links its key stands for an id, and no
+    experiment has a number."""
+    client, kept = _client(root, name), {}
+    experiment = client.get_experiment_by_name("smoke").experiment_id
+    numbered = re.compile(rf"(experiments(?:/|=%5B%22)){experiment}\b")
+    found = client.search_runs([experiment], max_results=1000)
+    keys = {run.info.run_id: run.data.tags["study.key"] for run in found}
+    ids = re.compile("|".join(keys))
+    for run in found:
+        tags = {tag: ids.sub(lambda id: keys[id[0]], value) for tag, value in run.data.tags.items()}
+        tags = {tag: numbered.sub(r"\1N", value) for tag, value in tags.items()}
+        if tags["study.kind"] == "cell":
+            del tags["study.digest"]  # of the note too, in which links are
+        steps = {metric: client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics}
+        points = {metric: [(p.step, p.value) for p in history] for metric, history in steps.items()}
+        times = (run.info.start_time, run.info.end_time) if tags["study.kind"] == "training" else ()
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        kept[tags["study.key"]] = (run.info.status, run.data.params, points, tags, times, files)
+    return kept
+
+
+@pytest.mark.slow
+def test_a_rebuild_from_nothing_is_the_same(copied):
+    root, plan = copied
+    before = content(root)
+    assert len(before) == len(plan["trainings"]) + len(plan["cells"]) + 1, "and the report"
+    shutil.copytree(root / "empty", root / "second")
+    _replay(root, plan, "second")
+    assert content(root, "second") == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.tracking.test_mlflow_runs import _plan, _replay
+from mlflow.tracking import MlflowClient
+
+root, left = Path(sys.argv[1]), int(sys.argv[2])
+whole = MlflowClient.log_batch
+
+def log_batch(*arguments, **options):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments, **options)
+
+MlflowClient.log_batch = log_batch
+_replay(root, _plan(root))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [2, 8])  # amid the trainings, amid the cells
+def test_a_study_that_was_killed_leaves_no_run_running_once_the_next_one_starts(logged, tmp_path, left):
+    root, plan = tmp_path, logged[1]
+    shutil.copytree(logged[0] / "empty", root / "mlflow")
+    command = [sys.executable, "-c", KILLED, str(root), str(left)]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    client = _client(root)
+    running = "attributes.status = 'RUNNING'"
+    experiment = client.get_experiment_by_name("smoke").experiment_id
+    assert len(client.search_runs([experiment], running)) == 1
+    Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke").sweep()
+    assert client.search_runs([experiment], running) == []
+    _replay(root, plan)
+    shutil.copytree(logged[0] / "empty", root / "second")
+    _replay(root, plan, "second")
+    assert content(root) == content(root, "second")
+
+
+@pytest.mark.slow
+def test_the_views_name_only_what_runs_have(logged):
+    root, plan = logged
+    tracker = Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke")
+    client = _client(root)
+    experiment = client.get_experiment_by_name("smoke")
+    assert f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=cells&" in tracker.url(
+        "http://host:5000/"
+    )
+    for view in VIEWS:
+        state = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])["state"])
+        runs = _runs(root, condition=state["searchFilter"])
+        known = {f"params.`{name}`" for run in runs.values() for name in run.data.params}
+        known |= {f"metrics.`{name}`" for run in runs.values() for name in run.data.metrics}
+        assert runs and set(state["selectedColumns"]) <= known
+        charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
+        assert {f"metrics.`{name}`" for name in charted} <= known
