@@ -296,6 +296,23 @@ def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> No
     assert FIGURES.keys() <= {plate.name for plate in chosen_figures.PLATES}
 
 
+def test_the_readmes_tree_is_that_of_the_project() -> None:
+    """Each path of the tree is there, and each package is in it."""
+    tree = PAGES["README.md"].split("## Where things are")[1].split("```")[1]
+    folders, found = [""], set()
+    for line in tree.splitlines()[1:]:
+        names = line[:25].split() if len(line) > 25 and line[24] == " " else line.split("  ")[0].split()
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in names:
+            path = "".join(folders[: depth + 1]) + name
+            assert (ROOT / path).exists(), path
+            found.add(path.rstrip("/"))
+        if names[0].endswith("/"):
+            folders[depth + 1 :] = [names[0]]
+    packages = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("study/*/__init__.py")}
+    assert packages <= found and {"pipelines", "tests", "benchmarks", "docs"} <= found
+
+
 def test_the_readmes_tiers_are_those_of_params_yaml_in_their_order() -> None:
     # The file names the tier that was chosen last; the default is what is committed.
     shown = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True)

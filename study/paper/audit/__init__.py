@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from study.paper.audit import maps, scores, weights
-from study.paper.audit.sources import CONTRADICTS, DIFFERS, Evidence, Line
+from study.paper.audit.sources import Evidence, Line
 from study.paper.audit.weights import BUILT
 from study.paper.quotes import QUOTES, Quote
 from study.spec.cells import Table
