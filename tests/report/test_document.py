@@ -291,7 +291,8 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
     often, overall, printed = _table(_content(folder), "1")["rows"][0]["lines"]
     assert (often["source"], overall["source"], printed["source"]) == ("ours, frequent", "ours, all", "paper")
     assert {cell["side"] for cell in overall["cells"]} == {""}
-    assert "control" not in _content(folder)["figures"] and "boundary" not in _content(folder)["figures"]
+    drawn = {shown["name"] for shown in _content(folder)["figures"]}
+    assert "kernel_size" in drawn and not {"control", "boundary"} & drawn
     assert len(set(families.styles(plan).values())) == 5
 
 
