@@ -6,14 +6,13 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. A test hol
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from study.report.document import SHOWN
+from study.report.sections.verdicts import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "example"
@@ -109,11 +108,11 @@ def tables() -> dict[str, str]:
         head, *rows = made()
         lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
         lines.insert(1, "|" + "---|" * len(head))
-        pattern = re.compile(rf"(<!-- table: {name} -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
-        if not pattern.search(texts[page]):
+        before, marker, rest = texts[page].partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
             raise KeyError(f"{page} has no place for the table {name!r}")
-        table = "\n".join(lines)
-        texts[page] = pattern.sub(lambda found, table=table: found[1] + table + found[2], texts[page])
+        texts[page] = before + marker + "\n" + "\n".join(lines) + "\n\n" + end + after
     return texts
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import document
+from study.report.sections.verdicts import SHOWN
 from study.spec.errors import InputError
 from study.spec.words import interval
 from study.statistics import results
@@ -52,7 +53,7 @@ def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
     claims: dict[str, dict[str, Any]] = {}
     cells: dict[str, dict[str, Any]] = {}
     for name, one in read.items():
-        names = document.SHOWN if one["judged"]["scale"] == "mechanism" else {}
+        names = SHOWN if one["judged"]["scale"] == "mechanism" else {}
         for row in one["judged"]["rows"]:
             entry = claims.setdefault(row["claim"], {"says": row["says"], "where": row["where"], "found": {}})
             told = names.get(row["verdict"], row["verdict"]) if row["on"] != "arithmetic" else row["verdict"]

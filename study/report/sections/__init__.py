@@ -1,0 +1,1 @@
+"""The report section by section: what each says, as text, and its figures."""

@@ -1,0 +1,67 @@
+"""What was run, in a sentence, and what of the paper was not, with the reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.spec.words import counted
+
+SECRET = {"T8": ("Table 8", "VOC 2012 test"), "T10": ("Table 10", "Cityscapes test")}
+UNDRAWN = {
+    "F3": ("Figure 3", "No seed has the trainings whose receptive fields it shows, or the tier does not ask for it."),
+    "F6": ("Figure 6", "No seed has sample predictions for all of its columns."),
+    "F7": ("Figure 7", "It shows the training of Table 9, which this tier does not have."),
+}
+
+
+def summary(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """How many variants were trained on what, with how many seeds, and how many of the trainings have a result."""
+    main, done = plan["data"]["main"], provenance["trainings"]
+    of_role = {
+        role: [name for name, data in plan["data"].items() if data["role"] == role] for role in ("control", "stage")
+    }
+    seeds = {training["seed"] for training in plan["trainings"].values()}
+    text = f"{counted(_variants(plan, 'main'), 'variant')} with {counted(len(seeds), 'seed')} each were trained on "
+    text += f"{main['name']} ({main['splits']['train']:,} training images)"
+    if of_role["control"]:
+        told = (f"{_variants(plan, name)} on the control set {name}" for name in of_role["control"])
+        text += " and " + ", ".join(told)
+    if of_role["stage"]:
+        text += f", more in {counted(len(of_role['stage']), 'other setting')} (stages, pretrainings)"
+    text += f"; {done['done']:,} of {done['planned']:,} planned trainings finished, for the "
+    return text + f"{counted(len(plan['cells']), 'cell')} of {counted(len(plan['tables']), 'table')}."
+
+
+def _variants(plan: dict[str, Any], data: str) -> int:
+    return len({training["label"] for training in plan["trainings"].values() if training["data"] == data})
+
+
+def not_run(plan: dict[str, Any], drawn: list[str], judges: bool) -> list[dict[str, str]]:
+    """What the paper has and this report has not; ``drawn`` are the names of its figures, ``judges`` whether the tier
+    judges claims."""
+    tables = {table["id"]: table for table in plan["tables"]}
+    found = [(f"Table {n}", "Not among this tier's tables.") for n in range(1, 12) if f"T{n}" not in tables]
+    found += [(what, f"Not applicable: {reason}") for what, reason in _not_applicable(plan)]
+    found += [
+        (name, f"{what}: the labels are secret, and nothing was submitted to the server. The table lists the printed "
+               "scores.")
+        for table, (name, what) in SECRET.items() if table in tables and tables[table]["submitted"] is None
+    ]  # fmt: skip
+    found += [told for name, told in UNDRAWN.items() if name not in drawn]
+    if not judges:
+        found.append(("Verdicts on the claims", "This tier judges no claim."))
+    return [{"what": what, "reason": reason} for what, reason in found]
+
+
+def _not_applicable(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Cells that cannot be run here: those with one reason share an entry, whole tables are named as such."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for cell in plan["cells"]:
+        if cell["not_applicable"]:
+            cells.setdefault((cell["table"], cell["not_applicable"]), []).append(f"{cell['row']}, {cell['column']}")
+    found = []
+    for (table, reason), names in cells.items():
+        every = [cell for cell in plan["cells"] if cell["table"] == table]
+        where = "" if len(names) == len(every) else ": " + "; ".join(names)
+        found.append((f"Table {table.removeprefix('T')}{where}", reason))
+    return found

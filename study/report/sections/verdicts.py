@@ -1,0 +1,86 @@
+"""The first section, "Does it hold?": every verdict as text, and the plot of their effects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from study.report.chosen_figures import saved
+from study.report.figures import forest
+from study.spec.words import interval
+
+# What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
+SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
+
+
+def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The verdicts as text, and the forest plot of those with an interval in points."""
+    judged = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    names = SHOWN if judged["scale"] == "mechanism" else {}
+    shown = [row for row in judged["rows"] if row["low"] is not None and row["unit"] == "points"]
+    drawn = None
+    if shown:
+        drawn = saved(forest.forest(shown, names), folder, "forest", forest.TITLE, forest.CAPTION)
+    rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
+    for row, again in zip(rows, judged["tuned"] or [], strict=False):
+        row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
+    kinds: dict[str, int] = {}
+    for row in rows:
+        if not row["exploratory"]:
+            kinds[row["called"]] = kinds.get(row["called"], 0) + 1
+    return {
+        "rows": rows, "forest": drawn, "kinds": kinds, "searched": judged["tuned"] is not None,
+        "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
+        "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
+        "exploratory": sum(bool(row["exploratory"]) for row in rows),
+        "replanned": sum(judged["questions"][name] != digest for name, digest in plan["questions"].items()),
+        "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
+        "trained": sum(not row["reasons"] for row in judged["trains"]),
+        "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
+    }  # fmt: skip
+
+
+def _trains(row: dict[str, Any]) -> dict[str, Any]:
+    """A variant of which not all trainings settled, as text."""
+    where = "" if row["data"] == "main" else f" on {row['data']}"
+    return {
+        "what": row["label"] + where, "settled": f"{row['settled']} of {row['seeds']}",
+        "most": f"{100 * row['most_failures']:.0f} %", "reason": "; ".join(dict.fromkeys(row["reasons"])),
+    }  # fmt: skip
+
+
+def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """One verdict as text: the answer on this benchmark, that beyond it, and that on the question as it was asked
+    before. ``names`` are those of verdicts."""
+    named = {name: row[name] for name in ("claim", "says", "where", "printed", "wording", "exploratory")}
+    if names and row["says"] in row["wording"]:
+        named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
+    former = None if row["former"] is None else _answer(row["former"], row["parts"], names)
+    return named | _answer(row, row["parts"], names) | {
+        "beyond": _answer(row["beyond"], row["parts"], names), "former": former,
+    }  # fmt: skip
+
+
+def _answer(row: dict[str, Any], parts: int, names: dict[str, str]) -> dict[str, Any]:
+    """An answer as text; effects with their interval and unit, what is counted as it is."""
+    effect, digits = "", 2 if row["unit"] == "nats" else 1
+    if row["low"] is not None:
+        effect = interval(row["estimate"], row["low"], row["high"], digits)
+    elif row["estimate"] is not None:
+        effect = f"{row['estimate']:+z.{digits}f}" if row["unit"] else f"{row['estimate']:+,.0f}"
+    unit = "" if row["unit"] == "points" else row["unit"]
+    if row["points"] is not None:
+        unit += f", {row['points']:+z.1f} points"
+    bounds = "" if row["low"] is None else effect.split(" ", 1)[1]
+    p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
+    weakest = row["part"] if parts > 1 and row["verdict"] != "contradicted" and effect else ""
+    least = "" if row["mde"] is None else f"{row['mde']:.{digits}f}"
+    called = names.get(row["verdict"], row["verdict"])
+    found = {"verdict": row["verdict"], "called": called, "reason": row["reason"], "weakest": weakest}
+    return found | {"effect": effect, "interval": bounds, "unit": unit, "p": p, "least": least}
+
+
+def _both(row: dict[str, Any]) -> bool:
+    """Whether a claim was tested at the shared setting and with each variant at its best."""
+    return "tuned" in row and "untested" not in (row["called"], row["tuned"]["called"])
