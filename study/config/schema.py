@@ -45,7 +45,7 @@ from study.store import code_digest
 
 # What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
 CLASSIFY, SEGMENT = "classify", "segment"
-SERVERS = ("voc", "cityscapes")  # formats of submission.FORMATS, each named as its data set
+SERVERS = ("voc", "cityscapes")  # formats of benchmark_format.FORMATS, each named as its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
 WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them

@@ -96,7 +96,7 @@ class Pairs:
     tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
     whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
     out (study.data.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is
-    annotated coarsely with a margin of ``coarse_px`` (see regions.coarse). ``scale`` as in pixels.picture, ``notes``
+    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``scale`` as in pixels.picture, ``notes``
     are lines for the user.
     """
 

@@ -83,7 +83,7 @@ class Coarse(checks.Block):
     """Options of sets whose training masks can be made coarse, as Cityscapes' are."""
 
     coarse_share: Annotated[float, checks.number(0, 1)]  # of the training images
-    coarse_px: Annotated[int, checks.whole(0, 1000)]  # see regions.coarse
+    coarse_px: Annotated[int, checks.whole(0, 1000)]  # see boundaries.coarse
 
     def check(self) -> None:
         if self.coarse_share and not self.coarse_px:

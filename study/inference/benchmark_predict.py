@@ -14,8 +14,9 @@ from PIL import Image
 
 from study.data.pixels import picture
 from study.data.prepare import padded
-from study.inference import predict as inference
 from study.inference.benchmark_format import pack, save, validate
+from study.inference.predict import check
+from study.inference.predict import predict as classes_of
 from study.inference.worker import network_of
 from study.models.build import stride_of
 from study.spec.data_sets import module_of
@@ -75,7 +76,7 @@ def predict(
             return
         settle(job.context.device)
         device, stride = torch.device(job.context.device), stride_of(job.subject.training.network)
-        inference.check(job.inference, size, stride)
+        check(job.inference, size, stride)
         network = network_of(job.subject, job.context)
         for done, name in enumerate(todo, start=1):
             image = picture(images[name])
@@ -86,7 +87,7 @@ def predict(
                     f"{images[name]}; enlarge `pad` in params.yaml"
                 )
             whole, _ = padded(image, 0, size)
-            (classes,) = inference.predict(network, whole[None], job.inference, stride, device)
+            (classes,) = classes_of(network, whole[None], job.inference, stride, device)
             save(job.format, files[name], classes[:height, :width])
             tick(done, len(todo))
 

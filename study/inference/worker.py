@@ -48,7 +48,7 @@ def evaluate(job: EvaluationJob) -> dict[str, float]:
 def look(job: ReceptiveFieldJob) -> None:
     """Valid and effective receptive fields of the trainings on val images spread evenly; nothing if it is done.
 
-    Writes receptive.npz: the arrays of receptive.figure3 for image i under the prefix ``i/``.
+    Writes receptive.npz: the arrays of receptive_field.figure3 for image i under the prefix ``i/``.
     """
     context = job.context
     run = Store(context.store).run(job.key, RECEPTIVE)

@@ -76,7 +76,7 @@ class EvaluationJob:
 @dataclass(frozen=True)
 class ReceptiveFieldJob:
     """Figure 3: the trainings by label, of one seed and one data set, on ``images`` val images, probed by ``probe``
-    (see receptive.Probe); ``key`` names the run."""
+    (see receptive_field.Probe); ``key`` names the run."""
 
     key: str
     subjects: dict[str, Subject]
@@ -87,7 +87,7 @@ class ReceptiveFieldJob:
 
 @dataclass(frozen=True)
 class SubmissionJob:
-    """A finished training asked for the classes of a benchmark's test images, in one of submission.FORMATS."""
+    """A finished training asked for the classes of a benchmark's test images, in one of benchmark_format.FORMATS."""
 
     key: str
     subject: Subject

@@ -102,7 +102,7 @@ def judge_again(
     plan: Mapping[str, Any], rows: Iterable[Mapping[str, str]], not_kept: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
     """The content of verdicts.json as far as the ``rows`` of a scores.csv tell, whose counts were not kept: on these
-    images. ``not_kept`` has what is known of trainings: ``unsettled`` and ``replaced`` of trials.Scores."""
+    images. ``not_kept`` has what is known of trainings: ``unsettled`` and ``replaced`` of claim_tests.Scores."""
     metrics = {cell["address"]: cell["metric"] for cell in plan["cells"]}
     known: dict[str, dict[int, float]] = {}
     for row in rows:

@@ -21,7 +21,7 @@ from study.store.runs import Run, Store
 
 WRITTEN_S = 3600.0  # what was touched within an hour may be being written, on this machine or another
 KEY = re.compile(r"[0-9a-f]{64}")
-TEMPORARY = re.compile(r"\..+\.\d+")  # as store.write names it: a file stays so where its writer was killed
+TEMPORARY = re.compile(r"\..+\.\d+")  # as runs.write names it: a file stays so where its writer was killed
 CACHED = re.compile(r"([0-9a-f]{16})(-streamed)?|features-[0-9a-f]{16}|coco-[0-9a-f]{16}")
 HALF_READ = re.compile(r"(reading|features)-\d{1,10}")  # a process's own folder, by its number: shorter than a digest
 KINDS = ("runs", "checkpoints of finished runs", "prepared data", "temporary files")

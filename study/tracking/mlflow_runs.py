@@ -205,7 +205,7 @@ class Tracker:
         return all(kind != "cell" for kind, _ in self._runs)
 
     def url(self, base: str, view: str = "cells", mode: str = "CHART") -> str:
-        """The page to open on a server at ``base``: ``view`` is a key of views.VIEWS, ``mode`` CHART or TABLE."""
+        """The page to open on a server at ``base``: ``view`` is a key of ui_views.VIEWS, ``mode`` CHART or TABLE."""
         return f"{base.rstrip('/')}/{ui_links.view(self._experiment, view, mode)}"
 
     def links(self) -> dict[str, dict[str, str]]:
@@ -267,7 +267,7 @@ class Tracker:
     def _seeds(
         self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]
     ) -> list[tuple[int, str, float, str]]:
-        """What pages.cell_note tells of each seed of a cell."""
+        """What ui_links.cell_note tells of each seed of a cell."""
         asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
         runs = [self._runs.get(("training", _training(row["run"], evaluations))) for row in asked]
         links = [ui_links.run(self._experiment, run[0].id) if run else "" for run in runs]

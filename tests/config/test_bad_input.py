@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from study.config import tiers as tier
+from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import PAD_COLOUR, folder_of, intact, open_data, prepare
 from study.models.backbones import load_weights
@@ -178,25 +178,25 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
     ],
 )
 def test_a_wrong_value_in_a_tier_is_told(told: Told, path: str, value: Any, rule: str, got: str, remedy: str) -> None:
-    line = told(lambda: tier.load(_changed(path, value), "smoke"))
+    line = told(lambda: tiers.load(_changed(path, value), "smoke"))
     before, after = line.split("got ", 1)
     assert rule in before and got in after and remedy in after
 
 
 def test_an_unknown_tier_is_told_with_those_there_are(told: Told) -> None:
-    line = told(lambda: tier.load(PARAMS, "imagenet"))
+    line = told(lambda: tiers.load(PARAMS, "imagenet"))
     assert "tier must be one of shapes, smoke, camvid, voc_subset, voc, cityscapes, got 'imagenet'; set `tier:`" in line
 
 
-@pytest.mark.parametrize("tiers", [None, {"smoke": None}])
-def test_an_empty_block_is_told(told: Told, tiers: Any) -> None:
-    assert "must be a mapping, got None; write its keys" in told(lambda: tier.load({"tier": "smoke", "tiers": tiers}))
+@pytest.mark.parametrize("blocks", [None, {"smoke": None}])
+def test_an_empty_block_is_told(told: Told, blocks: Any) -> None:
+    assert "must be a mapping, got None; write its keys" in told(lambda: tiers.load({"tier": "smoke", "tiers": blocks}))
 
 
 @pytest.mark.parametrize("name", PARAMS["tiers"])
 def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     """The good path: each tier's 19 variants by seed and what it adds, once each."""
-    loaded = tier.load(PARAMS, name)
+    loaded = tiers.load(PARAMS, name)
     fact = {"fingerprint": "0", "classes": ["a", "b"]}
     planned = planner.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
     main = [t for key, t in planned.trainings.items() if planned.data_of[key] == MAIN]
@@ -221,7 +221,7 @@ def test_a_malformed_params_file_is_told(told: Told, tmp_path: Path, content: st
     path = tmp_path / "params.yaml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    line = told(lambda: tier.read(path))
+    line = told(lambda: tiers.read(path))
     assert rule in line and "got " in line and "; " in line
 
 

@@ -18,7 +18,7 @@ PIXELS = {"original": (10, 12), "enlarged": (21, 25)}
 
 
 def fields(names: tuple[str, ...] = ("1x1", "GCN k=15"), scale: int = 1) -> dict[str, np.ndarray]:
-    """Arrays as receptive.figure3 gives them: network j sees a square of 4 + 4j px."""
+    """Arrays as receptive_field.figure3 gives them: network j sees a square of 4 + 4j px."""
     draw, number = np.random.default_rng(0), len(names)
     arrays = {"networks": np.array(names), "target": np.array(2), "share": np.array(0.95), "mass": np.array(0.9)}
     for kind, size in SIZES.items():
