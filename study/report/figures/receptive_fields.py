@@ -43,7 +43,8 @@ def draw(source: Source) -> Figure | None:
 
 @mpl.rc_context(RC)
 def receptive_fields(arrays: dict[str, np.ndarray]) -> Figure:
-    """Fig. 3: where the score of one pixel comes from. ``arrays`` are those of ``receptive_field.figure3``, of one image.
+    """Fig. 3: where the score of one pixel comes from. ``arrays`` are those of
+    ``receptive_field.figure3``, of one image.
 
     For the original and the enlarged input, a column a network: above, the image, darkened outside the valid region;
     below, the gradient (square root, each map by its own greatest value) and the square that holds ``mass`` of it. The
