@@ -27,7 +27,7 @@ MODELS, METRICS, SEEDS = "tests/models/test_networks.py::", "tests/test_metrics.
 PAIRING = "tests/training/test_pairing.py::"
 AS_MADE = "tests/commands/test_verify.py::test_a_report_as_it_was_made_verifies"
 REPORT = "reports/smoke/"  # of the project that is run for the faults in a report
-MAKE = "import sys, pathlib, test_verify; test_verify.make(pathlib.Path(sys.argv[1]))"
+MAKE = "import sys, pathlib; from tests.commands.test_verify import make; make(pathlib.Path(sys.argv[1]))"
 
 
 class Mutant(NamedTuple):
@@ -238,7 +238,7 @@ def copied(target: Path) -> Path:
 def _project(tree: Path, folder: Path) -> Path:
     """A small tier with its report, made by the tree's own code."""
     folder.mkdir()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), str(tree / "tests")))}
+    environment = os.environ | {"PYTHONPATH": str(tree)}
     subprocess.run([sys.executable, "-c", MAKE, str(folder)], cwd=tree, env=environment, check=True)
     return folder
 
