@@ -77,7 +77,7 @@ MUTANTS = (
          MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[GCN k=15]"),
     ),
     Mutant(
-        "BR without its identity", "study/models/decoder.py",
+        "BR without its identity", "study/models/boundary_refinement.py",
         "return scores + self.second(", "return self.second(",
         (MODELS + "test_refinement_starts_as_the_identity[gcn]",),
     ),

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional
 
 from study.models.build import build
-from study.models.gcn_bottleneck import subsample
+from study.models.resnet_gcn_block import subsample
 from study.spec.checks import checked, choice, whole
 from study.spec.constants import VOID
 from study.spec.errors import InputError

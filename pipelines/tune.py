@@ -20,9 +20,9 @@ def main() -> None:
     target = stage.folder(chosen.name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
     if params.get(tiers.TUNE, False):
-        from study.ablation import tune  # what trains is read only where something is trained
+        from study.ablation import search  # what trains is read only where something is trained
 
-        tune.search_and_train(params, target)
+        search.search_and_train(params, target)
     else:
         write_json(target / "search.json", {"on": False, "trials": []})
 

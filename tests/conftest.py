@@ -44,7 +44,7 @@ COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml", ".dvcignore", ".gitig
 
 
 # The files that take longest, each some minutes on two cores.
-FIRST = ("test_pipeline", "test_verify", "test_docs", "test_supervise", "test_tune", "test_stages", "test_faults")
+FIRST = ("test_pipeline", "test_verify", "test_docs", "test_supervise", "test_search", "test_stages", "test_faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

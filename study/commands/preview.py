@@ -11,12 +11,12 @@ from typing import Any
 from study.commands import rehearse
 from study.config import tiers
 from study.config.execution import Execution, execution_of, rehearsed, trainings_a_gpu
-from study.config.tuning import Tuning
+from study.config.search_space import Tuning
 from study.data import download
 from study.data.prepare import open_data, training_size
 from study.models.build import build_backbone, check, untrained
 from study.plan import halving, planner
-from study.spec.data_sets import module_of
+from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
 from study.spec.errors import InputError
 from study.spec.training import Inference, Network, Training

@@ -396,7 +396,7 @@ class Frequent(Block):
 
 
 class Tuning(Block):
-    """What is searched for each variant on the tune split (D93); see study.config.tuning."""
+    """What is searched for each variant on the tune split (D93); see study.config.search_space."""
 
     settings: tuple[Label, ...] = (MAIN,)
     search: Annotated[

@@ -12,12 +12,12 @@ import yaml
 
 from study.config import schema
 from study.config.schema import AROUND, CLASSIFY, SEGMENT, Receptive, Rules, Submission, Submitted
-from study.config.tuning import Tuning
+from study.config.search_space import Tuning
 from study.paper.tables import TABLES
 from study.spec.cells import Cell
 from study.spec.checks import checked
 from study.spec.constants import MAIN
-from study.spec.data_sets import module_of
+from study.spec.data_set_plugins import module_of
 from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Data, Inference, Network, Recipe

@@ -39,7 +39,7 @@ from study.data import groups
 from study.data.pixels import check_fits, check_name
 from study.spec import checks
 from study.spec.constants import VOID
-from study.spec.data_sets import module_of
+from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
 from study.spec.errors import InputError
 from study.spec.training import Data

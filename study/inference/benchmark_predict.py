@@ -19,7 +19,7 @@ from study.inference.predict import check
 from study.inference.predict import predict as classes_of
 from study.inference.worker import network_of
 from study.models.build import stride_of
-from study.spec.data_sets import module_of
+from study.spec.data_set_plugins import module_of
 from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Data

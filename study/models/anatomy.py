@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from study.models import backbones
 from study.models.build import build_backbone, untrained
 from study.models.decoder import FCN
-from study.models.gcn_bottleneck import GlobalBlock
+from study.models.resnet_gcn_block import GlobalBlock
 from study.spec.heads import Variant
 from study.spec.training import Network
 

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 
-from study.models.gcn_bottleneck import GlobalBlock, subsample
+from study.models.resnet_gcn_block import GlobalBlock, subsample
 from study.spec.errors import InputError
 from study.store.runs import located
 

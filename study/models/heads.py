@@ -1,4 +1,4 @@
-"""One module runs every head of Fig. 4: a sum of chains of linear convolutions."""
+"""One module runs every head of Fig. 4, the GCN block (spec.heads.gcn) among them: a sum of chains of convolutions."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ from study.paper.predicates import (
 )
 from study.paper.tables import TABLES
 
-# Raised by a change of what turns scores into verdicts (statistics, trials, verdicts): every question is new then.
+# Raised by a change of what turns scores into verdicts (effects, claim_tests and verdicts of study.statistics): every
+# question is new then.
 METHOD = 2
 # By tier, the seeds whose results had been seen when the questions were put as they stand: they confirm none.
 SEEN: dict[str, tuple[int, ...]] = {"shapes": (0, 1, 2), "camvid": (0, 1, 2), "voc_subset": (0, 1, 2)}

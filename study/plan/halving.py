@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.config.search_space import Tuning
 from study.config.tiers import Tier
-from study.config.tuning import Tuning
 from study.paper.labels import labels
 from study.plan import planner
 from study.plan.planner import Plan

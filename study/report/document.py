@@ -1,7 +1,7 @@
 """Results of one tier -> figures and report.json -> report.typ -> report.pdf and report.html.
 
-Chooses and formats; every number comes from ``results`` or ``figures``, the words are report.typ's. Text reaches Typst
-as data only, never as markup.
+Chooses and formats: the words come from ``sections``, from the figures and from report.typ. Text reaches Typst as data
+only, never as markup.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import typst
 
-from study.report import chosen_figures
+from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
 from study.report.sections import costs, learning, overview, search, tables, verdicts
@@ -32,7 +32,7 @@ def build(folder: Path, tier: dict[str, Any], deviations: list[dict[str, Any]]) 
     (folder / "figures").mkdir()
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     judged = verdicts.words(folder, plan)
-    drawn = chosen_figures.draw(Source.of(folder, plan, frame, summary))
+    drawn = figure_list.draw(Source.of(folder, plan, frame, summary))
     shown = [figure["name"] for figure in drawn]
     content = {
         "tier": tier, "deviations": deviations, "verdicts": judged, "summary": overview.summary(plan, provenance),

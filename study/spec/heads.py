@@ -1,4 +1,4 @@
-"""Vocabulary: frozen values for heads, variants, trainings and the cells of the paper's tables.
+"""Heads and variants as frozen values.
 
 Every head of Fig. 4 is *a sum of chains of linear convolutions*: 1x1 and kxk are one chain of one convolution, the
 stack is one chain of n, GCN is two chains of two. So heads are data, parameter counts are arithmetic, and

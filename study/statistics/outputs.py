@@ -10,8 +10,7 @@ import pandas as pd
 
 from study.paper import audit
 from study.paper.tables import TABLES
-from study.statistics import equal_cost, results, verdicts
-from study.statistics import tuned as at_best
+from study.statistics import at_best, equal_cost, results, verdicts
 from study.store import stage
 from study.store.runs import json_bytes
 

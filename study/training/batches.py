@@ -1,4 +1,5 @@
-"""What a training reads: batches of images, or of a frozen backbone's cached features, with labels."""
+"""What a training reads: batches of images, randomly flipped and cropped, or of a frozen backbone's cached features,
+with labels."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from study.data.download import fetch, missing
 from study.data.prepare import DataSet, folder_of, open_data, prepare
 from study.data.sets import cityscapes, coco, voc
 from study.spec.constants import VOID
-from study.spec.data_sets import module_of
+from study.spec.data_set_plugins import module_of
 from study.spec.errors import InputError
 from study.spec.training import Data, freeze
 from study.store.code_digest import ROOT

@@ -11,8 +11,8 @@ from torch import nn
 
 from study.models import anatomy
 from study.models.backbones import ResNetGCN, TorchvisionResNet
+from study.models.boundary_refinement import BoundaryRefinement
 from study.models.build import build, build_backbone
-from study.models.decoder import BoundaryRefinement
 from study.models.heads import LinearHead
 from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Network, freeze

@@ -22,7 +22,7 @@ from study.models.backbones import (
     transfer,
 )
 from study.models.build import build_backbone
-from study.models.gcn_bottleneck import GlobalBlock, subsample
+from study.models.resnet_gcn_block import GlobalBlock, subsample
 from study.spec.errors import InputError
 from study.spec.training import Network, freeze
 from study.store.code_digest import ROOT, entry, reached
@@ -123,7 +123,7 @@ def test_strided_1x1_convolutions_train_where_torchs_own_crash() -> None:
     script = """
 import torch
 from torch import nn
-from study.models.gcn_bottleneck import subsample
+from study.models.resnet_gcn_block import subsample
 for inputs, outputs in ((3, 16), (8, 32)):
     net = nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False)).to(memory_format=torch.channels_last)
     subsample(net)

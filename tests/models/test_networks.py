@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from study.config import tiers
 from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_weights
+from study.models.boundary_refinement import BoundaryRefinement
 from study.models.build import Segmenter, build
-from study.models.decoder import FCN, BoundaryRefinement, deconvolution
+from study.models.decoder import FCN, deconvolution
 from study.models.heads import LinearHead
 from study.paper.tables import TABLES
 from study.spec.constants import VOID

@@ -71,7 +71,7 @@ def test_the_maps_are_those_of_timms_own_features(name: str) -> None:
 
 
 def test_strided_1x1_convolutions_are_subsampled() -> None:
-    """As torch's own crash in training: see study.models.gcn_bottleneck."""
+    """As torch's own crash in training: see study.models.resnet_gcn_block."""
     net = TimmBackbone("regnety_002", None, True).net
     ones = [module for module in net.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)]
     assert {conv.stride for conv in ones} == {(1, 1)} and sum(hasattr(conv, "every") for conv in ones) == 4

@@ -34,7 +34,7 @@ from study.config.mlflow_address import place
 from study.paper import audit
 from study.paper.tables import FIGURES, TABLES
 from study.plan import planner
-from study.report import chosen_figures
+from study.report import figure_list
 from study.statistics import results, verdicts
 from study.store.runs import Store
 from tests.conftest import ROOT, Project, listening
@@ -293,7 +293,7 @@ def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> No
         assert [name for name in re.findall(r"\bD\d\d\b", text) if f"**{name} " not in decisions] == [], page
     # "Tables 1 to 11", "Figures 1 to 7"
     assert len(TABLES) == 11 and len(FIGURES) == 7
-    assert FIGURES.keys() <= {plate.name for plate in chosen_figures.PLATES}
+    assert FIGURES.keys() <= {plate.name for plate in figure_list.PLATES}
 
 
 def test_the_readmes_tree_is_that_of_the_project() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.report.figures.families import Style, described, styles
+from study.report.figures.families import Style, described, save, styles
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,9 @@ def anatomy(source: Source) -> dict[str, Any]:
     """What the networks are, as the code builds them: examined/anatomy.json."""
     found: dict[str, Any] = json.loads((source.folder / "examined" / "anatomy.json").read_text(encoding="utf-8"))
     return found
+
+
+def saved(figure: Figure, folder: Path, name: str, title: str, caption: str) -> dict[str, str]:
+    """Save a figure of a report's ``folder``; what the template shows of it."""
+    save(figure, folder / "figures" / f"{name}.svg")
+    return {"name": name, "title": title, "caption": caption}

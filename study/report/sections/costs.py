@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from study.report.chosen_figures import saved
 from study.report.figures import costs as figure
 from study.report.figures.families import styles
+from study.report.figures.plate import saved
 from study.spec.words import interval
 from study.statistics import equal_cost
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from study.report.chosen_figures import saved
 from study.report.figures import importances, search_values
 from study.report.figures.families import styles
+from study.report.figures.plate import saved
 from study.spec.constants import MAIN
 from study.spec.words import interval
-from study.statistics import tuned
+from study.statistics import at_best
 
 
 def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
@@ -24,7 +24,7 @@ def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
         return None
     compared = pd.read_csv(folder / "tables" / "tuned.csv")
     compared = compared[compared["metric"] == "miou"].set_index("address")
-    chosen, shared = tuned.chosen(trials), plan["settings"][MAIN]["recipe"]
+    chosen, shared = at_best.chosen(trials), plan["settings"][MAIN]["recipe"]
     values = list(trials[0]["values"])
     labels: dict[str, str] = {}
     for cell in plan["cells"]:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from study.report.chosen_figures import saved
 from study.report.figures import forest
+from study.report.figures.plate import saved
 from study.spec.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.

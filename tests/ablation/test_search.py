@@ -18,12 +18,12 @@ import pytest
 from study.ablation import optuna_study
 from study.ablation.importances import importances
 from study.config import tiers
-from study.config.tuning import Tuning
+from study.config.search_space import Tuning
 from study.plan import halving
 from study.plan.halving import Candidate
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
-from study.statistics import tuned
+from study.statistics import at_best
 from tests.conftest import ROOT
 
 STEPS = 100
@@ -162,7 +162,7 @@ def test_importances_tell_a_planted_factor_from_the_others():
 def test_differences_at_the_best_are_paired_by_seed():
     frame = pd.DataFrame({"address": "T1/score/3", "metric": "miou", "seed": [0, 1, 2], "value": [0.1, 0.5, 0.9]})
     better = frame.assign(value=[0.11, 0.52, 0.93])
-    (row,) = tuned.compared(frame, better).to_dict("records")
+    (row,) = at_best.compared(frame, better).to_dict("records")
     assert row["difference"] == pytest.approx(0.02)
     assert row["low"] == pytest.approx(0.02 - 4.302653 * 0.01 / 3**0.5, abs=1e-6)
 

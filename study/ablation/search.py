@@ -13,7 +13,7 @@ from study.ablation.workload import Workload
 from study.config import tiers
 from study.config.execution import Execution, execution_of
 from study.config.mlflow_address import place
-from study.config.tuning import Tuning
+from study.config.search_space import Tuning
 from study.plan import halving
 from study.plan.halving import Candidate
 from study.statistics import results
