@@ -301,7 +301,7 @@ def test_the_readmes_tree_is_that_of_the_project() -> None:
     tree = PAGES["README.md"].split("## Where things are")[1].split("```")[1]
     folders, found = [""], set()
     for line in tree.splitlines()[1:]:
-        names = line[:25].split() if len(line) > 25 and line[24] == " " else line.split("  ")[0].split()
+        names = re.split(r"\s{2,}", line.strip())[0].split()
         depth = (len(line) - len(line.lstrip())) // 2
         for name in names:
             path = "".join(folders[: depth + 1]) + name
