@@ -11,6 +11,7 @@ from study.config import git_state, kept_outputs, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
+from study.spec.errors import InputError
 from study.store import stage
 from study.store.runs import Store
 from study.tracking import background, session
@@ -25,9 +26,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     manifest = stage.read_json(folder / "plan.json")
     planned = planner.build(chosen, manifest["data"], execution.device)
     if set(planned.trainings) != set(manifest["trainings"]):
-        raise tiers.InputError(
-            f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`"
-        )
+        raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     at = place(params, store)

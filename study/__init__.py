@@ -9,8 +9,8 @@ Packages stand on six floors and import from the floors below only; `make check`
     paper       store
     spec        metrics seeds
 
-Two pillars meet in ``ablation`` and on disk: the *paper* pillar (paper, config, plan, statistics, report) has no torch,
-the *science* pillar (models, data, training, inference) knows neither the paper nor params.yaml.
+Two pillars meet in ``ablation``, in ``plan.networks`` and on disk: the *paper* pillar (paper, config, plan, statistics,
+report) has no torch, the *science* pillar (models, data, training, inference) knows neither the paper nor params.yaml.
 """
 
 import os

@@ -14,11 +14,11 @@ from study.ablation.progress import Display
 from study.ablation.queue import Engine, Event
 from study.ablation.supervise import Work
 from study.ablation.workload import Workload
-from study.config import tiers
 from study.config.execution import Execution
 from study.data.prepare import prepare
 from study.plan import planner
 from study.spec.constants import MAIN
+from study.spec.errors import InputError
 from study.statistics import results
 from study.store import machine, stage
 from study.store.runs import Store, first, read_json_or_none, write_json
@@ -93,7 +93,7 @@ def read_again(planned: planner.Plan, manifest: dict[str, Any], store: Store) ->
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
         if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
-            raise tiers.InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+            raise InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
         if setting.network.frozen:
             cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 

@@ -15,6 +15,7 @@ from study.ablation import progress
 from study.config import git_state, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
+from study.spec.errors import InputError
 from study.store import drivers, stage
 from study.store.runs import Store
 
@@ -57,7 +58,7 @@ def choose(arguments: argparse.Namespace) -> None:
     if arguments.tune:
         wanted[tiers.TUNE] = {"yes": "true", "no": "false"}[arguments.tune]
         if arguments.tune == "yes" and chosen.tuning is None:
-            raise tiers.InputError(
+            raise InputError(
                 f"tiers.{chosen.name}.tuning must say what is searched before TUNE=yes, got none; write it as the tier "
                 "shapes does"
             )
@@ -93,7 +94,7 @@ def forget(arguments: argparse.Namespace) -> None:
     known = plan["trainings"] | plan["evaluations"]
     keys |= {key for key in known if len(what) >= 8 and key.startswith(what)}
     if not keys:
-        raise tiers.InputError(
+        raise InputError(
             f"a cell must be an address such as T1/score/15 with trainings, or a run's key, got {what!r}; "
             f"scores.csv of the tier {name} lists both"
         )
@@ -180,7 +181,7 @@ def dashboard(arguments: argparse.Namespace) -> None:
     can_listen(arguments.host, arguments.port)
     log = Store().study_log(name)
     if not log.is_file():
-        raise tiers.InputError(
+        raise InputError(
             f"a tier must have run before its study can be shown, got no {log}; run `make repro TIER={name}`"
         )
     command = Path(sys.executable).with_name("optuna-dashboard")
@@ -191,14 +192,14 @@ def can_listen(host: str, port: str) -> None:
     """Raises InputError unless a server can listen at ``host`` and ``port``: it would tell so in many lines, after a
     link that leads to whoever listens there."""
     if not (re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
-        raise tiers.InputError(f"PORT must be a whole number from 1 to 65535, got {port!r}; name one with PORT=...")
+        raise InputError(f"PORT must be a whole number from 1 to 65535, got {port!r}; name one with PORT=...")
     wrong = f"HOST must be an address of this machine, got {host!r} ({{}}); name one with HOST=..."
     try:
         if not host:
             raise OSError("nothing")  # for sockets, this is every address
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise tiers.InputError(wrong.format(error)) from error
+        raise InputError(wrong.format(error)) from error
     failed: list[OSError] = []
     for family, kind, protocol, _, address in found:
         try:
@@ -208,16 +209,16 @@ def can_listen(host: str, port: str) -> None:
         except OSError as error:
             failed.append(error)
     if any(error.errno == errno.EADDRINUSE for error in failed):
-        raise tiers.InputError(
+        raise InputError(
             f"PORT must be free (or the link would lead to another program), got {port} of {host}, where one listens; "
             "name another with PORT=..."
         )
     if any(error.errno == errno.EACCES for error in failed):
-        raise tiers.InputError(
+        raise InputError(
             f"PORT must be one that you may use (without rights, 1024 or more), got {port}; name another with PORT=..."
         )
     if len(failed) == len(found):  # of a name that stands for several addresses, one is enough
-        raise tiers.InputError(wrong.format(failed[-1].strerror))
+        raise InputError(wrong.format(failed[-1].strerror))
 
 
 def main() -> None:

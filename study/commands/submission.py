@@ -16,6 +16,7 @@ from study.data.prepare import prepare
 from study.inference import benchmark_predict
 from study.inference.benchmark_format import FORMATS
 from study.plan import planner
+from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Inference
 from study.store import keys, stage
@@ -28,7 +29,7 @@ def main(name: str | None = None) -> None:
     chosen, execution, store = tiers.load(params, name), execution_of(params), Store()
     if chosen.submission is None:
         having = [other for other, block in params["tiers"].items() if "submission" in block]
-        raise tiers.InputError(
+        raise InputError(
             f"tiers.{chosen.name} must have the block submission: {{cell, format, seed}} (what to submit), got none; "
             f"add it, or take a tier that has one ({', '.join(having) or 'none has'})"
         )
@@ -36,7 +37,7 @@ def main(name: str | None = None) -> None:
     images = benchmark_predict.test_images(job.subject.training.data, job.subject.root)
     if not store.run(job.subject.key).done():
         failure = store.run(job.subject.key).failure()
-        raise tiers.InputError(
+        raise InputError(
             f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done (its network "
             f"predicts), got {'a failed one: ' + failure['reason'] if failure else 'none'}; run "
             f"`make {'retry' if failure else 'repro'} TIER={chosen.name}`"
@@ -62,14 +63,14 @@ def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[Submis
     manifest = stage.read_json(path)
     facts = manifest["data"]
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
-        raise tiers.InputError(
+        raise InputError(
             f"{path} must be the plan of params.yaml, got one without {lacking[0]!r}; run "
             f"`make repro TIER={chosen.name}`"
         )
     planned = planner.build(chosen, facts, execution.device)
     ((cell, runs),) = ((cell, runs) for cell, _, runs in planned.cells if cell.address == wanted.cell)
     if not runs:
-        raise tiers.InputError(
+        raise InputError(
             f"{wanted.cell} must have its training (tiers.{chosen.name}.submission names it), got none: "
             f"{chosen.reason(cell)}; mend that, or name another cell"
         )
@@ -88,7 +89,7 @@ def _features_again(setting: tiers.Setting, facts: dict[str, Any], band_px: int,
     tick = stage.ticker(f"features of {setting.network.backbone}")
     found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)
     if found["fingerprint"] != facts["fingerprint"]:
-        raise tiers.InputError(
+        raise InputError(
             f"the data set {setting.data.name} must be what the network was trained on, got another since; run "
             "`dvc repro --force data`"
         )

@@ -10,8 +10,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from study.ablation import headline_weights
 from study.ablation.importances import importances
 from study.commands import plan_diff, value_diff
@@ -19,7 +17,7 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import folder_of, intact
 from study.plan import halving, planner
-from study.report import document
+from study.report import deviations, document
 from study.report.digests import check
 from study.spec.errors import InputError
 from study.spec.words import counted
@@ -63,7 +61,7 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
         _search(chosen, folder, manifest, tuned, found)
         _counts(folder / "tuning", tuned, provenance.get("tuned", {"runs": {}}), found)
     try:
-        _numbers(folder, manifest, found)
+        _numbers(chosen, folder, manifest, found)
     except BROKEN as error:
         found.add(f"the numbers of {folder} must follow from stored counts, got some that cannot be read ({error})")
     lines, files = check(folder, params["tiers"][chosen.name])
@@ -197,7 +195,7 @@ def _anatomy(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: 
             found.add(f"examined/{name}.json, {where}: must be {now}, as the code builds it, got {was}")
 
 
-def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+def _numbers(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     """Scores, tables, metrics, plots and audit by the score stage's own functions, then the report's words."""
     frame, summary = outputs.frames(folder, manifest)
     again = outputs.contents(folder, manifest, frame, summary, importances)
@@ -212,13 +210,15 @@ def _numbers(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
     for made in (path for part in ("tables", "plots") for path in sorted((folder / part).glob("*"))):
         if (name := made.relative_to(folder).as_posix()) not in again:
             found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
-    for line in _words(stage.read_json(folder / "report.json"), folder, manifest, summary):
+    told = stage.read_json(folder / "report.json")
+    again = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
+    for line in _words(told, again):
         found.add(line)
 
 
-def _words(stands: Any, folder: Path, manifest: dict[str, Any], summary: pd.DataFrame) -> list[str]:
-    """The report's tables as text, which the PDF prints, against those of the recomputed numbers."""
-    today = json.loads(json.dumps(document.words(folder, manifest, summary), default=str))
+def _words(stands: Any, again: dict[str, Any]) -> list[str]:
+    """The report's text, which the PDF prints, against that of the recomputed numbers."""
+    today = json.loads(json.dumps(again, default=str))
     for part in (stands, today):
         part["tables"] = {table["heading"]: table for table in part["tables"]}
     pairs = value_diff.values({name: stands.get(name) for name in today}, today)

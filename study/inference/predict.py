@@ -75,7 +75,7 @@ def probabilities(network: Network, images: torch.Tensor, inference: Inference, 
     """images (N, 3, H, W) in 0..255 -> probabilities float64 (N, K, H, W).
 
     The mean over scales and mirror images of each crop (D44), then over the crops that see a pixel (D45). In float64
-    two scores that differ give probabilities that differ: one pass has the classes that evaluate.predict has.
+    two scores that differ give probabilities that differ: one pass has the classes that count.predict has.
     """
     size = (images.shape[-2], images.shape[-1])
     crop = inference.crop or size

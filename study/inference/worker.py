@@ -38,7 +38,7 @@ def evaluate(job: EvaluationJob) -> dict[str, float]:
             settle(context.device)
             run.path("failed.json").unlink(missing_ok=True)
             network = network_of(job.subject, context)
-            seconds = {"evaluate": _examine(job, run, network, source_of(job.subject, context))}
+            seconds = {"evaluate": _counts(job, run, network, source_of(job.subject, context))}
             write_json(run.path("result.json"), {"seconds": seconds, "commit": context.commit})
             run.finish()
     with np.load(run.path("counts.npz")) as archive:
@@ -104,7 +104,7 @@ def source_of(subject: Subject, context: Context) -> Source:
     return open_source(subject.training, subject.facts, cache, device, origin=subject.origin)
 
 
-def _examine(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
+def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
     """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
     stride = stride_of(job.subject.training.network)
     images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))

@@ -1,1 +1,1 @@
-"""The paper: its tables, quotes, claims and figures, and how each claim is tested."""
+"""The paper: its tables, quotes, claims and figures, and what each claim says of their cells."""

@@ -30,15 +30,9 @@ def build(folder: Path, tier: dict[str, Any], deviations: list[dict[str, Any]]) 
     summary = results.summary(frame)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    judged = verdicts.words(folder, plan)
     drawn = figure_list.draw(Source.of(folder, plan, frame, summary))
-    shown = [figure["name"] for figure in drawn]
-    content = {
-        "tier": tier, "deviations": deviations, "verdicts": judged, "summary": overview.summary(plan, provenance),
-        "not_run": overview.not_run(plan, shown, judged["scale"] != "none"),
-    }  # fmt: skip
-    content |= words(folder, plan, summary) | {
+    content = {"tier": tier, "deviations": deviations, "verdicts": verdicts.words(folder, plan)}
+    content |= words(folder, plan, summary, drawn) | {
         "figures": drawn,
         "costs": costs.draw(folder, plan),
         "learning": learning.words(folder, plan),
@@ -60,10 +54,13 @@ def typeset(folder: Path, template: Path) -> Path:
     return (folder / template.name).with_suffix(".pdf")
 
 
-def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame) -> dict[str, Any]:
-    """The report's tables, audit and holes as text: every number of it but those in figures and learning curves."""
+def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame, drawn: list[dict[str, str]]) -> dict[str, Any]:
+    """The report as text, but for verdicts, learning curves and figures; ``drawn`` are the figures that it shows."""
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     failed = tables.failures(plan, folder)
     return {
+        "summary": overview.summary(plan, provenance),
+        "not_run": overview.not_run(plan, [figure["name"] for figure in drawn]),
         "tables": [tables.table(table, plan, summary, failed) for table in plan["tables"]],
         "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
         "matched": costs.words(folder),

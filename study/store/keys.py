@@ -16,6 +16,13 @@ FEATURE_CODE = (
     ("study.training.batches", "channel_moments"),
     ("study.training.batches", "frozen_backbone"),
 )
+# What an evaluation reaches, and a look at receptive fields.
+EVALUATION_CODE = (
+    ("study.inference.predict", "predict"),
+    ("study.training.count", "image_counts"),
+    ("study.data.boundaries", "boundary_band"),
+)
+LOOK_CODE = (("study.inference.receptive_field", "figure3"), ("study.inference.worker", "with_objects"))
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 
 
@@ -49,11 +56,7 @@ def identity(training: Training, fingerprint: str, device: str, init: str | None
 
 def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Any]:
     """What makes an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
-    reached = code_digest.code_digest(
-        ("study.inference.predict", "predict"),
-        ("study.training.count", "image_counts"),
-        ("study.data.boundaries", "boundary_band"),
-    )
+    reached = code_digest.code_digest(*EVALUATION_CODE)
     library = None
     if inference.crf is not None:
         try:
@@ -70,7 +73,5 @@ def key_of_evaluation(training: str, inference: Inference) -> str:
 
 def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
     """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
-    reached = code_digest.code_digest(
-        ("study.inference.receptive_field", "figure3"), ("study.inference.worker", "with_objects")
-    )
+    reached = code_digest.code_digest(*LOOK_CODE)
     return digest({"look": trainings, "probe": probe, "images": images, "code": reached})

@@ -13,7 +13,7 @@ from study.tracking.mlflow_runs import Tracker
 
 
 def replay(folder: Path, tracker: Tracker) -> None:
-    """Logs what the stages ablate and evaluate logged of reports/<tier> (``folder``); changes nothing that is there."""
+    """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
     plan = stage.read_json(folder / "plan.json")
     session.trainings(plan, folder / "results", tracker)
     tracker.cells(plan, *frames(folder, plan))

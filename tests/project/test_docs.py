@@ -324,9 +324,15 @@ def test_the_readmes_tiers_are_those_of_params_yaml_in_their_order() -> None:
 def test_the_tables_of_pages_are_those_of_what_is_shipped() -> None:
     """`python -m benchmarks.page_tables` writes them."""
     for page, text in page_tables.tables().items():
-        assert PAGES[page] == text and text.count("<!-- table: ") == [
-            at for at, _ in page_tables.TABLES.values()
-        ].count(page)
+        named = [name for name, (at, _) in page_tables.TABLES.items() if at == page]
+        assert PAGES[page] == text and text.count("<!-- table: ") == len(named)
+    rows = {name: len(made()) - 1 for name, (_, made) in page_tables.TABLES.items()}
+    assert rows["photographs"] > 10 and rows["scores by kernel size"] == 6 and rows["other scores"] > 15
+    judged = json.loads((ROOT / "docs" / "example" / "verdicts.json").read_text(encoding="utf-8"))["rows"]
+    effects = [row for row in judged if row["low"] is not None]
+    assert rows["verdicts"] == len(effects) >= 20
+    for row in effects:
+        assert f"| {row['says']} | " in PAGES["README.md"] and f"| {row['estimate']:+.1f} [" in PAGES["README.md"]
 
 
 @pytest.mark.slow

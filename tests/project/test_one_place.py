@@ -122,7 +122,7 @@ POLISHES = {
     "comment": ("study/models/decoder.py", "# Coarsest first", "# The coarsest level first"),
     "words of an error": ("study/models/decoder.py", "a level must be one of the", "levels must be among the"),
     "another error": ("study/training/loop.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
-    "plot": ("study/report/figures/results.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
+    "plot": ("study/report/figures/families.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
     "report": ("study/report/sections/tables.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
     "report's words": ("study/report/templates/report.typ", None, "// other words"),
     "store": ("study/store/runs.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),

@@ -18,8 +18,8 @@ import torch
 
 from study.config import tiers
 from study.data.prepare import folder_of, prepare
-from study.inference import predict as inference
-from study.inference import worker as examiner
+from study.inference import predict as multi_scale
+from study.inference import worker as evaluator
 from study.inference.worker import evaluate
 from study.spec.constants import VOID
 from study.spec.heads import Variant, gcn
@@ -89,7 +89,7 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, m
 def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, monkeypatch):
     trained, stop, asked = job(tmp_path, "trained", steps=2), tmp_path / "stop", []
     train(trained)
-    predict = inference.predict
+    predict = multi_scale.predict
 
     def counted(network, images, *rest):
         asked.append(len(images))
@@ -97,8 +97,8 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
             stop.touch()
         return predict(network, images, *rest)
 
-    monkeypatch.setattr(inference, "predict", counted)
-    monkeypatch.setattr(examiner, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(multi_scale, "predict", counted)
+    monkeypatch.setattr(evaluator, "PROGRESS_S", 0.0)
     mirrored = Inference((1.0,), True, None, (1, 1), None)
 
     def order(key: str, samples: int = 2) -> EvaluationJob:

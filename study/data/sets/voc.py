@@ -62,7 +62,7 @@ class Voc(Pairs):
 
 
 class Parts(NamedTuple):
-    """Pairs of train and val, those that tune is chosen from, what the lists hold (see study.data), notes on them."""
+    """Pairs of train and val, those that tune is chosen from, what the lists hold (see study.data.prepare), notes."""
 
     train: list[Pair]
     val: list[Pair]

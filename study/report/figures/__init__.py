@@ -1,1 +1,1 @@
-"""One file a figure."""
+"""One file a figure; what figures share is in families (colours), style and plate."""

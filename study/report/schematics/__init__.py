@@ -1,1 +1,1 @@
-"""The paper's drawings of networks, drawn from the specification."""
+"""The paper's drawings of networks (Fig. 1, 2, 4, 5), from the specification and from networks as they are built."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from study.spec.constants import NOTHING
 from study.spec.words import counted
 
 SECRET = {"T8": ("Table 8", "VOC 2012 test"), "T10": ("Table 10", "Cityscapes test")}
@@ -36,9 +37,8 @@ def _variants(plan: dict[str, Any], data: str) -> int:
     return len({training["label"] for training in plan["trainings"].values() if training["data"] == data})
 
 
-def not_run(plan: dict[str, Any], drawn: list[str], judges: bool) -> list[dict[str, str]]:
-    """What the paper has and this report has not; ``drawn`` are the names of its figures, ``judges`` whether the tier
-    judges claims."""
+def not_run(plan: dict[str, Any], drawn: list[str]) -> list[dict[str, str]]:
+    """What the paper has and this report has not; ``drawn`` are the names of its figures."""
     tables = {table["id"]: table for table in plan["tables"]}
     found = [(f"Table {n}", "Not among this tier's tables.") for n in range(1, 12) if f"T{n}" not in tables]
     found += [(what, f"Not applicable: {reason}") for what, reason in _not_applicable(plan)]
@@ -48,7 +48,7 @@ def not_run(plan: dict[str, Any], drawn: list[str], judges: bool) -> list[dict[s
         for table, (name, what) in SECRET.items() if table in tables and tables[table]["submitted"] is None
     ]  # fmt: skip
     found += [told for name, told in UNDRAWN.items() if name not in drawn]
-    if not judges:
+    if plan["scale"] == NOTHING:
         found.append(("Verdicts on the claims", "This tier judges no claim."))
     return [{"what": what, "reason": reason} for what, reason in found]
 

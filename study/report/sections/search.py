@@ -17,8 +17,7 @@ from study.statistics import at_best
 
 
 def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """The section as text; None where no search was run. Reads tuning/search.json and the tables of the evaluate
-    stage."""
+    """The section as text; None where no search was run. Reads tuning/search.json and the tables of the score stage."""
     trials = _trials(folder) if _searched(folder) else []
     if not trials:
         return None
