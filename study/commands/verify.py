@@ -211,7 +211,11 @@ def _numbers(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: 
         if (name := made.relative_to(folder).as_posix()) not in again:
             found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
     told = stage.read_json(folder / "report.json")
-    again = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
+    try:
+        again = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
+    except TypeError:  # of a report that is older than the form of report.json
+        found.add("report.json must be as this code writes it, got one of another version")
+        return
     for line in _words(told, again):
         found.add(line)
 

@@ -130,6 +130,19 @@ def _words(folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(report))
 
 
+def _older(folder: Path) -> None:
+    """The form that report.json had when figures were names."""
+    report = json.loads((folder / "report.json").read_text())
+    report["figures"] = [figure["name"] for figure in report["figures"]]
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def _deviation(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    report["deviations"][0]["here"] = "every image there is"
+    (folder / "report.json").write_text(json.dumps(report))
+
+
 def _status(folder: Path) -> None:
     found = json.loads((folder / "provenance.json").read_text())
     next(iter(found["runs"].values()))["status"] = "failed"
@@ -146,6 +159,8 @@ def _status(folder: Path) -> None:
          ["tune.npz must have the sha256 of", "tune.npz must be the one in the run store"]),
         (lambda f: next((f / "results").glob("*/tune.npz")).unlink(), ["tune.npz must have the sha256", "got no file"]),
         (_words, ["report.json, tables", 'got "99.9"', "report.json must be the file that the report stage made"]),
+        (_older, ["report.json must be as this code writes it, got one of another version"]),
+        (_deviation, ["report.json, deviations", 'got "every image there is"']),
         (_status, ["must be failed, as provenance.json says, got done"]),
         (lambda f: replaced(f / "tables" / "T5.csv", "done", "failed"), ["tables/T5.csv, T5/", "must be done"]),
         (lambda f: replaced(f / "audit.json", '"agrees"', '"differs"'), ["audit.json, [", 'must be "agrees"']),
