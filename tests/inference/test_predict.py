@@ -295,7 +295,8 @@ class Blocker(MetaPathFinder):
 sys.meta_path.insert(0, Blocker())
 import numpy as np
 from study.inference.predict import check, refine
-from study.spec.training import Crf, Inference, InputError
+from study.spec.errors import InputError
+from study.spec.training import Crf, Inference
 crf = Crf(1, 1, 1, 1, 1, 1)
 check(Inference(), (64, 64), 4)
 for ask in (

@@ -32,7 +32,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
 # For each kind of contract a file and an import that breaks it.
 PLANTED = {
-    "layers": ("study/statistics/tuned.py", "from study.plan import planner"),
+    "layers": ("study/statistics/at_best.py", "from study.plan import planner"),
     "layers, of a neighbour": ("study/plan/halving.py", "from study.report import deviations"),
     "acyclic_siblings": ("study/spec/errors.py", "from study.spec import heads"),
     "protected, a stage": ("study/commands/gc.py", "from pipelines import ablate"),
