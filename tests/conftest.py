@@ -21,6 +21,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from study.config.inheritance import in_full
 from study.spec.jobs import Context, Subject, TrainingJob
 from study.spec.training import Training
 
@@ -147,7 +148,7 @@ class Project:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
         }  # fmt: skip
-        self.params = yaml.safe_load((folder / "params.yaml").read_text())
+        self.params = in_full(yaml.safe_load((folder / "params.yaml").read_text()))
         self.params["tier"] = "smoke"
         self.params["execution"] |= {"engine": "inline", "device": "cpu"}
         smoke = self.params["tiers"]["smoke"]

@@ -20,7 +20,7 @@ def changes(stands: Manifest, today: Manifest) -> list[str]:
     """A line for each reason why ``stands`` (the content of plan.json) is not ``today``; none where it is."""
     lines = _moved("trainings", stands, today, _name_of_training, _of_training)
     lines += _moved("evaluations", stands, today, _name_of_evaluation, _of_evaluation)
-    told = ("settings", "inference") if lines else ()
+    told = ("settings", "inference", "block") if lines else ()
     rest = [{k: v for k, v in plan.items() if k not in (*OWN, *told)} for plan in (stands, today)]
     for plan in rest:
         plan["cells"] = {c["address"]: {k: v for k, v in c.items() if k != "runs"} for c in plan["cells"]}

@@ -29,7 +29,8 @@ def dirty() -> bool:
     others = [".", *(f":!{name}" for name in ("params.yaml", "dvc.lock", "tiers"))]
     if _git("status", "--porcelain", "--untracked-files=no", "--", *others):
         return True
-    ours, committed = tiers.read(), tiers.content(_git("show", "HEAD:./params.yaml")) or {}
+    ours = tiers.content(Path("params.yaml").read_text(encoding="utf-8"))
+    committed = tiers.content(_git("show", "HEAD:./params.yaml")) or {}
     chosen = dict.fromkeys(("tier", tiers.TUNE))
     return ours | chosen != committed | chosen
 

@@ -436,7 +436,7 @@ class Tier(Block):
 
     title: Text
     judges: Text
-    meaningless: YesNo
+    meaningless: YesNo = False
     scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
     verdicts: Rules | None = None
     not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
@@ -455,7 +455,7 @@ class Tier(Block):
         rule(different, "be different tables", "drop the second of two equal ones"),
     ]
     data: Data
-    controls: dict[Label, Control]
+    controls: dict[Label, Control] = {}  # noqa: RUF012
     network: Network
     recipe: Recipe
     settings: dict[Label, Setting] = {}  # noqa: RUF012
@@ -466,8 +466,8 @@ class Tier(Block):
     submitted: dict[str, Submitted] = {}  # noqa: RUF012
     band_px: Annotated[int, whole(1, 1000)]
     samples: Annotated[int, whole(1, 1000)]  # pictures
-    frequent: Frequent | None
-    extra: tuple[Variant, ...]
+    frequent: Frequent | None = None
+    extra: tuple[Variant, ...] = ()
 
     def check(self) -> None:
         if self.scale != NOTHING and self.meaningless:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from study.config import schema
+from study.config.inheritance import in_full
 from study.config.schema import AROUND, CLASSIFY, SEGMENT, Receptive, Rules, Submission, Submitted
 from study.config.search_space import Tuning
 from study.paper.tables import TABLES
@@ -76,6 +77,7 @@ class Tier:
     verdicts: Rules | None
     not_asked: dict[str, str]
     tuning: Tuning | None
+    block: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
 
     @property
     def main(self) -> Setting:
@@ -89,7 +91,7 @@ class Tier:
 
 
 def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """The whole of params.yaml, each value of it checked by study.config.schema.
+    """The whole of params.yaml with every tier in full, each value of it checked by study.config.schema.
 
     Raises InputError where it is missing or not YAML, or for what the schema refuses.
     """
@@ -102,9 +104,11 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
 
 
 def check(params: Any) -> dict[str, Any]:
-    """The content of params.yaml as it is, each value of it checked by study.config.schema. Raises InputError."""
+    """The content of params.yaml with every tier in full (see inheritance), each value of it checked by
+    study.config.schema. Raises InputError."""
     if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
         _check_names(params["tiers"])
+    params = in_full(checked(dict[Any, Any], params, ""))
     whole: schema.Params = checked(schema.Params, params, "")
     for name, block in whole.tiers.items():
         for changes, where in _changes(block, f"tiers.{name}").values():
@@ -114,7 +118,12 @@ def check(params: Any) -> dict[str, Any]:
 
 def write(params: dict[str, Any], path: Path) -> None:
     """Write params.yaml, in the order of its keys and without comments."""
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    path.write_text(text(params), encoding="utf-8")
+
+
+def text(params: dict[str, Any]) -> str:
+    """YAML, in the order of the keys."""
+    return yaml.safe_dump(params, sort_keys=False, width=120)
 
 
 def content(text: str) -> Any:
@@ -128,6 +137,7 @@ def content(text: str) -> Any:
 
 def load(params: dict[str, Any], name: str | None = None) -> Tier:
     """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
+    params = in_full(params)
     name = params["tier"] if name is None else name
     tiers: dict[str, Any] = checked(dict[Any, Any], params["tiers"], "tiers")
     _check_names(tiers)
@@ -158,6 +168,7 @@ def load(params: dict[str, Any], name: str | None = None) -> Tier:
         verdicts=block.verdicts,
         not_asked=block.not_asked,
         tuning=_tuning(block.tuning) if block.tuning else None,
+        block=own,
     )
     declared = found  # a missing library is no mistake in params.yaml
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))

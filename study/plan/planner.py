@@ -67,6 +67,7 @@ class Plan:
             "tier": self.tier.name,
             "title": self.tier.title,
             "judges": self.tier.judges,
+            "block": self.tier.block,
             "meaningless": self.tier.meaningless,
             "scale": self.tier.scale,
             "verdicts": self.tier.verdicts.model_dump() if self.tier.verdicts else None,
@@ -113,6 +114,8 @@ class Plan:
             "data": self.data_of[key],
             "steps": training.recipe.steps,
             "lr": training.recipe.lr,
+            "optimizer": training.recipe.optimizer,
+            "batch": training.recipe.batch,
         }
         fixed |= {"backbone": training.network.backbone}
         return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}

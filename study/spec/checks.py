@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic import model_validator as _model_validator
 
 from study.spec.errors import InputError
@@ -38,8 +38,11 @@ class Broken(ValueError):
         self.must, self.got, self.remedy, self.at = must, got, remedy, at
 
 
-def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | None = None) -> PlainValidator:
-    """Values that pass ``test``, as they are; ``most`` bounds a number, or each of several."""
+def kind(
+    test: Test, must: str, remedy: str, of_text: str = "", most: float | None = None, *, editor: Any = Any
+) -> PlainValidator:
+    """Values that pass ``test``, as they are; ``most`` bounds a number, or each of several. ``editor`` is the type by
+    which an editor checks and completes them."""
 
     def read(value: Any) -> Any:
         if not test(value):
@@ -49,13 +52,14 @@ def kind(test: Test, must: str, remedy: str, of_text: str = "", most: float | No
                 raise Broken(f"be at most {most:,}", shown(part), "take less")
         return tuple(value) if isinstance(value, list) else value
 
-    return PlainValidator(read)
+    return PlainValidator(read, json_schema_input_type=editor)
 
 
 def whole(least: int, most: int = LARGEST, must: str = "", remedy: str = "write one") -> PlainValidator:
     """A whole number."""
     must = must or f"be a whole number from {least:,} up"
-    return kind(lambda value: type(value) is int and value >= least, must, remedy, most=most)
+    editor = Annotated[int, Field(ge=least, le=most)]
+    return kind(lambda value: type(value) is int and value >= least, must, remedy, most=most, editor=editor)
 
 
 def _number(value: Any) -> bool:
@@ -65,24 +69,30 @@ def _number(value: Any) -> bool:
 def number(low: float, high: float) -> PlainValidator:
     """A number from ``low`` to ``high``. It stays what it is: 1 and 1.0 are two values, and two keys of a training."""
     must = f"be a number from {low:,} to {high:,}"
-    return kind(lambda value: _number(value) and low <= value <= high, must, "write one", DOTTED)
+    editor = Annotated[float, Field(ge=low, le=high)]
+    return kind(lambda value: _number(value) and low <= value <= high, must, "write one", DOTTED, editor=editor)
 
 
 def above(low: int, most: float) -> PlainValidator:
     """A number above ``low``, at most ``most``."""
     must = f"be a positive number, above {low}"
-    return kind(lambda value: _number(value) and value > low, must, "write one", DOTTED, most)
+    editor = Annotated[float, Field(gt=low, le=most)]
+    return kind(lambda value: _number(value) and value > low, must, "write one", DOTTED, most, editor=editor)
 
 
 def choice(*names: Any, must: str = "") -> PlainValidator:
     """One of ``names``."""
     must = must or f"be one of {', '.join(map(str, names))}"
-    return kind(lambda value: any(type(value) is type(n) and value == n for n in names), must, "rename it")
+    editor = Literal[names]  # type: ignore[valid-type]
+    return kind(
+        lambda value: any(type(value) is type(n) and value == n for n in names), must, "rename it", editor=editor
+    )
 
 
 def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
     """``word``, or a value of another kind."""
-    return kind(lambda value: value == word or _is(other, value), must, f"write {word}")
+    editor = Literal[word] | other.json_schema_input_type  # type: ignore[valid-type]
+    return kind(lambda value: value == word or _is(other, value), must, f"write {word}", editor=editor)
 
 
 def _is(one: PlainValidator, value: Any) -> bool:
@@ -95,7 +105,10 @@ def _is(one: PlainValidator, value: Any) -> bool:
 
 def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
     """Text that is ``pattern`` from end to end."""
-    return kind(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), must, remedy)
+    editor = Annotated[str, Field(pattern=f"^(?:{pattern})$")]
+    return kind(
+        lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), must, remedy, editor=editor
+    )
 
 
 def _nameable(value: Any) -> bool:
@@ -111,12 +124,17 @@ def _nameable(value: Any) -> bool:
 
 def path(must: str = "be a path", remedy: str = "write that of a file or folder, in quotes") -> PlainValidator:
     """The path of a file or folder, which need not be there."""
-    return kind(_nameable, must, remedy)
+    return kind(_nameable, must, remedy, editor=str)
 
 
 def share_or_path(must: str) -> PlainValidator:
     """A number from 0 to 1, or the path of a file."""
-    return kind(lambda value: _nameable(value) or (_number(value) and 0 <= value <= 1), must, "write one of them")
+    return kind(
+        lambda value: _nameable(value) or (_number(value) and 0 <= value <= 1),
+        must,
+        "write one of them",
+        editor=float | str,
+    )
 
 
 def sides(
@@ -126,9 +144,10 @@ def sides(
     least: int = 1,
 ) -> PlainValidator:
     """A pair of whole numbers."""
+    side = Annotated[int, Field(ge=least, le=most)]
     return kind(
         lambda value: listed(value, lambda side: type(side) is int and side >= least) and len(value) == 2,
-        must, remedy, most=most,
+        must, remedy, most=most, editor=Annotated[list[side], Field(min_length=2, max_length=2)],  # type: ignore[valid-type]
     )  # fmt: skip
 
 
@@ -149,7 +168,8 @@ def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
             raise Broken(must, shown(value), "give each label a name of its own")
         return tuple(value)
 
-    return PlainValidator(read)
+    editor = Annotated[list[str], Field(min_length=least, max_length=most)]
+    return PlainValidator(read, json_schema_input_type=editor)
 
 
 def different(values: Any) -> bool:
@@ -177,15 +197,17 @@ def _is_text(value: Any) -> bool:
 
 
 A_LIST = kind(
-    lambda value: listed(value, lambda _: True), "be a list", "write it in brackets"
+    lambda value: listed(value, lambda _: True), "be a list", "write it in brackets", editor=list[Any]
 )  # as a whole, by ``rule``
-YesNo = Annotated[bool, kind(lambda value: isinstance(value, bool), "be true or false", "write one of them")]
-Text = Annotated[str, kind(_is_text, "be text of at most 10,000 characters", "write it in quotes")]
+YesNo = Annotated[
+    bool, kind(lambda value: isinstance(value, bool), "be true or false", "write one of them", editor=bool)
+]
+Text = Annotated[str, kind(_is_text, "be text of at most 10,000 characters", "write it in quotes", editor=str)]
 Label = Annotated[
     str,
     kind(
         lambda value: _is_text(value) and not re.search(r"[/\n\t]|^ | $", value) and len(value) <= 200,
-        "be text of one line, without a slash", "write it in quotes",
+        "be text of one line, without a slash", "write it in quotes", editor=str,
     ),
 ]  # a name that others name, or that stands in a file's name  # fmt: skip
 PathText = Annotated[str, path()]
@@ -208,7 +230,7 @@ def share(most: int, why: str) -> PlainValidator:
             raise Broken(f"be at most {most:,} ({why})", shown(value), "take a share such as 1/2")
         return found
 
-    return PlainValidator(read)
+    return PlainValidator(read, json_schema_input_type=float | str)
 
 
 def stack_width(most: int) -> PlainValidator:
@@ -220,7 +242,7 @@ def stack_width(most: int) -> PlainValidator:
             return PerClass(int(found[1]))
         return of_channels.func(value)  # type: ignore[call-arg]
 
-    return PlainValidator(read)
+    return PlainValidator(read, json_schema_input_type=float | str)
 
 
 def _loose(value: Any) -> Any:

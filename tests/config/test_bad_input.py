@@ -19,6 +19,7 @@ from PIL import Image
 
 from study.config import tiers
 from study.config.execution import execution_of
+from study.config.inheritance import in_full
 from study.data.prepare import PAD_COLOUR, folder_of, intact, open_data, prepare
 from study.models.backbones import load_weights
 from study.models.build import build_backbone
@@ -29,7 +30,7 @@ from study.spec.training import Data, Network, freeze
 from study.store import stage
 from tests.conftest import ROOT
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 HEIGHT, WIDTH = 24, 32
 NAMES = {"train": ("a", "b", "c", "d"), "val": ("e", "f")}
 LISTS = Path("ImageSets") / "Segmentation"

@@ -19,6 +19,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from study.config import schema, tiers
 from study.config.execution import execution_of
+from study.config.inheritance import in_full
 from study.config.mlflow_address import place
 from study.data.prepare import open_data
 from study.data.sets import folder
@@ -29,7 +30,7 @@ from study.store.runs import Store
 from tests.conftest import ROOT
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # what it keeps is no part of the checkout
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 WORDS = (
     "", " ", "no", "yes", "auto", "1e-3", "nan", "a/b", "../x", "~nobody at all/x", "a\0b", "a\nb", "é", "\ud800",
     "x" * 5000, "http://[", "http://h:x", "1/0", "1e999999999", "T1", "main", "imagenet", "res4", "shape", "voc",

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from study.commands import rehearse
+from study.config.inheritance import in_full
 from study.data import groups, synthetic_layouts
 from study.data.prepare import DataSet, open_data
 from study.seeds import number
@@ -182,7 +183,7 @@ def test_other_streets_in_val_are_no_note(tmp_path: Path) -> None:
 def test_scenes_and_classes_of_images_have_no_groups(tmp_path: Path) -> None:
     assert groups.told({"train": ["a", "b"], "val": ["c"]}) is None
     assert groups.told({"train": ["a", "b"], "val": ["b"]}) is not None
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = in_full(yaml.safe_load((ROOT / "params.yaml").read_text()))
     block = params["tiers"]["smoke"]["data"]
     source = open_data(Data("shapes", freeze({k: v for k, v in block.items() if k != "name"})), None, tmp_path)
     assert not hasattr(source, "group")
@@ -287,7 +288,7 @@ def test_the_data_stage_tells_the_notes_and_hands_the_groups_on(project: Project
 
 def test_camvid_has_a_gap_in_its_tier_and_none_in_its_rehearsal(tmp_path: Path) -> None:
     """The few images of a stand-in leave no room for one."""
-    block = yaml.safe_load((ROOT / "params.yaml").read_text())["tiers"]["camvid"]
+    block = in_full(yaml.safe_load((ROOT / "params.yaml").read_text()))["tiers"]["camvid"]
     assert block["data"]["gap"] == 5 and block["data"]["tune"] == 24
     options = rehearse.stand_in(block, tmp_path)["data"]
     source = opened(options.pop("name"), options, Path(options.pop("root")))

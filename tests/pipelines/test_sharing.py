@@ -26,7 +26,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A repository whose report is committed to a branch, and pushed to a folder."""
     project = Project(tmp_path_factory.mktemp("first"))
     project.repository()
-    project.stages("data", "plan", "ablate", "evaluate", "tune", "score", "report", "conclude")
+    project.stages("tier", "data", "plan", "ablate", "evaluate", "tune", "score", "report", "conclude")
     dvc(project, "commit", "-q", "-f")  # what `dvc repro` has done by then, in one process
     dvc(project, "remote", "add", "-q", "-d", "team", str(tmp_path_factory.mktemp("remote")))
     project.run("git", "checkout", "-qb", "shared")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from study.config import tiers
+from study.config.inheritance import in_full
 from study.paper.tables import TABLES
 from study.plan import planner
 from study.report import deviations, document
@@ -18,7 +19,7 @@ from study.report.deviations import DEPARTS, ITEMS, SAME, SILENT, rows
 from tests.conftest import ROOT
 from tests.report import test_document
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 WRITTEN = set(re.findall(r"^\*\*(D\d\d)\b", (ROOT / "reports" / "decisions.md").read_text(), re.MULTILINE))
 Row = dict[str, Any]
 

@@ -15,6 +15,7 @@ import yaml
 
 from study.commands import gc as command
 from study.config import tiers
+from study.config.inheritance import in_full
 from study.data.prepare import folder_of, prepare
 from study.plan import planner
 from study.plan.receptive_fields import looks
@@ -215,7 +216,7 @@ def test_plans_of_other_workspaces_count(project: Path) -> None:
 
 @pytest.mark.slow
 def test_where_a_plan_or_a_tier_cannot_be_read_nothing_is_guessed(project: Path) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = in_full(yaml.safe_load(Path("params.yaml").read_text()))
     params["tiers"] = {"other": params["tiers"]["smoke"]}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     assert not garbage.find(Store(), command.named([project], Store()), 7), "data and receptive fields are kept"

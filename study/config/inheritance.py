@@ -1,0 +1,69 @@
+"""A tier that starts from another: ``like: shapes`` takes that tier's block, and what stands beside it replaces what
+differs, deeply.
+
+A mapping is merged, a list or a value replaces. A data set of another name, or the options of another backbone, replace
+the other's whole: they have keys of their own. null stands for what is left out, so it takes away a table of settings,
+an evaluation, or anything that a tier need not have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.spec.checks import shown
+from study.spec.errors import InputError
+
+LIKE = "like"
+NAMED = ("controls", "settings", "inference", "not_applicable", "not_asked", "submitted")  # mappings of a user's names
+
+
+def in_full(params: Any) -> Any:
+    """The content of params.yaml with every tier in full. Raises InputError for a tier like one that is not there, or
+    like itself through others; leaves to the schema what is no mapping."""
+    blocks = params.get("tiers") if isinstance(params, dict) else None
+    if not isinstance(blocks, dict):
+        return params
+    return params | {"tiers": {name: _whole(name, blocks, ()) for name in blocks}}
+
+
+def _whole(name: Any, blocks: dict[Any, Any], through: tuple[Any, ...]) -> Any:
+    block = blocks[name]
+    if not isinstance(block, dict) or LIKE not in block:
+        return block
+    other, where = block[LIKE], f"tiers.{name}.{LIKE}"
+    if not isinstance(other, str) or other not in blocks:
+        known = ", ".join(str(tier) for tier in blocks if tier != name)
+        raise InputError(f"{where} must be another tier of params.yaml, got {shown(other)}; take one of {known}")
+    if other in (name, *through):
+        way = " -> ".join(map(str, (*through, name, other)))
+        raise InputError(f"{where} must not lead back to itself, got {way}; write one of these tiers without `{LIKE}:`")
+    base = _whole(other, blocks, (*through, name))
+    own = {key: value for key, value in block.items() if key != LIKE}
+    return _left_out(_over(base, own)) if isinstance(base, dict) else own
+
+
+def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+    if changes.get("name", base.get("name")) != base.get("name"):  # another data set
+        return changes
+    found = dict(base)
+    if changes.get("backbone", base.get("backbone")) != base.get("backbone"):
+        found.pop("options", None)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _over(found[key], value) if both else value
+    return found
+
+
+def _left_out(block: dict[Any, Any]) -> dict[Any, Any]:
+    """Without what is null: keys of the block, what users name, and its keys."""
+    found = {key: value for key, value in block.items() if value is not None}
+    for key in NAMED:
+        if isinstance(found.get(key), dict):
+            named = {name: item for name, item in found[key].items() if item is not None}
+            found[key] = {
+                name: {part: value for part, value in item.items() if value is not None}
+                if isinstance(item, dict)
+                else item
+                for name, item in named.items()
+            }
+    return found
