@@ -6,23 +6,13 @@ BIN := $(VENV)/bin
 ifndef JOBS
 JOBS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + $(if $(FAST),0,1) )))
 endif
-# What is named on the command line reaches a recipe as a shell variable, never as a part of its text, and make does not
-# expand it either: neither a shell nor make can take a name for a command.
-define literal
-override $(1) := $$(value $(1))
-export $(1)
-endef
-# Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
-HOST_OPTION := $(if $(filter command,$(origin HOST)),--host="$$HOST")
-$(foreach name,TIER TUNE CELL WITH HOST PORT JOBS FAST LONG FREE KEEP_DAYS,$(if $(value $(name)),$(eval $(call literal,$(name)))))
+export JOBS
 # What is set for other Pythons would keep this one from starting, or make warnings of its packages errors.
-unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSTARTUP PYTHONWARNINGS
-QUIET := MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=1 PYTHONPATH=.
-RUN := $(QUIET) PATH="$$PWD/$(BIN):$$PATH"
-STUDY := $(RUN) $(BIN)/python -m study
-TIER_OPTION := $(if $(TIER),--tier="$$TIER")
-TUNE_OPTION := $(if $(TUNE),--tune="$$TUNE")
-PORT_OPTION := $(if $(PORT),--port="$$PORT")
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS
+# Variables of the command line (TIER=shapes ...) reach the commands through the environment.
+STUDY := $(BIN)/python -m study
+# Some shells keep the machine's name in HOST: only one that is named for this command is an address to listen on.
+ADDRESS := $(if $(filter command,$(origin HOST)),--host "$$HOST")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
@@ -57,6 +47,8 @@ install:
 	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	@# Two at a time: half of the work are CUDA's libraries. The lock names all that each needs.
 	@$(MAKE) --no-print-directory -j 2 install-large install-small
+	@# The command `study`, which runs the code of this folder.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check > $(VENV)/check || { cat $(VENV)/check >&2; exit 1; }
 	@# On all cores, which pip does not, and without what nobody imports. Left to the first import, it would be done by
 	@# each process anew wherever Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE). Templates of other Pythons
@@ -83,81 +75,70 @@ install-crf:
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps '$(CRF)'; }
 
 repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes: also search learning rates)
-	@$(STUDY) choose $(TIER_OPTION) $(TUNE_OPTION)
-	@$(RUN) dvc repro
-	@$(STUDY) where
+	@$(STUDY) repro
 
 retry: setup ## train again what failed in a tier, then report (TIER=...)
-	@$(STUDY) choose $(TIER_OPTION)
-	@$(RUN) dvc repro --force --single-item ablate
-	@$(RUN) dvc repro --force --single-item tune
-	@$(RUN) dvc repro
-	@$(STUDY) where
+	@$(STUDY) retry
 
 force: setup ## train one cell's trainings again, then report (CELL=T1/score/15, TIER=...)
-	@test -n "$$CELL" || { echo "error: a cell must be named, got none; write make force CELL=T1/score/15" >&2; exit 2; }
-	@$(STUDY) choose $(TIER_OPTION)
-	@$(STUDY) forget -- "$$CELL"
-	@$(RUN) dvc repro --force --single-item ablate
-	@$(RUN) dvc repro
-	@$(STUDY) where
+	@$(STUDY) force
 
 status: setup ## which trainings are done, running, failed and left, from any terminal (TIER=...)
-	@$(STUDY) status $(TIER_OPTION)
+	@$(STUDY) status
 
 stop: setup ## let all that trains a tier, on any machine, save checkpoints and end (TIER=...)
-	@$(STUDY) stop $(TIER_OPTION)
+	@$(STUDY) stop
 
 compare: setup ## put reports side by side in one PDF (WITH="shapes camvid shapes@EXPERIMENT")
-	@set -f; $(STUDY) compare -- $$WITH
+	@$(STUDY) compare
 
 verify: setup ## recompute every number of a report from the stored counts, and check its digests (TIER=...)
-	@$(STUDY) verify $(TIER_OPTION)
+	@$(STUDY) verify
 
 submission: setup ## write the archive that a benchmark's server takes (TIER=...)
-	@$(STUDY) submission $(TIER_OPTION)
+	@$(STUDY) submission
 
-gc: setup ## show what no current plan names in the run store, and free it (FREE=yes, KEEP_DAYS=7)
-	@$(STUDY) gc $(if $(FREE),--free="$$FREE") $(if $(KEEP_DAYS),--keep-days="$$KEEP_DAYS")
+gc: setup ## list what no current plan references in the run store, and free it (FREE=yes, KEEP_DAYS=7)
+	@$(STUDY) gc
 
 preview: setup ## what a tier would run and cost on this machine, and which data is missing (TIER=...)
-	@$(STUDY) preview $(TIER_OPTION)
+	@$(STUDY) preview
 
 rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)
-	@$(STUDY) rehearse $(TIER_OPTION)
+	@$(STUDY) rehearse
 
 ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000, HOST=127.0.0.1)
-	@$(STUDY) ui $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
+	@$(STUDY) ui $(ADDRESS)
 
 replay: setup ## write a tier's runs to MLflow again, as far as they are not there (TIER=...)
-	@$(STUDY) replay $(TIER_OPTION)
+	@$(STUDY) replay
 
 dashboard: setup ## serve the Optuna dashboard on this machine until Ctrl-C (TIER=..., PORT=8080, HOST=127.0.0.1)
-	@$(STUDY) dashboard $(TIER_OPTION) $(HOST_OPTION) $(PORT_OPTION)
+	@$(STUDY) dashboard $(ADDRESS)
 
 test: setup ## run the tests (FAST=1: without the slow ones, LONG=1: with the longest, JOBS=1: on one core)
 	@# Once for all processes, and for the copies of the project that they make.
 	@$(BIN)/python -m compileall -q study pipelines benchmarks
-	@unset PYTHONDONTWRITEBYTECODE; $(RUN) $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
+	@unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m pytest -n "$$JOBS" --dist loadfile --no-loadscope-reorder $(if $(FAST),-m "not slow",$(if $(LONG),,-m "not long"))
 
 check: setup ## check format, lint, types and imports between packages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@PYTHONPATH=. $(BIN)/lint-imports --no-cache > $(VENV)/imports || { cat $(VENV)/imports; exit 1; }
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports || { cat $(VENV)/imports; exit 1; }
 
 format: setup ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 mutants: setup ## plant known faults in copies of the project; the tests must find each
-	@$(RUN) $(BIN)/python -m benchmarks.mutants --suite
+	@$(BIN)/python -m benchmarks.mutants --suite
 
 bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders, error rates of verdicts
-	@$(RUN) $(BIN)/python -m benchmarks.overhead $(TIER_OPTION)
-	@$(RUN) $(BIN)/python -m benchmarks.throughput
-	@$(RUN) $(BIN)/python -m benchmarks.loader
-	@$(RUN) $(BIN)/python -m benchmarks.calibration
+	@$(BIN)/python -m benchmarks.overhead $(if $(TIER),--tier "$$TIER")
+	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.loader
+	@$(BIN)/python -m benchmarks.calibration
 
 lock: setup ## resolve requirements.in anew into requirements.lock
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url requirements.in -o requirements.lock

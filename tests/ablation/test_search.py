@@ -171,11 +171,11 @@ def test_differences_at_the_best_are_paired_by_seed():
 def test_choosing_leaves_comments_and_order_alone(project):
     text = (ROOT / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(text)
-    project.python("-m", "study", "choose", "--tier", "smoke", "--tune", "yes")
+    project.python("-m", "study", "choose", "smoke", "--tune", "yes")
     changed = (project.folder / "params.yaml").read_text()
     assert changed == text.replace("tier: shapes", "tier: smoke").replace("tune: false ", "tune: true ", 1)
     assert tiers.read(project.folder / "params.yaml")["tune"] is True
-    failed = project.python("-m", "study", "choose", "--tier", "cityscapes", "--tune", "yes", check=False)
+    failed = project.python("-m", "study", "choose", "cityscapes", "--tune", "yes", check=False)
     assert failed.returncode == 2 and "tiers.cityscapes.tuning must say what is searched" in failed.stderr
 
 

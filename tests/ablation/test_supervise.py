@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ import pytest
 
 from study.ablation import progress, queue
 from study.ablation.supervise import Work
-from study.commands import command_line
+from study.commands import trainings
 from study.config.execution import Execution
 from study.spec.errors import InputError
 from study.store import drivers, stop_signals
@@ -306,10 +305,10 @@ def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(p
     else:
         monkeypatch.chdir(project.folder)
         monkeypatch.setenv("STUDY_STORE", str(store.root))
-        command_line.stop(argparse.Namespace(tier=None))  # in this process: a start takes as long as a training
+        trainings.stop(None)  # in this process: a start takes as long as a training
         asked = capsys.readouterr().out
         assert f"(process {driver.pid}) has stopped; `make repro` goes on from there" in asked
-        command_line.stop(argparse.Namespace(tier=None))
+        trainings.stop(None)
         assert capsys.readouterr().out.startswith("smoke: nobody trains it")
     assert driver.wait(60) == 130
     assert "the same command goes on from here" in driver.communicate()[0]

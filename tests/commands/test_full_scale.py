@@ -344,7 +344,7 @@ def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
             more = {"gcn": {"res3": [5, 2]}, "join": "concat"} if "GCN" in name else {}
             setting["network"] = {"backbone": "shallow_gcn" if more else "shallow", "options": small | more}
     project.save()
-    ended = project.python("-m", "study", "rehearse", "--tier", "voc", timeout_s=800)
+    ended = project.python("-m", "study", "rehearse", "voc", timeout_s=800)
     assert "rehearsal of voc: 18 trainings of 2 steps and 2 evaluations" in ended.stdout
     assert ", 0 failed; the largest worker took" in ended.stdout
     assert not list((project.folder / "runs").glob("rehearsal-*")) and not (project.folder / "reports" / "voc").exists()
@@ -356,11 +356,11 @@ def test_a_rehearsal_tells_what_fails(project):
     block = project.params["tiers"]["smoke"]
     block["recipe"] |= {"optimizer": "sgd", "lr": 1e30}
     project.save()
-    ended = project.python("-m", "study", "rehearse", "--tier", "smoke", check=False)
+    ended = project.python("-m", "study", "rehearse", "smoke", check=False)
     assert ended.returncode == 1 and "FAILED  GCN k=15, seed 0: the loss must be finite" in ended.stdout
     block["network"]["levels"] = ["res9"]
     project.save()
-    ended = project.python("-m", "study", "rehearse", "--tier", "smoke", check=False)
+    ended = project.python("-m", "study", "rehearse", "smoke", check=False)
     assert ended.returncode == 2 and "a level must be one of the backbone's" in ended.stderr
     assert "must end well in a rehearsal, got status 2 of data" in ended.stderr
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from study.commands.command_line import can_listen
+from study.commands.serve import can_listen
 from study.spec.errors import InputError
 from tests.conftest import Project
 

@@ -528,7 +528,7 @@ def test_a_killed_submission_goes_on_where_it_was_and_its_score_enters_the_repor
 @pytest.mark.slow
 def test_what_a_submission_lacks_is_told_in_one_line(voc_project: Project):
     project = voc_project
-    lacking = project.run(*COMMAND, "--tier", "camvid", check=False)
+    lacking = project.run(*COMMAND, "camvid", check=False)
     assert lacking.returncode == 2 and lacking.stderr.count("\n") == 1
     assert "tiers.camvid must have the block submission: {cell, format, seed}" in lacking.stderr
     assert "take a tier that has one (smoke" in lacking.stderr

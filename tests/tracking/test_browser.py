@@ -83,7 +83,7 @@ class Study:
         environment = os.environ | {
             "STUDY_STORE": str(self.store.root), "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"
         }  # fmt: skip
-        command = [sys.executable, "-m", "study", "ui", "--tier", NAME, "--port", str(port)]
+        command = [sys.executable, "-m", "study", "ui", NAME, "--port", str(port)]
         with (self.root / "server.log").open("w") as log:
             served = subprocess.Popen(
                 command, cwd=self.root, env=environment, stdout=log, stderr=log, text=True, start_new_session=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import json
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from study.commands.command_line import replay, ui
+from study.commands.serve import replay, ui
 from study.config.mlflow_address import GENERAL, VARIABLE, Place, Unreachable, place
 from study.spec.errors import InputError
 from study.store.runs import Store
@@ -208,12 +207,11 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
 
     monkeypatch.setenv(VARIABLE, base)
     monkeypatch.chdir(project.folder)
-    chosen = argparse.Namespace(tier=None, port=5000)
-    replay(chosen)
+    replay(None)
     tracker = session.opened(Place(base, None, "", VARIABLE), "smoke")
     assert tracker.links().keys() == project.runs().keys() and not tracker.empty()
     capsys.readouterr()
-    ui(chosen)
+    ui(None, "127.0.0.1", "5000")
     assert capsys.readouterr().out == f"MLflow UI: {tracker.url(base)}\n", "the server's page, and none of our own"
     assert not (project.folder / "runs" / "mlflow" / "mlflow.db").exists()
 

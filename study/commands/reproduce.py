@@ -1,0 +1,74 @@
+"""`study repro`, `retry` and `force`: a tier is chosen in params.yaml, and DVC runs what its report needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from study.config import git_state, tiers
+from study.spec.errors import InputError
+from study.store import stage
+
+PARAMS = Path("params.yaml")
+
+
+def repro(tier: str | None, tune: str | None = None) -> int:
+    """Train, evaluate and report; returns 1 where a stage or a training failed."""
+    choose(tier, tune)
+    return _dvc() or _where()
+
+
+def retry(tier: str | None) -> int:
+    """Train again what failed, then report."""
+    choose(tier)
+    return _dvc("--force", "--single-item", "ablate") or _dvc("--force", "--single-item", "tune") or repro(None)
+
+
+def force(tier: str | None) -> int:
+    """Run the trainings of a tier that the store lacks, although nothing else changed, then report."""
+    choose(tier)
+    return _dvc("--force", "--single-item", "ablate") or repro(None)
+
+
+def _dvc(*arguments: str) -> int:
+    """`dvc repro`; its own stages answer Ctrl-C, and this process waits for them."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # stages are run by `python`
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    running = subprocess.Popen(command, env=os.environ | {"PATH": path})
+    while True:
+        try:
+            return min(1, abs(running.wait()))
+        except KeyboardInterrupt:
+            continue
+
+
+def _where() -> int:
+    print(stage.folder(tiers.load(tiers.read()).name) / "report.pdf")
+    return 0
+
+
+def choose(tier: str | None, tune: str | None = None) -> None:
+    """Set the keys ``tier:`` and ``tune:`` of params.yaml, leaving the rest of the file as it is."""
+    params = tiers.read(PARAMS)
+    git_state.tell_dvc()
+    chosen = tiers.load(params, tier)
+    wanted = {"tier": chosen.name}
+    if tune:
+        wanted[tiers.TUNE] = {"yes": "true", "no": "false"}[tune]
+        if tune == "yes" and chosen.tuning is None:
+            raise InputError(
+                f"tiers.{chosen.name}.tuning must say what is searched before --tune yes, got none; write it as the "
+                "tier shapes does"
+            )
+    before = text = PARAMS.read_text(encoding="utf-8")
+    for key, value in wanted.items():
+        if str(params.get(key, False)).lower() != value:
+            line = f"{key}: {value}"
+            # Only the value: the comment after it stays.
+            text, found = re.subn(rf"(?m)^{key}:[ \t]*[^\s#]*", line, text, count=1)
+            text = text if found else f"{line}\n{text}"
+    if text != before:
+        PARAMS.write_text(text, encoding="utf-8")

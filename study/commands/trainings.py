@@ -1,0 +1,57 @@
+"""`study status`, `stop` and `forget`: the trainings of a tier as they stand, ended, and to be done again."""
+
+from __future__ import annotations
+
+import time
+
+from study.ablation import progress
+from study.config import tiers
+from study.config.execution import execution_of
+from study.spec.errors import InputError
+from study.store import drivers, stage
+from study.store.runs import Store
+
+
+def status(tier: str | None) -> None:
+    """Print which trainings of a tier are done, running, failed and left."""
+    params = tiers.read()
+    name = tiers.load(params, tier).name
+    plan = stage.read_json(stage.folder(name) / "plan.json")
+    store = Store()
+    print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
+
+
+def stop(tier: str | None) -> None:
+    """Ask the drivers of a tier, on any machine, to save what their trainings have and to end; wait until they did."""
+    store, name = Store(), tiers.load(tiers.read(), tier).name
+    asked = drivers.running(store, name)
+    if not asked:
+        print(f"{name}: nobody trains it into {store.root}")
+    for driver in asked:
+        drivers.ask_to_stop(store, driver)
+        print(f"asked {driver['host']} (process {driver['pid']}) to stop; its trainings save a checkpoint", flush=True)
+    while asked:
+        time.sleep(0.5)
+        left = {driver["name"] for driver in drivers.running(store, name)}
+        for driver in [driver for driver in asked if driver["name"] not in left]:
+            asked.remove(driver)
+            print(
+                f"{driver['host']} (process {driver['pid']}) has stopped; `make repro` goes on from there", flush=True
+            )
+
+
+def forget(what: str, tier: str | None) -> None:
+    """Forget the trainings of a cell (or one training), so that the next ablation runs them again."""
+    name = tiers.load(tiers.read(), tier).name
+    plan = stage.read_json(stage.folder(name) / "plan.json")
+    keys = {key for cell in plan["cells"] if cell["address"] == what for key in cell["runs"].values()}
+    known = plan["trainings"] | plan["evaluations"]
+    keys |= {key for key in known if len(what) >= 8 and key.startswith(what)}
+    if not keys:
+        raise InputError(
+            f"a cell must be an address such as T1/score/15 with trainings, or a run's key, got {what!r}; "
+            f"scores.csv of the tier {name} lists both"
+        )
+    for key in sorted(keys):
+        Store().run(key).clear()
+        print(f"forgotten: {progress.named(known[key])}")
