@@ -34,7 +34,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
         git_state.note()
-        with background.logging(manifest, target, len(todo)) as ended:
+        with background.logging(manifest, target, len(todo), execution.workers) as ended:
             workload = Workload(planned, manifest, execution, store)
             train.train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     train.collect(manifest, target)

@@ -38,7 +38,7 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     results_in = (target / "results").absolute()
     collected = background.Target(store.root, results_in, f"make retry TIER={chosen.name}", at, name)
     if todo:
-        with background.logging(manifest, collected, len(todo)) as ended:
+        with background.logging(manifest, collected, len(todo), execution.workers) as ended:
             train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
     train.collect(manifest, collected)
     frame = results.frame(manifest, target / "results")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,20 @@ def contents(
     anatomy = stage.read_json(folder / "examined" / "anatomy.json")
     tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
+    judged = verdicts.content(
+        plan,
+        folder / "results",
+        folder / "examined",
+        computed=audit.counts(anatomy),
+        tuned=tuned,
+        tuned_folder=folder / "tuning" / "results",
+    )
     found = {
         "scores.csv": _csv(frame),
         "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
-        "metrics.json": json_bytes(_metrics(summary)),
-        "verdicts.json": json_bytes(
-            verdicts.content(
-                plan, folder / "results", folder / "examined", computed=audit.counts(anatomy), tuned=tuned,
-                tuned_folder=folder / "tuning" / "results",
-            )
-        ),
-    }  # fmt: skip
+        "metrics.json": json_bytes(_metrics(plan, summary, judged["rows"])),
+        "verdicts.json": json_bytes(judged),
+    }
     found |= {f"{name}.csv": _csv(rows) for name, rows in equal_cost.tables(folder, plan, frame).items()}
     if tuned is not None:
         trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
@@ -61,13 +65,22 @@ def _csv(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False).encode()
 
 
-def _metrics(summary: pd.DataFrame) -> dict[str, Any]:
-    """{address: {metric: mean}} of what was trained, for `dvc metrics`."""
-    found: dict[str, Any] = {}
-    for row in summary.itertuples():
-        if row.status == results.DONE and row.seeds:
-            found.setdefault(row.address, {})[row.metric] = row.mean
-    return found
+def _metrics(plan: dict[str, Any], summary: pd.DataFrame, judged: list[dict[str, Any]]) -> dict[str, Any]:
+    """The report in short, for `dvc metrics` and `dvc exp show`: mean IoU (fractions, main data set) of the smallest
+    and the largest kernel of each head, with and without BR; the numbers of verdicts by kind and of cells that failed.
+    """
+    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]
+    rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
+    rows = rows[(rows["data"] == "main") & rows["mean"].notna() & (rows["head"] != "classifier")]
+    rows = rows[rows["width"].isna() | (rows["width"].astype(float) == 1)].drop_duplicates("label")
+    ends = [group.iloc[[0, -1]] for _, group in rows.sort_values("kernel_size").groupby(["head", "refine"], sort=False)]
+    shown = pd.concat(ends) if ends else rows
+    kinds = Counter(row["verdict"] for row in judged if not row["exploratory"])
+    return {
+        "miou": dict(zip(shown["label"], shown["mean"], strict=True)),
+        "verdicts": dict(sorted(kinds.items())),
+        "failed": int((summary["failed"] > 0).sum()),
+    }
 
 
 def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,9 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from study.tracking import session
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz")
 FAILED = "failed.json"
 NICE = 10  # trainings go first
-FROM = 50  # trainings
+START_S, SHARE = 4.0, 0.02  # of a processor, to import MLflow and open the database; of the time of all trainings
 
 
 class Target(NamedTuple):
@@ -53,14 +54,31 @@ def collect(key: str, target: Target) -> None:
 
 
 @contextmanager
-def logging(manifest: dict[str, Any], target: Target, number: int) -> Iterator[Callable[[str], None]]:
-    """What to call with the key of each training that has ended. A process beside them is worth its start only where
-    many are to come; of fewer the caller logs all in the end."""
-    if number < FROM:
-        yield lambda key: None
-        return
-    with Beside(manifest, target) as process:
-        yield process.ended
+def logging(manifest: dict[str, Any], target: Target, number: int, workers: int) -> Iterator[Callable[[str], None]]:
+    """What to call with the key of each of ``number`` trainings when it has ended, on so many workers. A process beside
+    them collects and logs it at once, from when its start costs less than SHARE of the time that all will take; the
+    caller logs what is left in the end."""
+    began, ended = time.monotonic(), list[str]()
+    process: Beside | None = None
+    with ExitStack() as stack:
+
+        def tell(key: str) -> None:
+            nonlocal process
+            ended.append(key)
+            if process is not None:
+                process.ended(key)
+            elif len(ended) < number and worth_it(time.monotonic() - began, len(ended), number, workers):
+                process = stack.enter_context(Beside(manifest, target))
+                for earlier in ended:
+                    process.ended(earlier)
+
+        yield tell
+
+
+def worth_it(seconds: float, ended: int, number: int, workers: int) -> bool:
+    """Whether the process is worth its start, ``ended`` of ``number`` trainings having ended after so many seconds."""
+    whole = seconds * number / max(ended, min(workers, number))
+    return SHARE * whole >= START_S
 
 
 class Beside:

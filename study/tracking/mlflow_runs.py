@@ -34,6 +34,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that starts again has half a minute
 
 LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
+# What people filter trainings by: param -> its name in the plan.
+RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "optimizer": "optimizer",
+          "learning_rate": "lr", "backbone": "backbone"}  # fmt: skip
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 PAGE = 1000  # runs in a search
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
@@ -119,7 +122,7 @@ class Tracker:
             return
         name = f"{labels['label']}, seed {labels['seed']}"
         params, tags = run_labels(labels)
-        params |= {name: labels[name] for name in ("seed", "steps", "backbone")}
+        params |= {name: labels[part] for name, part in RECIPE.items() if part in labels}
         if "failed.json" in files:
             failed = json.loads(files["failed.json"])
             end = 1000 * (folder / "failed.json").stat().st_mtime

@@ -350,8 +350,13 @@ def test_two_seeds_have_one_degree_of_freedom() -> None:
 
 
 @pytest.mark.parametrize(
-    "world", ["equal", "one varies more", "later vary more", "skewed", "one seed in five collapses"]
-)
+    "world",
+    [
+        "equal",
+        *(pytest.param(world, marks=pytest.mark.slow)
+          for world in ("one varies more", "later vary more", "skewed", "one seed in five collapses")),
+    ],
+)  # fmt: skip
 def test_a_fall_is_said_wrongly_at_most_at_alpha(world: str) -> None:
     """Eight equal cells and three seeds, 400 simulations; see benchmarks/calibration.py for more of everything."""
     draw, wrong = generator("falls", world), 0

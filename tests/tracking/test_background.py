@@ -14,7 +14,7 @@ import pytest
 from study.ablation import train
 from study.config.mlflow_address import place
 from study.store.runs import Store, write, write_json
-from study.tracking import session
+from study.tracking import background, session
 from study.tracking.background import COLLECTED, Beside, Target, collect
 from tests.tracking.test_mlflow_runs import _labels, content
 
@@ -112,3 +112,38 @@ def test_what_is_collected_takes_the_place_of_what_an_earlier_attempt_left(manif
     assert {key: {path.name for path in (target.folder / key).iterdir()} for key in "da"} == {
         "d": before["a"], "a": before["d"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ended", "number", "workers", "worth"),
+    [
+        (3600, 1, 3, 1, True),  # three long trainings: from the first one's end
+        (60, 1, 3, 1, False), (60, 1, 4, 1, True),  # 4 s of 200 are 2 %
+        (60, 1, 8, 2, True), (60, 1, 6, 2, False),  # two workers: another one is nearly through, too
+        (10, 5, 38, 2, False),  # a tier of small trainings is over before it would be worth it
+    ],
+)  # fmt: skip
+def test_the_process_starts_once_its_start_is_a_small_share_of_the_whole(
+    seconds, ended, number, workers, worth
+) -> None:
+    assert background.worth_it(seconds, ended, number, workers) == worth
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worth", [True, False])
+def test_few_trainings_are_logged_as_they_end_where_that_is_worth_it(manifest, tmp_path, monkeypatch, worth) -> None:
+    monkeypatch.setattr(background, "START_S", 0.0 if worth else 1e9)
+    with background.logging(manifest, _target(tmp_path), len(KEYS), 1) as ended:
+        ended("a")
+        ended("b")
+        if worth:
+            _until(lambda: len(content(tmp_path / "runs")) == 2)
+        assert (tmp_path / "results" / "b").is_dir() == worth
+
+
+@pytest.mark.slow
+def test_no_process_is_started_for_the_last_training(manifest, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(background, "START_S", 0.0)
+    with background.logging(manifest, _target(tmp_path), 1, 1) as ended:
+        ended("a")
+    assert not (tmp_path / "results" / "a").exists(), "the driver logs it at once"
