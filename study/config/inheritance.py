@@ -1,5 +1,5 @@
-"""A tier that starts from another: ``like: shapes`` takes that tier's block, and what stands beside it replaces what
-differs, deeply.
+"""A tier that starts from another (D118): ``like: shapes`` takes that tier's block, and what stands beside it replaces
+what differs, deeply.
 
 A mapping is merged, a list or a value replaces. A data set of another name, or the options of another backbone, replace
 the other's whole: they have keys of their own. null stands for what is left out, so it takes away a table of settings,

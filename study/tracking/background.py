@@ -25,6 +25,7 @@ from study.tracking import session
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz")
 FAILED = "failed.json"
 NICE = 10  # trainings go first
+# D119
 START_S, SHARE = 4.0, 0.02  # of a processor, to import MLflow and open the database; of the time of all trainings
 
 
