@@ -26,7 +26,7 @@ COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training
 FAILED = "failed.json"
 NICE = 10  # trainings go first
 # D119
-START_S, SHARE = 4.0, 0.02  # of a processor, to import MLflow and open the database; of the time of all trainings
+START_S, SHARE = 5.0, 0.02  # of a processor, to import MLflow and open the database; of the time of all trainings
 
 
 class Target(NamedTuple):

@@ -118,8 +118,8 @@ def test_what_is_collected_takes_the_place_of_what_an_earlier_attempt_left(manif
     ("seconds", "ended", "number", "workers", "worth"),
     [
         (3600, 1, 3, 1, True),  # three long trainings: from the first one's end
-        (60, 1, 3, 1, False), (60, 1, 4, 1, True),  # 4 s of 200 are 2 %
-        (60, 1, 8, 2, True), (60, 1, 6, 2, False),  # two workers: another one is nearly through, too
+        (60, 1, 3, 1, False), (70, 1, 4, 1, True),  # 5 s of 250 are 2 %
+        (70, 1, 8, 2, True), (60, 1, 6, 2, False),  # two workers: another one is nearly through, too
         (10, 5, 38, 2, False),  # a tier of small trainings is over before it would be worth it
     ],
 )  # fmt: skip
