@@ -439,6 +439,7 @@ def test_holm_counts_the_claims_that_the_plan_asks_whatever_became_of_them(tmp_p
     assert first.adjusted == alone.p and left.reason == "Not here."
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unprinted")
 def test_what_is_said_to_be_found_is_found_at_the_level_that_a_verdict_needs(tmp_path: Path) -> None:
     """An effect of the least size that is printed beside nine others that are nothing: four of five studies find it."""
