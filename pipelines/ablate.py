@@ -14,7 +14,7 @@ from study.plan import planner
 from study.spec.errors import InputError
 from study.store import stage
 from study.store.runs import Store
-from study.tracking import background, session
+from study.tracking import background, mlflow_access
 from study.tracking.background import Target
 
 
@@ -30,7 +30,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     at = place(params, store)
-    session.checked(at, chosen.name, todo)
+    mlflow_access.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
     if todo:
         git_state.note()

@@ -15,7 +15,7 @@ from study.config.mlflow_address import place
 from study.statistics import outputs, results
 from study.store import stage
 from study.store.runs import Store, file_digest, write_json
-from study.tracking import session
+from study.tracking import mlflow_access
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
 _Links = dict[str, dict[str, str]]
@@ -35,11 +35,11 @@ def main() -> None:
         (folder / name).write_bytes(content)
     at, links, at_best = place(params, Store()), _Links(), _Links()
     tuned = stage.tuned_plan(folder)
-    with session.kept(at, chosen.name), session.writing(at, chosen.name, Store().root) as tracker:
+    with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, Store().root) as tracker:
         tracker.cells(plan, frame, summary)
         links = tracker.links()
         if tuned is not None:
-            at_best = session.opened(at, f"{chosen.name} tuned").links()
+            at_best = mlflow_access.opened(at, f"{chosen.name} tuned").links()
     found = _provenance(plan, folder / "results", folder / "examined", links)
     if tuned is not None:
         found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", at_best)

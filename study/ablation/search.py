@@ -19,7 +19,7 @@ from study.plan.halving import Candidate
 from study.statistics import results
 from study.store import stage
 from study.store.runs import Store, first, write_json
-from study.tracking import background, session
+from study.tracking import background, mlflow_access
 
 
 def search_and_train(params: dict[str, Any], target: Path) -> None:
@@ -27,7 +27,7 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     facts, began = stage.read_json(target.parent / "plan.json")["data"], time.monotonic()
     at, name = place(params, store), f"{chosen.name} tuned"
-    session.checked(at, name, True)
+    mlflow_access.checked(at, name, True)
     trials = _search(chosen, facts, execution, store)
     found = halving.best(trials)
     planned = halving.tuned(chosen, facts, execution.device, found)
@@ -42,7 +42,7 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
             train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
     train.collect(manifest, collected)
     frame = results.frame(manifest, target / "results")
-    with session.kept(at, name), session.writing(at, name, store.root) as tracker:
+    with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     train.record(target / "results", store.ablated(name), execution, time.monotonic() - began, len(todo))

@@ -22,7 +22,7 @@ from study.spec.errors import InputError
 from study.statistics import results
 from study.store import machine, stage
 from study.store.runs import Store, first, read_json_or_none, write_json
-from study.tracking import background, session
+from study.tracking import background, mlflow_access
 from study.tracking.background import Target
 
 OpenEngine = Callable[[Callable[[Any], Any], Execution], Engine]
@@ -114,9 +114,12 @@ def collect(manifest: dict[str, Any], target: Target) -> None:
     """Collect all trainings, and log what the process beside them has not, once that has ended."""
     for key in manifest["trainings"]:
         background.collect(key, target)
-    with session.kept(target.place, target.tier), session.writing(target.place, target.tier, target.store) as tracker:
+    with (
+        mlflow_access.kept(target.place, target.tier),
+        mlflow_access.writing(target.place, target.tier, target.store) as tracker,
+    ):
         tracker.sweep()
-        session.trainings(manifest, target.folder, tracker)
+        mlflow_access.trainings(manifest, target.folder, tracker)
 
 
 def record(target: Path, kept: Path, execution: Execution, wall_s: float, trained: int) -> None:

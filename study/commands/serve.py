@@ -19,13 +19,13 @@ from study.store.runs import Store
 def ui(tier: str | None, host: str, port: str) -> None:
     """Serve the MLflow UI on the project's database, on this machine only unless a host is named; of a server, tell
     the page."""
-    from study.tracking import rebuild, session
+    from study.tracking import mlflow_access, rebuild
 
     params = tiers.read()
     name, at = tiers.load(params, tier).name, place(params, Store())
     if not at.served:
         can_listen(host, port)
-    tracker = session.opened(at, name)
+    tracker = mlflow_access.opened(at, name)
     if tracker.empty() and (Path("reports") / name / "scores.csv").is_file():
         print(f"writing the runs of {name} to {at.shown} again", flush=True)
         tracker = rebuild.whole(at, name)

@@ -55,15 +55,14 @@ def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _left_out(block: dict[Any, Any]) -> dict[Any, Any]:
-    """Without what is null: keys of the block, what users name, and its keys."""
-    found = {key: value for key, value in block.items() if value is not None}
+    """Without what is null: keys of the block, entries that users name, and the keys of these."""
+    found = _without_null(block)
     for key in NAMED:
         if isinstance(found.get(key), dict):
-            named = {name: item for name, item in found[key].items() if item is not None}
-            found[key] = {
-                name: {part: value for part, value in item.items() if value is not None}
-                if isinstance(item, dict)
-                else item
-                for name, item in named.items()
-            }
+            entries = _without_null(found[key])
+            found[key] = {n: _without_null(entry) if isinstance(entry, dict) else entry for n, entry in entries.items()}
     return found
+
+
+def _without_null(block: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: value for key, value in block.items() if value is not None}

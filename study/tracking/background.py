@@ -20,7 +20,7 @@ from study.config.mlflow_address import Place
 from study.store.code_digest import ROOT
 from study.store.garbage import used
 from study.store.runs import Store, first, write_json
-from study.tracking import session
+from study.tracking import mlflow_access
 
 COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz")
 FAILED = "failed.json"
@@ -128,13 +128,13 @@ def main() -> None:
         ended.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    lock = session.turn(target.place, target.tier, target.store)
-    with session.kept(target.place, target.tier), first(lock) as alone:
-        tracker = session.opened(target.place, target.tier) if alone else None  # else another driver logs them
+    lock = mlflow_access.turn(target.place, target.tier, target.store)
+    with mlflow_access.kept(target.place, target.tier), first(lock) as alone:
+        tracker = mlflow_access.opened(target.place, target.tier) if alone else None  # else another driver logs them
         while (key := ended.get()) is not None and not stopped.is_set():
             collect(key, target)
             if tracker is not None:
-                session.training(key, manifest, target.folder, tracker)
+                mlflow_access.training(key, manifest, target.folder, tracker)
 
 
 if __name__ == "__main__":

@@ -8,30 +8,30 @@ from study.config.mlflow_address import Place
 from study.statistics import results
 from study.statistics.outputs import frames
 from study.store import stage
-from study.tracking import session
+from study.tracking import mlflow_access
 from study.tracking.mlflow_runs import Tracker
 
 
 def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
     plan = stage.read_json(folder / "plan.json")
-    session.trainings(plan, folder / "results", tracker)
+    mlflow_access.trainings(plan, folder / "results", tracker)
     tracker.cells(plan, *frames(folder, plan))
 
 
 def whole(place: Place, tier: str) -> Tracker:
     """Replays a tier, the trainings with each variant at its best and the report. Raises Unreachable."""
     folder = stage.folder(tier)
-    tracker = session.opened(place, tier)
+    tracker = mlflow_access.opened(place, tier)
     try:
         tracker.sweep()
         replay(folder, tracker)
         tracker.report(folder / "report.pdf")
         if (tuned := stage.tuned_plan(folder)) is not None:
-            at_best = session.opened(place, f"{tier} tuned")
-            session.trainings(tuned, folder / "tuning" / "results", at_best)
+            at_best = mlflow_access.opened(place, f"{tier} tuned")
+            mlflow_access.trainings(tuned, folder / "tuning" / "results", at_best)
             frame = results.frame(tuned, folder / "tuning" / "results")
             at_best.cells(tuned, frame, results.summary(frame))
-    except session.refusals() as error:
-        raise place.refusal(session.told(error)) from None
+    except mlflow_access.refusals() as error:
+        raise place.refusal(mlflow_access.told(error)) from None
     return tracker

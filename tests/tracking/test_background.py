@@ -14,7 +14,7 @@ import pytest
 from study.ablation import train
 from study.config.mlflow_address import place
 from study.store.runs import Store, write, write_json
-from study.tracking import background, session
+from study.tracking import background, mlflow_access
 from study.tracking.background import COLLECTED, Beside, Target, collect
 from tests.tracking.test_mlflow_runs import _labels, content
 
@@ -42,7 +42,7 @@ def manifest(tmp_path: Path) -> dict:
         run.finish()
     store.run("d").fail("OutOfMemory", "3 GB asked")
     labels = _labels("GCN k=3") | {"steps": 10, "backbone": "shallow"}
-    session.opened(_target(tmp_path).place, "smoke")
+    mlflow_access.opened(_target(tmp_path).place, "smoke")
     return {
         "trainings": {key: labels | {"seed": seed} for seed, key in enumerate(KEYS)},
         "data": {"main": {"frequent": None}},

@@ -17,7 +17,7 @@ import pytest
 
 from study.config.mlflow_address import Place
 from study.statistics import results
-from study.tracking import session
+from study.tracking import mlflow_access
 from tests.conftest import ROOT, Project
 from tests.tracking.test_mlflow_runs import content, copied, log, logged  # noqa: F401 (fixtures)
 
@@ -38,7 +38,7 @@ def _place(root: Path) -> Place:
 
 def _write(root: Path, plan: dict[str, Any], lost: bool = False) -> None:
     """Log all, as a stage does it; the database is ``lost`` once it is open."""
-    with session.kept(_place(root), "smoke"), session.writing(_place(root), "smoke", root) as tracker:
+    with mlflow_access.kept(_place(root), "smoke"), mlflow_access.writing(_place(root), "smoke", root) as tracker:
         if lost:
             (root / "mlflow" / "mlflow.db").unlink()
         log(tracker, root, plan)
@@ -92,7 +92,7 @@ def test_a_locked_database_is_behind_and_caught_up_with(results_only, logged, ca
 def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(results_only, logged, capsys):  # noqa: F811
     root, plan = results_only
     place, keys = _place(root), list(plan["trainings"])
-    with session.kept(place, "smoke"), session.writing(place, "smoke", root) as tracker:
+    with mlflow_access.kept(place, "smoke"), mlflow_access.writing(place, "smoke", root) as tracker:
         tracker.training(keys[0], plan["trainings"][keys[0]], root / "results" / keys[0], {"miou": 0.5})
         other = sqlite3.connect(root / "mlflow" / "mlflow.db")
         other.execute("BEGIN EXCLUSIVE")

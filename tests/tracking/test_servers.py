@@ -23,7 +23,7 @@ from study.commands.serve import replay, ui
 from study.config.mlflow_address import GENERAL, VARIABLE, Place, Unreachable, place
 from study.spec.errors import InputError
 from study.store.runs import Store
-from study.tracking import session
+from study.tracking import mlflow_access
 from tests.conftest import Project
 from tests.tracking.test_mlflow_runs import _plan, _replay, content, log
 
@@ -85,7 +85,7 @@ def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_pat
     plan = _plan(tmp_path)
     _replay(tmp_path, plan)
     monkeypatch.setenv("STUDY_ARTIFACTS", f"{bucket.address}/mlflow")
-    tracker = session.opened(place({}, Store(tmp_path / "store")), "smoke")
+    tracker = mlflow_access.opened(place({}, Store(tmp_path / "store")), "smoke")
     log(tracker, tmp_path, plan)
     client = boto3.client("s3", endpoint_url=bucket.endpoint)
     there = {file["Key"].split("/", 2)[2]: file["Size"] for file in client.list_objects_v2(Bucket="study")["Contents"]}
@@ -97,7 +97,7 @@ def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_pat
 def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):
     at = Place(f"postgresql://me:{PASSWORD}@127.0.0.1:{_port()}/mlflow", None, "", VARIABLE)
     with pytest.raises(Unreachable, match=r"MLflow's database must answer, got .*refused.*STUDY_TRACKING") as told:
-        session.opened(at, "smoke")
+        mlflow_access.opened(at, "smoke")
     assert PASSWORD not in str(told.value) and "\n" not in str(told.value)
 
 
@@ -165,19 +165,19 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
     plan = _plan(tmp_path)
     _replay(tmp_path, plan)
     at = Place(postgres, (tmp_path / "pictures").as_uri(), "", VARIABLE)
-    log(session.opened(at, "smoke"), tmp_path, plan)
+    log(mlflow_access.opened(at, "smoke"), tmp_path, plan)
     found = content(tmp_path, postgres)
     assert found == content(tmp_path)
-    before = session.opened(at, "smoke").links()
-    log(session.opened(at, "smoke"), tmp_path, plan)
-    assert session.opened(at, "smoke").links() == before and content(tmp_path, postgres) == found
+    before = mlflow_access.opened(at, "smoke").links()
+    log(mlflow_access.opened(at, "smoke"), tmp_path, plan)
+    assert mlflow_access.opened(at, "smoke").links() == before and content(tmp_path, postgres) == found
     wrong = at._replace(uri=postgres.replace(PASSWORD, "wr0ng"))
     with pytest.raises(Unreachable, match="password authentication failed") as told:
-        session.opened(wrong, "smoke")
+        mlflow_access.opened(wrong, "smoke")
     assert "wr0ng" not in str(told.value)
     missing = next(name for name in ("pg8000", "psycopg2", "asyncpg") if not find_spec(name))
     with pytest.raises(Unreachable, match=f"{missing}.* must be installed"):
-        session.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
+        mlflow_access.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
 
 
 @pytest.mark.long
@@ -208,7 +208,7 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
     monkeypatch.setenv(VARIABLE, base)
     monkeypatch.chdir(project.folder)
     replay(None)
-    tracker = session.opened(Place(base, None, "", VARIABLE), "smoke")
+    tracker = mlflow_access.opened(Place(base, None, "", VARIABLE), "smoke")
     assert tracker.links().keys() == project.runs().keys() and not tracker.empty()
     capsys.readouterr()
     ui(None, "127.0.0.1", "5000")
@@ -217,7 +217,7 @@ def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _end(process)  # with an experiment open
-    with session.kept(Place(base, None, "", VARIABLE), "smoke"):
+    with mlflow_access.kept(Place(base, None, "", VARIABLE), "smoke"):
         tracker.sweep()
         raise AssertionError("nobody answers")
     assert "is behind" in capsys.readouterr().err
