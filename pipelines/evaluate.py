@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
-from study.ablation.progress import named
+from study.ablation.progress import Display
 from study.ablation.supervise import Work
 from study.ablation.workload import Workload
 from study.config import kept_outputs, tiers
@@ -14,8 +13,7 @@ from study.config.execution import execution_of
 from study.plan import networks, planner
 from study.plan.receptive_fields import looks
 from study.spec.jobs import ReceptiveFieldJob
-from study.spec.training import Inference
-from study.spec.words import counted
+from study.statistics import results
 from study.store import stage
 from study.store.garbage import used
 from study.store.runs import EVALUATED, RECEPTIVE, Store, write_json
@@ -48,34 +46,36 @@ def main() -> None:
 
 def _evaluate(workload: Workload) -> None:
     """Run what the store does not have, as the ablation runs trainings; a failure is a hole and stops no other."""
-    from study.inference.worker import evaluate  # torch, only where something is to be done
-
     planned, manifest = workload.planned, workload.manifest
     execution, store = workload.execution, workload.store
     todo = [key for key in planned.evaluations if not store.run(key, EVALUATED).done()]
     ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
-    ready.sort(key=lambda key: passes(planned.evaluations[key].inference), reverse=True)
     for key in set(todo) - set(ready):
         store.run(key, EVALUATED).fail(
             "NotRun", f"its training has no result ({planned.evaluations[key].training[:12]})"
         )
     if not ready:
         return
-    print(f"{counted(len(ready), 'evaluation')} to run on {counted(execution.workers, 'worker')}", flush=True)
-    tick = stage.ticker("evaluations")
-    with Work(evaluate, execution, store, planned.tier.name) as work:
+    from study.ablation import foretell  # torch, only where something is to be done
+    from study.inference.worker import evaluate
+
+    kinds = foretell.evaluations(workload)
+    ready.sort(key=lambda key: kinds[key].left(), reverse=True)  # so that no long one is left alone at the end
+    jobs = {key: manifest["evaluations"][key] for key in planned.evaluations if key in ready or key not in todo}
+    done = jobs.keys() - set(ready)
+    with (
+        Display(store, jobs, kinds, done, execution.workers, "evaluation") as display,
+        Work(evaluate, execution, store, planned.tier.name, begun=display.begin) as work,
+    ):
         for key in ready:
             work.submit(key, workload.evaluation(key, work.stop))
-        for ended, event in enumerate(filter(None, work.ends()), 1):
-            if event.failed:
+        for event in work.ends():
+            if event and event.failed:
                 store.run(event.key, EVALUATED).fail(event.kind, event.reason)
-                print(f"{named(manifest['evaluations'][event.key])} FAILED: {event.reason}", flush=True)
-            tick(ended, len(ready))
-
-
-def passes(asked: Inference) -> tuple[bool, int]:
-    """A rank for starting long evaluations first: a CRF takes longer than all passes through the network."""
-    return asked.crf is not None, len(asked.scales) * (1 + asked.flip) * math.prod(asked.crops)
+                display.end(event.key, None, event.reason)
+            elif event:
+                display.end(event.key, results.leading(event.result))
+            display.refresh()
 
 
 def _receptive(workload: Workload, target: Path) -> None:

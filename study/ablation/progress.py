@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import operator
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +16,10 @@ from rich.live import Live
 from rich.table import Table
 
 from study.spec.words import counted, duration
-from study.store.runs import Store
+from study.store.runs import Store, read_json_or_none, write_json
+
+LOOK_S = 1.0  # between two looks at what running jobs tell
+PATIENCE_S = 8.5  # from the first start, until an estimate is told from the first steps alone
 
 
 def named(training: Mapping[str, Any]) -> str:
@@ -24,107 +29,163 @@ def named(training: Mapping[str, Any]) -> str:
     return f"{training['label']}{where}{asked}, seed {training['seed']}"
 
 
-Kind = tuple[str, bool, int]  # of a training: label, whether with BR, cost as the plan ranks it; of an evaluation: how
+@dataclass(frozen=True)
+class Kind:
+    """Jobs that should take the same: ``step_s`` for each of ``steps`` steps (or images) and ``beside_s`` for the rest,
+    in seconds of the machine on which that was measured (see study.ablation.foretell). By default nothing is foretold
+    but that they are alike."""
+
+    name: tuple[str, ...]
+    step_s: float = 1.0
+    steps: int = 1
+    beside_s: float = 0.0
+
+    def left(self, done: float = 0.0) -> float:
+        """Seconds foretold of what is left after the share ``done`` of the steps."""
+        return self.step_s * self.steps * (1 - done) + self.beside_s
 
 
-def _kind(training: Mapping[str, Any]) -> Kind:
-    return training["label"], training["refine"], training["cost"]
+def keep(store: Store, study: str, kinds: Mapping[str, Kind]) -> None:
+    """Keep what was foretold of a study, by key, for whoever asks for the status."""
+    write_json(store.foretold(study), {key: asdict(kind) for key, kind in kinds.items()})
+
+
+def kept(store: Store, study: str) -> dict[str, Kind]:
+    """What was foretold of a study; nothing where none has run, or what it left is damaged."""
+    try:
+        found = read_json_or_none(store.foretold(study)) or {}
+        return {key: Kind(**kind | {"name": tuple(kind["name"])}) for key, kind in found.items()}
+    except (TypeError, KeyError, AttributeError):
+        return {}
+
+
+def evaluations_of(tier: str) -> str:
+    """The name under which what is foretold of a tier's evaluations is kept."""
+    return f"{tier} evaluations"
 
 
 class Pace:
-    """How long trainings take, learned from those that ended."""
+    """How many times as long as foretold jobs take here, by kind and in all, from seconds that were seen."""
 
     def __init__(self) -> None:
-        self.took: dict[Kind, tuple[int, float]] = {}  # how many ended, and their seconds
-        self.sums = dict.fromkeys((False, True), (0, 0, 0.0, 0, 0.0))  # of 1, x, y, x x, x y: cost, seconds
+        self.seen: dict[Kind, tuple[float, float]] = {}  # seconds foretold of what was seen, and those that it took
 
-    def add(self, kind: Kind, seconds: float) -> None:
-        number, before = self.took.get(kind, (0, 0.0))
-        self.took[kind] = number + 1, before + seconds
-        _, refine, cost = kind
-        terms = (1, cost, seconds, cost * cost, cost * seconds)
-        self.sums[refine] = tuple(map(operator.add, self.sums[refine], terms))  # type: ignore[assignment]
-
-    def _line(self, refine: bool) -> tuple[float, float]:
-        """Seconds at no cost, and seconds per cost, neither below zero: least squares."""
-        number, x, y, xx, xy = self.sums[refine]
-        if not number:
-            other = self.sums[not refine]
-            return other[2] / other[0], 0.0
-        if not (spread := number * xx - x * x):
-            return y / number, 0.0
-        slope = (number * xy - x * y) / spread
-        start = (y - slope * x) / number
-        if slope <= 0:
-            return y / number, 0.0
-        return (start, slope) if start >= 0 else (0.0, xy / xx)
+    def add(self, kind: Kind, foretold: float, took: float) -> None:
+        before = self.seen.get(kind, (0.0, 0.0))
+        self.seen[kind] = before[0] + foretold, before[1] + took
 
     def remaining(
-        self, waiting: Mapping[Kind, int], begun: Mapping[Kind, Sequence[float]], workers: int
+        self,
+        waiting: Mapping[Kind, int],
+        running: Iterable[Beats],
+        workers: int,
+        then: Mapping[Kind, Collection[Kind]] = MappingProxyType({}),
     ) -> float | None:
-        """Seconds left, None before anything ended: how many of a kind wait, and the seconds so far of those that run.
+        """Seconds left, None before anything was seen: how many of a kind wait, what runs, and which kinds start after
+        which.
 
-        A training is expected to take as long as those of its kind did; else, the costliest being the first, by a line
-        through seconds and costs of the others. Those with BR have a line of their own: their cost is a rank only.
+        A kind that was seen takes as many times what was foretold as it did, another as many as all that was seen.
         """
-        if not self.took:
+        now = Pace()
+        now.seen = dict(self.seen)
+        running = list(running)
+        for beats in running:
+            now.add(beats.kind, *beats.seen())
+        foretold, took = (sum(parts) for parts in zip(*now.seen.values(), strict=True)) if now.seen else (0.0, 0.0)
+        if not foretold:
             return None
-        lines = {refine: self._line(refine) for refine in (False, True)}
-        all_, longest = 0.0, 0.0
-        for kind in waiting.keys() | begun.keys():
-            if kind in self.took:
-                number, seconds = self.took[kind]
-                expected = seconds / number
-            else:
-                start, slope = lines[kind[1]]
-                expected = start + slope * kind[2]
-            left = [max(0.0, expected - so_far) for so_far in begun.get(kind, ())]
-            all_ += expected * waiting.get(kind, 0) + sum(left)
-            longest = max(longest, *left, expected if waiting.get(kind) else 0.0)
-        return max(all_ / max(1, workers), longest)
+
+        def expected(kind: Kind, done: float = 0.0) -> float:
+            own = now.seen.get(kind, (0.0, 0.0))
+            return kind.left(done) * (own[1] / own[0] if own[0] else took / foretold)
+
+        def way(kind: Kind, own: float) -> float:
+            """Seconds of a job and of the longest of those that can only start after it."""
+            return own + max(
+                (way(after, expected(after)) for after in then.get(kind, ()) if waiting.get(after)), default=0
+            )
+
+        begun = [(beats.kind, expected(beats.kind, beats.done)) for beats in running]
+        unbegun = [(kind, expected(kind)) for kind, number in waiting.items() if number > 0]
+        all_ = sum(left for _, left in begun) + sum(left * waiting[kind] for kind, left in unbegun)
+        return max(all_ / max(1, workers), max((way(*job) for job in begun + unbegun), default=0.0))
 
 
-def remaining(
-    asked: Mapping[str, Kind],
-    finished: Mapping[str, float],
-    running: Mapping[str, Mapping[str, Any]],
-    workers: int,
-    over: Collection[str] = (),
-) -> float | None:
-    """Seconds left of the jobs ``asked`` for, None before one ended or made a step. ``finished``: key -> seconds;
-    ``running``: key -> what it told last; ``over``: keys of which nothing is left and nothing is learned, failed or
-    done before."""
-    pace, waiting, begun = Pace(), Counter[Kind](), dict[Kind, list[float]]()
-    for key, kind in asked.items():
-        if key in finished:
-            pace.add(kind, finished[key])
-        elif key in running:
-            said = running[key]
-            begun.setdefault(kind, []).append(said.get("seconds", 0.0))
-            if said.get("step") and said["seconds"]:
-                pace.add(kind, said["seconds"] / said["step"] * said["steps"])
-        elif key not in over:
-            waiting[kind] += 1
-    return pace.remaining(waiting, begun, workers)
+class Beats:
+    """What the process of a running job tells of its steps. ``earlier`` was told before it was handed over."""
+
+    def __init__(self, kind: Kind, earlier: dict[str, Any] | None = None) -> None:
+        self.kind, self.earlier = kind, earlier
+        self.first: dict[str, Any] | None = None  # as it starts, or goes on
+        self.warm: dict[str, Any] | None = None  # after its first steps, which are slow: memory and kernels are new
+        self.last: dict[str, Any] = {}
+
+    def hear(self, said: dict[str, Any] | None) -> None:
+        if not said or said == self.earlier or "steps" not in said:
+            return
+        if self.first is None or (said["host"], said["pid"]) != (self.first["host"], self.first["pid"]):
+            self.first, self.warm, self.last = said, None, said
+        elif said["step"] > self.last["step"]:  # else it measures itself on images, which is no step
+            self.last = said
+            self.warm = self.warm or said
+
+    @property
+    def done(self) -> float:
+        """The share of its steps."""
+        return self.last["step"] / self.last["steps"] if self.last else 0.0
+
+    @property
+    def firm(self) -> bool:
+        """Whether it has told of more than its first steps."""
+        return self.warm is not None and self.last["step"] > self.warm["step"]
+
+    def seen(self) -> tuple[float, float]:
+        """Seconds foretold of the steps that it told of, and those that they took: without the first ones, unless
+        there are no others."""
+        since = self.warm if self.firm else self.first
+        if not since:
+            return 0.0, 0.0
+        share = (self.last["step"] - since["step"]) / self.last["steps"]
+        return self.kind.step_s * self.kind.steps * share, self.last["seconds"] - since["seconds"]
 
 
 class Display:
-    """Follows one ablation. On a terminal it redraws a table, elsewhere it prints a line per training."""
+    """Follows trainings, or what ``noun`` says. On a terminal it redraws a table, elsewhere it prints a line for each;
+    both have a first estimate of the time left as soon as what runs first has made a few steps."""
 
-    def __init__(self, store: Store, plan: dict[str, Any], done: set[str], workers: int) -> None:
-        self.store, self.plan, self.workers = store, plan, workers
+    def __init__(
+        self,
+        store: Store,
+        jobs: Mapping[str, Mapping[str, Any]],
+        kinds: Mapping[str, Kind],
+        done: Iterable[str],
+        workers: int,
+        noun: str = "training",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``jobs`` as the plan has them, and their ``kinds``, by key; ``done`` are those that were done before."""
+        self.store, self.jobs, self.kinds, self.workers, self.noun = store, jobs, kinds, workers, noun
+        self.clock = clock
         self.done: set[str] = set(done)
         self.failed: set[str] = set()
         self.running: dict[str, float] = {}
+        self.beats: dict[str, Beats] = {}
         self.pace = Pace()
-        self.left = Counter(_kind(training) for key, training in plan["trainings"].items() if key not in self.done)
+        self.left = Counter(kinds[key] for key in jobs if key not in self.done)
+        self.then: dict[Kind, set[Kind]] = {}
+        for key, job in jobs.items():
+            if job.get("after") in kinds:
+                self.then.setdefault(kinds[job["after"]], set()).add(kinds[key])
+        self.began: float | None = None  # of the first
+        self.looked = -math.inf
+        self.told = False  # an estimate
         self.console = Console(soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
 
     def __enter__(self) -> Display:
-        left = len(self.plan["trainings"]) - len(self.done)
+        left = len(self.jobs) - len(self.done)
         kept = f", {len(self.done)} done before" if self.done else ""
-        self.say(f"{counted(left, 'training')} to run on {counted(self.workers, 'worker')}{kept}")
+        self.say(f"{counted(left, self.noun)} to run on {counted(self.workers, 'worker')}{kept}")
         if self.live:
             self.live.start()
         return self
@@ -137,49 +198,76 @@ class Display:
         self.console.print(text, highlight=False, markup=False)
 
     def begin(self, key: str) -> None:
-        self.running[key] = time.monotonic()
+        self.running[key] = self.clock()
+        self.began = self.running[key] if self.began is None else self.began
+        self.beats[key] = Beats(self.kinds[key], self.store.run(key).progress())
 
     def end(self, key: str, score: tuple[str, float] | None, reason: str = "") -> None:
-        """A training ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
+        """A job ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
         began = self.running.pop(key, None)
-        took = time.monotonic() - began if began else 0.0
-        kind, name = _kind(self.plan["trainings"][key]), named(self.plan["trainings"][key])
+        self.beats.pop(key, None)
+        took = 0.0 if began is None else self.clock() - began
+        kind, name = self.kinds[key], named(self.jobs[key])
         self.left[kind] -= 1
         if score is None:
             self.failed.add(key)
-            self.say(f"{self._counts()}  {name} {f'FAILED after {duration(took)}' if began else 'NOT RUN'}: {reason}")
+            self.say(
+                f"{self._counts()}  {name} {'NOT RUN' if began is None else f'FAILED after {duration(took)}'}: {reason}"
+            )
         else:
             self.done.add(key)
-            self.pace.add(kind, took)
+            self.pace.add(kind, kind.left(), _seconds(self.store, key) or took)
             metric, value = score
             metric = {"miou": "mIoU"}.get(metric, metric.replace("_", " "))
-            self.say(f"{self._counts()}  {name}: {metric} {100 * value:.1f} % in {duration(took)}{self._left()}")
+            self.say(f"{self._counts()}  {name}: {metric} {100 * value:.1f} % in {duration(took)}; {self._left()}")
 
     def _counts(self) -> str:
-        all_ = len(self.plan["trainings"])
-        return f"[{len(self.done) + len(self.failed)}/{all_}]"
+        return f"[{len(self.done) + len(self.failed)}/{len(self.jobs)}]"
+
+    def seconds(self) -> float | None:
+        """Seconds left, None before anything is known."""
+        begun = Counter(beats.kind for beats in self.beats.values())
+        unbegun = {kind: number - begun[kind] for kind, number in self.left.items()}
+        return self.pace.remaining(unbegun, self.beats.values(), self.workers, self.then)
 
     def _left(self) -> str:
-        now, begun = time.monotonic(), dict[Kind, list[float]]()
-        for key, began in self.running.items():
-            begun.setdefault(_kind(self.plan["trainings"][key]), []).append(now - began)
-        waiting = len(self.plan["trainings"]) - len(self.done) - len(self.failed) - len(self.running)
-        unbegun = {kind: number - len(begun.get(kind, ())) for kind, number in self.left.items()}
-        seconds = self.pace.remaining(unbegun, begun, self.workers)
-        text = f"; {len(self.running)} running, {waiting} left"
-        return text if seconds is None else f"{text}, about {duration(seconds)}"
+        waiting = len(self.jobs) - len(self.done) - len(self.failed) - len(self.running)
+        text, seconds = f"{len(self.running)} running, {waiting} left", self.seconds()
+        if seconds is None:
+            return text
+        self.told = True
+        return f"{text}, about {duration(seconds)}"
 
     def refresh(self) -> None:
-        """Redraw the table of what is running."""
-        if not self.live:
+        """Look at what is running; tell the first estimate, and redraw the table."""
+        now = self.clock()
+        if now - self.looked < LOOK_S:
             return
-        table = Table(title=f"{self._counts()} trainings done{self._left()}", title_justify="left")
-        for column in ("training", "step", "loss", "tune score %"):
+        self.looked = now
+        for key, beats in self.beats.items():
+            beats.hear(self.store.run(key).progress())
+        if not self.told and self._firm(now) and self.seconds() is not None:
+            self.say(f"{self._counts()}  {self._left()}")
+        if self.live:
+            self.live.update(self._table(), refresh=True)
+
+    def _firm(self, now: float) -> bool:
+        """Whether all that runs has told of its pace, or what has not can no longer be waited for."""
+        late = self.began is not None and now - self.began >= PATIENCE_S
+        return late or (bool(self.beats) and all(beats.firm for beats in self.beats.values()))
+
+    def _table(self) -> Table:
+        table = Table(title=f"{self._counts()} {self.noun}s done; {self._left()}", title_justify="left")
+        for column in (self.noun, "step", "loss", "tune score %"):
             table.add_column(column)
-        for key in self.running:
-            training, said = self.plan["trainings"][key], self.store.run(key).progress() or {}
-            table.add_row(named(training), *_row(said))
-        self.live.update(table, refresh=True)
+        for key, beats in self.beats.items():
+            table.add_row(named(self.jobs[key]), *_row(beats.last))
+        return table
+
+
+def _seconds(store: Store, key: str) -> float:
+    """Seconds that a finished run took, those of earlier processes included; 0 where it does not say."""
+    return sum((store.run(key).read("result.json") or {"seconds": {}})["seconds"].values())
 
 
 def _row(said: dict[str, Any]) -> tuple[str, str, str]:
@@ -194,8 +282,8 @@ def _row(said: dict[str, Any]) -> tuple[str, str, str]:
 def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[dict[str, Any]] = ()) -> str:
     """What the store says of a plan, from any machine: who drives it, what is done, running, failed and left, how fast
     and for how long. A job runs if its lock is held: no clock is asked."""
-    trainings = _Standing(store, plan["trainings"], _kind, workers)
-    evaluations = _Standing(store, plan["evaluations"], lambda asked: (asked["inference"], False, 0), workers)
+    trainings = _Standing(store, plan["trainings"], kept(store, plan["tier"]), workers)
+    evaluations = _Standing(store, plan["evaluations"], kept(store, evaluations_of(plan["tier"])), workers)
     idle = not (drivers or trainings.running or evaluations.running)
 
     def about(standing: _Standing) -> str:
@@ -204,12 +292,12 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
         return f", about {duration(standing.seconds)}{' once `make repro` runs' if idle else ''}"
 
     head = (
-        f"{plan['tier']}: {len(trainings.finished)} of {counted(len(plan['trainings']), 'training')} done, "
+        f"{plan['tier']}: {trainings.finished} of {counted(len(plan['trainings']), 'training')} done, "
         f"{len(trainings.running)} running, {len(trainings.failed)} failed, {trainings.left} left{about(trainings)}"
     )
     if plan["evaluations"]:
         number = counted(len(plan["evaluations"]), "evaluation")
-        head += f"; {len(evaluations.finished)} of {number} done{about(evaluations)}"
+        head += f"; {evaluations.finished} of {number} done{about(evaluations)}"
     by = [f"  driver   {d['host']} (process {d['pid']}) for {duration(store.now() - d['since'])}" for d in drivers]
     others = _others(store, plan) if drivers else []
     at_work = [*trainings.lines, *evaluations.lines, *others]
@@ -217,33 +305,50 @@ def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[d
 
 
 class _Standing:
-    """How trainings or evaluations of a plan stand: key -> seconds of those that are ``finished``, what those that are
-    ``running`` told, lines on these and on those that ``failed``, the number ``left``, and the ``seconds`` that these
-    and the running ones take, None where there are none or nothing is known."""
+    """How trainings or evaluations of a plan stand: how many are ``finished`` and ``left``, what those that are
+    ``running`` told, lines on these and on those that ``failed``, and the ``seconds`` that what is left and runs takes,
+    None where there is nothing or nothing is known."""
 
     def __init__(
-        self, store: Store, asked: Mapping[str, Any], kind: Callable[[Mapping[str, Any]], Kind], workers: int
+        self, store: Store, asked: Mapping[str, Mapping[str, Any]], foretold: Mapping[str, Kind], workers: int
     ) -> None:
-        self.finished: dict[str, float] = {}
-        self.running: dict[str, dict[str, Any]] = {}
+        self.finished = 0
+        self.running: list[Beats] = []
         self.lines: list[str] = []
         self.failed: list[str] = []
-        over = set()
+        # What was not foretold is expected to take as long as what has the same name, else as the mean.
+        kinds = foretold if foretold.keys() >= asked.keys() else {key: Kind(_name(job)) for key, job in asked.items()}
+        pace, waiting = Pace(), Counter[Kind]()
         for key, job in asked.items():
-            run = store.run(key)
+            run, kind = store.run(key), kinds[key]
             if run.path("DONE").is_file():
-                self.finished[key] = sum((run.read("result.json") or {"seconds": {}})["seconds"].values())
+                self.finished += 1
+                pace.add(kind, kind.left(), _seconds(store, key))
             elif run.held():
-                self.running[key] = run.progress() or {}
-                self.lines.append(_at_work(named(job), self.running[key]))
+                said = run.progress() or {}
+                self.running.append(_so_far(kind, said))
+                self.lines.append(_at_work(named(job), said))
             elif failure := run.failure():
-                over.add(key)
                 self.failed.append(f"  failed   {named(job)}: {failure['reason']}")
-        self.left = len(asked) - len(self.finished) - len(self.running) - len(over)
-        kinds = {key: kind(job) for key, job in asked.items()}
+            else:
+                waiting[kind] += 1
+        self.left = waiting.total()
         self.seconds = None
         if self.left or self.running:
-            self.seconds = remaining(kinds, self.finished, self.running, workers, over)
+            self.seconds = pace.remaining(waiting, self.running, workers)
+
+
+def _name(job: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(job[part]) for part in ("data", "label", "inference") if part in job)
+
+
+def _so_far(kind: Kind, said: dict[str, Any]) -> Beats:
+    """A running job of which one heartbeat is known: all of its steps so far, the slow ones among them."""
+    beats = Beats(kind)
+    if said.get("step"):
+        beats.hear(said | {"step": 0, "seconds": 0.0})
+        beats.hear(said)
+    return beats
 
 
 def _at_work(name: str, said: dict[str, Any]) -> str:

@@ -38,12 +38,14 @@ def train_all(
 ) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
     ``ended(key)`` is called when a training has ended, either way."""
-    from study.training.worker import train  # torch, only where something is trained
+    from study.ablation import foretell  # torch, only where something is trained
+    from study.training.worker import train
 
     planned, manifest = workload.planned, workload.manifest
     execution, store, chosen = workload.execution, workload.store, planned.tier
     check_shared(planned, execution, todo)
     read_again(planned, manifest, store)
+    kinds = foretell.trainings(workload, name)
     done = {}
     for key in planned.trainings.keys() - set(todo):
         run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
@@ -56,7 +58,7 @@ def train_all(
             print("another driver keeps the Optuna study of this tier; both share its trainings", flush=True)
         ablation.start(done, todo)
         with (
-            Display(store, manifest, set(done), execution.workers) as display,
+            Display(store, manifest["trainings"], kinds, done, execution.workers) as display,
             Work(train, execution, store, chosen.name, begun=display.begin, open_engine=open_engine) as queue,
         ):
 

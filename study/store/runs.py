@@ -294,6 +294,10 @@ class Store:
         """Where and how the last trainings of a study were executed, and for how long."""
         return self.cache / f"ablate-{study.replace(' ', '-')}.json"
 
+    def foretold(self, study: str) -> Path:
+        """The seconds that the trainings of a study, or the evaluations of a tier, should take."""
+        return self.cache / f"foretold-{study.replace(' ', '-')}.json"
+
     def study_log(self, tier: str) -> Path:
         return self.root / "optuna" / f"{tier}.log"
 

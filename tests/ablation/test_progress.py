@@ -7,12 +7,11 @@ import time
 import pytest
 
 from study.ablation import progress
+from study.ablation.progress import Beats, Kind, Pace
 from study.spec.words import duration
 from study.store.runs import EVALUATED, PRODUCTS, Store, write_json
 from study.training import observers
 from tests.conftest import training_job
-
-COSTS = {"k3": 30, "k7": 70, "k9": 90, "k11": 110, "k3 + BR": 1000, "k9 + BR": 2000}
 
 
 def _plan(*names: str) -> dict:
@@ -21,8 +20,7 @@ def _plan(*names: str) -> dict:
     for name in names:
         label, seed = name.split("/")
         data = "texture" if label.startswith("texture") else "main"
-        fixed = {"refine": label.endswith("BR"), "cost": COSTS.get(label, 1)}
-        trainings[name.replace("/", "-")] = {"label": label, "seed": int(seed), "data": data} | fixed
+        trainings[name.replace("/", "-")] = {"label": label, "seed": int(seed), "data": data}
     return {"tier": "shapes", "trainings": trainings, "evaluations": {}}
 
 
@@ -43,70 +41,78 @@ def test_a_duration_never_shows_a_minute_as_sixty_seconds_or_more_than_ninety(te
     assert text == "2 min" or (text.endswith(" s") and int(text.split()[0]) <= 90)
 
 
-def _left(plan: dict, finished: dict[str, float], running: dict[str, float], workers: int) -> float | None:
-    """``running``: seconds so far of those that have told no step."""
-    kinds = {key: (job["label"], job["refine"], job["cost"]) for key, job in plan["trainings"].items()}
-    return progress.remaining(kinds, finished, {key: {"seconds": so_far} for key, so_far in running.items()}, workers)
+GCN, BR, CRF = Kind(("main", "GCN"), 0.1, 100, 2.0), Kind(("main", "BR"), 0.4, 100, 2.0), Kind(("main", "CRF"), 1.0, 10)
+
+
+def _heard(kind: Kind, *told: tuple[float, float]) -> Beats:
+    """A running job that told of (steps done, seconds so far)."""
+    beats = Beats(kind)
+    for step, seconds in told:
+        beats.hear({"step": step, "steps": kind.steps, "seconds": seconds, "pid": 1, "host": "here"})
+    return beats
 
 
 def test_nothing_is_foretold_before_anything_ended_or_made_a_step():
-    assert _left(_plan("a/0", "a/1"), {}, {"a-0": 5.0}, 2) is None
+    assert Pace().remaining({GCN: 3}, [Beats(GCN), _heard(BR, (0, 0.0))], 2) is None
 
 
-def test_a_step_foretells_the_whole():
-    kinds = dict.fromkeys("abc", ("GCN", False, 1))
-    told = {"seconds": 30.0, "step": 10, "steps": 40}
-    assert progress.remaining(kinds, {}, {"a": told}, 1) == pytest.approx(90 + 120 + 120)
-    assert progress.remaining(kinds, {"b": 100.0}, {"a": told}, 1) == pytest.approx(80 + 110), "the mean of both"
+def test_the_time_left_is_what_was_foretold_times_how_much_slower_it_was_here():
+    pace = Pace()
+    pace.add(GCN, GCN.left(), 24.0)  # 12 s were foretold
+    assert pace.remaining({GCN: 2, BR: 1}, [], 1) == pytest.approx(2 * 24 + 2 * 42)
+    pace.add(BR, BR.left(), 42.0)
+    assert pace.remaining({GCN: 2, BR: 1}, [], 1) == pytest.approx(2 * 24 + 42), "each kind by what it took itself"
+    assert pace.remaining({GCN: 3, CRF: 1}, [], 1) == pytest.approx(3 * 24 + 10 * (24 + 42) / (12 + 42)), "as all"
 
 
-def test_the_time_left_is_what_equal_trainings_took_shared_among_the_workers():
-    plan = _plan("a/0", "a/1", "a/2", "b/0", "b/1")
-    finished = {"a-0": 10.0, "b-0": 30.0}
-    assert _left(plan, finished, {}, 1) == pytest.approx(10 + 10 + 30)
-    assert _left(plan, finished, {"b-1": 25.0, "a-1": 4.0}, 1) == pytest.approx(6 + 10 + 5)
+def test_work_is_shared_among_the_workers_and_takes_at_least_as_long_as_its_longest_way():
+    pace, stages = Pace(), [Kind((name,), steps=20) for name in ("first", "second", "third")]
+    pace.add(GCN, 1.0, 1.0)
+    assert pace.remaining({GCN: 4}, [], 2) == pytest.approx(24)
+    assert pace.remaining({GCN: 4}, [], 100) == pytest.approx(12)
+    then = {stages[0]: {stages[1]}, stages[1]: {stages[2]}}
+    waiting = dict.fromkeys(stages, 1)
+    assert pace.remaining(waiting, [], 100, then) == pytest.approx(60), "one after the other"
+    assert pace.remaining(waiting | {stages[0]: 0}, [_heard(stages[0], (10, 10.0))], 100, then) == pytest.approx(50)
+    assert pace.remaining({stages[1]: 0, stages[0]: 1}, [], 100, then) == pytest.approx(20), "what is done takes none"
 
 
-def test_a_training_of_a_kind_that_never_ended_is_expected_to_take_the_mean():
-    assert _left(_plan("a/0", "b/0", "c/0"), {"a-0": 10.0, "b-0": 30.0}, {}, 1) == pytest.approx(20)
+def test_the_first_steps_are_slow_and_no_example():
+    """The first ones took 5 s, those after them 0.2 s each in place of 0.1 s."""
+    told = [(0, 0.0), (10, 5.0), (20, 7.0), (30, 9.0)]
+    assert Pace().remaining({}, [_heard(GCN, *told)], 1) == pytest.approx(70 * 0.2 + 2 * 2.0)
+    only = _heard(GCN, *told[:2])
+    assert not only.firm and _heard(GCN, *told[:3]).firm
+    assert Pace().remaining({}, [only], 1) == pytest.approx((90 * 0.1 + 2) * 5), "unless there are no others"
 
 
-def test_what_is_cheaper_than_all_that_ended_is_expected_to_take_less():
-    """The costliest are first: their mean would foretell many times what is left."""
-    plan = _plan("k11/0", "k9/0", "k7/0", "k3/0")
-    finished = {"k11-0": 25.0, "k9-0": 21.0}  # 3 s, and 0.2 s for each unit of cost
-    assert _left(plan, finished, {}, 1) == pytest.approx(17 + 9)
-    assert _left(plan, finished, {"k7-0": 12.0}, 1) == pytest.approx(5 + 9)
-    steep = {"k11-0": 25.0, "k9-0": 5.0}  # a line that would be below zero at no cost: through nothing instead
-    per_cost = (110 * 25 + 90 * 5) / (110**2 + 90**2)
-    assert _left(plan, steep, {}, 1) == pytest.approx((70 + 30) * per_cost)
+def test_images_that_a_training_measures_itself_on_are_no_steps():
+    told = [(0, 0.0), (50, 5.0), (100, 10.0), (100, 13.0)]
+    beats = _heard(GCN, *told)
+    assert beats.seen() == pytest.approx((5.0, 5.0)) and beats.done == 1
 
 
-@pytest.mark.parametrize("took", [(25.0, 25.0), (21.0, 25.0)])
-def test_where_cost_tells_nothing_of_time_the_mean_is_expected(took):
-    plan = _plan("k11/0", "k9/0", "k3/0")
-    assert _left(plan, dict(zip(("k11-0", "k9-0"), took, strict=True)), {}, 1) == pytest.approx(sum(took) / 2)
+def test_what_an_earlier_process_told_is_no_example_and_a_new_one_starts_anew():
+    earlier = {"step": 80, "steps": 100, "seconds": 800.0, "pid": 1, "host": "here"}
+    beats = Beats(GCN, earlier)
+    beats.hear(earlier)
+    assert beats.seen() == (0, 0) and beats.done == 0
+    for step, seconds in ((80, 800.0), (85, 804.0), (90, 805.0)):
+        beats.hear(earlier | {"step": step, "seconds": seconds, "pid": 2})
+    assert beats.seen() == pytest.approx((0.5, 1.0))
 
 
-def test_costs_with_and_without_br_are_not_compared():
-    plan = _plan("k11/0", "k9/0", "k9 + BR/0", "k3 + BR/0", "k3/0")
-    finished = {"k11-0": 25.0, "k9-0": 21.0, "k9 + BR-0": 22.0}
-    assert _left(plan, finished, {}, 1) == pytest.approx(22 + 9)
-    assert _left(_plan("k11/0", "k9/0", "k9 + BR/0"), {"k11-0": 25.0, "k9-0": 21.0}, {}, 1) == pytest.approx(23)
-
-
-def test_the_time_left_is_at_least_that_of_the_longest_training():
-    plan = _plan("a/0", "b/0", "b/1", "a/1")
-    assert _left(plan, {"a-0": 1.0, "b-0": 100.0}, {}, 8) == pytest.approx(100)
-
-
-def test_a_training_that_takes_longer_than_expected_never_gives_time_back():
-    plan = _plan("a/0", "a/1", "a/2")
-    assert _left(plan, {"a-0": 10.0}, {"a-1": 500.0}, 1) == pytest.approx(10)
+def test_a_running_training_has_left_what_its_steps_do_not_have_behind_them():
+    pace = Pace()
+    pace.add(GCN, GCN.left(), GCN.left())
+    assert pace.remaining({}, [_heard(GCN, (0, 0.0), (50, 5.0))], 1) == pytest.approx(50 * 0.1 + 2)
+    assert Pace().remaining({}, [_heard(CRF, (0, 0.0), (2, 2.0), (10, 10.0))], 1) == pytest.approx(0)
 
 
 def test_nothing_is_left_when_all_have_ended():
-    assert _left(_plan("a/0"), {"a-0": 3.0}, {}, 2) == 0
+    pace = Pace()
+    pace.add(GCN, GCN.left(), 3.0)
+    assert pace.remaining({GCN: 0}, [], 2) == 0
 
 
 @pytest.fixture
@@ -223,10 +229,15 @@ def test_a_training_that_has_said_no_loss_yet_is_shown_without_one(store):
     assert "step 1/100" in said and "None" not in said
 
 
+def _display(store: Store, plan: dict, done: set[str], workers: int, **more) -> progress.Display:
+    kinds = {key: Kind((job["data"], job["label"]), 0.1, 100) for key, job in plan["trainings"].items()}
+    return progress.Display(store, plan["trainings"], kinds, done, workers, **more)
+
+
 def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(store, capsys):
     plan = _plan("GCN k=15 + BR/0", "1x1/0", "texture [1x1]/0", "1x1/1")
     keys = list(plan["trainings"])
-    with progress.Display(store, plan, {keys[3]}, workers=2) as display:
+    with _display(store, plan, {keys[3]}, workers=2) as display:
         assert display.live is None
         display.begin(keys[0])
         display.begin(keys[1])
@@ -246,7 +257,7 @@ def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(
 
 def test_a_long_line_is_not_broken_in_a_log(store, capsys):
     plan = _plan("a/0")
-    with progress.Display(store, plan, set(), workers=1) as display:
+    with _display(store, plan, set(), workers=1) as display:
         display.begin("a-0")
         display.end("a-0", None, "a reason of many words " * 20)
     assert len(capsys.readouterr().out.splitlines()) == 2  # the start, and the failure
@@ -254,8 +265,61 @@ def test_a_long_line_is_not_broken_in_a_log(store, capsys):
 
 def test_trainings_done_earlier_are_no_example_of_how_long_one_takes(store, capsys):
     """They took no time in this ablation: one training of 100 s out of four with two done before leaves 100 s."""
-    plan = _plan("a/0", "a/1", "a/2", "a/3")
-    with progress.Display(store, plan, {"a-0", "a-1"}, workers=1) as display:
-        display.running["a-2"] = time.monotonic() - 100
+    plan, now = _plan("a/0", "a/1", "a/2", "a/3"), [0.0]
+    with _display(store, plan, {"a-0", "a-1"}, workers=1, clock=lambda: now[0]) as display:
+        display.begin("a-2")
+        now[0] = 100.0
         display.end("a-2", ("miou", 0.5))
     assert "about 2 min" in capsys.readouterr().out
+
+
+def test_a_resumed_training_is_an_example_by_all_of_its_seconds(store, capsys):
+    plan = _plan("a/0", "a/1")
+    with _display(store, plan, set(), workers=1) as display:
+        display.begin("a-0")
+        _finish(store, "a-0", 300)
+        display.end("a-0", ("miou", 0.5))
+    assert "in 0 s; 0 running, 1 left, about 5 min" in capsys.readouterr().out
+
+
+def test_the_first_estimate_is_told_once_when_all_that_runs_has_told_of_its_pace(store, capsys):
+    plan, now = _plan("a/0", "a/1", "b/0"), [0.0]
+    _tell(store, "a-0", 0, step=90, pid=7)  # an earlier process; its checkpoint is gone
+    with _display(store, plan, set(), workers=2, clock=lambda: now[0]) as display:
+        display.begin("a-0")
+        display.begin("a-1")
+        for second, steps in ((1, (0, 0)), (2, (1, 0)), (3, (11, 1)), (4, (21, 11)), (5, (31, 21))):
+            now[0] = second
+            for key, step in zip(("a-0", "a-1"), steps, strict=True):
+                _tell(store, key, 0, step=step, seconds=10.0 + step)
+            display.refresh()
+            assert capsys.readouterr().out.count("about") == (second == 4), second
+        # One second a step: 69 + 79 + 100 steps are left for two workers.
+        assert display.seconds() == pytest.approx((69 + 79 + 100) / 2)
+
+
+def test_the_first_estimate_waits_no_longer_than_ten_seconds_for_the_slowest(store, capsys):
+    plan, now = _plan("a/0", "b/0"), [0.0]
+    with _display(store, plan, set(), workers=2, clock=lambda: now[0]) as display:
+        display.begin("a-0")
+        display.begin("b-0")  # which tells nothing
+        _tell(store, "a-0", 0, step=0, seconds=0.0)
+        display.refresh()
+        _tell(store, "a-0", 0, step=5, seconds=5.0)
+        now[0] = 5.0
+        display.refresh()
+        assert "about" not in capsys.readouterr().out
+        now[0] = 9.5
+        display.refresh()
+        assert "[0/2]  2 running, 0 left, about 2 min" in capsys.readouterr().out
+
+
+def test_what_was_foretold_is_kept_for_the_status_and_damage_leaves_the_mean(store):
+    plan = _plan("a/0", "b/0")
+    _finish(store, "a-0", 1000)
+    progress.keep(store, "shapes", {"a-0": GCN, "b-0": BR})
+    assert progress.kept(store, "shapes") == {"a-0": GCN, "b-0": BR}
+    assert "about 58 min" in progress.status(store, plan, 1)  # 42 s in place of 12 s were foretold
+    for damage in ("{", '{"b-0": 3}', '{"b-0": {"length": 3}}', "[]"):
+        store.foretold("shapes").write_text(damage)
+        assert "about 17 min" in progress.status(store, plan, 1)

@@ -15,7 +15,6 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from pipelines import evaluate as stage
 from study.inference.predict import check, offsets, predict, probabilities, refine
 from study.models.build import build
 from study.spec.errors import InputError
@@ -430,9 +429,3 @@ def test_predict_refines_each_image_by_itself_after_all_passes_are_averaged():
     for part in range(2):
         np.testing.assert_array_equal(predict(network, images[part : part + 1], asked, 8, CPU)[0], found[part])
     assert (found != labels).mean() < 0.2 * (mean.argmax(1) != labels).mean()
-
-
-def test_the_longest_evaluations_start_first():
-    ways = [Inference(), replace(MULTI, flip=False), MULTI, Inference(crop=(64, 48), crops=(4, 4)), Inference(crf=CRF)]
-    ranks = [stage.passes(way) for way in ways]
-    assert ranks == sorted(set(ranks))
