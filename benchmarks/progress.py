@@ -42,6 +42,7 @@ PROVENANCE = ROOT / "docs" / "example" / "provenance.json"
 IMPORTING_S, WARMING_S = 5.0, 0.5  # of a new worker until its first step, and what a job's first steps take more
 TICK_S, BEAT_S = 0.5, 1.0
 PROMISED, WITHIN_S = 1.5, 10.0  # factor of the first estimate, and when it is there
+ROUNDED_S = 2.0  # what whole seconds, and looking twice a second, make of a stage of seconds
 LAST = 0.9  # of the time: what is left thereafter is too little for a ratio
 
 
@@ -195,7 +196,8 @@ def real(tier: str) -> bool:
         assert told is not None
         left, when, wall = int(told[1]) * (60 if told[2] == "min" else 1), at - starts[noun], ended - starts[noun]
         ratio = (when + left) / wall
-        own_kept = when <= WITHIN_S and 1 / PROMISED <= ratio <= PROMISED
+        close = 1 / PROMISED <= ratio <= PROMISED or abs(when + left - wall) <= ROUNDED_S
+        own_kept = when <= WITHIN_S and close
         kept &= own_kept
         print(
             f"{noun}s: {wall:.1f} s from the first one's start; {when:.1f} s after it {left} s were foretold, which is "

@@ -19,7 +19,8 @@ from study.spec.words import counted, duration
 from study.store.runs import Store, read_json_or_none, write_json
 
 LOOK_S = 1.0  # between two looks at what running jobs tell
-PATIENCE_S = 8.5  # from the first start, until an estimate is told from the first steps alone
+FIRM_S = 3.0  # of steps, the first ones left out, to tell a pace by
+PATIENCE_S = 8.0  # from the first sign of a job, until an estimate is told by what there is
 
 
 def named(training: Mapping[str, Any]) -> str:
@@ -136,13 +137,15 @@ class Beats:
 
     @property
     def firm(self) -> bool:
-        """Whether it has told of more than its first steps."""
-        return self.warm is not None and self.last["step"] > self.warm["step"]
+        """Whether it has told of enough steps beside its first ones."""
+        return self.warm is not None and self.last["seconds"] - self.warm["seconds"] >= FIRM_S
 
     def seen(self) -> tuple[float, float]:
         """Seconds foretold of the steps that it told of, and those that they took: without the first ones, unless
         there are no others."""
-        since = self.warm if self.firm else self.first
+        since = self.first
+        if self.warm and self.last["step"] > self.warm["step"]:
+            since = self.warm
         if not since:
             return 0.0, 0.0
         share = (self.last["step"] - since["step"]) / self.last["steps"]
@@ -176,7 +179,7 @@ class Display:
         for key, job in jobs.items():
             if job.get("after") in kinds:
                 self.then.setdefault(kinds[job["after"]], set()).add(kinds[key])
-        self.began: float | None = None  # of the first
+        self.heard: float | None = None  # when the first job told something
         self.looked = -math.inf
         self.told = False  # an estimate
         self.console = Console(soft_wrap=True)
@@ -199,7 +202,6 @@ class Display:
 
     def begin(self, key: str) -> None:
         self.running[key] = self.clock()
-        self.began = self.running[key] if self.began is None else self.began
         self.beats[key] = Beats(self.kinds[key], self.store.run(key).progress())
 
     def end(self, key: str, score: tuple[str, float] | None, reason: str = "") -> None:
@@ -246,6 +248,8 @@ class Display:
         self.looked = now
         for key, beats in self.beats.items():
             beats.hear(self.store.run(key).progress())
+            if self.heard is None and beats.first:
+                self.heard = now
         if not self.told and self._firm(now) and self.seconds() is not None:
             self.say(f"{self._counts()}  {self._left()}")
         if self.live:
@@ -253,7 +257,7 @@ class Display:
 
     def _firm(self, now: float) -> bool:
         """Whether all that runs has told of its pace, or what has not can no longer be waited for."""
-        late = self.began is not None and now - self.began >= PATIENCE_S
+        late = self.heard is not None and now - self.heard >= PATIENCE_S
         return late or (bool(self.beats) and all(beats.firm for beats in self.beats.values()))
 
     def _table(self) -> Table:
