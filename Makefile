@@ -134,8 +134,9 @@ format: setup ## format the code
 mutants: setup ## plant known faults in copies of the project; the tests must find each
 	@$(BIN)/python -m benchmarks.mutants --suite
 
-bench: setup ## measure the pipeline beside the trainings (TIER=...), training steps, loaders, error rates of verdicts
+bench: setup ## measure the pipeline beside the trainings (TIER=...), estimates of time, steps, loaders, error rates
 	@$(BIN)/python -m benchmarks.overhead $(if $(TIER),--tier "$$TIER")
+	@$(BIN)/python -m benchmarks.progress
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.loader
 	@$(BIN)/python -m benchmarks.calibration

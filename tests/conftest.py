@@ -137,6 +137,7 @@ class Project:
         _seed(folder / "runs")
         (folder / ".dvc").mkdir()
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         # Neither the user's own store nor the words of the `make` that runs the tests.
         kept = {
             k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "MLFLOW_TRACKING", "MAKE", "MFLAGS"))

@@ -57,7 +57,7 @@ def contents(
     curves = results.curves(plan, folder / "results")
     points = curves[(curves["kind"] == "score") & (curves["data"] == "main")]
     points = points.groupby(["label", "step"], sort=False)["value"].mean().reset_index()
-    plots = {"kernel_size": _kernel_sizes(plan, summary), "learning_curves": points}
+    plots = {"kernel_size": kernel_sizes(plan, summary), "learning_curves": points}
     return found | {f"plots/{name}.csv": _csv(rows) for name, rows in plots.items()}
 
 
@@ -72,7 +72,7 @@ def _metrics(plan: dict[str, Any], summary: pd.DataFrame, judged: list[dict[str,
     cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]
     rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
     rows = rows[(rows["data"] == "main") & rows["mean"].notna() & (rows["head"] != "classifier")]
-    rows = rows[rows["width"].isna() | (rows["width"].astype(float) == 1)].drop_duplicates("label")
+    rows = rows[_of_full_width(rows)].drop_duplicates("label")
     ends = [group.iloc[[0, -1]] for _, group in rows.sort_values("kernel_size").groupby(["head", "refine"], sort=False)]
     shown = pd.concat(ends) if ends else rows
     kinds = Counter(row["verdict"] for row in judged if not row["exploratory"])
@@ -83,9 +83,14 @@ def _metrics(plan: dict[str, Any], summary: pd.DataFrame, judged: list[dict[str,
     }
 
 
-def _kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
-    """Mean mIoU by head and kernel size on the main data set, for `dvc plots`."""
-    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "data", "label"]]
+def _of_full_width(rows: pd.DataFrame) -> pd.Series:
+    return rows["width"].isna() | (rows["width"].astype(float) == 1)
+
+
+def kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
+    """Mean mIoU by head and kernel size on the main data set, one row for each of both (of full width, without BR), for
+    the template ``heads`` of `dvc plots`."""
+    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]
     rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
-    rows = rows[(rows["data"] == "main") & ~rows["refine"]].drop_duplicates("label")
+    rows = rows[(rows["data"] == "main") & ~rows["refine"] & _of_full_width(rows)].drop_duplicates("label")
     return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])
