@@ -61,7 +61,7 @@ class Replay:
         waiting, ended, first = list(self.jobs), set[str](), None
         free = [IMPORTING_S] * workers  # when a worker is ready for its next job
         running: dict[str, tuple[float, int]] = {}  # its first step, and its worker
-        display = Display(self.store, self.jobs, self.kinds, (), workers, self.noun, clock=lambda: self.now)
+        display = Display(self.store, self.jobs, self.kinds, (), workers, noun=self.noun, clock=lambda: self.now)
         with contextlib.redirect_stdout(io.StringIO()), display:
             while len(ended) < len(self.jobs):
                 for key in [k for k in waiting if self.jobs[k].get("after") in (None, *ended)]:

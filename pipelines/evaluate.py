@@ -64,7 +64,7 @@ def _evaluate(workload: Workload) -> None:
     jobs = {key: manifest["evaluations"][key] for key in planned.evaluations if key in ready or key not in todo}
     done = jobs.keys() - set(ready)
     with (
-        Display(store, jobs, kinds, done, execution.workers, "evaluation") as display,
+        Display(store, jobs, kinds, done, execution.workers, noun="evaluation") as display,
         Work(evaluate, execution, store, planned.tier.name, begun=display.begin) as work,
     ):
         for key in ready:
