@@ -36,6 +36,7 @@ from typing import Any
 
 from benchmarks import worlds
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
+from study.spec.documents import PlanFile
 from study.statistics import claim_tests, verdicts
 from study.statistics.claim_tests import BEYOND, HERE
 from study.statistics.effects import Effect
@@ -129,11 +130,11 @@ def _layout(seeds: int) -> Layout:
     return worlds.layout(seeds)
 
 
-def judged(plan: dict[str, Any], collected: claim_tests.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
+def judged(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
     return {row.claim: row for row in verdicts.judge_scores(plan, collected, of.claims)}
 
 
-def _check_what_decides(plan: dict[str, Any], collected: claim_tests.Scores, of: Layout) -> None:
+def _check_what_decides(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> None:
     with what_decides():
         quick = judged(plan, collected, of)
     for name, row in judged(plan, collected, of).items():

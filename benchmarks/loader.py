@@ -26,6 +26,7 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import open_data, prepare, training_size
 from study.spec.checks import checked, whole
+from study.spec.documents import Facts
 from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Training
@@ -37,7 +38,7 @@ from study.training.prefetch import batches
 IMAGES, ROUNDS = 64, 3
 
 
-def read(training: Training, root: Path | None, facts: dict, cache: Path, processes: int) -> float:
+def read(training: Training, root: Path | None, facts: Facts, cache: Path, processes: int) -> float:
     """Images a second of the loaders alone, once they run."""
     half = max(2, IMAGES // training.recipe.batch)  # batches
     recipe = dataclasses.replace(training.recipe, steps=2 * half)
@@ -89,7 +90,10 @@ def main() -> None:
     device = execution_of(params).device
     with tempfile.TemporaryDirectory() as folder:
         block = rehearse.stand_in(params["tiers"][arguments.tier], Path(folder) / "data")
-        chosen, stood_in = tiers.load(params, arguments.tier), tiers.load({"tiers": {"stand_in": block}}, "stand_in")
+        chosen, stood_in = (
+            tiers.load(params, arguments.tier),
+            tiers.load({**params, "tiers": {"stand_in": block}}, "stand_in"),
+        )
         names = [name for name, setting in chosen.settings.items() if setting.stream]
         if not names:
             raise InputError(f"a tier must stream images to be measured, got {arguments.tier}; take voc or cityscapes")

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from study.config import tiers
+from study.spec.documents import ProvenanceFile, read
 from study.store import stage
 
 ROUNDS = 5
@@ -29,7 +30,7 @@ ROUNDS = 5
 
 def ablate(name: str) -> None:
     """Print measurement 1 from the tier's provenance."""
-    provenance = stage.read_json(Path("reports") / name / "provenance.json")
+    provenance = read(Path("reports") / name / "provenance.json", ProvenanceFile)
     jobs = [sum(run["seconds"].values()) for run in provenance["runs"].values() if "seconds" in run]
     executed, planned = provenance["trainings"]["executed"], provenance["trainings"]["planned"]
     bound = max(sum(jobs) / provenance["workers"], max(jobs))

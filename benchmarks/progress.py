@@ -34,7 +34,7 @@ from study.ablation.workload import Workload
 from study.config import tiers
 from study.config.execution import execution_of
 from study.plan import planner
-from study.store import stage
+from study.spec.documents import PlanFile, ProvenanceFile, read
 from study.store.code_digest import ROOT
 from study.store.runs import Store, read_json_or_none, write_json
 
@@ -120,7 +120,7 @@ def report(replay: Replay, workers: int) -> bool:
 
 def recorded(store: Path | None, keys: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of each job, from a run store, else from the shipped report (which has those of trainings)."""
-    runs = {} if store else stage.read_json(PROVENANCE)["runs"]
+    runs = {} if store else read(PROVENANCE, ProvenanceFile)["runs"]
     found = {}
     for key in keys:
         told = runs.get(key) if store is None else read_json_or_none(store / key / "result.json")
@@ -147,7 +147,7 @@ def replayed(tier: str, source: Path | None, workers: int, shortest: bool) -> bo
         for each in ("tier", "data", "plan"):
             command = [sys.executable, "-m", f"pipelines.{each}"]
             subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        manifest = stage.read_json(folder / "reports" / tier / "plan.json")
+        manifest = read(folder / "reports" / tier / "plan.json", PlanFile)
         chosen, execution, store = tiers.load(params), execution_of(params), Store(folder / "runs")
         planned = planner.build(chosen, manifest["data"], execution.device)
         workload = Workload(planned, manifest, execution, store)

@@ -27,7 +27,7 @@ import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -35,6 +35,7 @@ from benchmarks.sleepers import Sleepers
 from study.ablation.queue import Engine
 from study.config import tiers
 from study.config.execution import Execution
+from study.spec.documents import Facts
 from study.store import stage
 from study.store.code_digest import ROOT
 from study.store.runs import Store
@@ -50,12 +51,12 @@ def configure(cells: int, workers: int, folder: Path) -> int:
 
     params = tiers.read()
     params["tier"] = TIER
-    params.pop(tiers.TUNE, None)
+    params.pop("tune", None)
     params["execution"] |= {"workers": workers, "device": "cpu"}
-    block = params["tiers"][TIER]
+    block: dict[str, Any] = params["tiers"][TIER]
     block |= {"tuning": None, "tables": TABLES, "meaningless": False, "scale": "mechanism", "receptive": None}
     chosen = tiers.load(params)
-    facts = {name: {"fingerprint": name} for name in chosen.settings}
+    facts = {name: cast(Facts, {"fingerprint": name}) for name in chosen.settings}
     each = len(planner.build(chosen, facts, "cpu").trainings)
     block["seeds"] = list(range(-(-cells // each)))
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from typing import Any
 
 import torch
 import yaml
@@ -21,6 +22,7 @@ from study.data.prepare import frequent_classes, prepare
 from study.models.build import build, inherit
 from study.paper import tables
 from study.spec.constants import MAIN
+from study.spec.documents import Facts
 from study.spec.heads import Variant
 from study.spec.training import Training
 from study.store.runs import Store
@@ -54,7 +56,7 @@ def main() -> None:
     for setting in arguments.set:
         path, value = setting.split("=", 1)
         *parents, last = path.split(".")
-        block = params["tiers"][arguments.tier]
+        block: Any = params["tiers"][arguments.tier]
         for name in parents:
             block = block[name]
         block[last] = yaml.safe_load(value)
@@ -85,7 +87,13 @@ def main() -> None:
 
 
 def train(
-    chosen: tiers.Tier, name: str, variant: Variant, seed: int, facts: dict, origin: dict, state: dict | None
+    chosen: tiers.Tier,
+    name: str,
+    variant: Variant,
+    seed: int,
+    facts: dict[str, Facts],
+    origin: Facts,
+    state: dict | None,
 ) -> dict:
     """Train in the setting ``name`` from ``state``, print what came of it; returns the weights."""
     setting = chosen.settings[name]

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from study.paper.claims import CLAIMS, Claim
 from study.paper.predicates import LOSSES, Margins, Part, Terms
 from study.plan import planner
 from study.seeds import generator
+from study.spec.documents import Asked, Facts, Groups, PlanFile, trained
 from study.statistics import claim_tests, questions
 
 TIER = "shapes"  # its plan has every table that a tier of scale mechanism can have
@@ -125,7 +126,7 @@ class Layout:
     """A plan's cells by the trainings that they are of. ``scored`` are the (training, metric) pairs that some claim is
     about, ``addresses`` the cells of each."""
 
-    def __init__(self, made: dict[str, Any]) -> None:
+    def __init__(self, made: PlanFile) -> None:
         self.plan = made
         self.claims = [CLAIMS[name] for name in questions.family(made)]
         predicates = [questions.predicate_of(claim, made["scale"]) for claim in self.claims]
@@ -135,7 +136,7 @@ class Layout:
             if cell["address"] in self.needed:
                 found.setdefault((cell["runs"][str(FIRST_SEED)], cell["metric"]), []).append(cell["address"])
         self.addresses = list(found.values())
-        keys = [made["evaluations"].get(key, {}).get("training", key) for key, _ in found]
+        keys = [trained(made, key) for key, _ in found]
         self.trainings = list(dict.fromkeys(keys))
         self.training_of = np.array([self.trainings.index(key) for key in keys])
 
@@ -164,9 +165,10 @@ def layout(seeds: int, draws: int = 200) -> Layout:
     chosen = dataclasses.replace(
         tiers.load(tiers.read(), TIER), seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)), not_applicable={}
     )
-    facts = {name: {"fingerprint": "f" * 64, "classes": ["a", "b"]} for name in chosen.settings}
+    facts = {name: cast(Facts, {"fingerprint": "f" * 64, "classes": ["a", "b"]}) for name in chosen.settings}
     made = planner.build(chosen, facts, "cpu").manifest()
-    return Layout(made | {"verdicts": made["verdicts"] | {"draws": draws}})
+    made["verdicts"] = {**claim_tests.rules_of(made), "draws": draws}
+    return Layout(made)
 
 
 # ------------------------------------------------------------------------------------------------ what truly holds
@@ -216,7 +218,7 @@ class Simulated(claim_tests.Scores):
     claim untested as those of study.statistics.claim_tests.Collected do."""
 
     def __init__(
-        self, made: Mapping[str, Any], known: Mapping[str, Mapping[int, float]], losses: dict[str, dict[int, float]],
+        self, made: Asked, known: Mapping[str, Mapping[int, float]], losses: dict[str, dict[int, float]],
         lost: Mapping[str, set[int]],
     ) -> None:  # fmt: skip
         super().__init__(made, known)
@@ -308,13 +310,13 @@ PHOTOGRAPHS = {
 }  # fmt: skip
 
 
-def grouped(made: dict[str, Any], world: Photographs) -> dict[str, Any]:
+def grouped(made: PlanFile, world: Photographs) -> PlanFile:
     """A plan that knows the groups of its images, where they are known."""
     if not world.known:
         return made
     of = [image // GROUP for image in range(IMAGES)]
-    facts = {"val": {"names": [str(group) for group in range(IMAGES // GROUP)], "of": of}}
-    return made | {"data": {name: found | {"groups": facts} for name, found in made["data"].items()}}
+    groups: dict[str, Groups] = {"val": {"names": [str(group) for group in range(IMAGES // GROUP)], "of": of}}
+    return {**made, "data": {name: {**found, "groups": groups} for name, found in made["data"].items()}}
 
 
 def photograph(

@@ -11,6 +11,7 @@ from study.config import git_state, kept_outputs, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
+from study.spec.documents import PlanFile, read
 from study.spec.errors import InputError
 from study.store import stage
 from study.store.runs import Store
@@ -23,7 +24,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = stage.read_json(folder / "plan.json")
+    manifest = read(folder / "plan.json", PlanFile)
     planned = planner.build(chosen, manifest["data"], execution.device)
     if set(planned.trainings) != set(manifest["trainings"]):
         raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")

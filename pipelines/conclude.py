@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from study.config import kept_outputs, tiers
+from study.spec.documents import ProvenanceFile, read
 from study.store import stage
 
 
@@ -12,7 +13,7 @@ def main() -> int:
     chosen = tiers.load(tiers.read())
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    provenance = stage.read_json(folder / "provenance.json")
+    provenance = read(folder / "provenance.json", ProvenanceFile)
     counted = {what: provenance[what] for what in ("trainings", "evaluations")}
     print(f"report: {folder / 'report.pdf'}")
     if any(numbers["failed"] for numbers in counted.values()):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
@@ -20,6 +19,7 @@ from study.paper.quotes import QUOTES
 from study.paper.tables import TABLES
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
+from study.spec.documents import Facts, Precision
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense
 from study.store import stage
@@ -32,7 +32,7 @@ def main() -> None:
     params = tiers.read()
     chosen, device = tiers.load(params), execution_of(params).device
     kept_outputs.note(chosen.name)
-    cache, facts = Store().cache, dict[str, dict[str, Any]]()
+    cache, facts = Store().cache, dict[str, Facts]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)
     for name, setting in chosen.settings.items():
@@ -61,7 +61,7 @@ def main() -> None:
     write_json(stage.folder(chosen.name) / "data.json", facts)
 
 
-def settle_frequent(facts: dict[str, dict[str, Any]], rule: tuple[int, float] | None) -> None:
+def settle_frequent(facts: dict[str, Facts], rule: tuple[int, float] | None) -> None:
     """Add each setting's frequent classes to its facts: main's, where it has main's classes. A stage that sees fewer
     images is compared with the others, so it is scored on the same classes (D04)."""
     main = facts[MAIN]
@@ -99,7 +99,7 @@ def _open(name: str, setting: tiers.Setting, cache: Path) -> DataSet:
     return open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name} ({name})"))
 
 
-def _note(facts: dict[str, dict]) -> None:
+def _note(facts: dict[str, Facts]) -> None:
     """Say what is odd about the images, and which classes no training image shows: a wrong class list, or masks of
     other labels."""
     for found in {found["fingerprint"]: found for found in facts.values()}.values():
@@ -116,7 +116,7 @@ def _audit(listed: dict[str, int]) -> None:
             print(f"note: {line.what}: the paper has {line.printed}, these lists {line.recomputed}")
 
 
-def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path) -> dict:
+def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path) -> Precision:
     classify, size = setting.task == tiers.CLASSIFY, training_size(source)
     return speed_probe.precision(
         setting.network, setting.recipe, classify, classes=len(source.classes), size=size, device=device, cache=cache
@@ -146,7 +146,7 @@ def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
             predict.check(chosen.inference[cell.inference], sources[cell.setting].size, stride)
 
 
-def _check_inheritance(chosen: tiers.Tier, name: str, facts: dict) -> None:
+def _check_inheritance(chosen: tiers.Tier, name: str, facts: dict[str, Facts]) -> None:
     """Raises InputError where the weights of a setting do not fit the next."""
     setting = chosen.settings[name]
     before = chosen.settings[setting.after or ""]

@@ -12,6 +12,7 @@ from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
 from study.plan import networks, planner
 from study.plan.receptive_fields import looks
+from study.spec.documents import PlanFile, read
 from study.spec.jobs import ReceptiveFieldJob
 from study.statistics import results
 from study.store import stage
@@ -24,7 +25,7 @@ def main() -> None:
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = stage.read_json(folder / "plan.json")
+    manifest = read(folder / "plan.json", PlanFile)
     planned = planner.build(chosen, manifest["data"], execution.device)
     target = folder / "examined"
     workload = Workload(planned, manifest, execution, store)

@@ -7,6 +7,7 @@ import sys
 from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
 from study.plan import planner
+from study.spec.documents import Facts, read
 from study.spec.words import counted
 from study.store import stage
 from study.store.runs import write_json
@@ -17,7 +18,9 @@ def main() -> None:
     chosen = tiers.load(params)
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = planner.build(chosen, stage.read_json(folder / "data.json"), execution_of(params).device).manifest()
+    manifest = planner.build(
+        chosen, read(folder / "data.json", dict[str, Facts]), execution_of(params).device
+    ).manifest()
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))

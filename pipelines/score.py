@@ -7,18 +7,18 @@ import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from study.ablation.importances import importances
 from study.config import git_state, kept_outputs, tiers
 from study.config.mlflow_address import place
+from study.spec.documents import Executed, Page, PlanFile, ProvenanceFile, Ran, RanRun, Result, read
 from study.statistics import outputs, results
 from study.store import stage
 from study.store.runs import Store, file_digest, write_json
 from study.tracking import mlflow_access
 
 VERSIONS = ("torch", "torchvision", "numpy", "mlflow", "optuna", "ray", "dvc", "pandas", "seaborn", "typst", "timm")
-_Links = dict[str, dict[str, str]]
+_Links = dict[str, Page]
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     chosen = tiers.load(params)
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    plan = stage.read_json(folder / "plan.json")
+    plan = read(folder / "plan.json", PlanFile)
     frame, summary = outputs.frames(folder, plan)
     for name in ("tables", "plots"):  # what an earlier plan left there is no result of this one
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -40,35 +40,44 @@ def main() -> None:
         links = tracker.links()
         if tuned is not None:
             at_best = mlflow_access.opened(at, f"{chosen.name} tuned").links()
-    found = _provenance(plan, folder / "results", folder / "examined", links)
+    found: ProvenanceFile = {"version": 1, **_provenance(plan, folder / "results", folder / "examined", links)}
     if tuned is not None:
         found["tuned"] = _provenance(tuned, folder / "tuning" / "results", folder / "examined", at_best)
     write_json(folder / "provenance.json", found)
 
 
-def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _Links) -> dict[str, Any]:
+def _provenance(plan: PlanFile, collected: Path, examined: Path, links: _Links) -> Ran:
     """What ran, where and on what; ``links`` are the tracker's pages of trainings, by key."""
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, RanRun] = {}
     seconds = {"train": 0.0, "evaluate": 0.0}
     for key in plan["trainings"]:
         runs[key] = {"status": results.status(collected / key)}
         if runs[key]["status"] == results.DONE:
-            result = stage.read_json(collected / key / "result.json")
+            result = read(collected / key / "result.json", Result)
             took = result["seconds"]
-            runs[key] |= {"seconds": took, "sha256": file_digest(collected / key / "counts.npz")}
-            runs[key]["tune_sha256"] = file_digest(collected / key / "tune.npz")
-            runs[key] |= {"commit": result.get("commit", ""), "mlflow": links.get(key)}
+            runs[key] = {
+                "status": results.DONE,
+                "seconds": took,
+                "sha256": file_digest(collected / key / "counts.npz"),
+                "tune_sha256": file_digest(collected / key / "tune.npz"),
+                "commit": result.get("commit", ""),
+                "mlflow": links.get(key),
+            }
             seconds = {name: seconds[name] + took[name] for name in seconds}
-    ablate = stage.read_json(collected / "ablate.json")
+    ablate = read(collected / "ablate.json", Executed)
     states = [run["status"] for run in runs.values()]
     for key in plan["evaluations"]:
         runs[key] = {"status": results.status(examined / key)}
         if runs[key]["status"] == results.DONE:
-            result = stage.read_json(examined / key / "result.json")
-            took = result["seconds"]["evaluate"]
-            runs[key] |= {"seconds": {"evaluate": took}, "sha256": file_digest(examined / key / "counts.npz")}
-            runs[key] |= {"commit": result.get("commit", "")}
-            seconds["evaluate"] += took
+            result = read(examined / key / "result.json", Result)
+            took = {"evaluate": result["seconds"]["evaluate"]}
+            runs[key] = {
+                "status": results.DONE,
+                "seconds": took,
+                "sha256": file_digest(examined / key / "counts.npz"),
+                "commit": result.get("commit", ""),
+            }
+            seconds["evaluate"] += took["evaluate"]
     asked = [runs[key]["status"] for key in plan["evaluations"]]
     return {
         "tier": plan["tier"],
@@ -76,8 +85,8 @@ def _provenance(plan: dict[str, Any], collected: Path, examined: Path, links: _L
         "dirty": git_state.dirty(),
         "lacking": git_state.lacking(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
-        "hardware": ablate["hardware"] | {"device": ablate["device"]},
-        "seconds": seconds | {"wall": ablate["wall_s"]},
+        "hardware": {**ablate["hardware"], "device": ablate["device"]},
+        "seconds": {**seconds, "wall": ablate["wall_s"]},
         "workers": ablate["workers"],
         "engine": ablate["engine"],
         "trainings": {

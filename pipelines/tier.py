@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 
 from study.config import kept_outputs, tiers
+from study.spec.documents import TierFile
 from study.store import stage
 from study.store.runs import write_json
 
@@ -13,7 +14,8 @@ from study.store.runs import write_json
 def main() -> None:
     chosen = tiers.load(tiers.read())
     kept_outputs.note(chosen.name)
-    write_json(stage.folder(chosen.name) / "tier.json", chosen.block)
+    found: TierFile = {"version": 1, "tier": chosen.name, "block": chosen.block}
+    write_json(stage.folder(chosen.name) / "tier.json", found)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import shutil
 import sys
 
 from study.config import kept_outputs, tiers
+from study.spec.documents import SearchFile
 from study.store import stage
 from study.store.runs import write_json
 
@@ -24,7 +25,8 @@ def main() -> None:
 
         search.search_and_train(params, target)
     else:
-        write_json(target / "search.json", {"on": False, "trials": []})
+        none: SearchFile = {"version": 1, "on": False, "trials": []}
+        write_json(target / "search.json", none)
 
 
 if __name__ == "__main__":

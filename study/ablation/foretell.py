@@ -7,13 +7,12 @@ first steps how much slower that is. What matters is how kinds compare, and thes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from study.ablation import progress
 from study.ablation.progress import Kind
 from study.ablation.workload import Workload
 from study.models.work import Work, work
+from study.spec.documents import Facts, size_of
 from study.spec.training import Inference, Training
 from study.training.observers import SCORED_IMAGES
 
@@ -58,9 +57,9 @@ def evaluations(workload: Workload) -> dict[str, Kind]:
     return found
 
 
-def of_training(name: tuple[str, ...], training: Training, facts: Mapping[str, Any]) -> Kind:
+def of_training(name: tuple[str, ...], training: Training, facts: Facts) -> Kind:
     """Of a training on the data of ``facts``, as the data stage has them."""
-    size, classes, recipe = tuple(facts["size"]), len(facts["classes"]), training.recipe
+    size, classes, recipe = size_of(facts), len(facts["classes"]), training.recipe
     frozen = training.network.frozen
     seen = work(training.variant, training.network, classes, recipe.crop or size, cached=frozen)
     whole = work(training.variant, training.network, classes, size, cached=frozen)
@@ -71,9 +70,9 @@ def of_training(name: tuple[str, ...], training: Training, facts: Mapping[str, A
     return Kind(name, step, recipe.steps, STARTING_S + (tune + val) * _image_s(whole))
 
 
-def of_evaluation(name: tuple[str, ...], training: Training, asked: Inference, facts: Mapping[str, Any]) -> Kind:
+def of_evaluation(name: tuple[str, ...], training: Training, asked: Inference, facts: Facts) -> Kind:
     """Of a training asked for the classes of val images."""
-    size, classes = tuple(facts["size"]), len(facts["classes"])
+    size, classes = size_of(facts), len(facts["classes"])
     crop = asked.crop or size
     seen = work(training.variant, training.network, classes, crop)
     views = math.prod(asked.crops) * (2 if asked.flip else 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
+from study.spec.documents import PlanFile
 from study.store.runs import Store, file_digest, write_json
 
 # Chosen by what they are, before any score is known; what a tier does not train is left out.
@@ -16,7 +16,7 @@ HEADLINE = (
 INDEX = "index.json"
 
 
-def trainings(plan: dict[str, Any]) -> dict[str, str]:
+def trainings(plan: PlanFile) -> dict[str, str]:
     """Address of a headline cell -> key of the training that it is made of, with the first seed."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     runs = {address: next(iter(cells[address]["runs"].values()), "") for address in HEADLINE if address in cells}
@@ -24,7 +24,7 @@ def trainings(plan: dict[str, Any]) -> dict[str, str]:
     return {address: asked[key]["training"] if key in asked else key for address, key in runs.items() if key}
 
 
-def collect(plan: dict[str, Any], store: Store, target: Path) -> None:
+def collect(plan: PlanFile, store: Store, target: Path) -> None:
     """Copy the headline weights of done trainings to ``target``, with an index: file -> what it is, and its sha256."""
     shutil.rmtree(target, ignore_errors=True)
     index = {}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from study.spec.constants import MAIN
+from study.spec.documents import Trial
 
 
-def importances(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def importances(rows: list[Trial]) -> pd.DataFrame:
     """The share of kernel size, BR and each searched value in the variance of the last tune scores of the factorial's
     candidates, all of which were trained to their end; empty where fewer than two have a score."""
     from study.ablation import optuna_study  # optuna, only where there was a search

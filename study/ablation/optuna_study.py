@@ -7,7 +7,7 @@ done, and a study that was lost or left behind by a killed driver is brought in 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from study.spec.documents import PlannedTraining
+
 KEY = "run"  # the user attribute that holds a trial's key in the run store
 CHOICES = "choices"  # the study's own attribute that holds its categorical choices
 Curve = list[tuple[int, float]]
+
+
+NAMED = ("data", "head", "kernel_size", "backbone", "seed")  # labels that are parameters of a trial
 
 
 class _Journal(BaseJournalBackend):
@@ -105,7 +110,7 @@ class Ablation:
         self,
         log: Path,
         name: str,
-        planned: dict[str, dict[str, Any]],
+        planned: Mapping[str, PlannedTraining],
         values: dict[str, dict[str, float]] | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -275,10 +280,10 @@ def _mend(log: Path) -> None:
         log.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
-def _parameters(labels: dict[str, Any]) -> dict[str, Any]:
-    named = {name: labels[name] for name in ("data", "head", "kernel_size", "backbone", "seed")}
+def _parameters(labels: PlannedTraining) -> dict[str, Any]:
+    named: dict[str, Any] = {name: value for name, value in labels.items() if name in NAMED}
     return named | {"width": labels["width"] or 0.0, "BR": labels["refine"]}
 
 
-def _values(planned: dict[str, dict[str, Any]], name: str) -> tuple[Any, ...]:
-    return tuple(sorted({labels[name] for labels in planned.values()}))
+def _values(planned: Mapping[str, PlannedTraining], name: str) -> tuple[Any, ...]:
+    return tuple(sorted({_parameters(labels)[name] for labels in planned.values()}))

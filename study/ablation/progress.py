@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from study.spec.documents import Driver, PlanFile, Progress
 from study.spec.words import counted, duration
 from study.store.runs import Store, read_json_or_none, write_json
 
@@ -22,12 +22,14 @@ LOOK_S = 1.0  # between two looks at what running jobs tell
 FIRM_S = 3.0  # of steps, the first ones left out, to tell a pace by
 PATIENCE_S = 8.0  # from the first sign of a job, until an estimate is told by what there is
 
+Job = Mapping[str, object]  # a training or an evaluation, as the plan has it
 
-def named(training: Mapping[str, Any]) -> str:
+
+def named(job: Job) -> str:
     """A training or an evaluation of the plan in words, as the report has it: ``GCN k=15 on texture, seed 0``."""
-    asked = f" ({training['inference']})" if "inference" in training else ""
-    where = "" if training["data"] == "main" else f" on {training['data']}"
-    return f"{training['label']}{where}{asked}, seed {training['seed']}"
+    asked = f" ({job['inference']})" if "inference" in job else ""
+    where = "" if job["data"] == "main" else f" on {job['data']}"
+    return f"{job['label']}{where}{asked}, seed {job['seed']}"
 
 
 @dataclass(frozen=True)
@@ -115,18 +117,18 @@ class Pace:
 class Beats:
     """What the process of a running job tells of its steps. ``earlier`` was told before it was handed over."""
 
-    def __init__(self, kind: Kind, earlier: dict[str, Any] | None = None) -> None:
+    def __init__(self, kind: Kind, earlier: Progress | None = None) -> None:
         self.kind, self.earlier = kind, earlier
-        self.first: dict[str, Any] | None = None  # as it starts, or goes on
-        self.warm: dict[str, Any] | None = None  # after its first steps, which are slow: memory and kernels are new
-        self.last: dict[str, Any] = {}
+        self.first: Progress | None = None  # as it starts, or goes on
+        self.warm: Progress | None = None  # after its first steps, which are slow: memory and kernels are new
+        self.last: Progress | None = None
 
-    def hear(self, said: dict[str, Any] | None) -> None:
+    def hear(self, said: Progress | None) -> None:
         if not said or said == self.earlier or "steps" not in said:
             return
         if self.first is None or (said["host"], said["pid"]) != (self.first["host"], self.first["pid"]):
             self.first, self.warm, self.last = said, None, said
-        elif said["step"] > self.last["step"]:  # else it measures itself on images, which is no step
+        elif self.last is None or said["step"] > self.last["step"]:  # else it scores images, which is no step
             self.last = said
             self.warm = self.warm or said
 
@@ -138,16 +140,18 @@ class Beats:
     @property
     def firm(self) -> bool:
         """Whether it has told of enough steps beside its first ones."""
-        return self.warm is not None and self.last["seconds"] - self.warm["seconds"] >= FIRM_S
+        if not self.warm or not self.last:
+            return False
+        return self.last["seconds"] - self.warm["seconds"] >= FIRM_S
 
     def seen(self) -> tuple[float, float]:
         """Seconds foretold of the steps that it told of, and those that they took: without the first ones, unless
         there are no others."""
+        if not self.first or not self.last:
+            return 0.0, 0.0
         since = self.first
         if self.warm and self.last["step"] > self.warm["step"]:
             since = self.warm
-        if not since:
-            return 0.0, 0.0
         share = (self.last["step"] - since["step"]) / self.last["steps"]
         return self.kind.step_s * self.kind.steps * share, self.last["seconds"] - since["seconds"]
 
@@ -159,7 +163,7 @@ class Display:
     def __init__(
         self,
         store: Store,
-        jobs: Mapping[str, Mapping[str, Any]],
+        jobs: Mapping[str, Job],
         kinds: Mapping[str, Kind],
         done: Iterable[str],
         workers: int,
@@ -177,8 +181,9 @@ class Display:
         self.left = Counter(kinds[key] for key in jobs if key not in self.done)
         self.then: dict[Kind, set[Kind]] = {}
         for key, job in jobs.items():
-            if job.get("after") in kinds:
-                self.then.setdefault(kinds[job["after"]], set()).add(kinds[key])
+            after = str(job.get("after"))
+            if after in kinds:
+                self.then.setdefault(kinds[after], set()).add(kinds[key])
         self.heard: float | None = None  # when the first job told something
         self.looked = -math.inf
         self.told = False  # an estimate
@@ -274,16 +279,18 @@ def _seconds(store: Store, key: str) -> float:
     return sum((store.run(key).read("result.json") or {"seconds": {}})["seconds"].values())
 
 
-def _row(said: dict[str, Any]) -> tuple[str, str, str]:
+def _row(said: Progress | None) -> tuple[str, str, str]:
+    if not said:
+        return "starting", "", ""
     loss, score = said.get("loss"), said.get("score")
     return (
-        f"{said['step']}/{said['steps']}" if said else "starting",
+        f"{said['step']}/{said['steps']}",
         "" if loss is None else f"{loss:.3f}",
         "" if score is None else f"{100 * score:.1f}",
     )
 
 
-def status(store: Store, plan: dict[str, Any], workers: int, drivers: Sequence[dict[str, Any]] = ()) -> str:
+def status(store: Store, plan: PlanFile, workers: int, drivers: Sequence[Driver] = ()) -> str:
     """What the store says of a plan, from any machine: who drives it, what is done, running, failed and left, how fast
     and for how long. A job runs if its lock is held: no clock is asked."""
     trainings = _Standing(store, plan["trainings"], kept(store, plan["tier"]), workers)
@@ -313,9 +320,7 @@ class _Standing:
     ``running`` told, lines on these and on those that ``failed``, and the ``seconds`` that what is left and runs takes,
     None where there is nothing or nothing is known."""
 
-    def __init__(
-        self, store: Store, asked: Mapping[str, Mapping[str, Any]], foretold: Mapping[str, Kind], workers: int
-    ) -> None:
+    def __init__(self, store: Store, asked: Mapping[str, Job], foretold: Mapping[str, Kind], workers: int) -> None:
         self.finished = 0
         self.running: list[Beats] = []
         self.lines: list[str] = []
@@ -329,7 +334,7 @@ class _Standing:
                 self.finished += 1
                 pace.add(kind, kind.left(), _seconds(store, key))
             elif run.held():
-                said = run.progress() or {}
+                said = run.progress()
                 self.running.append(_so_far(kind, said))
                 self.lines.append(_at_work(named(job), said))
             elif failure := run.failure():
@@ -342,20 +347,20 @@ class _Standing:
             self.seconds = pace.remaining(waiting, self.running, workers)
 
 
-def _name(job: Mapping[str, Any]) -> tuple[str, ...]:
+def _name(job: Job) -> tuple[str, ...]:
     return tuple(str(job[part]) for part in ("data", "label", "inference") if part in job)
 
 
-def _so_far(kind: Kind, said: dict[str, Any]) -> Beats:
+def _so_far(kind: Kind, said: Progress | None) -> Beats:
     """A running job of which one heartbeat is known: all of its steps so far, the slow ones among them."""
     beats = Beats(kind)
-    if said.get("step"):
-        beats.hear(said | {"step": 0, "seconds": 0.0})
+    if said and said["step"]:
+        beats.hear({**said, "step": 0, "seconds": 0.0})
         beats.hear(said)
     return beats
 
 
-def _at_work(name: str, said: dict[str, Any]) -> str:
+def _at_work(name: str, said: Progress | None) -> str:
     """A line on what runs, from what its process told last."""
     if not said:
         return f"  running  {name}: starting"
@@ -366,7 +371,7 @@ def _at_work(name: str, said: dict[str, Any]) -> str:
     return f"  running  {name}{where}: step {step} after {duration(said['seconds'])}{pace}{curve}"
 
 
-def _others(store: Store, plan: dict[str, Any]) -> list[str]:
+def _others(store: Store, plan: PlanFile) -> list[str]:
     """A line on each training that runs and is not of this plan."""
     lines = []
     for path in sorted(store.root.glob("*/training.json")):
@@ -374,5 +379,5 @@ def _others(store: Store, plan: dict[str, Any]) -> list[str]:
         if run.key not in plan["trainings"] and run.held():
             labels = (run.read("training.json") or {}).get("labels") or {}
             name = f"{named(labels)} at lr {labels['lr']:g}" if "lr" in labels else run.key[:12]
-            lines.append(_at_work(f"{name} (of a search, or of another tier)", run.progress() or {}))
+            lines.append(_at_work(f"{name} (of a search, or of another tier)", run.progress()))
     return lines

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from study.ablation import train
 from study.ablation.optuna_study import Ablation, Order, begin_anew
@@ -16,16 +16,17 @@ from study.config.mlflow_address import place
 from study.config.search_space import Tuning
 from study.plan import halving
 from study.plan.halving import Candidate
+from study.spec.documents import Facts, Params, PlanFile, SearchFile, read
 from study.statistics import results
 from study.store import stage
 from study.store.runs import Store, first, write_json
 from study.tracking import background, mlflow_access
 
 
-def search_and_train(params: dict[str, Any], target: Path) -> None:
+def search_and_train(params: Params, target: Path) -> None:
     """Search, train at what was found, and write plan, results and search.json to ``target``."""
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
-    facts, began = stage.read_json(target.parent / "plan.json")["data"], time.monotonic()
+    facts, began = read(target.parent / "plan.json", PlanFile)["data"], time.monotonic()
     at, name = place(params, store), f"{chosen.name} tuned"
     mlflow_access.checked(at, name, True)
     trials = _search(chosen, facts, execution, store)
@@ -46,12 +47,11 @@ def search_and_train(params: dict[str, Any], target: Path) -> None:
         tracker.cells(manifest, frame, results.summary(frame))
     write_json(target / "plan.json", manifest)
     train.record(target / "results", store.ablated(name), execution, time.monotonic() - began, len(todo))
-    write_json(target / "search.json", {"on": True, "trials": halving.rows(trials, halving.tuning_of(chosen))})
+    searched: SearchFile = {"version": 1, "on": True, "trials": halving.rows(trials, halving.tuning_of(chosen))}
+    write_json(target / "search.json", searched)
 
 
-def _search(
-    chosen: tiers.Tier, facts: dict[str, dict[str, Any]], execution: Execution, store: Store
-) -> list[Candidate]:
+def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution, store: Store) -> list[Candidate]:
     """Every candidate with its scores, rung by rung. What an earlier search left in the store is not trained again."""
     from study.training.worker import train as train_one  # torch
 

@@ -18,6 +18,7 @@ from study.config.execution import Execution
 from study.data.prepare import prepare
 from study.plan import planner
 from study.spec.constants import MAIN
+from study.spec.documents import Executed, PlanFile
 from study.spec.errors import InputError
 from study.statistics import results
 from study.store import machine, stage
@@ -85,7 +86,7 @@ def check_shared(planned: planner.Plan, execution: Execution, todo: Iterable[str
             distributed.check(planned.trainings[key], execution.processes, execution.device)
 
 
-def read_again(planned: planner.Plan, manifest: dict[str, Any], store: Store) -> None:
+def read_again(planned: planner.Plan, manifest: PlanFile, store: Store) -> None:
     """Make sure that the cached data (and features) are there, and are what the plan was made for."""
     from study.training.batches import cache_features
 
@@ -112,7 +113,7 @@ def _settle(event: Event, store: Store, ablation: Ablation | Order, display: Dis
         display.end(event.key, leading)
 
 
-def collect(manifest: dict[str, Any], target: Target) -> None:
+def collect(manifest: PlanFile, target: Target) -> None:
     """Collect all trainings, and log what the process beside them has not, once that has ended."""
     for key in manifest["trainings"]:
         background.collect(key, target)
@@ -134,7 +135,7 @@ def record(target: Path, kept: Path, execution: Execution, wall_s: float, traine
     write_json(target / "ablate.json", found)
 
 
-def _facts(execution: Execution, wall_s: float, trained: int) -> dict[str, Any]:
+def _facts(execution: Execution, wall_s: float, trained: int) -> Executed:
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),

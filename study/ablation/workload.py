@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from study.config import git_state
 from study.config.execution import Execution
 from study.plan.planner import Plan
+from study.spec.documents import PlanFile
 from study.spec.jobs import Context, EvaluationJob, Subject, TrainingJob
 from study.store.runs import Store
 
@@ -18,7 +18,7 @@ class Workload:
     """``manifest`` is the content of the plan's plan.json."""
 
     planned: Plan
-    manifest: dict[str, Any]
+    manifest: PlanFile
     execution: Execution
     store: Store
     commit: str = field(default_factory=git_state.described)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from study.config import tiers
 from study.report import side_by_side
+from study.spec.documents import Params
 from study.spec.errors import InputError
 
 TARGET = Path("reports") / "comparison"
 
 
-def compare(params: dict, names: list[str]) -> Path:
+def compare(params: Params, names: list[str]) -> Path:
     """``names`` are tiers, or ``tier@revision`` where a revision is an experiment, branch, tag or commit whose outputs
     are in DVC's cache. Raises InputError for a name that has no report."""
     with tempfile.TemporaryDirectory() as temporary:

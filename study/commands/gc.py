@@ -7,13 +7,13 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from study.config import tiers
 from study.data.prepare import folder_of
 from study.plan.receptive_fields import looks
+from study.spec.documents import PlanFile, SearchFile, read
 from study.spec.errors import InputError
-from study.store import garbage, stage
+from study.store import garbage
 from study.store.garbage import Named
 from study.store.runs import Store, project
 
@@ -61,16 +61,16 @@ def named(places: list[Path], store: Store) -> Named:
     found = Named()
     for place in places:
         for path in sorted((place / "reports").glob("*/plan.json")):
-            plan, tuning = stage.read_json(path), path.parent / "tuning"
+            plan, tuning = read(path, PlanFile), path.parent / "tuning"
             found.add(plan)
             if (tuning / "search.json").is_file():
-                tuned = stage.read_json(tuning / "plan.json") if (tuning / "plan.json").is_file() else plan
-                found.add(tuned, stage.read_json(tuning / "search.json"))
+                tuned = read(tuning / "plan.json", PlanFile) if (tuning / "plan.json").is_file() else plan
+                found.add(tuned, read(tuning / "search.json", SearchFile))
             _cached(found, plan, place, store)
     return found
 
 
-def _cached(found: Named, plan: dict[str, Any], place: Path, store: Store) -> None:
+def _cached(found: Named, plan: PlanFile, place: Path, store: Store) -> None:
     """Add the cached data and features and the receptive fields of a plan. Where its tier can no longer be read, none
     of these kinds is waste."""
     if found.cached is None or found.looks is None:

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from study.commands import value_diff
+from study.spec.documents import PlanFile, PlannedEvaluation, PlannedTraining
 
 SHOWN = 3
 # Parts of a key as the reader knows them; ``training`` is told setting by setting.
 PARTS = {"data": "data, whose fingerprint", "code": "code, whose digest", "weights": "pretrained weights, whose digest",
          "torch": "torch, which", "device": "the device, which", "library": "the CRF's library, which"}  # fmt: skip
 OWN = ("trainings", "evaluations", "identities")  # parts of plan.json that are keys, told by their reasons
-Manifest = dict[str, Any]
 Named = tuple[Any, ...]
 
 
-def changes(stands: Manifest, today: Manifest) -> list[str]:
+def changes(stands: PlanFile, today: PlanFile) -> list[str]:
     """A line for each reason why ``stands`` (the content of plan.json) is not ``today``; none where it is."""
-    lines = _moved("trainings", stands, today, _name_of_training, _of_training)
-    lines += _moved("evaluations", stands, today, _name_of_evaluation, _of_evaluation)
+    lines = _moved(
+        "trainings",
+        {key: _name_of_training(training) for key, training in stands["trainings"].items()},
+        {key: _name_of_training(training) for key, training in today["trainings"].items()},
+        lambda old, new: _of_training(stands, today, old, new),
+    )
+    lines += _moved(
+        "evaluations",
+        {key: _name_of_evaluation(asked) for key, asked in stands["evaluations"].items()},
+        {key: _name_of_evaluation(asked) for key, asked in today["evaluations"].items()},
+        lambda old, new: _of_evaluation(stands, today, old, new),
+    )
     told = ("settings", "inference", "block") if lines else ()
-    rest = [{k: v for k, v in plan.items() if k not in (*OWN, *told)} for plan in (stands, today)]
-    for plan in rest:
-        plan["cells"] = {c["address"]: {k: v for k, v in c.items() if k != "runs"} for c in plan["cells"]}
+    rest: list[dict[str, object]] = [
+        {k: v for k, v in plan.items() if k not in (*OWN, *told)} for plan in (stands, today)
+    ]
+    for plan, part in zip((stands, today), rest, strict=True):
+        part["cells"] = {c["address"]: {k: v for k, v in c.items() if k != "runs"} for c in plan["cells"]}
     found = value_diff.values(rest[0], rest[1])
     lines += [
         f"plan.json, {where}: must be {now}, as the code and params.yaml have it, got {was}"
@@ -36,23 +48,23 @@ def changes(stands: Manifest, today: Manifest) -> list[str]:
     return lines
 
 
-def _name_of_training(training: dict[str, Any]) -> Named:
+def _name_of_training(training: PlannedTraining) -> Named:
     return training["data"], training["label"], training["seed"]
 
 
-def _name_of_evaluation(asked: dict[str, Any]) -> Named:
+def _name_of_evaluation(asked: PlannedEvaluation) -> Named:
     return asked["data"], f"{asked['label']} ({asked['inference']})", asked["seed"]
 
 
 def _moved(
-    kind: str, stands: Manifest, today: Manifest, name: Callable[[dict[str, Any]], Named], why: Callable[..., list[str]]
+    kind: str, stands: dict[str, Named], today: dict[str, Named], why: Callable[[str, str], list[str]]
 ) -> list[str]:
-    """Lines on trainings or evaluations whose key changed, one for each setting and set of reasons."""
-    old, new = ({name(told): key for key, told in plan[kind].items()} for plan in (stands, today))
+    """Lines on trainings or evaluations (key -> name) whose key changed, one for each setting and set of reasons."""
+    old, new = ({name: key for key, name in named.items()} for named in (stands, today))
     grouped: dict[tuple[str, str], list[Named]] = {}
     for named, key in new.items():
         if named in old and old[named] != key:
-            reasons = "; ".join(why(stands, today, old[named], key))
+            reasons = "; ".join(why(old[named], key))
             grouped.setdefault((named[0], reasons), []).append(named)
     lines = [
         f"plan.json must have the keys of today for {_listed(kind, setting, who)}, got others because of {reasons}"
@@ -71,29 +83,29 @@ def _listed(kind: str, setting: str, who: list[Named]) -> str:
     return f"{len(who)} {kind} of {setting} ({some}{', ...' if len(who) > SHOWN else ''})"
 
 
-def _of_training(stands: Manifest, today: Manifest, old: str, new: str) -> list[str]:
-    was, now = stands.get("identities", {}).get(old, {}), today["identities"][new]
+def _of_training(stands: PlanFile, today: PlanFile, old: str, new: str) -> list[str]:
+    was, now = stands["identities"].get(old, {}), today["identities"][new]
     found = _parts(was, now)
     if was.get("training") != now["training"]:
         setting = today["trainings"][new]["data"]
-        pairs = value_diff.values(*(plan.get("settings", {}).get(setting, {}) for plan in (stands, today)))
+        pairs = value_diff.values(stands["settings"].get(setting, {}), today["settings"].get(setting, {}))
         found += [f"params, {setting} {where}, which was {a} and is {b}" for where, a, b in pairs]
         if not pairs:
-            after = stands["trainings"][old].get("after") != today["trainings"][new].get("after")
+            after = stands["trainings"][old]["after"] != today["trainings"][new]["after"]
             found.append("the training that it starts from" if after else "its variant")
     return found
 
 
-def _of_evaluation(stands: Manifest, today: Manifest, old: str, new: str) -> list[str]:
+def _of_evaluation(stands: PlanFile, today: PlanFile, old: str, new: str) -> list[str]:
     """Nothing where its training has another key: that is told there."""
-    was, now = stands.get("identities", {}).get(old, {}), today["identities"][new]
+    was, now = stands["identities"].get(old, {}), today["identities"][new]
     if was.get("of") != now["of"]:
         return []
     name = today["evaluations"][new]["inference"]
-    pairs = value_diff.values(*(plan.get("inference", {}).get(name, {}) for plan in (stands, today)))
+    pairs = value_diff.values(stands["inference"].get(name, {}), today["inference"].get(name, {}))
     return _parts(was, now) + [f"params, inference {name} {where}, which was {a} and is {b}" for where, a, b in pairs]
 
 
-def _parts(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _parts(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     short = [(told, str(was.get(part))[:12], str(now[part])[:12], part) for part, told in PARTS.items() if part in now]
     return [f"{told} was {a} and is {b}" for told, a, b, part in short if was.get(part) != now[part]]

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from study.commands import rehearse
 from study.config import tiers
@@ -18,6 +18,7 @@ from study.models.build import build_backbone, check, untrained
 from study.plan import halving, planner
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
+from study.spec.documents import Facts, Params, read
 from study.spec.errors import InputError
 from study.spec.training import Inference, Network, Training
 from study.spec.words import counted, duration
@@ -45,7 +46,7 @@ class Known:
     lacks: str = ""
 
 
-def preview(params: dict[str, Any], name: str | None) -> None:
+def preview(params: Params, name: str | None) -> None:
     """Print what a tier will run and cost on this device. Nothing is trained or fetched.
 
     Raises InputError for a mistake in the tier; data that is missing is no mistake, but is told.
@@ -58,7 +59,7 @@ def preview(params: dict[str, Any], name: str | None) -> None:
     planned = planner.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}
     print(f"tier {chosen.name}: {chosen.title}")
-    _work(planned, known, execution, done, params.get(tiers.TUNE, False))
+    _work(planned, known, execution, done, params.get("tune", False))
     if params["execution"]["gpus_per_training"] == "auto" and execution.device == "cuda":
         print(f"  gpus_per_training auto: {_share(chosen.name)}")
     _disk(planned, known, execution, done, store)
@@ -75,7 +76,7 @@ def _share(name: str) -> str:
     return f"{share} a GPU; the largest of a rehearsal took {peak / 1024:.1f} of {memory / 1024:.1f} GB"
 
 
-def _known(params: dict[str, Any], chosen: tiers.Tier, cache: Path) -> dict[str, Known]:
+def _known(params: Params, chosen: tiers.Tier, cache: Path) -> dict[str, Known]:
     """Of each setting; a synthetic stand-in tells the sizes of an official set that is missing."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -102,13 +103,14 @@ def _open(setting: tiers.Setting, cache: Path) -> Known:
     return Known(len(source.classes), training_size(source), source.size, dict(source.splits))
 
 
-def _facts(chosen: tiers.Tier, known: dict[str, Known], device: str, cache: Path) -> dict[str, dict[str, Any]]:
+def _facts(chosen: tiers.Tier, known: dict[str, Known], device: str, cache: Path) -> dict[str, Facts]:
     """The data stage's facts where it has run, else what tells trainings apart without reading an image."""
     path = Path("reports") / chosen.name / "data.json"
-    made = stage.read_json(path) if path.is_file() else {}
-    facts: dict[str, dict[str, Any]] = {}
+    made = read(path, dict[str, Facts]) if path.is_file() else {}
+    facts: dict[str, Facts] = {}
     for name, setting in chosen.settings.items():
-        facts[name] = made.get(name) or {"fingerprint": digest(setting.data)}
+        # Enough for keys, which is all that is asked of a plan that was not made.
+        facts[name] = made.get(name) or cast(Facts, {"fingerprint": digest(setting.data)})
         if setting.recipe.precision == "auto" and "precision" not in facts[name]:
             classify, sees = setting.task == tiers.CLASSIFY, known[name]
             facts[name]["precision"] = speed_probe.precision(
@@ -204,7 +206,7 @@ def _measured(planned: planner.Plan, name: str, training: Training, known: Known
     if probed is None:
         took = speed_probe.step_seconds(training, known.classes, known.train, device)
     else:  # measured when the precision was chosen
-        took = probed[f"{probed['precision']}_s"]
+        took = probed["bf16_s"] if probed["precision"] == "bf16" else probed["fp32_s"]
         training = dataclasses.replace(training, variant=training.variant and speed_probe.PROBED)
     return took, speed_probe.flops(training, known.classes, known.train)
 

@@ -21,9 +21,9 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.synthetic_layouts import LAYOUTS
 from study.spec.constants import MAIN
+from study.spec.documents import Params, PlanFile, TierBlock, read
 from study.spec.errors import InputError
 from study.spec.words import counted, duration
-from study.store import stage
 from study.store.code_digest import ROOT
 from study.store.runs import Store, write_json
 from study.training.speed_probe import CPU_BATCH
@@ -32,10 +32,10 @@ STAGES = ("data", "plan", "ablate", "evaluate", "score", "report")
 STEPS, TUNE, GAP = 2, 1, 0
 
 
-def stand_in(block: dict[str, Any], folder: Path) -> dict[str, Any]:
+def stand_in(block: TierBlock, folder: Path) -> TierBlock:
     """A tier's block of params.yaml with every official data set replaced by a synthetic one in its layout, written to
     ``folder``, and weights that would have to be fetched by random ones. A user's own data set stays what it is."""
-    found = copy.deepcopy(block)
+    found: dict[str, Any] = copy.deepcopy(block)
     own = found["data"]["name"]
     for part in (found, *found.get("controls", {}).values(), *found.get("settings", {}).values()):
         data, options = part.get("data", {}), part.get("network", {}).get("options", {})
@@ -55,9 +55,9 @@ def stand_in(block: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def shortened(params: Params, name: str, folder: Path) -> Params:
     """params.yaml for the rehearsal of a tier: stand-ins, two steps a training, one seed."""
-    block = stand_in(params["tiers"][name], folder)
+    block: dict[str, Any] = stand_in(params["tiers"][name], folder)
     for part, setting in tiers.load(params, name).settings.items():  # what has no stand-in is read where it lies
         data = (block if part == MAIN else block.get("settings", {}).get(part, {})).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
@@ -76,7 +76,7 @@ def shortened(params: dict[str, Any], name: str, folder: Path) -> dict[str, Any]
     return {"tier": name, "execution": params["execution"], "tiers": {name: block}}
 
 
-def rehearse(params: dict[str, Any], name: str) -> int:
+def rehearse(params: Params, name: str) -> int:
     """Run the rehearsal of a tier and print what it found; returns the exit status, 1 where a training failed.
 
     Raises InputError where a stage ended with an error, which it has printed.
@@ -108,7 +108,7 @@ def _stage(name: str, folder: Path) -> None:
 
 def _told(reports: Path, name: str, seconds: float) -> int:
     """Print what was rehearsed, what failed and why, and what it took; returns the exit status."""
-    plan = stage.read_json(reports / "plan.json")
+    plan = read(reports / "plan.json", PlanFile)
     results = {key: reports / "results" / key for key in plan["trainings"]}
     results |= {key: reports / "examined" / key for key in plan["evaluations"]}
     failed, peak, gpu, has = 0, 0.0, 0.0, 0.0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from study.ablation.workload import Workload
 from study.config import tiers
@@ -16,6 +15,7 @@ from study.data.prepare import prepare
 from study.inference import benchmark_predict
 from study.inference.benchmark_format import FORMATS
 from study.plan import planner
+from study.spec.documents import Facts, PlanFile, read
 from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Inference
@@ -60,7 +60,7 @@ def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[Submis
     wanted = chosen.submission
     assert wanted is not None
     path = stage.folder(chosen.name) / "plan.json"
-    manifest = stage.read_json(path)
+    manifest = read(path, PlanFile)
     facts = manifest["data"]
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
         raise InputError(
@@ -84,7 +84,7 @@ def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[Submis
     return job, chosen.settings[planned.origin(trained)]
 
 
-def _features_again(setting: tiers.Setting, facts: dict[str, Any], band_px: int, store: Store) -> None:
+def _features_again(setting: tiers.Setting, facts: Facts, band_px: int, store: Store) -> None:
     """The cache may have been emptied since the training, and the network needs the moments of its features."""
     tick = stage.ticker(f"features of {setting.network.backbone}")
     found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)

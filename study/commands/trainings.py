@@ -7,6 +7,7 @@ import time
 from study.ablation import progress
 from study.config import tiers
 from study.config.execution import execution_of
+from study.spec.documents import PlanFile, read
 from study.spec.errors import InputError
 from study.store import drivers, stage
 from study.store.runs import Store
@@ -16,7 +17,7 @@ def status(tier: str | None) -> None:
     """Print which trainings of a tier are done, running, failed and left."""
     params = tiers.read()
     name = tiers.load(params, tier).name
-    plan = stage.read_json(stage.folder(name) / "plan.json")
+    plan = read(stage.folder(name) / "plan.json", PlanFile)
     store = Store()
     print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
@@ -43,7 +44,7 @@ def stop(tier: str | None) -> None:
 def forget(what: str, tier: str | None) -> None:
     """Forget the trainings of a cell (or one training), so that the next ablation runs them again."""
     name = tiers.load(tiers.read(), tier).name
-    plan = stage.read_json(stage.folder(name) / "plan.json")
+    plan = read(stage.folder(name) / "plan.json", PlanFile)
     keys = {key for cell in plan["cells"] if cell["address"] == what for key in cell["runs"].values()}
     known = plan["trainings"] | plan["evaluations"]
     keys |= {key for key in known if len(what) >= 8 and key.startswith(what)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ from study.data.prepare import folder_of, intact
 from study.plan import halving, planner
 from study.report import deviations, document
 from study.report.digests import check
+from study.spec.documents import (
+    AnatomyFile,
+    CostsFile,
+    Facts,
+    HeadlineWeights,
+    Params,
+    PlanFile,
+    ProvenanceFile,
+    Ran,
+    RanRun,
+    SearchFile,
+    read,
+)
 from study.spec.errors import InputError
 from study.spec.words import counted
 from study.statistics import outputs, results
@@ -45,21 +59,21 @@ class Findings:
             self.wrong.append(line)
 
 
-def verify(params: dict[str, Any], name: str | None = None) -> int:
+def verify(params: Params, name: str | None = None) -> int:
     """Verify the report of a tier (params' own if None) and print what was found; returns the exit status, 1 where
     something is wrong. Raises InputError where plan.json or provenance.json is missing or damaged."""
     chosen = tiers.load(params, name)
     folder, found = Path("reports") / chosen.name, Findings(chosen.name)
-    manifest = stage.read_json(folder / "plan.json")
-    provenance = stage.read_json(folder / "provenance.json")
+    manifest = read(folder / "plan.json", PlanFile)
+    provenance = read(folder / "provenance.json", ProvenanceFile)
     _plan(params, chosen, folder, manifest, found)
     _data(manifest, provenance, found)
-    _counts(folder, manifest, provenance, found)
+    _counts(folder, manifest, provenance["runs"], found)
     _weights(folder, manifest, found)
     _anatomy(chosen, folder, manifest, found)
     if (tuned := stage.tuned_plan(folder)) is not None:
         _search(chosen, folder, manifest, tuned, found)
-        _counts(folder / "tuning", tuned, provenance.get("tuned", {"runs": {}}), found)
+        _counts(folder / "tuning", tuned, provenance["tuned"]["runs"] if "tuned" in provenance else {}, found)
     try:
         _numbers(chosen, folder, manifest, found)
     except BROKEN as error:
@@ -77,12 +91,12 @@ def verify(params: dict[str, Any], name: str | None = None) -> int:
     return 1 if found.wrong else 0
 
 
-def _plan(params: dict[str, Any], chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+def _plan(params: Params, chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
     """plan.json against the plan of this code, params.yaml and data.json."""
-    facts = stage.read_json(folder / "data.json")
+    facts = read(folder / "data.json", dict[str, Facts])
     device = execution_of(params).device
     if params["execution"]["device"] == "auto":  # a report may be read on another machine
-        device = next((told["device"] for told in manifest["identities"].values() if "device" in told), device)
+        device = next((str(told["device"]) for told in manifest["identities"].values() if "device" in told), device)
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
         found.add(f"data.json must have every setting of params.yaml, got none of {', '.join(lacking)}")
         return
@@ -92,7 +106,7 @@ def _plan(params: dict[str, Any], chosen: tiers.Tier, folder: Path, manifest: di
         found.add(line)
 
 
-def _data(manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+def _data(manifest: PlanFile, provenance: Ran, found: Findings) -> None:
     """The data's fingerprints, and the cached arrays where the store has them."""
     cache, absent = runs.default_root() / "cache", []
     for setting, facts in manifest["data"].items():
@@ -109,14 +123,14 @@ def _data(manifest: dict[str, Any], provenance: dict[str, Any], found: Findings)
         found.unchecked.append(f"data of {', '.join(absent)}: no copy in {cache}")
 
 
-def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], found: Findings) -> None:
+def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found: Findings) -> None:
     """Collected results against provenance.json, and against the run store where it has them."""
-    known, root, absent = provenance["runs"], runs.default_root(), 0
+    root, absent = runs.default_root(), 0
     places = dict.fromkeys(manifest["trainings"], "results") | dict.fromkeys(manifest["evaluations"], "examined")
     for key in known.keys() - places.keys():
         found.add(f"provenance.json must have the runs of plan.json only, got {key[:12]}")
     for key, place in places.items():
-        collected, told = folder / place / key, known.get(key, {})
+        collected, told = folder / place / key, dict(known.get(key, {}))
         state = results.status(collected)
         if state != told.get("status"):
             found.add(f"{place}/{key[:12]} must be {told.get('status')}, as provenance.json says, got {state}")
@@ -139,10 +153,10 @@ def _counts(folder: Path, manifest: dict[str, Any], provenance: dict[str, Any], 
         found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
 
 
-def _weights(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:
     """The headline weights against their index, and its trainings against the plan."""
     headline = headline_weights.trainings(manifest)
-    for name, told in stage.read_json(folder / "weights" / headline_weights.INDEX).items():
+    for name, told in read(folder / "weights" / headline_weights.INDEX, dict[str, HeadlineWeights]).items():
         if headline.get(told["cell"]) != told["training"]:
             found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
         file = folder / "weights" / name
@@ -153,11 +167,11 @@ def _weights(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
         found.files += 1
 
 
-def _search(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], tuned: dict[str, Any], found: Findings) -> None:
+def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFile, found: Findings) -> None:
     """The search's outcome against its scores, its scores against the run store where it has them, and the plan of the
     trainings at each variant's best against that outcome."""
-    stands, root = stage.read_json(folder / "tuning" / "search.json")["trials"], runs.default_root()
-    device = next(told["device"] for told in tuned["identities"].values() if "device" in told)
+    stands, root = read(folder / "tuning" / "search.json", SearchFile)["trials"], runs.default_root()
+    device = next(str(told["device"]) for told in tuned["identities"].values() if "device" in told)
     try:
         trials = halving.told(chosen, manifest["data"], device, stands)
     except InputError as error:
@@ -181,21 +195,21 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], tuned: d
         found.add(f"tuning/{line}")
 
 
-def _anatomy(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+def _anatomy(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
     """What the audit, the drawings and the costs tell of networks, against the networks as the code builds them."""
     from study.plan.networks import anatomy_of, costs_of  # torch
 
-    again: dict[str, Any] = {"anatomy": anatomy_of(chosen, manifest)}
+    again: dict[str, tuple[Any, object]] = {"anatomy": (AnatomyFile, anatomy_of(chosen, manifest))}
     if chosen.settings.keys() <= manifest["data"].keys():  # else the plan is told to be another one
         # A network is the same on every device.
-        again["costs"] = costs_of(planner.build(chosen, manifest["data"], "cpu"), manifest)
-    for name, built in again.items():
-        stands, today = stage.read_json(folder / "examined" / f"{name}.json"), json.loads(runs.json_bytes(built))
+        again["costs"] = CostsFile, costs_of(planner.build(chosen, manifest["data"], "cpu"), manifest)
+    for name, (kind, built) in again.items():
+        stands, today = read(folder / "examined" / f"{name}.json", kind), json.loads(runs.json_bytes(built))
         for where, was, now in value_diff.values(stands, today)[: value_diff.SHOWN]:
             found.add(f"examined/{name}.json, {where}: must be {now}, as the code builds it, got {was}")
 
 
-def _numbers(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+def _numbers(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
     """Scores, tables, metrics, plots and audit by the score stage's own functions, then the report's words."""
     frame, summary = outputs.frames(folder, manifest)
     again = outputs.contents(folder, manifest, frame, summary, importances)
@@ -210,17 +224,17 @@ def _numbers(chosen: tiers.Tier, folder: Path, manifest: dict[str, Any], found: 
     for made in (path for part in ("tables", "plots") for path in sorted((folder / part).glob("*"))):
         if (name := made.relative_to(folder).as_posix()) not in again:
             found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
-    told = stage.read_json(folder / "report.json")
+    told = read(folder / "report.json", dict[str, Any])
     try:
-        again = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
+        words = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
     except TypeError:  # of a report that is older than the form of report.json
         found.add("report.json must be as this code writes it, got one of another version")
         return
-    for line in _words(told, again):
+    for line in _words(told, words):
         found.add(line)
 
 
-def _words(stands: Any, again: dict[str, Any]) -> list[str]:
+def _words(stands: Any, again: dict[str, object]) -> list[str]:
     """The report's text, which the PDF prints, against that of the recomputed numbers."""
     today = json.loads(json.dumps(again, default=str))
     for part in (stands, today):

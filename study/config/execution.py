@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from study.config import schema
 from study.spec.checks import checked
+from study.spec.documents import Params
 from study.spec.errors import InputError
 from study.store import machine
 from study.store.runs import Store
@@ -56,7 +56,7 @@ def rehearsed(tier: str) -> tuple[float, float] | None:
         return None
 
 
-def execution_of(params: dict[str, Any]) -> Execution:
+def execution_of(params: Params) -> Execution:
     """The block `execution:` of ``params``. ``workers: auto`` is as many as fit, ``device: auto``
     a GPU if there is one, ``gpus_per_training: auto`` what a rehearsal of the tier has shown (D101), else 1.
 

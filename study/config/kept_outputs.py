@@ -28,4 +28,4 @@ def note(name: str) -> None:
     outs = [out for out in made.values() if Path(out["path"]) != folder and Path(out["path"]).exists()]
     folder.mkdir(parents=True, exist_ok=True)
     # In DVC's own form: it writes the file again when an experiment begins, and what is an output must not change so.
-    tiers.write({"wdir": "../..", "outs": outs}, folder / "outs.dvc")
+    (folder / "outs.dvc").write_text(tiers.text({"wdir": "../..", "outs": outs}), encoding="utf-8")

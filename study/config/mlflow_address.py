@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from study.config import schema
 from study.spec.checks import checked
+from study.spec.documents import Params
 from study.spec.errors import InputError
 from study.store.runs import Store, located
 
@@ -79,10 +79,10 @@ class Place(NamedTuple):
                 raise self.refusal(str(error)) from None
 
 
-def place(params: Mapping[str, Any], store: Store) -> Place:
+def place(params: Params, store: Store) -> Place:
     """What STUDY_TRACKING names, else the block `tracking:` of ``params``, else MLFLOW_TRACKING_URI, else the database
     of ``store``. Raises InputError for what is no address, or has a password in params.yaml."""
-    block: schema.Tracking = checked(schema.Tracking, {} if params.get(KEY) is None else params[KEY], KEY)
+    block: schema.Tracking = checked(schema.Tracking, params.get("tracking") or {}, KEY)
     named = {VARIABLE: os.environ.get(VARIABLE), f"{KEY}.server": block.server, GENERAL: os.environ.get(GENERAL)}
     source = next((name for name, uri in named.items() if uri), "")
     uri = named.get(source) or f"sqlite:///{store.tracking_database.resolve()}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -19,6 +20,7 @@ from study.spec.cells import Cell
 from study.spec.checks import checked
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
+from study.spec.documents import Params, TierBlock
 from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Data, Inference, Network, Recipe
@@ -77,7 +79,7 @@ class Tier:
     verdicts: Rules | None
     not_asked: dict[str, str]
     tuning: Tuning | None
-    block: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
+    block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
 
     @property
     def main(self) -> Setting:
@@ -90,7 +92,7 @@ class Tier:
         return next((self.not_applicable[start] for start in starts if start in self.not_applicable), None)
 
 
-def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
+def read(path: Path = Path("params.yaml")) -> Params:
     """The whole of params.yaml with every tier in full, each value of it checked by study.config.schema.
 
     Raises InputError where it is missing or not YAML, or for what the schema refuses.
@@ -103,27 +105,27 @@ def read(path: Path = Path("params.yaml")) -> dict[str, Any]:
     return check(params)
 
 
-def check(params: Any) -> dict[str, Any]:
+def check(params: object) -> Params:
     """The content of params.yaml with every tier in full (see inheritance), each value of it checked by
     study.config.schema. Raises InputError."""
     if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
         _check_names(params["tiers"])
-    params = in_full(checked(dict[Any, Any], params, ""))
-    whole: schema.Params = checked(schema.Params, params, "")
+    full = in_full(checked(dict[Any, Any], params, ""))
+    whole: schema.Params = checked(schema.Params, full, "")
     for name, block in whole.tiers.items():
         for changes, where in _changes(block, f"tiers.{name}").values():
-            _merged(changes, params["tiers"][name], where)
-    return params
+            _merged(changes, full["tiers"][name], where)
+    return cast(Params, full)
 
 
-def write(params: dict[str, Any], path: Path) -> None:
+def write(params: Params, path: Path) -> None:
     """Write params.yaml, in the order of its keys and without comments."""
     path.write_text(text(params), encoding="utf-8")
 
 
-def text(params: dict[str, Any]) -> str:
+def text(params: Mapping[str, object]) -> str:
     """YAML, in the order of the keys."""
-    return yaml.safe_dump(params, sort_keys=False, width=120)
+    return yaml.safe_dump(dict(params), sort_keys=False, width=120)
 
 
 def content(text: str) -> Any:
@@ -135,7 +137,7 @@ def content(text: str) -> Any:
         loader.dispose()
 
 
-def load(params: dict[str, Any], name: str | None = None) -> Tier:
+def load(params: Params, name: str | None = None) -> Tier:
     """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
     params = in_full(params)
     name = params["tier"] if name is None else name

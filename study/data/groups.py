@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from study.seeds import number
+from study.spec.documents import Groups
 from study.spec.errors import InputError
 
 SHOWN = 3  # groups that a note names
@@ -87,19 +88,19 @@ def _block(pool: list[str], groups: Mapping[str, str], tune: int, gap: int) -> A
     return Apart(set(inside), set(beside), (note,))
 
 
-def told(named: Mapping[str, list[str]]) -> dict[str, dict[str, Any]] | None:
+def told(named: Mapping[str, list[str]]) -> dict[str, Groups] | None:
     """The group of each image by split -> {split: {"names": groups in the order in which they come up, "of": of each
     image the index into them}}; None where no two images share one."""
     if max(Counter(group for groups in named.values() for group in groups).values(), default=1) == 1:
         return None
-    found = {}
+    found: dict[str, Groups] = {}
     for split, groups in named.items():
         numbers = {group: i for i, group in enumerate(dict.fromkeys(groups))}
         found[split] = {"names": list(numbers), "of": [numbers[group] for group in groups]}
     return found
 
 
-def notes(facts: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+def notes(facts: Mapping[str, Groups] | None) -> list[str]:
     """What is odd about groups, as ``told`` has them: those that are trained on and measured, and a lonely one."""
     if facts is None:
         return []

@@ -12,8 +12,8 @@ It may have ``task = "classify"``: then ``read`` gives the image's class, a whol
 {name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines
 for the user.
 
-Its options are those of its class ``Options`` (a Block of study.spec.checks, by which they are checked when params.yaml
-is read), or the names in the set ``OPTIONS`` and maybe ``OPTIONAL``, which it checks itself when it is opened.
+Its options are those of its class ``Options``, a Block of study.spec.checks, by which they are checked when params.yaml
+is read.
 
 Beside these a module may have ``archives(options)``: what must lie below its root and where it
 is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
@@ -41,6 +41,7 @@ from study.spec import checks
 from study.spec.constants import VOID
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
+from study.spec.documents import Facts, Groups, Read
 from study.spec.errors import InputError
 from study.spec.training import Data
 from study.store import code_digest, machine
@@ -124,7 +125,7 @@ def prepare(
     *,
     tick: Tick = lambda done, all_: None,
     stream: bool = False,
-) -> dict[str, Any]:
+) -> Facts:
     """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
 
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
@@ -147,15 +148,15 @@ def prepare(
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
     ):  # two drivers that share the store must not read the same at a time
-        known: dict[str, Any] | None = read_json_or_none(stamp)
+        known: Facts | None = read_json_or_none(stamp)
         if known and intact(folder_of(cache, known["fingerprint"], stream)):
             return known
         temporary = cache / f"reading-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
-            facts: dict[str, Any] = {"name": data.name, "streamed": stream, "groups": grouped}
-            facts |= _read_all(source, temporary, band_px, tick, stream)
+            read = _read_all(source, temporary, band_px, tick, stream)
+            facts: Facts = {**read, "name": data.name, "streamed": stream, "groups": grouped}
             facts["notes"] += groups.notes(grouped)
             folder = folder_of(cache, facts["fingerprint"], stream)
             shutil.rmtree(folder, ignore_errors=True)
@@ -168,7 +169,7 @@ def prepare(
     return facts
 
 
-def _groups(source: DataSet) -> dict[str, Any] | None:
+def _groups(source: DataSet) -> dict[str, Groups] | None:
     """The groups of each split's images, as groups.told has them."""
     named = getattr(source, "group", None)
     if named is None or getattr(source, "task", "segment") == "classify":
@@ -176,7 +177,7 @@ def _groups(source: DataSet) -> dict[str, Any] | None:
     return groups.told({split: [named(split, i) for i in range(n)] for split, n in source.splits.items()})
 
 
-def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> dict[str, Any]:
+def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: bool) -> Read:
     from study.data.boundaries import boundary_band  # scipy, which only reading needs
 
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
@@ -312,7 +313,7 @@ def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, in
         )
 
 
-def frequent_classes(facts: dict[str, Any], rule: tuple[int, float] | None) -> list[int] | None:
+def frequent_classes(facts: Facts, rule: tuple[int, float] | None) -> list[int] | None:
     """Classes that stand in at least rule[0] training images and on at least rule[1] of their labelled pixels."""
     if rule is None:
         return None

@@ -6,7 +6,7 @@ Never a training: each evaluation is a run of its own in the store, named by its
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -104,12 +104,21 @@ def source_of(subject: Subject, context: Context) -> Source:
     return open_source(subject.training, subject.facts, cache, device, origin=subject.origin)
 
 
+class _Kept(TypedDict):
+    """What a checkpoint of an evaluation holds: of the images so far, and which images are shown."""
+
+    counts: list[torch.Tensor]
+    predictions: list[torch.Tensor]
+    seconds: float
+    shown: list[int]
+
+
 def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
     """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
     stride = stride_of(job.subject.training.network)
     images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))
     shown = samples_of(len(labels), job.context.samples)
-    kept = checkpoint.load(run.path("checkpoint.pt"))
+    kept = cast(_Kept | None, checkpoint.load(run.path("checkpoint.pt")))
     if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
         kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
     first = len(kept["counts"])

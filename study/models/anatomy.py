@@ -20,10 +20,19 @@ from study.models import backbones
 from study.models.build import build_backbone, untrained
 from study.models.decoder import FCN
 from study.models.resnet_gcn_block import GlobalBlock
+from study.spec.documents import (
+    BackboneStage,
+    Convolution,
+    DecoderStep,
+    Deconvolution,
+    Description,
+    Field,
+    Reading,
+    ResidualBlock,
+)
 from study.spec.heads import Variant
 from study.spec.training import Network
 
-Json = dict[str, Any]
 CONVOLUTIONS = (torch.ops.aten.convolution,)
 ASIDE = ("downsample", "skip", "branches.1")  # what runs beside the longest way through a block
 # What gives back its first argument, with other values: initialisations, and the normalisation of a batch.
@@ -65,8 +74,12 @@ def _items(modules: nn.ModuleDict) -> list[tuple[str, Any]]:
     return list(modules.items())
 
 
-def _conv(conv: nn.Conv2d) -> Json:
+def _conv(conv: nn.Conv2d) -> Convolution:
     return {"kernel": list(conv.kernel_size), "in": conv.in_channels, "out": conv.out_channels}
+
+
+def _deconvolution(up: nn.ConvTranspose2d) -> Deconvolution:
+    return {"kernel": up.kernel_size[0], "stride": up.stride[0], "channels": up.out_channels}
 
 
 class _Record:
@@ -88,7 +101,7 @@ class _Record:
         return {name: tuple(output.shape) for name, output in self.outputs.items()}
 
 
-def describe(variant: Variant, network: Network, classes: int, size: tuple[int, int]) -> Json:
+def describe(variant: Variant, network: Network, classes: int, size: tuple[int, int]) -> Description:
     """A segmentation network on one image of ``size`` (height, width), for Fig. 1 and 2 and for the audit.
 
     ``stages`` of the backbone and ``steps`` of the decoder in order of execution, each with the size and channels of
@@ -119,17 +132,14 @@ def describe(variant: Variant, network: Network, classes: int, size: tuple[int, 
         "levels": list(decoder.levels),
         "steps": _steps(decoder, in_decoder, classes),
         "heads": heads,
-        "refinement": first and [_conv(first.first) | {"relu": True}, _conv(first.second) | {"relu": False}],
-        "deconvolution": next(
-            ({"kernel": up.kernel_size[0], "stride": up.stride[0], "channels": up.out_channels}
-             for _, up in _items(decoder.ups)), None,
-        ),
+        "refinement": first and [{**_conv(first.first), "relu": True}, {**_conv(first.second), "relu": False}],
+        "deconvolution": next((_deconvolution(up) for _, up in _items(decoder.ups)), None),
         "parameters": {"backbone": _size(backbone)} | {part: _size(module) for part, module in named.items()},
         "macs": {"backbone": whole} | macs,
     }  # fmt: skip
 
 
-def _stages(backbone: backbones.Backbone, record: _Record, features: dict[str, torch.Tensor]) -> list[Json]:
+def _stages(backbone: backbones.Backbone, record: _Record, features: dict[str, torch.Tensor]) -> list[BackboneStage]:
     """The levels, and before them the first convolution where its map is larger than theirs."""
     found = [(name, tuple(maps.shape)) for name, maps in features.items()]
     first = next(shape for name, shape in record.shapes.items() if isinstance(record.modules[name], nn.Conv2d))
@@ -142,9 +152,9 @@ def _stages(backbone: backbones.Backbone, record: _Record, features: dict[str, t
     ]
 
 
-def _steps(decoder: FCN, record: _Record, classes: int) -> list[Json]:
+def _steps(decoder: FCN, record: _Record, classes: int) -> list[DecoderStep]:
     """The decoder's operations in order of execution."""
-    found: list[Json] = []
+    found: list[DecoderStep] = []
 
     def step(op: str, name: str, level: str | None, module: str) -> None:
         size = list(record.shapes[module][2:])
@@ -165,12 +175,12 @@ def _steps(decoder: FCN, record: _Record, classes: int) -> list[Json]:
     return found
 
 
-def block(module: nn.Module, title: str) -> Json:
+def block(module: nn.Module, title: str) -> ResidualBlock:
     """A residual block for Fig. 5: torchvision's bottleneck, or the block of Fig. 5B."""
 
-    def convs(modules: list[nn.Module], last_relu: bool = True) -> list[Json]:
+    def convs(modules: list[nn.Module], last_relu: bool = True) -> list[Convolution]:
         kept = [m for m in modules if isinstance(m, nn.Conv2d)]
-        told = [_conv(conv) | {"norm": True, "relu": True} for conv in kept]
+        told: list[Convolution] = [{**_conv(conv), "norm": True, "relu": True} for conv in kept]
         told[-1]["relu"] = last_relu
         return told
 
@@ -185,7 +195,7 @@ def block(module: nn.Module, title: str) -> Json:
     return {"title": title, "branches": branches, "join": join, "after": after, "skip": skip, "relu": True}
 
 
-def blocks(join: str = "concat") -> list[Json]:
+def blocks(join: str = "concat") -> list[ResidualBlock]:
     """The identity blocks of res-4 of ResNet50 and ResNet50-GCN (Fig. 5)."""
     with outline():
         plain, gcn = backbones.TorchvisionResNet(50, None, True), backbones.ResNetGCN(join, None, True)
@@ -195,13 +205,13 @@ def blocks(join: str = "concat") -> list[Json]:
     ]
 
 
-def table11(side: int = 224) -> Json:
+def table11(side: int = 224) -> dict[str, Reading]:
     """Both networks of Table 11 on an input of ``side`` px, in every reading: map sides, multiply-adds, weights.
 
     ``first`` in a name: a bottleneck's stride stands in its first 1x1 convolution, as in the ResNet of 2015; else in
     the 3x3 one, as in torchvision's weights. The 1000-class layer counts among the weights, not among the convolutions.
     """
-    found = {}
+    found: dict[str, Reading] = {}
     readings = itertools.product(("ResNet50", "ResNet50-GCN sum", "ResNet50-GCN concat"), (False, True))
     for name, first in readings:
         with outline():
@@ -230,14 +240,14 @@ def _stride_first(backbone: backbones.TorchvisionResNet) -> None:
             conv1.stride, conv2.stride = conv2.stride, (1, 1)
 
 
-def receptive_fields(network: Network, size: int = 512) -> Json:
+def receptive_fields(network: Network, size: int = 512) -> dict[str, Field]:
     """Theoretical receptive field (px) of one cell of each level: every convolution or pooling of kernel k on the
     longest way adds (k - 1) times the stride before it, along each axis for itself."""
     with outline():
         backbone = build_backbone(dataclasses.replace(network, options=untrained(network))).eval()
         record = _Record(backbone)
         features = backbone(torch.empty(1, 3, size, size))
-    found: Json = {}
+    found: dict[str, Field] = {}
     fields, stride = [1, 1], 1
     for name, output in record.outputs.items():
         module = record.modules[name]

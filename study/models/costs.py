@@ -12,11 +12,12 @@ from study.models.anatomy import multiply_adds, outline
 from study.models.backbones import Backbone
 from study.models.build import Classifier, build_backbone, untrained
 from study.models.decoder import FCN
+from study.spec.documents import Costs
 from study.spec.heads import Variant
 from study.spec.training import Network
 
 
-def costs(variant: Variant | None, network: Network, classes: int, size: tuple[int, int]) -> dict[str, int]:
+def costs(variant: Variant | None, network: Network, classes: int, size: tuple[int, int]) -> Costs:
     """Of a whole network and of its heads (Table 11's linear layer where there is no variant): ``parameters`` and
     ``macs``, the multiply-adds of convolutions, deconvolutions among them, forward on one image of ``size`` (height,
     width) in px. A frozen backbone counts too, though a training takes its features from the cache."""

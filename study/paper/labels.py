@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES
+from study.spec.documents import Labels
 from study.spec.heads import Variant, share_of
 
-CLASSIFIER = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}
+CLASSIFIER: Labels = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}
 
 
-def labels(variant: Variant | None) -> dict[str, Any]:
+def labels(variant: Variant | None) -> Labels:
     """What tables, plots, the study and the tracker call a variant; None is the classification head."""
     if variant is None:
-        return dict(CLASSIFIER)
+        return CLASSIFIER.copy()
     head = variant.head
     return {
         "label": variant.label,

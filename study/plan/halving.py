@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from study.config.search_space import Tuning
 from study.config.tiers import Tier
@@ -18,6 +17,7 @@ from study.paper.labels import labels
 from study.plan import planner
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
+from study.spec.documents import Facts, Trial
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Recipe
@@ -55,7 +55,7 @@ class Candidate:
         return not self.failed and self.dropped is None
 
 
-def candidates(tier: Tier, facts: dict[str, dict[str, Any]], device: str) -> tuple[Plan, list[Candidate]]:
+def candidates(tier: Tier, facts: Mapping[str, Facts], device: str) -> tuple[Plan, list[Candidate]]:
     """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
     searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
     tuning = tuning_of(tier)
@@ -112,19 +112,26 @@ def best(found: list[Candidate]) -> dict[Group, Recipe]:
     return chosen
 
 
-def rows(found: list[Candidate], tuning: Tuning) -> list[dict[str, Any]]:
+def rows(found: list[Candidate], tuning: Tuning) -> list[Trial]:
     """The trials as JSON, in order: labels, values, scores, where it was dropped, why it failed, whether it is best."""
     chosen = best(found)
     return [
-        {"setting": c.setting, "values": values(c.recipe, tuning), "keys": {str(s): key for s, key in c.keys.items()}}
-        | labels(c.variant)
-        | {"scores": {str(step): score for step, score in c.scores.items()}, "dropped": c.dropped, "failed": c.failed}
-        | {"whole": c.whole, "best": chosen.get(c.group) == c.recipe}
+        {
+            **labels(c.variant),
+            "setting": c.setting,
+            "values": values(c.recipe, tuning),
+            "keys": {str(s): key for s, key in c.keys.items()},
+            "scores": {str(step): score for step, score in c.scores.items()},
+            "dropped": c.dropped,
+            "failed": c.failed,
+            "whole": c.whole,
+            "best": chosen.get(c.group) == c.recipe,
+        }
         for c in found
     ]  # fmt: skip
 
 
-def told(tier: Tier, facts: dict[str, dict[str, Any]], device: str, trials: list[dict[str, Any]]) -> list[Candidate]:
+def told(tier: Tier, facts: Mapping[str, Facts], device: str, trials: list[Trial]) -> list[Candidate]:
     """The candidates with the scores of ``trials`` (the content of search.json), judged anew by the rules. Raises
     InputError where they are not those that the tier asks for."""
     tuning, (_, found) = tuning_of(tier), candidates(tier, facts, device)
@@ -145,7 +152,7 @@ def values(recipe: Recipe, tuning: Tuning) -> dict[str, float]:
     return {name: getattr(recipe, name) for name, _ in tuning.search}
 
 
-def tuned(tier: Tier, facts: dict[str, dict[str, Any]], device: str, chosen: Mapping[Group, Recipe]) -> Plan:
+def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[Group, Recipe]) -> Plan:
     """The tier's plan with each variant at its best values: cells whose training, or one before it, was searched. Every
     other cell says why it has none."""
     tuning, reasons = tuning_of(tier), {}

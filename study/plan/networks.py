@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from study.config import tiers
 from study.paper.labels import labels
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.digest import digest
+from study.spec.documents import AnatomyFile, CostsFile, NetworksFile, PlanFile, size_of
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Network, freeze
 from study.store import code_digest
@@ -23,7 +23,7 @@ PAPER_NETWORK = Network(
 PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (512, 512)
 
 
-def remembered(planned: Plan, manifest: dict[str, Any], store: Store) -> dict[str, Any]:
+def remembered(planned: Plan, manifest: PlanFile, store: Store) -> NetworksFile:
     """What networks are and cost, from the store where it was counted before: it hangs on the code and the plan alone,
     and counting takes longer than all else here. `make verify` counts anew."""
     modules = code_digest.imports("study.models.anatomy") | code_digest.imports("study.models.costs")
@@ -32,19 +32,19 @@ def remembered(planned: Plan, manifest: dict[str, Any], store: Store) -> dict[st
     sets = {name: [facts["classes"], facts["size"]] for name, facts in manifest["data"].items()}
     value = [texts, version("torch"), version("torchvision"), sorted(planned.trainings), sets]
     path = store.cache / f"networks-{digest(value)[:16]}.json"
-    known = read_json_or_none(path)
+    known: NetworksFile | None = read_json_or_none(path)
     if known is None:
         known = {"anatomy": anatomy_of(planned.tier, manifest), "costs": costs_of(planned, manifest)}
         write_json(path, known)
     return known
 
 
-def anatomy_of(chosen: tiers.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
+def anatomy_of(chosen: tiers.Tier, manifest: PlanFile) -> AnatomyFile:
     """What the networks are, read off the modules as they are built: the paper's own, and this tier's."""
     from study.models import anatomy
 
     main = manifest["data"][MAIN]
-    own = anatomy.describe(PAPER_VARIANT, chosen.main.network, len(main["classes"]), tuple(main["size"]))
+    own = anatomy.describe(PAPER_VARIANT, chosen.main.network, len(main["classes"]), size_of(main))
     return {
         "paper": anatomy.describe(PAPER_VARIANT, PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
         "paper_local": anatomy.describe(Variant(dense(1)), PAPER_NETWORK, PAPER_CLASSES, PAPER_SIZE),
@@ -55,15 +55,14 @@ def anatomy_of(chosen: tiers.Tier, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def costs_of(planned: Plan, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def costs_of(planned: Plan, manifest: PlanFile) -> CostsFile:
     """setting -> label -> what the network of these trainings costs on one whole image (D97)."""
     from study.models.costs import costs
 
-    found: dict[str, dict[str, Any]] = {}
+    found: CostsFile = {}
     for key, training in planned.trainings.items():
         name, label = planned.data_of[key], labels(training.variant)["label"]
         if label not in found.setdefault(name, {}):
             facts = manifest["data"][name]
-            size = tuple(facts["size"])
-            found[name][label] = costs(training.variant, training.network, len(facts["classes"]), size)
+            found[name][label] = costs(training.variant, training.network, len(facts["classes"]), size_of(facts))
     return found

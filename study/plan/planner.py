@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from study.config.tiers import CLASSIFY, Tier
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec.cells import Cell, Table
+from study.spec.checks import Json
 from study.spec.constants import MAIN
 from study.spec.digest import canonical, digest
+from study.spec.documents import (
+    Asked,
+    Facts,
+    PlanFile,
+    PlannedCell,
+    PlannedEvaluation,
+    PlannedSetting,
+    PlannedTable,
+    PlannedTraining,
+    Rules,
+)
 from study.spec.heads import Variant
 from study.spec.training import Inference, Recipe, Training
 from study.statistics import questions
@@ -44,13 +56,13 @@ class Plan:
     cells: tuple[tuple[Cell, str, dict[int, str]], ...]
     trainings: dict[str, Training]
     data_of: dict[str, str]
-    facts: dict[str, dict[str, Any]]
+    facts: Mapping[str, Facts]
     device: str
     init: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     known: dict[tuple[str, Training, str | None], str] = field(default_factory=dict)  # setting, training, init -> key
     # What a key is the digest of, part by part; the spec of a training, which is long, by its own digest.
-    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
+    identities: dict[str, dict[str, Json]] = field(default_factory=dict)
 
     def origin(self, key: str) -> str:
         """The setting of the first of a training's stages (its own where it is not staged)."""
@@ -58,41 +70,58 @@ class Plan:
             key = self.init[key]
         return self.data_of[key]
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> PlanFile:
         """The content of plan.json."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
         settings = {name: self.tier.settings[name] for name in self.facts}
-        described = {name: {"role": s.role, "title": s.title, "after": s.after} for name, s in settings.items()}
-        found = {
+        asked: Asked = {
             "tier": self.tier.name,
+            "scale": self.tier.scale,
+            "verdicts": cast(Rules, self.tier.verdicts.model_dump()) if self.tier.verdicts else None,
+            "not_asked": self.tier.not_asked,
+            "tables": [self._table(table) for table in self.tables],
+            "cells": [self._cell(*cell) for cell in self.cells],
+            "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
+        }
+        answered = questions.of_trainings(asked)
+        return {
+            **asked,
+            "version": 1,
             "title": self.tier.title,
             "judges": self.tier.judges,
             "block": self.tier.block,
             "meaningless": self.tier.meaningless,
-            "scale": self.tier.scale,
-            "verdicts": self.tier.verdicts.model_dump() if self.tier.verdicts else None,
-            "not_asked": self.tier.not_asked,
-            "tables": [
-                {"id": t.id, "title": t.title, "page": t.page, "rows": t.rows, "columns": t.columns, "note": t.note}
-                | {"submitted": dict(found) if (found := self.tier.submitted.get(t.id)) else None}
-                | {"data": _common({name for cell, name, _ in self.cells if cell.table == t.id})}
-                for t in self.tables
-            ],
-            "cells": [self._cell(*cell) for cell in self.cells],
-            "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
             "identities": {key: self.identities[key] for key in (*self.trainings, *self.evaluations)},
             "settings": {name: self._setting(name) for name in self.facts},
             "inference": {name: plain(how) for name, how in self.tier.inference.items()},
-            "data": {name: facts | described[name] for name, facts in self.facts.items()},
+            "data": {
+                name: {**facts, "role": settings[name].role, "title": settings[name].title,
+                       "after": settings[name].after}
+                for name, facts in self.facts.items()
+            },
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
-        }
-        asked = questions.of_trainings(found)
-        trainings = {key: self._training(key, t) | {"questions": asked[key]} for key, t in self.trainings.items()}
-        return found | {"questions": questions.digests(found), "wording": questions.wording(), "trainings": trainings}
+            "questions": questions.digests(asked),
+            "wording": questions.wording(),
+            "trainings": {key: self._training(key, t, answered[key]) for key, t in self.trainings.items()},
+        }  # fmt: skip
 
-    def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> dict[str, Any]:
+    def _table(self, table: Table) -> PlannedTable:
+        submitted = self.tier.submitted.get(table.id)
+        return {
+            "id": table.id,
+            "title": table.title,
+            "page": table.page,
+            "rows": list(table.rows),
+            "columns": list(table.columns),
+            "note": table.note,
+            "data": _common({name for cell, name, _ in self.cells if cell.table == table.id}),
+            "submitted": {"percent": submitted.percent, "link": submitted.link} if submitted else None,
+        }
+
+    def _cell(self, cell: Cell, data: str, runs: dict[int, str]) -> PlannedCell:
         counted = cell.metric == "parameters" and cell.variant is not None
         return {
+            **labels(cell.variant),
             "address": cell.address,
             "table": cell.table,
             "row": cell.row,
@@ -106,29 +135,43 @@ class Plan:
             "inference": cell.inference,
             "not_applicable": self.tier.reason(cell) if cell.trained else None,
             "runs": {str(seed): key for seed, key in runs.items()},
-        } | labels(cell.variant)
+        }
 
-    def _training(self, key: str, training: Training) -> dict[str, Any]:
-        fixed = {
+    def _training(self, key: str, training: Training, questions: dict[str, str]) -> PlannedTraining:
+        return {
+            **labels(training.variant),
             "seed": training.seed,
             "data": self.data_of[key],
             "steps": training.recipe.steps,
             "lr": training.recipe.lr,
             "optimizer": training.recipe.optimizer,
             "batch": training.recipe.batch,
+            "backbone": training.network.backbone,
+            "cost": cost(training),
+            "after": self.init.get(key),
+            "questions": questions,
         }
-        fixed |= {"backbone": training.network.backbone}
-        return labels(training.variant) | fixed | {"cost": cost(training), "after": self.init.get(key)}
 
-    def _setting(self, name: str) -> dict[str, Any]:
+    def _setting(self, name: str) -> PlannedSetting:
         """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
-        setting, band = self.tier.settings[name], {"band_px": self.tier.band_px}
-        return {p: plain(getattr(setting, p)) for p in ("data", "network", "recipe", "after")} | band
+        setting = self.tier.settings[name]
+        return {
+            "data": plain(setting.data),
+            "network": plain(setting.network),
+            "recipe": plain(setting.recipe),
+            "after": setting.after,
+            "band_px": self.tier.band_px,
+        }
 
-    def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
+    def _evaluation(self, evaluation: Evaluation) -> PlannedEvaluation:
         key, training = evaluation.training, self.trainings[evaluation.training]
-        named = {"label": labels(training.variant)["label"], "seed": training.seed, "data": self.data_of[key]}
-        return named | {"training": evaluation.training, "inference": evaluation.name}
+        return {
+            "label": labels(training.variant)["label"],
+            "seed": training.seed,
+            "data": self.data_of[key],
+            "training": evaluation.training,
+            "inference": evaluation.name,
+        }
 
 
 def _common(names: set[str]) -> str:
@@ -158,7 +201,7 @@ def cost(training: Training) -> int:
 
 def build(
     tier: Tier,
-    facts: dict[str, dict[str, Any]],
+    facts: Mapping[str, Facts],
     device: str,
     recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
 ) -> Plan:

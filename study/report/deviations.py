@@ -15,6 +15,7 @@ from study.paper.quotes import QUOTES
 from study.paper.tables import LEVELS, TABLES
 from study.spec.cells import Cell
 from study.spec.constants import MAIN
+from study.spec.documents import Deviation
 
 SAME, DEPARTS, SILENT = "same", "departs", "paper is silent"
 NAMES = {MAIN: "ablations"}  # what readers know a setting as
@@ -415,11 +416,11 @@ ITEMS: tuple[Item, ...] = (
 )  # fmt: skip
 
 
-def rows(tier: Tier) -> list[dict[str, Any]]:
+def rows(tier: Tier) -> list[Deviation]:
     """One row for each item that comes up at a tier, in the protocol's order, as text: ``id``, ``what``, ``status``
     (same, departs, paper is silent), ``paper`` (None: silent), ``place``, ``here``, ``decisions`` and ``effect``."""
     trained = _trained(tier)
-    found = []
+    found: list[Deviation] = []
     for item in ITEMS:
         if item.about:
             values = {name: item.here(tier.settings[name]) for name in item.about if name in trained}
@@ -431,8 +432,16 @@ def rows(tier: Tier) -> list[dict[str, Any]]:
         same = all(value == item.paper for value in values.values())
         status = SILENT if item.says is None else SAME if same else DEPARTS
         found.append(
-            {"id": item.id, "what": item.what, "status": status, "paper": item.says, "place": item.place}
-            | {"here": _grouped(values), "decisions": list(item.decisions), "effect": item.effect}
+            {
+                "id": item.id,
+                "what": item.what,
+                "status": status,
+                "paper": item.says,
+                "place": item.place,
+                "here": _grouped(values),
+                "decisions": list(item.decisions),
+                "effect": item.effect,
+            }
         )
     return found
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from study.spec.digest import digest
+from study.spec.documents import TierBlock
 from study.store import code_digest
 from study.store.runs import file_digest, write_json
 
@@ -25,12 +25,12 @@ CODE = {
 }
 
 
-def record(folder: Path, tier: dict[str, Any]) -> None:
+def record(folder: Path, tier: TierBlock) -> None:
     """Write ``folder``/outputs.json, after everything else of a report. ``tier`` is the tier's block of params.yaml."""
     write_json(folder / NAME, _found(folder, tier))
 
 
-def check(folder: Path, tier: dict[str, Any]) -> tuple[list[str], int]:
+def check(folder: Path, tier: TierBlock) -> tuple[list[str], int]:
     """What is wrong with the report's files, a line each, and the number of files that were checked."""
     try:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ def check(folder: Path, tier: dict[str, Any]) -> tuple[list[str], int]:
     return lines, len(found["outputs"]) + len(found["inputs"])
 
 
-def _found(folder: Path, tier: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _found(folder: Path, tier: TierBlock) -> dict[str, dict[str, str]]:
     sources = {what: code_digest.code_digest(*roots) for what, roots in CODE.items()}
     sources |= {
         name: file_digest(TEMPLATE.with_name(name))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import typst
@@ -18,20 +17,21 @@ from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
 from study.report.sections import costs, learning, overview, search, tables, verdicts
+from study.spec.documents import AuditRow, Deviation, PlanFile, ProvenanceFile, TierBlock, read
 from study.statistics import results
 
 
-def build(folder: Path, tier: dict[str, Any], deviations: list[dict[str, Any]]) -> Path:
+def build(folder: Path, tier: TierBlock, deviations: list[Deviation]) -> Path:
     """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
     costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml,
     ``deviations`` the rows of study.report.deviations. Equal inputs give equal bytes."""
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    plan = read(folder / "plan.json", PlanFile)
     frame = results.read(folder / "scores.csv")
     summary = results.summary(frame)
     shutil.rmtree(folder / "figures", ignore_errors=True)
     (folder / "figures").mkdir()
     drawn = figure_list.draw(Source.of(folder, plan, frame, summary))
-    content = {"tier": tier, "deviations": deviations, "verdicts": verdicts.words(folder, plan)}
+    content: dict[str, object] = {"tier": tier, "deviations": deviations, "verdicts": verdicts.words(folder, plan)}
     content |= words(folder, plan, summary, drawn) | {
         "figures": drawn,
         "costs": costs.draw(folder, plan),
@@ -54,15 +54,15 @@ def typeset(folder: Path, template: Path) -> Path:
     return (folder / template.name).with_suffix(".pdf")
 
 
-def words(folder: Path, plan: dict[str, Any], summary: pd.DataFrame, drawn: list[dict[str, str]]) -> dict[str, Any]:
+def words(folder: Path, plan: PlanFile, summary: pd.DataFrame, drawn: list[dict[str, str]]) -> dict[str, object]:
     """The report as text, but for verdicts, learning curves and figures; ``drawn`` are the figures that it shows."""
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    provenance = read(folder / "provenance.json", ProvenanceFile)
     failed = tables.failures(plan, folder)
     return {
         "summary": overview.summary(plan, provenance),
         "not_run": overview.not_run(plan, [figure["name"] for figure in drawn]),
         "tables": [tables.table(table, plan, summary, failed) for table in plan["tables"]],
-        "audit": json.loads((folder / "audit.json").read_text(encoding="utf-8")),
+        "audit": read(folder / "audit.json", list[AuditRow]),
         "matched": costs.words(folder),
         "holes": tables.holes(failed.values()),
         "search": search.words(folder, plan),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.report import document
 from study.report.sections.verdicts import SHOWN
+from study.spec.documents import PlanFile
 from study.spec.errors import InputError
 from study.spec.words import interval
 from study.statistics import results
@@ -82,7 +83,7 @@ def _score(row: Any) -> str:
     return f"{row.mean * 100:.1f}" + (f" ± {(row.high - row.mean) * 100:.1f}" if row.seeds > 1 else "")
 
 
-def _settings(plan: dict[str, Any]) -> dict[str, str]:
+def _settings(plan: PlanFile) -> dict[str, str]:
     """The main setting's values by dotted name."""
     found: dict[str, str] = {}
 

@@ -15,7 +15,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from pydantic import model_validator as _model_validator
 
 from study.spec.errors import InputError
@@ -28,6 +38,8 @@ LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that a file system takes
 DOTTED = "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)"
 PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # what files, databases and the report hold
 Test = Callable[[Any], bool]
+Json = JsonValue  # any value that JSON has
+closed = with_config(ConfigDict(extra="forbid"))  # a TypedDict without other keys than its own
 
 
 class Broken(ValueError):
@@ -293,6 +305,7 @@ def keys_of(block: type[Block]) -> tuple[set[str], set[str]]:
     return required, block.model_fields.keys() - required
 
 
+ODD_KEYS = {"missing": "no", "extra_forbidden": "the unknown key"}
 OF_TYPE = {
     "tuple_type": ("be a list", "write it in brackets"),
     "dict_type": ("be a mapping", "write its keys below it"),
@@ -321,6 +334,19 @@ def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
             must, remedy = OF_TYPE.get(fault["type"], (f"be valid ({fault['msg']})", "correct it"))
             cause = Broken(must, shown(fault["input"]), remedy)
         raise InputError(_told(cause, place(".".join(filter(None, (*names, cause.at)))))) from None
+
+
+def fits(kind: Any, value: Any) -> str:
+    """What of a file's content is not of ``kind``, in words; nothing where all is."""
+    try:
+        _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        if fault["type"] in ODD_KEYS:
+            return f"{ODD_KEYS[fault['type']]} {place}"
+        return f"{shown(fault['input'])} {f'at {place} ' if place else ''}({fault['msg']})"
+    return ""
 
 
 @functools.cache

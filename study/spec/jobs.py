@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from study.spec.documents import Facts, PlannedTraining, Probe
 from study.spec.training import Inference, Training
 
 
@@ -41,8 +41,8 @@ class Subject:
 
     key: str
     training: Training
-    facts: dict[str, Any]
-    origin: dict[str, Any] | None = None
+    facts: Facts
+    origin: Facts | None = None
     root: Path | None = None
 
 
@@ -53,7 +53,7 @@ class TrainingJob:
 
     subject: Subject
     context: Context
-    labels: dict[str, Any]
+    labels: PlannedTraining
     init: str | None = None
     until: int | None = None
 
@@ -81,7 +81,7 @@ class ReceptiveFieldJob:
     key: str
     subjects: dict[str, Subject]
     context: Context
-    probe: dict[str, Any]
+    probe: Probe
     images: int
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +113,7 @@ class Training:
     init: Training | None = None
 
 
-def freeze(options: dict[str, Any]) -> Options:
+def freeze(options: Mapping[str, object]) -> Options:
     """A mapping from params.yaml as sorted pairs of hashable values."""
 
     def frozen(value: Any) -> Any:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
+from study.spec.documents import Trial, labels_of
 from study.statistics.intervals import half_width
 
-VARIANT = ["label", "head", "kernel_size", "refine", "width"]
 
-
-def trials(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def trials(rows: list[Trial]) -> pd.DataFrame:
     """``rows`` of search.json -> one row per candidate and stop: setting, variant, searched values, ``step``, ``score``
     (a fraction, on the tune split), the step at which it was ``dropped`` (nan: never), whether it is the ``best``."""
     found = []
     for row in rows:
-        fixed = {"setting": row["setting"]} | {name: row[name] for name in VARIANT} | row["values"]
+        fixed = {"setting": row["setting"]} | labels_of(row) | row["values"]
         ended = {"dropped": row["dropped"], "best": row["best"]}
         found += [fixed | {"step": int(step), "score": score} | ended for step, score in row["scores"].items()]
     return pd.DataFrame(found)
@@ -44,6 +41,6 @@ def compared(shared: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def chosen(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, float]]:
+def chosen(rows: list[Trial]) -> dict[tuple[str, str], dict[str, float]]:
     """(setting, label) -> the best values of each variant that has any."""
     return {(row["setting"], row["label"]): row["values"] for row in rows if row["best"]}

@@ -20,6 +20,7 @@ import numpy as np
 
 from study import metrics
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Terms
+from study.spec.documents import Asked, Groups, PlanFile, PlannedEvaluation, PlannedTraining, Rules, trained
 from study.spec.errors import InputError
 from study.statistics import effects, results, settling
 from study.statistics.settling import Settling
@@ -114,6 +115,12 @@ def _fall(before: Terms, after: Terms) -> str:
     return f"{later} {'below' if weight > 0 else 'above'} {earlier}"
 
 
+def rules_of(plan: Asked) -> Rules:
+    """The rules of a plan that judges."""
+    assert plan["verdicts"] is not None  # or it has no family of claims
+    return plan["verdicts"]
+
+
 class Scores:
     """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
     address and seed; there is nothing else: no images, no curves. ``unsettled`` says by address what is known of
@@ -121,13 +128,13 @@ class Scores:
 
     def __init__(
         self,
-        plan: Mapping[str, Any],
+        plan: Asked,
         known: Mapping[str, Mapping[int, float]],
         unsettled: Mapping[str, str] = MappingProxyType({}),
         replaced: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.plan, self.known, self.unsettled_cells, self.replaced = plan, known, unsettled, replaced
-        self.cells: dict[str, dict[str, Any]] = {cell["address"]: cell for cell in plan["cells"]}
+        self.cells = {cell["address"]: cell for cell in plan["cells"]}
 
     def done(self, addresses: Iterable[str]) -> Seeds:
         """The seeds that every one of the cells has results of."""
@@ -162,9 +169,7 @@ class Scores:
         found = np.array([self.known[address][seed] for seed in seeds])
         return logarithm_of_errors(found) if measure == ERRORS else found
 
-    def effect(
-        self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Mapping[str, Any]
-    ) -> effects.Effect:
+    def effect(self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Rules) -> effects.Effect:
         """The effect of a contrast. Raises InputError where its cells were not measured on the same images."""
         return effects.of_seeds(self.by_seed(terms, measure, seeds), rules["alpha"])
 
@@ -172,7 +177,7 @@ class Scores:
         """A contrast by seed (seeds,)."""
         return np.sum([float(weight) * self.values(cell, measure, seeds) for weight, cell in terms], axis=0)
 
-    def tried(self, part: Part, seeds: Seeds, margins: Margins, question: str, rules: Mapping[str, Any]) -> Tested:
+    def tried(self, part: Part, seeds: Seeds, margins: Margins, question: str, rules: Rules) -> Tested:
         """A part put to the trial. Raises InputError as ``effect`` does."""
 
         def effect(terms: Terms) -> effects.Effect:
@@ -195,8 +200,9 @@ class Collected(Scores):
     """The results of a plan's cells. ``folders`` hold what was collected by key, ``computed`` counted cells by address;
     arrays are read once."""
 
-    def __init__(self, plan: Mapping[str, Any], folders: Iterable[Path], computed: Mapping[str, float]) -> None:
+    def __init__(self, plan: PlanFile, folders: Iterable[Path], computed: Mapping[str, float]) -> None:
         super().__init__(plan, {})
+        self.plan: PlanFile = plan
         self.folders, self.computed = tuple(folders), computed
         self.arrays: dict[str, np.ndarray] = {}
         self.samples: dict[tuple[str, tuple[int, ...]], effects.Sample] = {}
@@ -206,31 +212,31 @@ class Collected(Scores):
 
     def troubles(self, addresses: Iterable[str]) -> list[str]:
         found: dict[str, str] = {}
-        planned = self.plan["trainings"] | self.plan["evaluations"]
+        planned: dict[str, PlannedTraining | PlannedEvaluation] = {**self.plan["trainings"], **self.plan["evaluations"]}
         for address in addresses:
             for seed, key in self.cells[address]["runs"].items():
                 if int(seed) not in self._done(address):
                     found[key] = "it has no result"
-                elif reason := self.unsettled(planned[key].get("training", key)):
-                    found[planned[key].get("training", key)] = reason
+                elif reason := self.unsettled(trained(self.plan, key)):
+                    found[trained(self.plan, key)] = reason
         return [f"{planned[key]['label']}, seed {planned[key]['seed']} ({why})" for key, why in found.items()]
 
     def unsettled(self, key: str) -> str:
         """Why a training did not settle, nothing where it did; one that it starts from does not matter."""
         if results.status(results.place(key, self.folders)) != results.DONE:
             return "it has no result"
-        rule = self.plan["verdicts"]["settled"]
+        rule = rules_of(self.plan)["settled"]
         training, curve = self.plan["trainings"][key], self._curve(key)
         if curve is None:
             return "it has no learning curve"
         recipe, classes = self.plan["settings"][training["data"]]["recipe"], self._classes(training)
         return settling.trouble(curve, training["steps"], recipe["warmup"], classes, Settling(**rule))
 
-    def _classes(self, training: Mapping[str, Any]) -> int:
+    def _classes(self, training: PlannedTraining) -> int:
         return len(self.plan["data"][training["data"]]["classes"])
 
     def faults(self, addresses: Iterable[str]) -> str:
-        floor = self.plan["verdicts"]["error_floor_points"]
+        floor = rules_of(self.plan)["error_floor_points"]
         for address in addresses:
             cell = self.cells[address]
             for seed in self._done(address):
@@ -265,7 +271,7 @@ class Collected(Scores):
         found = self._grouped(address)
         return None if found is None else np.array(found["of"])
 
-    def _grouped(self, address: str) -> dict[str, Any] | None:
+    def _grouped(self, address: str) -> Groups | None:
         return (self.plan["data"][self.cells[address]["data"]].get("groups") or {}).get("val")
 
     def recorded(self, claim: str, addresses: Iterable[str]) -> dict[str, int]:
@@ -273,29 +279,27 @@ class Collected(Scores):
         trainings; the empty digest stands for those that wrote none."""
         found: dict[str, int] = {}
         for key in self._trainings(addresses):
-            asked = results.labels(results.place(key, self.folders)).get("questions", {})
+            asked = results.questions_of(results.place(key, self.folders))
             found[asked.get(claim, "")] = found.get(asked.get(claim, ""), 0) + 1
         return found
 
     def _trainings(self, addresses: Iterable[str]) -> list[str]:
         """Keys of the trainings of the cells that are done."""
         keys = [key for address in addresses for key in self._done(address).values()]
-        return list(dict.fromkeys(self.plan["evaluations"].get(key, {}).get("training", key) for key in keys))
+        return list(dict.fromkeys(trained(self.plan, key) for key in keys))
 
     def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
         keys = self._done(address)
         if measure == LOSSES:
-            trained = [self.plan["evaluations"].get(keys[seed], {}).get("training", keys[seed]) for seed in seeds]
-            steps = [self.plan["trainings"][key]["steps"] for key in trained]
+            asked = [trained(self.plan, keys[seed]) for seed in seeds]
+            steps = [self.plan["trainings"][key]["steps"] for key in asked]
             return np.array(
-                [settling.last_loss(self._curve(k) or {"loss": []}, n) for k, n in zip(trained, steps, strict=True)]
+                [settling.last_loss(self._curve(k) or {"loss": []}, n) for k, n in zip(asked, steps, strict=True)]
             )
         found = np.array([self._score(address)(one) for one in self._counts(address, seeds)])
         return logarithm_of_errors(found) if measure == ERRORS else found
 
-    def effect(
-        self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Mapping[str, Any]
-    ) -> effects.Effect:
+    def effect(self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Rules) -> effects.Effect:
         if question == HERE:
             if len(images := {len(one) for _, cell in terms for one in self._counts(cell, seeds)}) > 1:
                 raise InputError(

@@ -16,6 +16,8 @@ import pandas as pd
 
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
+from study.spec.documents import AGAIN, CostRow, CostsFile, PlanFile, columns_of, labels_of, read, trained, version_of
+from study.spec.errors import InputError
 from study.statistics import results
 from study.statistics.intervals import half_width
 
@@ -26,6 +28,8 @@ HERE, PAPER = "here", "paper"
 BETTER, WORSE, UNDECIDED, OUTSIDE = "better", "worse", "undecided", "outside"
 COUNTED_CELLS = 16 * 16  # of res-5 at 512x512 (Fig. 2A)
 SHARES = (0.25, 0.5, 0.75, 1.0)
+_TEXTS = dict.fromkeys(("address", "label", "metric", "data", "head"), str)
+_MISSING = {name: "" for name in columns_of(CostRow) if name not in _TEXTS}  # a variant may be called "null"
 POINTS = ["family", "label", "kernel_size", "seed", "value", *EQUAL]
 MATCHES = [
     "source", "cost", "label", "kernel_size", "at", "against", "below", "above", "span", "mean", "low", "high", "seeds",
@@ -33,9 +37,9 @@ MATCHES = [
 ]  # fmt: skip
 
 
-def tables(folder: Path, plan: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def tables(folder: Path, plan: PlanFile, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """costs, matched and lengths of a tier's ``folder``, from its results/ and examined/costs.json."""
-    counted = json.loads((folder / "examined" / "costs.json").read_text(encoding="utf-8"))
+    counted = read(folder / "examined" / "costs.json", CostsFile)
     points = points_of(plan, frame, counted)
     return {
         "costs": costs(plan, results.summary(frame), folder / "results", counted),
@@ -44,7 +48,7 @@ def tables(folder: Path, plan: dict[str, Any], frame: pd.DataFrame) -> dict[str,
     }
 
 
-def costs(plan: dict[str, Any], summary: pd.DataFrame, collected: Path, counted: dict[str, Any]) -> pd.DataFrame:
+def costs(plan: PlanFile, summary: pd.DataFrame, collected: Path, counted: CostsFile) -> pd.DataFrame:
     """One row a trained cell: its score with the 95 % interval, and what its network costs. ``macs`` are multiply-adds
     on one image; ``train_s`` (seconds) and ``peak_memory_mb`` (MiB, of the GPU where one trained) are means over seeds
     as measured, of the last stage alone where a training starts from another."""
@@ -53,18 +57,34 @@ def costs(plan: dict[str, Any], summary: pd.DataFrame, collected: Path, counted:
     for cell in plan["cells"]:
         if not cell["runs"]:
             continue
-        keys = [plan["evaluations"].get(key, {"training": key})["training"] for key in cell["runs"].values()]
+        keys = [trained(plan, key) for key in cell["runs"].values()]
         training, told = plan["trainings"][keys[0]], [_measured(collected / key) for key in keys]
         score = scores.loc[(cell["address"], cell["metric"])]
-        names = ("address", "label", "metric", "data", "head", "kernel_size", "refine", "width")
         rows.append(
-            {name: cell[name] for name in names}
+            {"address": cell["address"], "metric": cell["metric"], "data": cell["data"]}
+            | labels_of(cell)
             | {name: score[name] for name in ("mean", "low", "high", "seeds")}
             | counted[training["data"]][training["label"]]
             | {name: _mean([one[name] for one in told if name in one]) for name in ("train_s", "peak_memory_mb")}
-            | {"steps": training["steps"]}
+            | {"steps": training["steps"], "version": version_of(CostRow)}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=columns_of(CostRow))
+
+
+def read_costs(path: Path) -> pd.DataFrame:
+    """The rows of a costs.csv. Raises InputError where it is missing or of another version."""
+    try:
+        version = dict.fromkeys(("version",), str)
+        found = pd.read_csv(path, dtype=_TEXTS | version, keep_default_na=False, na_values=_MISSING)
+        fits = list(found.columns) == columns_of(CostRow) and set(found["version"]) <= {str(version_of(CostRow))}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must be a table ({error}); {AGAIN}") from error
+    if not fits:
+        raise InputError(
+            f"{path} must be of version {version_of(CostRow)} of its format, got other columns or another version (it "
+            f"was written by another version of the code); {AGAIN}"
+        )
+    return found
 
 
 def _measured(run: Path) -> dict[str, float]:
@@ -80,14 +100,15 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def points_of(plan: dict[str, Any], frame: pd.DataFrame, counted: dict[str, Any]) -> pd.DataFrame:
+def points_of(plan: PlanFile, frame: pd.DataFrame, counted: CostsFile) -> pd.DataFrame:
     """One row a family, variant and seed (POINTS) of the main setting's trainings that differ in their head alone."""
     cells = {cell["address"]: cell for cell in plan["cells"] if cell["data"] == "main" and not cell["inference"]}
     rows = []
     for row in frame[frame["metric"] == "miou"].dropna(subset=["value", "seed"]).itertuples():
         if (cell := cells.get(row.address)) is not None:
             cost = counted["main"][plan["trainings"][row.run]["label"]]
-            rows.append(cell | {"seed": int(row.seed), "value": row.value} | {name: cost[name] for name in EQUAL})
+            equal = {"head_parameters": cost["head_parameters"], "head_macs": cost["head_macs"]}
+            rows.append(labels_of(cell) | {"seed": int(row.seed), "value": row.value} | equal)
     return _families(rows)
 
 
@@ -99,7 +120,7 @@ def points_of_paper() -> pd.DataFrame:
         if cell.metric == "miou" and cell.variant is not None and cell.paper is not None:
             weights = cell.variant.head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES)
             cost = {"head_parameters": weights, "head_macs": weights * COUNTED_CELLS}
-            rows.append(labels(cell.variant) | {"seed": 0, "value": cell.paper} | cost)
+            rows.append(labels_of(labels(cell.variant)) | {"seed": 0, "value": cell.paper} | cost)
     return _families(rows)
 
 

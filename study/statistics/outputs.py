@@ -5,50 +5,50 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from study.paper import audit
 from study.paper.tables import TABLES
+from study.spec.documents import AnatomyFile, PlanFile, SearchFile, Trial, VerdictRow, read
 from study.statistics import at_best, equal_cost, results, verdicts
 from study.store import stage
 from study.store.runs import json_bytes
 
-Importances = Callable[[list[dict[str, Any]]], pd.DataFrame]  # of the search's trials, see ablation.importances
+Importances = Callable[[list[Trial]], pd.DataFrame]  # of the search's trials, see ablation.importances
 
 
-def frames(folder: Path, plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def frames(folder: Path, plan: PlanFile) -> tuple[pd.DataFrame, pd.DataFrame]:
     """results.frame and results.summary of ``plan`` from the counts that were collected in ``folder``."""
-    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
-    frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy))
+    anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
+    frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy["table11"]))
     return frame, results.summary(frame)
 
 
 def contents(
-    folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame, importances: Importances
+    folder: Path, plan: PlanFile, frame: pd.DataFrame, summary: pd.DataFrame, importances: Importances
 ) -> dict[str, bytes]:
     """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
-    anatomy = stage.read_json(folder / "examined" / "anatomy.json")
+    anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
     tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
     judged = verdicts.content(
         plan,
         folder / "results",
         folder / "examined",
-        computed=audit.counts(anatomy),
+        computed=audit.counts(anatomy["table11"]),
         tuned=tuned,
         tuned_folder=folder / "tuning" / "results",
     )
     found = {
         "scores.csv": _csv(frame),
-        "audit.json": json_bytes(audit.rows(TABLES, anatomy | {"listed": listed})),
+        "audit.json": json_bytes(audit.rows(TABLES, {**anatomy, "listed": listed})),
         "metrics.json": json_bytes(_metrics(plan, summary, judged["rows"])),
         "verdicts.json": json_bytes(judged),
     }
     found |= {f"{name}.csv": _csv(rows) for name, rows in equal_cost.tables(folder, plan, frame).items()}
     if tuned is not None:
-        trials = stage.read_json(folder / "tuning" / "search.json")["trials"]
+        trials = read(folder / "tuning" / "search.json", SearchFile)["trials"]
         found["tables/tuned.csv"] = _csv(at_best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))
         found["tables/search.csv"] = _csv(at_best.trials(trials))
         found["tables/importances.csv"] = _csv(importances(trials))
@@ -65,7 +65,7 @@ def _csv(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False).encode()
 
 
-def _metrics(plan: dict[str, Any], summary: pd.DataFrame, judged: list[dict[str, Any]]) -> dict[str, Any]:
+def _metrics(plan: PlanFile, summary: pd.DataFrame, judged: list[VerdictRow]) -> dict[str, object]:
     """The report in short, for `dvc metrics` and `dvc exp show`: mean IoU (fractions, main data set) of the smallest
     and the largest kernel of each head, with and without BR; the numbers of verdicts by kind and of cells that failed.
     """
@@ -87,7 +87,7 @@ def _of_full_width(rows: pd.DataFrame) -> pd.Series:
     return rows["width"].isna() | (rows["width"].astype(float) == 1)
 
 
-def kernel_sizes(plan: dict[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
+def kernel_sizes(plan: PlanFile, summary: pd.DataFrame) -> pd.DataFrame:
     """Mean mIoU by head and kernel size on the main data set, one row for each of both (of full width, without BR), for
     the template ``heads`` of `dvc plots`."""
     cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any
 
 from study.paper.claims import CLAIMS, METHOD, Claim
 from study.paper.predicates import Predicate
 from study.spec.cells import COUNTED, SERVED
 from study.spec.constants import NOTHING, PAPER
 from study.spec.digest import digest
+from study.spec.documents import Asked, trained
 from study.statistics.settling import Settling
 
 
@@ -25,7 +25,7 @@ def predicate_of(claim: Claim, scale: str) -> Predicate | None:
     return claim.predicate if scale == PAPER else claim.mechanism
 
 
-def hindrance(claim: Claim, plan: Mapping[str, Any]) -> str:
+def hindrance(claim: Claim, plan: Asked) -> str:
     """Why a plan cannot ask a claim, known before anything is trained; nothing where it can."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
@@ -49,45 +49,44 @@ def hindrance(claim: Claim, plan: Mapping[str, Any]) -> str:
     return ""
 
 
-def counted(claim: Claim, plan: Mapping[str, Any]) -> bool:
+def counted(claim: Claim, plan: Asked) -> bool:
     """Whether a claim that can be asked is arithmetic: on what is counted, not trained."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     predicate = predicate_of(claim, plan["scale"])
     return predicate is not None and all(cells[a]["metric"] in COUNTED for a in predicate.addresses if a in cells)
 
 
-def family(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -> list[str]:
+def family(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> list[str]:
     """The claims that are tested and corrected together. The plan fixes it: a claim that trainings fail stays in it."""
     return [claim.id for claim in claims if not hindrance(claim, plan) and not counted(claim, plan)]
 
 
-def digests(plan: Mapping[str, Any], claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
+def digests(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
     """By claim, the digest of its question in this plan."""
     claims = list(claims)
     common = (METHOD, plan["scale"], sorted(_rules(plan).items(), key=str), family(plan, claims))
     return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
 
 
-def _rules(plan: Mapping[str, Any]) -> dict[str, Any]:
+def _rules(plan: Asked) -> dict[str, object]:
     """The rules of verdicts in the order of their declaration: a file may have brought them into another."""
-    rules = dict(plan["verdicts"] or {})
-    if "settled" in rules:
-        rules["settled"] = {field.name: rules["settled"][field.name] for field in fields(Settling)}
-    return rules
+    if plan["verdicts"] is None:
+        return {}
+    settled: Mapping[str, object] = plan["verdicts"]["settled"]
+    return {**plan["verdicts"], "settled": {field.name: settled[field.name] for field in fields(Settling)}}
 
 
-def of_trainings(plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def of_trainings(plan: Asked) -> dict[str, dict[str, str]]:
     """By training, the digests of the questions that its cells are asked: what it writes down before its first step.
     They are labels, and no part of its key."""
-    asked, members, trained = digests(plan), family(plan), dict[str, set[str]]()
+    asked, members, keys = digests(plan), family(plan), dict[str, set[str]]()
     for cell in plan["cells"]:
         for key in cell["runs"].values():
-            key = plan["evaluations"].get(key, {}).get("training", key)
-            trained.setdefault(cell["address"], set()).add(key)
+            keys.setdefault(cell["address"], set()).add(trained(plan, key))
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in members:
         predicate = predicate_of(CLAIMS[name], plan["scale"])
-        for key in sorted({k for a in (predicate.addresses if predicate else ()) for k in trained.get(a, ())}):
+        for key in sorted({k for a in (predicate.addresses if predicate else ()) for k in keys.get(a, ())}):
             found[key][name] = asked[name]
     return found
 

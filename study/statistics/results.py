@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study import metrics
 from study.spec.cells import SERVED
+from study.spec.documents import PlanFile, PlannedCell, Submitted
 from study.statistics.intervals import half_width
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
@@ -44,10 +44,10 @@ def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     return found
 
 
-def labels(folder: Path) -> dict[str, Any]:
-    """What a training wrote of itself before its first step; nothing where that was not collected."""
+def questions_of(folder: Path) -> dict[str, str]:
+    """The digests of the questions that a training wrote down before its first step; none where it wrote none."""
     path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8"))["labels"] if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8"))["labels"].get("questions", {}) if path.is_file() else {}
 
 
 def leading(scores: dict[str, float]) -> tuple[str, float]:
@@ -62,14 +62,14 @@ def status(folder: Path) -> str:
     return FAILED if (folder / "failed.json").is_file() else MISSING
 
 
-def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | None = None) -> pd.DataFrame:
+def frame(plan: PlanFile, *folders: Path, computed: dict[str, float] | None = None) -> pd.DataFrame:
     """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed or
     the cell cannot be had. ``folders`` hold what was collected by key; ``computed`` are counts by address."""
     known: dict[str, dict[str, float]] = {}
     submitted = {table["id"]: table["submitted"] for table in plan["tables"]}
     rows = []
     for cell in plan["cells"]:
-        fixed = {name: cell[name] for name in ("address", "table", "row", "column")}
+        fixed = {name: value for name, value in cell.items() if name in COLUMNS[:4]}
         if not cell["runs"]:
             value, state = _untrained(cell, computed or {}, submitted[cell["table"]])
             values = {"metric": cell["metric"], "seed": None, "value": value, "paper": cell["paper"]}
@@ -92,9 +92,7 @@ def frame(plan: dict[str, Any], *folders: Path, computed: dict[str, float] | Non
     return table.astype({"seed": "Int64", "value": float, "paper": float})
 
 
-def _untrained(
-    cell: dict[str, Any], computed: dict[str, float], submitted: dict[str, Any] | None
-) -> tuple[float | None, str]:
+def _untrained(cell: PlannedCell, computed: dict[str, float], submitted: Submitted | None) -> tuple[float | None, str]:
     """Value and status of a cell without trainings; ``submitted`` is what a server gave to our submission."""
     if cell["metric"] in SERVED:
         if cell["row"] != OURS:
@@ -130,7 +128,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curves(plan: dict[str, Any], results: Path) -> pd.DataFrame:
+def curves(plan: PlanFile, results: Path) -> pd.DataFrame:
     """Training loss and tune-split mIoU of every training, one row per point."""
     rows = []
     for key, training in plan["trainings"].items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from study.statistics.intervals import binomial
 
@@ -53,7 +52,7 @@ def last_loss(curve: Mapping[str, Sequence[Sequence[float]]], steps: int) -> flo
     return sum(late) / len(late) if late else math.nan
 
 
-def trains(settled: int, seeds: int, alpha: float) -> dict[str, Any]:
-    """How many of the seeds settled, failures among the others, and the most that the rate of those that do not could
-    be: the exact one-sided 1 - alpha bound (0 of 3: up to 63 %)."""
-    return {"settled": settled, "seeds": seeds, "most_failures": binomial(seeds - settled, seeds, alpha)}
+def most_failures(settled: int, seeds: int, alpha: float) -> float:
+    """The most that the rate of seeds that do not settle could be, failures among them: the exact one-sided 1 - alpha
+    bound (0 of 3: up to 63 %)."""
+    return binomial(seeds - settled, seeds, alpha)

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from study.paper.audit.sources import printed
 from study.paper.claims import ARITHMETIC, CLAIMS, FORMER, SEEN, Claim
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Predicate, value_of
 from study.paper.tables import TABLES
 from study.spec.constants import MECHANISM, NOTHING, PAPER
+from study.spec.documents import Asked, PlanFile, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.errors import InputError
 from study.statistics import effects, questions, settling
-from study.statistics.claim_tests import BEYOND, HERE, Collected, Scores, Tested, bounds_of, distance, right
+from study.statistics.claim_tests import BEYOND, HERE, Collected, Scores, Tested, bounds_of, distance, right, rules_of
 from study.statistics.effects import POWER
 
 SUPPORTED, CONTRADICTED, UNDECIDED, UNTESTED = "supported", "contradicted", "undecided", "untested"
@@ -91,7 +92,7 @@ class Verdict(Judgement):
 
 
 def judge(
-    plan: Mapping[str, Any], *folders: Path, computed: Mapping[str, float], claims: Iterable[Claim] = CLAIMS.values()
+    plan: PlanFile, *folders: Path, computed: Mapping[str, float], claims: Iterable[Claim] = CLAIMS.values()
 ) -> list[Verdict]:
     """A verdict on each claim, in their order. ``plan`` is the content of plan.json, ``folders`` hold what was
     collected by key, ``computed`` counted cells by address."""
@@ -99,20 +100,19 @@ def judge(
 
 
 def judge_again(
-    plan: Mapping[str, Any], rows: Iterable[Mapping[str, str]], not_kept: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """The content of verdicts.json as far as the ``rows`` of a scores.csv tell, whose counts were not kept: on these
-    images. ``not_kept`` has what is known of trainings: ``unsettled`` and ``replaced`` of claim_tests.Scores."""
+    plan: Asked, rows: Iterable[Mapping[str, str]], not_kept: Mapping[str, Mapping[str, str]]
+) -> list[VerdictRow]:
+    """The verdicts as far as the ``rows`` of a scores.csv tell, whose counts were not kept: on these images.
+    ``not_kept`` has what is known of trainings: ``unsettled`` and ``replaced`` of claim_tests.Scores."""
     metrics = {cell["address"]: cell["metric"] for cell in plan["cells"]}
     known: dict[str, dict[int, float]] = {}
     for row in rows:
         if row["value"] and row["seed"] and metrics.get(row["address"]) == row["metric"]:
             known.setdefault(row["address"], {})[int(row["seed"])] = float(row["value"])
-    found = judge_scores(plan, Scores(plan, known, **not_kept), list(CLAIMS.values()))
-    return {"questions": questions.digests(plan), "scale": plan["scale"], "rows": [asdict(row) for row in found]}
+    return _rows(judge_scores(plan, Scores(plan, known, **not_kept), list(CLAIMS.values())))
 
 
-def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]) -> list[Verdict]:
+def judge_scores(plan: Asked, collected: Scores, claims: list[Claim]) -> list[Verdict]:
     """A verdict on each claim from scores, and from counts as far as ``collected`` has them."""
     members = questions.family(plan, claims)
     rows = {claim.id: _asked(claim, plan, collected) for claim in claims}
@@ -139,26 +139,34 @@ def judge_scores(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]
 
 
 def content(
-    plan: Mapping[str, Any],
+    plan: PlanFile,
     *folders: Path,
     computed: Mapping[str, float],
-    tuned: Mapping[str, Any] | None = None,
+    tuned: PlanFile | None = None,
     tuned_folder: Path = Path(),
-) -> dict[str, Any]:
+) -> VerdictsFile:
     """The content of verdicts.json: the digests of the questions now and as trainings recorded them, the scale, the
     verdicts at the shared setting and, with the plan ``tuned`` and its results, those with each variant at its best
     (D95); and which variants train at all."""
     collected = Collected(plan, folders, computed)
-    rows = [asdict(verdict) for verdict in judge_scores(plan, collected, list(CLAIMS.values()))]
-    found: dict[str, Any] = {"questions": questions.digests(plan), "wording": questions.wording()}
-    found |= {"scale": plan["scale"], "family": questions.family(plan), "rows": rows, "tuned": None}
-    found["trains"] = trains(plan, collected)
-    if tuned is not None:
-        found["tuned"] = [asdict(verdict) for verdict in judge(tuned, tuned_folder, computed=computed)]
-    return found
+    at_best = None if tuned is None else judge(tuned, tuned_folder, computed=computed)
+    return {
+        "version": 1,
+        "questions": questions.digests(plan),
+        "wording": questions.wording(),
+        "scale": plan["scale"],
+        "family": questions.family(plan),
+        "rows": _rows(judge_scores(plan, collected, list(CLAIMS.values()))),
+        "tuned": None if at_best is None else _rows(at_best),
+        "trains": trains(plan, collected),
+    }
 
 
-def trains(plan: Mapping[str, Any], collected: Collected) -> list[dict[str, Any]]:
+def _rows(found: list[Verdict]) -> list[VerdictRow]:
+    return cast(list[VerdictRow], [asdict(verdict) for verdict in found])
+
+
+def trains(plan: PlanFile, collected: Collected) -> list[TrainsRow]:
     """Whether each variant trains, a claim of its own: by setting and variant, how many of its seeds settled, failures
     counted among the others, with the exact bound (D114)."""
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
@@ -167,20 +175,23 @@ def trains(plan: Mapping[str, Any], collected: Collected) -> list[dict[str, Any]
     for key, training in plan["trainings"].items():
         reason = collected.unsettled(key)
         found.setdefault((training["data"], training["label"]), []).append(reason)
-    alpha = plan["verdicts"]["alpha"]
-    return [
-        {"data": data, "label": label, "reasons": [reason for reason in reasons if reason]}
-        | settling.trains(sum(not reason for reason in reasons), len(reasons), alpha)
-        for (data, label), reasons in found.items()
-    ]
+    alpha = rules_of(plan)["alpha"]
+    rows: list[TrainsRow] = []
+    for (data, label), every in found.items():
+        reasons, seeds = [reason for reason in every if reason], len(every)
+        settled = seeds - len(reasons)
+        most = settling.most_failures(settled, seeds, alpha)
+        rows.append({"data": data, "label": label, "reasons": reasons, "settled": settled, "seeds": seeds,
+                     "most_failures": most})  # fmt: skip
+    return rows
 
 
-def _margins(plan: Mapping[str, Any]) -> Margins:
-    rules = plan["verdicts"] or {"margin_points": 0, "margin_ratio": 1}
-    return Margins(Fraction(str(rules["margin_points"])), float(rules["margin_ratio"]))
+def _margins(plan: Asked) -> Margins:
+    points, ratio = (rules["margin_points"], rules["margin_ratio"]) if (rules := plan["verdicts"]) else (0, 1)
+    return Margins(Fraction(str(points)), float(ratio))
 
 
-def _asked(claim: Claim, plan: Mapping[str, Any], collected: Scores) -> Verdict:
+def _asked(claim: Claim, plan: Asked, collected: Scores) -> Verdict:
     """A verdict as far as it is known before any score: what hinders the question, or what is arithmetic."""
     margins, predicate = _margins(plan), questions.predicate_of(claim, plan["scale"])
     where = claim.place + (f" (p. {claim.page})" if claim.page else "")
@@ -200,11 +211,11 @@ def _asked(claim: Claim, plan: Mapping[str, Any], collected: Scores) -> Verdict:
 
 
 def _answered(
-    claim: Claim, predicate: Predicate | None, plan: Mapping[str, Any], collected: Scores, question: str
+    claim: Claim, predicate: Predicate | None, plan: Asked, collected: Scores, question: str
 ) -> tuple[Judgement, list[Tested]]:
     """What keeps a claim from being tested, or its tested parts."""
     assert predicate is not None
-    rules, addresses = plan["verdicts"], predicate.addresses
+    rules, addresses = rules_of(plan), predicate.addresses
     if reason := collected.hindrance(addresses, question):
         return Judgement(reason=reason), []
     for measure in dict.fromkeys(part.measure for part in predicate.parts):
@@ -233,11 +244,11 @@ def _second(part: Part) -> list[str]:
     return [address for weight, address in part.terms if weight < 0]
 
 
-def _worst(predicate: Predicate, seeds: list[int], plan: Mapping[str, Any], collected: Scores, question: str) -> str:
+def _worst(predicate: Predicate, seeds: list[int], plan: Asked, collected: Scores, question: str) -> str:
     """The effect of the weakest part with all trainings as they ended, as far as they have a score."""
     if question != HERE or not seeds:
         return ""
-    parts = [collected.tried(part, seeds, _margins(plan), HERE, plan["verdicts"]) for part in predicate.parts]
+    parts = [collected.tried(part, seeds, _margins(plan), HERE, rules_of(plan)) for part in predicate.parts]
     shown = max(parts, key=lambda part: -math.inf if math.isnan(part.holds) else part.holds)
     value = _shown(shown.part.measure, shown.effect.estimate)
     return f" As they ended: {shown.part.name} by {value:+.1f} {UNITS[shown.part.measure]}, with {len(seeds)} seeds."
@@ -315,18 +326,18 @@ class _Step:
     level: float
 
 
-def _steps(ps: Mapping[str, float], plan: Mapping[str, Any]) -> dict[str, _Step]:
+def _steps(ps: Mapping[str, float], plan: Asked) -> dict[str, _Step]:
     adjusted = effects.holm(list(ps.values()))
     order = sorted(range(len(ps)), key=lambda place: (math.isnan(list(ps.values())[place]), list(ps.values())[place]))
-    alpha, found = plan["verdicts"]["alpha"], {}
+    alpha, found = rules_of(plan)["alpha"], {}
     for rank, place in enumerate(order):
         found[list(ps)[place]] = _Step(adjusted[place], alpha / (len(ps) - rank))
     return found
 
 
-def _judged(parts: list[Tested], step: _Step, asked: int, plan: Mapping[str, Any]) -> Judgement:
+def _judged(parts: list[Tested], step: _Step, asked: int, plan: Asked) -> Judgement:
     """The answer where parts were tested; ``asked`` is the size of the family."""
-    rules, margins = plan["verdicts"], _margins(plan)
+    rules, margins = rules_of(plan), _margins(plan)
     decided = step.adjusted <= rules["alpha"]  # false for nan
     # A trend may rise on the whole and fall between two cells: what contradicts comes first. A fall that is clear by
     # itself, though not at the level of this step, leaves it open: a clear line must not make it easier to overlook.
@@ -355,9 +366,7 @@ def _judged(parts: list[Tested], step: _Step, asked: int, plan: Mapping[str, Any
     return Judgement(kind, reason, name, UNITS[measure], needed=needed, **numbers)
 
 
-def _with(
-    row: Verdict, judged: Judgement, question: str, claim: Claim, plan: Mapping[str, Any], parts: list[Tested]
-) -> Verdict:
+def _with(row: Verdict, judged: Judgement, question: str, claim: Claim, plan: Asked, parts: list[Tested]) -> Verdict:
     if question == BEYOND:
         return replace(row, beyond=judged)
     row = replace(row, **asdict(judged))
@@ -370,7 +379,7 @@ def _with(
     )  # fmt: skip
 
 
-def _points(judged: Judgement, parts: list[Tested], claim: Claim, plan: Mapping[str, Any], collected: Scores) -> float:
+def _points(judged: Judgement, parts: list[Tested], claim: Claim, plan: Asked, collected: Scores) -> float:
     """In points of the scores, what a part says of errors."""
     predicate = questions.predicate_of(claim, plan["scale"])
     assert predicate is not None
@@ -406,7 +415,7 @@ def _needed(parts: list[Tested], margins: Margins, alpha: float) -> tuple[int | 
     return min(known), f"Some {min(known)} seeds would decide it, were the effects as measured."
 
 
-def _late(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]) -> dict[str, str]:
+def _late(plan: Asked, collected: Scores, claims: list[Claim]) -> dict[str, str]:
     """By claim, why its verdict is exploratory: its question is newer than what is judged."""
     asked, seen = questions.digests(plan, claims), sorted(set(SEEN.get(plan["tier"], ())) & set(_seeds(plan)))
     found = {}
@@ -421,11 +430,11 @@ def _late(plan: Mapping[str, Any], collected: Scores, claims: list[Claim]) -> di
     return found
 
 
-def _seeds(plan: Mapping[str, Any]) -> list[int]:
+def _seeds(plan: Asked) -> list[int]:
     return sorted({int(seed) for cell in plan["cells"] for seed in cell["runs"]})
 
 
-def _former(claim: Claim, plan: Mapping[str, Any], collected: Scores, members: list[str]) -> Judgement | None:
+def _former(claim: Claim, plan: Asked, collected: Scores, members: list[str]) -> Judgement | None:
     """The verdict on the question as it was asked before, in the same family; None where it was the same."""
     predicate = FORMER.get(claim.id)
     if predicate is None or plan["scale"] != MECHANISM:
@@ -435,7 +444,7 @@ def _former(claim: Claim, plan: Mapping[str, Any], collected: Scores, members: l
         return untested
     p = _p(parts)
     adjusted = math.nan if math.isnan(p) else min(1.0, p * len(members))
-    return _judged(parts, _Step(adjusted, plan["verdicts"]["alpha"] / len(members)), len(members), plan)
+    return _judged(parts, _Step(adjusted, rules_of(plan)["alpha"] / len(members)), len(members), plan)
 
 
 def _capital(text: str) -> str:

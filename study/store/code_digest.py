@@ -4,7 +4,7 @@ A definition (a top-level function, class or assignment) counts as its syntax tr
 is replaced by the digest of what the name resolves to. So moving or renaming a definition, or importing it another
 way, changes no digest; editing it changes the digest of everything that reaches it, and so does swapping it for
 another of the same name. Docstrings, comments, the words of errors and annotations do not count, but an annotation
-reaches the definitions that it names, since those say which methods are called.
+reaches the definitions that it names, since those say which methods are called (a TypedDict has none).
 
 Dictionaries named in REGISTRIES are tables of contents: mentioning one reaches none of its entries.
 """
@@ -210,6 +210,19 @@ def _definition(symbol: Symbol) -> _Definition:
     return _Definition("\n".join(texts), tuple(bare.mentions), frozenset(bare.annotated) - {symbol})
 
 
+def _is_typed_dict(symbol: Symbol) -> bool:
+    """Whether a definition only declares the keys of a mapping: there are no methods to be called."""
+    module, name = symbol
+    here = _module(module)
+    node = here.definitions[name][0]
+    for base in node.bases if isinstance(node, ast.ClassDef) else ():
+        if isinstance(base, ast.Name):
+            other = (module, base.id) if base.id in here.definitions else here.imports.get(base.id)
+            if here.external.get(base.id, "").endswith(".TypedDict") or (other and _is_typed_dict(other)):
+                return True
+    return False
+
+
 @dataclass
 class _Scope:
     names: set[str]
@@ -295,7 +308,7 @@ class _Bare(ast.NodeTransformer):
             inner = _Bare(self.module, self.own)
             inner.scopes = [_Scope(set()), *self.scopes]
             inner.visit(annotation)
-            self.annotated |= {*inner.mentions, *inner.annotated}
+            self.annotated |= {symbol for symbol in (*inner.mentions, *inner.annotated) if not _is_typed_dict(symbol)}
 
     def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.decorator_list = [self.visit(part) for part in node.decorator_list]

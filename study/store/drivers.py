@@ -11,10 +11,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
+from study.spec.documents import Driver
 from study.spec.errors import InputError
 from study.store.runs import Store, held, read_json_or_none, write_json
 
@@ -66,21 +66,21 @@ def registered(store: Store, tier: str) -> Iterator[Path]:
             _forget(store, name)
 
 
-def running(store: Store, tier: str | None = None) -> list[dict[str, Any]]:
+def running(store: Store, tier: str | None = None) -> list[Driver]:
     """The drivers at work on any machine (of ``tier``): tier, host, pid, since (the store's time), name. What killed
     ones left is cleared away."""
-    found = []
+    found: list[Driver] = []
     for path in sorted(store.drivers.glob("*.json")):
         if held(path.with_suffix(".lock")):
-            facts = read_json_or_none(path)
+            facts: Driver | None = read_json_or_none(path)
             if facts and tier in (None, facts["tier"]):
-                found.append(facts | {"name": path.stem})
+                found.append({**facts, "name": path.stem})
         else:
             _forget(store, path.stem)
     return found
 
 
-def ask_to_stop(store: Store, driver: dict[str, Any]) -> None:
+def ask_to_stop(store: Store, driver: Driver) -> None:
     """Ask one of the ``running`` drivers to save what its trainings have and to end."""
     (store.drivers / f"{driver['name']}.stop").touch()
 

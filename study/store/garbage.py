@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from study.spec.documents import PlanFile, SearchFile
 from study.spec.words import DAY_S
 from study.store.runs import Run, Store
 
@@ -35,12 +35,12 @@ class Named:
     cached: set[str] | None = field(default_factory=set)
     looks: set[str] | None = field(default_factory=set)
 
-    def add(self, plan: dict[str, Any], search: dict[str, Any] | None = None) -> None:
+    def add(self, plan: PlanFile, search: SearchFile | None = None) -> None:
         """All that a plan.json names, and the trials of the search.json beside it."""
         self.runs |= plan["trainings"].keys() | plan["evaluations"].keys()
         self.runs |= {asked["training"] for asked in plan["evaluations"].values()}
         self.runs |= {key for cell in plan["cells"] for key in cell["runs"].values()}
-        self.runs |= {key for trial in (search or {}).get("trials", ()) for key in trial["keys"].values()}
+        self.runs |= {key for trial in (search["trials"] if search else ()) for key in trial["keys"].values()}
 
 
 @dataclass(frozen=True)

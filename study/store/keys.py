@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
+from study.spec.checks import Json
 from study.spec.digest import canonical, digest
+from study.spec.documents import Probe
 from study.spec.training import Inference, Network, Training
 from study.store import code_digest
 from study.store.runs import weights_digest
@@ -41,7 +42,7 @@ def training_roots(network: Network) -> tuple[code_digest.Symbol, ...]:
     return roots + FEATURE_CODE if network.frozen else roots
 
 
-def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Any]:
+def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Json]:
     """What makes a training the one it is: its spec with the key ``init`` of the training whose weights it starts from,
     its data's fingerprint, its pretrained weights, its code, the torch version and the device."""
     return {
@@ -54,7 +55,7 @@ def identity(training: Training, fingerprint: str, device: str, init: str | None
     }
 
 
-def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Any]:
+def identity_of_evaluation(training: str, inference: Inference) -> dict[str, Json]:
     """What makes an evaluation: its training, how it is asked, the code and the CRF library that it reaches."""
     reached = code_digest.code_digest(*EVALUATION_CODE)
     library = None
@@ -71,7 +72,7 @@ def key_of_evaluation(training: str, inference: Inference) -> str:
     return digest(identity_of_evaluation(training, inference))
 
 
-def key_of_look(trainings: dict[str, str], probe: dict[str, Any], images: int) -> str:
+def key_of_look(trainings: dict[str, str], probe: Probe, images: int) -> str:
     """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
     reached = code_digest.code_digest(*LOOK_CODE)
     return digest({"look": trainings, "probe": probe, "images": images, "code": reached})

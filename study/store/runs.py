@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from study.spec.documents import Progress
 from study.spec.errors import InputError
 from study.spec.training import Network
 from study.store import machine
@@ -236,7 +237,7 @@ class Run:
     def failure(self) -> dict[str, str] | None:
         return self.read("failed.json")
 
-    def progress(self) -> dict[str, Any] | None:
+    def progress(self) -> Progress | None:
         """What the worker last wrote: step, steps, loss, score, time, pid."""
         return self.read("progress.json")
 

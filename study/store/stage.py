@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from study.spec.documents import PlanFile, read
 from study.spec.errors import InputError
 from study.spec.words import duration
 from study.store import machine
@@ -26,18 +25,10 @@ def folder(tier: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> Any:
-    """A file that an earlier stage wrote. Raises InputError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be there and whole ({error}); run `make repro`, which makes it") from error
-
-
-def tuned_plan(folder: Path) -> Any | None:
+def tuned_plan(folder: Path) -> PlanFile | None:
     """The plan of the trainings with each variant at its best; None where no search was run (see pipelines.tune)."""
     path = folder / "tuning" / "plan.json"
-    return read_json(path) if path.is_file() else None
+    return read(path, PlanFile) if path.is_file() else None
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from study.config.mlflow_address import Place
+from study.spec.documents import PlanFile
 from study.store.code_digest import ROOT
 from study.store.garbage import used
 from study.store.runs import Store, first, write_json
@@ -55,7 +56,7 @@ def collect(key: str, target: Target) -> None:
 
 
 @contextmanager
-def logging(manifest: dict[str, Any], target: Target, number: int, workers: int) -> Iterator[Callable[[str], None]]:
+def logging(manifest: PlanFile, target: Target, number: int, workers: int) -> Iterator[Callable[[str], None]]:
     """What to call with the key of each of ``number`` trainings when it has ended, on so many workers. A process beside
     them collects and logs it at once, from when its start costs less than SHARE of the time that all will take; the
     caller logs what is left in the end."""
@@ -86,7 +87,7 @@ class Beside:
     """A context in which ``ended(key)`` has a training collected and logged; at its end the process has stopped, and
     the database has no other writer than the caller."""
 
-    def __init__(self, manifest: dict[str, Any], target: Target) -> None:
+    def __init__(self, manifest: PlanFile, target: Target) -> None:
         self.told = manifest, target
 
     def __enter__(self) -> Beside:

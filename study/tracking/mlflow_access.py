@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from study.config.mlflow_address import Place, Unreachable
+from study.spec.documents import PlanFile
 from study.statistics import results
 from study.store.runs import Store
 from study.tracking.mlflow_runs import Tracker, refusals
@@ -67,7 +68,7 @@ def writing(place: Place, tier: str, store: Path) -> Iterator[Tracker]:
         yield opened(place, tier)
 
 
-def training(key: str, plan: dict[str, Any], collected: Path, tracker: Tracker) -> None:
+def training(key: str, plan: PlanFile, collected: Path, tracker: Tracker) -> None:
     """Logs a training of ``plan`` from its results in ``collected``."""
     labels, scores = plan["trainings"][key], {}
     if results.status(collected / key) == results.DONE:
@@ -75,7 +76,7 @@ def training(key: str, plan: dict[str, Any], collected: Path, tracker: Tracker) 
     tracker.training(key, labels, collected / key, scores)
 
 
-def trainings(plan: dict[str, Any], collected: Path, tracker: Tracker) -> None:
+def trainings(plan: PlanFile, collected: Path, tracker: Tracker) -> None:
     """Logs every training of ``plan`` from the results in ``collected``."""
     for key in plan["trainings"]:
         training(key, plan, collected, tracker)

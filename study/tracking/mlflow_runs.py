@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from study.spec.cells import SERVED
+from study.spec.documents import Page, PlanFile, PlannedCell, PlannedTraining, trained
 from study.tracking import ui_links
 from study.tracking.ui_views import experiment_tags, picture, run_labels
 
@@ -35,8 +36,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that s
 
 LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
 # What people filter trainings by: param -> its name in the plan.
+PLACE = ("table", "row", "column", "metric")
 RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "optimizer": "optimizer",
-          "learning_rate": "lr", "backbone": "backbone"}  # fmt: skip
+          "lr": "learning_rate", "backbone": "backbone"}  # fmt: skip
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 PAGE = 1000  # runs in a search
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
@@ -111,7 +113,7 @@ class Tracker:
             self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
         return len(left)
 
-    def training(self, key: str, labels: dict[str, Any], folder: Path, scores: Mapping[str, float]) -> None:
+    def training(self, key: str, labels: PlannedTraining, folder: Path, scores: Mapping[str, float]) -> None:
         """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val.
 
         Does nothing where nothing changed since the last call; else (a retry) the new run replaces the old one.
@@ -122,7 +124,7 @@ class Tracker:
             return
         name = f"{labels['label']}, seed {labels['seed']}"
         params, tags = run_labels(labels)
-        params |= {name: labels[part] for name, part in RECIPE.items() if part in labels}
+        params |= {RECIPE[part]: value for part, value in labels.items() if part in RECIPE}
         if "failed.json" in files:
             failed = json.loads(files["failed.json"])
             end = 1000 * (folder / "failed.json").stat().st_mtime
@@ -148,7 +150,7 @@ class Tracker:
             )
         self._write("training", key, digest, content)
 
-    def cells(self, plan: dict[str, Any], frame: DataFrame, summary: DataFrame) -> None:
+    def cells(self, plan: PlanFile, frame: DataFrame, summary: DataFrame) -> None:
         """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan.
 
         A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
@@ -160,7 +162,7 @@ class Tracker:
         counted = {a for a, group in rows.items() if any(math.isfinite(row["mean"]) for row in group)}
         counted -= {cell["address"] for cell in plan["cells"] if cell["metric"] in SERVED}
         told = [cell for cell in plan["cells"] if cell["runs"] or cell["address"] in counted]
-        compared = self._compared(told, plan["evaluations"])
+        compared = self._compared(told, plan)
         for place, cell in enumerate(told):
             address, values, status = cell["address"], {}, "FAILED"
             for row in rows.get(address, []):
@@ -173,9 +175,9 @@ class Tracker:
                     status = "FINISHED"
             values = {name: float(value) for name, value in values.items() if math.isfinite(value)}
             params, tags = run_labels(cell)
-            tags |= {f"study.{part}": cell[part] for part in ("table", "row", "column", "metric")}
+            tags |= {f"study.{part}": str(value) for part, value in cell.items() if part in PLACE}
             tags["study.place"] = f"{place:04}"  # the UI sorts tags as text
-            told_of = self._seeds(seeds.get(address, []), cell["metric"], plan["evaluations"])
+            told_of = self._seeds(seeds.get(address, []), cell["metric"], plan)
             tags["mlflow.note.content"] = ui_links.cell_note(
                 told_of, compared.get(cell["table"], ""), self._report_page()
             )
@@ -211,7 +213,7 @@ class Tracker:
         """The page to open on a server at ``base``: ``view`` is a key of ui_views.VIEWS, ``mode`` CHART or TABLE."""
         return f"{base.rstrip('/')}/{ui_links.view(self._experiment, view, mode)}"
 
-    def links(self) -> dict[str, dict[str, str]]:
+    def links(self) -> dict[str, Page]:
         """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
         below = f"#/experiments/{self._experiment}/runs/"
         return {
@@ -258,21 +260,19 @@ class Tracker:
         self._delete(self._runs.get((kind, key), []))
         self._runs[kind, key] = [_Known(run, content.name, content.status, digest)]
 
-    def _compared(self, cells: list[dict[str, Any]], evaluations: dict[str, Any]) -> dict[str, str]:
+    def _compared(self, cells: list[PlannedCell], plan: PlanFile) -> dict[str, str]:
         """By table, the comparison of its trainings that have results: one without would leave no metric in common."""
         found: dict[str, list[str]] = {}
         for cell in cells:
             for key in cell["runs"].values():
-                run = self._runs.get(("training", _training(key, evaluations)), [])
+                run = self._runs.get(("training", trained(plan, key)), [])
                 found.setdefault(cell["table"], []).extend(r.id for r in run if r.status == "FINISHED")
         return {table: ui_links.comparison(self._experiment, list(dict.fromkeys(ids))) for table, ids in found.items()}
 
-    def _seeds(
-        self, rows: list[dict[str, Any]], metric: str, evaluations: dict[str, Any]
-    ) -> list[tuple[int, str, float, str]]:
+    def _seeds(self, rows: list[dict[str, Any]], metric: str, plan: PlanFile) -> list[tuple[int, str, float, str]]:
         """What ui_links.cell_note tells of each seed of a cell."""
         asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
-        runs = [self._runs.get(("training", _training(row["run"], evaluations))) for row in asked]
+        runs = [self._runs.get(("training", trained(plan, row["run"]))) for row in asked]
         links = [ui_links.run(self._experiment, run[0].id) if run else "" for run in runs]
         return [(int(r["seed"]), link, r["value"], r["status"]) for r, link in zip(asked, links, strict=True)]
 
@@ -311,8 +311,3 @@ def _ask(database: str) -> None:
 
 def _digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps([LAYOUT, *values], sort_keys=True).encode()).hexdigest()
-
-
-def _training(key: str, evaluations: dict[str, Any]) -> str:
-    """The training of a cell's run, which may be an evaluation of one."""
-    return evaluations[key]["training"] if key in evaluations else key

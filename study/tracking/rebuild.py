@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.config.mlflow_address import Place
+from study.spec.documents import PlanFile, read
 from study.statistics import results
 from study.statistics.outputs import frames
 from study.store import stage
@@ -14,7 +15,7 @@ from study.tracking.mlflow_runs import Tracker
 
 def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
-    plan = stage.read_json(folder / "plan.json")
+    plan = read(folder / "plan.json", PlanFile)
     mlflow_access.trainings(plan, folder / "results", tracker)
     tracker.cells(plan, *frames(folder, plan))
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from study.data.pixels import voc_palette
 from study.spec.constants import VOID
+from study.spec.documents import PlannedCell, PlannedTraining
 
 SHOWN = 4  # samples in a run's picture
 HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
@@ -78,17 +79,21 @@ def experiment_tags(created: int) -> dict[str, str]:
     return tags
 
 
-def run_labels(labels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def run_labels(labels: PlannedCell | PlannedTraining) -> tuple[dict[str, object], dict[str, str]]:
     """Params and tags that trainings and cells have in common. ``variant`` is the label with the data set where that is
     not the tier's own; ``series`` is the same without the kernel size."""
     series = _on(labels, labels["label"].replace(f" k={labels['kernel_size']}", "", 1))
-    params = {name: labels[name] for name in ("head", "kernel_size", "width")}
+    params: dict[str, object] = {
+        "head": labels["head"],
+        "kernel_size": labels["kernel_size"],
+        "width": labels["width"],
+    }
     tags = {"study.label": labels["label"], "study.data": labels["data"]}
     tags["mlflow.runColor"] = HEAD_COLOURS.get(labels["head"], OTHER_COLOUR)
     return params | {"BR": int(labels["refine"]), "series": series, "variant": _on(labels, labels["label"])}, tags
 
 
-def _on(labels: dict[str, Any], name: str) -> str:
+def _on(labels: PlannedCell | PlannedTraining, name: str) -> str:
     return name if labels["data"] == "main" else f"{name} ({labels['data']})"
 
 

@@ -20,6 +20,7 @@ from study.models.backbones import Backbone
 from study.models.build import Inputs, build_backbone
 from study.seeds import batch_indices, generator
 from study.spec.digest import digest
+from study.spec.documents import Facts
 from study.spec.training import Network, Training
 from study.store.code_digest import code_digest, entry
 from study.store.keys import FEATURE_CODE
@@ -170,11 +171,11 @@ def _cropped(maps: np.ndarray, crop: tuple[int, int] | None, corners: np.ndarray
 
 def open_source(
     training: Training,
-    facts: dict[str, Any],
+    facts: Facts,
     cache: Path,
     device: torch.device,
     *,
-    origin: dict[str, Any] | None = None,
+    origin: Facts | None = None,
     root: Path | None = None,
 ) -> Source:
     """The source of a training whose data (and features, for a frozen backbone) are cached.
@@ -203,7 +204,7 @@ def open_source(
     )
 
 
-def moments_of(training: Training, facts: dict[str, Any], cache: Path) -> dict[str, np.ndarray]:
+def moments_of(training: Training, facts: Facts, cache: Path) -> dict[str, np.ndarray]:
     """{level: (2, C)}: mean and scale of a frozen backbone's cached features over a training split (D32)."""
     folder = features_folder(training.network, facts, cache, training.recipe.flip)
     return {level: np.load(folder / f"moments-{level}.npy") for level in training.network.levels}
@@ -213,7 +214,7 @@ class FromImages(nn.Module):
     """images (N, 3, H, W) in 0..255 -> scores, for networks of both kinds: where a training saw cached features, its
     backbone runs first and its features are standardised as they were then."""
 
-    def __init__(self, model: nn.Module, training: Training, facts: dict[str, Any], cache: Path) -> None:
+    def __init__(self, model: nn.Module, training: Training, facts: Facts, cache: Path) -> None:
         """``facts`` are those of the data whose training split the features were standardised by."""
         super().__init__()
         self.model, self.backbone, self.moments = model, None, {}
@@ -254,7 +255,7 @@ def channel_moments(maps: np.ndarray) -> np.ndarray:
     return np.stack([mean, 1 / np.sqrt(np.maximum(square - mean**2, 1e-6))]).astype(np.float32)
 
 
-def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: bool) -> Path:
+def features_folder(network: Network, facts: Facts, cache: Path, flip: bool) -> Path:
     """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
     reached = code_digest(backbone, *FEATURE_CODE)
@@ -264,7 +265,7 @@ def features_folder(network: Network, facts: dict[str, Any], cache: Path, flip: 
 
 def cache_features(
     network: Network,
-    facts: dict[str, Any],
+    facts: Facts,
     cache: Path,
     flip: bool,
     tick: Callable[[int, int], None] = lambda done, all_: None,

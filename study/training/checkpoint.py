@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +30,7 @@ class _Hashed:
         self.file.flush()
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: Mapping[str, object]) -> None:
     """Write tensors, numbers and texts without a copy in memory. Raises StoreError where the disk refuses."""
 
     def fill(file: BinaryIO) -> None:
@@ -42,7 +43,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     write(path, fill)
 
 
-def load(path: Path) -> dict[str, Any] | None:
+def load(path: Path) -> dict[str, object] | None:
     """What was saved, on the CPU; None where there is no file, it is damaged or it holds more than ``save`` writes."""
     try:
         with path.open("rb") as file:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 
@@ -28,6 +28,14 @@ SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the ne
 LOSS_POINTS = 50
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
+
+
+class _Dumped(TypedDict):
+    """What a checkpoint of a training holds."""
+
+    state: dict[str, Any]
+    curve: dict[str, list[Any]]
+    seconds: float
 
 
 class Attempt:
@@ -48,7 +56,7 @@ class Attempt:
 
     def restore(self) -> None:
         """Go on from the checkpoint, if a whole one is there."""
-        dumped = checkpoint.load(self.run.path("checkpoint.pt"))
+        dumped = cast(_Dumped | None, checkpoint.load(self.run.path("checkpoint.pt")))
         if dumped is not None:
             self.state.restore(dumped["state"])
             self.curve, self._before = dumped["curve"], dumped["seconds"]

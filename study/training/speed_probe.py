@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.models.build import build, build_backbone, untrained
 from study.spec.digest import digest
+from study.spec.documents import Precision, read
+from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
@@ -111,7 +111,7 @@ def _random(network: Network, training: Training, classes: int, size: tuple[int,
 
 def precision(
     network: Network, recipe: Recipe, classify: bool, classes: int, size: tuple[int, int], device: str, cache: Path
-) -> dict[str, Any]:
+) -> Precision:
     """The faster of fp32 and bf16 for a recipe of precision auto (D58): {precision, fp32_s, bf16_s, device}.
 
     Measured with the paper's own head, or the classifier. The choice is part of every key, so it is made once a store:
@@ -120,8 +120,8 @@ def precision(
     variant = None if classify else PROBED
     known = cache / f"precision-{digest([network, recipe.batch, recipe.crop, classes, size, device])[:16]}.json"
     try:
-        return json.loads(known.read_text())
-    except (OSError, ValueError):
+        return read(known, Precision)
+    except InputError:
         pass
     seconds = {"fp32": math.inf, "bf16": math.inf}
     for _ in range(ROUNDS):  # in turn, so that whatever else the machine does meets both
@@ -134,6 +134,6 @@ def precision(
             break
     named = torch.cuda.get_device_name() if device == "cuda" else device
     choice = "bf16" if seconds["fp32"] > GAIN * seconds["bf16"] else "fp32"
-    found = {"precision": choice, "fp32_s": seconds["fp32"], "bf16_s": seconds["bf16"], "device": named}
+    found: Precision = {"precision": choice, "fp32_s": seconds["fp32"], "bf16_s": seconds["bf16"], "device": named}
     write_json(known, found)
     return found

@@ -25,6 +25,7 @@ from study.models.backbones import load_weights
 from study.models.build import build_backbone
 from study.plan import planner
 from study.spec.constants import MAIN, VOID
+from study.spec.documents import Facts, PlanFile, read
 from study.spec.heads import HEADS
 from study.spec.training import Data, Network, freeze
 from study.store import stage
@@ -475,5 +476,5 @@ def test_a_stage_ends_with_one_line_and_status_2(tmp_path: Path, change: dict[st
 
 def test_a_file_that_an_earlier_stage_should_have_made_is_told(told: Told, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"a": 1})[:-1])
-    assert "run `make repro`" in told(lambda: stage.read_json(tmp_path / "plan.json"))
-    assert "run `make repro`" in told(lambda: stage.read_json(tmp_path / "data.json"))
+    assert "run `make repro`" in told(lambda: read(tmp_path / "plan.json", PlanFile))
+    assert "run `make repro`" in told(lambda: read(tmp_path / "data.json", dict[str, Facts]))

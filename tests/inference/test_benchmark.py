@@ -33,9 +33,9 @@ from study.spec.jobs import SubmissionJob
 from study.spec.training import Inference, Training
 from study.statistics import results
 from study.store import stage
-from study.store.runs import Store
+from study.store.runs import Store, write_json
 from study.training.worker import train
-from tests.conftest import ROOT, Project, training_job
+from tests.conftest import ROOT, Project, made_up_facts, training_job
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls/"
 SIZES = {"2008_000001": (13, 17), "2008_000002": (64, 48), "2009_000003": (1, 5)}
@@ -451,10 +451,11 @@ def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refu
     chosen = tiers.load(params, "smoke")
     monkeypatch.chdir(tmp_path)
     folder = stage.folder("smoke")
-    (folder / "plan.json").write_text(json.dumps({"data": {name: {"fingerprint": "f"} for name in chosen.settings}}))
+    facts = {name: made_up_facts("f") for name in chosen.settings}
+    write_json(folder / "plan.json", planner.build(chosen, facts, "cpu").manifest())
     with pytest.raises(InputError, match=r"T7/Stage-3-MS-CRF/.* must have its training .*, got none: .*make crf"):
         script._job(chosen, execution_of(params), Store(tmp_path / "runs"))
-    (folder / "plan.json").write_text(json.dumps({"data": {}}))
+    write_json(folder / "plan.json", planner.build(chosen, facts, "cpu").manifest() | {"data": {}})
     with pytest.raises(InputError, match=r"plan of params.yaml, got one without 'T7 Stage-3'; run `make repro"):
         script._job(chosen, execution_of(params), Store(tmp_path / "runs"))
 

@@ -160,3 +160,47 @@ def test_no_call_has_more_than_five_positional_arguments(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     long = [f"{path.name}:{call.lineno}" for call in calls if len(call.args) > 5]
     assert long == [], "name the arguments"
+
+
+LOOSE = re.compile(r"(dict|Mapping)\[str, Any\]")
+
+
+def _package(name: str) -> str:
+    return ".".join(name.split(".")[:2]) if name.startswith("study.") else name.split(".")[0]
+
+
+def _crossing() -> set[tuple[str, str]]:
+    """(module, name) of every definition of a package that a module of another package, or a stage, names."""
+    found = set()
+    for user, path in (MODULES | SCRIPTS).items():
+        tree, modules = ast.parse(path.read_text(encoding="utf-8")), dict[str, str]()
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module):
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in MODULES:
+                    modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                elif node.module in MODULES:
+                    found.add((user, node.module, alias.name))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                found.add((user, modules[node.value.id], node.attr))
+    return {(module, name) for user, module, name in found if _package(user) != _package(module)}
+
+
+def _signatures(node: ast.stmt) -> list[str]:
+    """The annotations of a function, or of a class's public fields and methods."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        return [ast.unparse(part) for part in (*(one.annotation for one in given), node.returns) if part]
+    if isinstance(node, ast.ClassDef):
+        public = [part for part in node.body if not getattr(part, "name", "").startswith("_")]
+        return [text for part in public for text in _signatures(part)]
+    return [ast.unparse(node.annotation)] if isinstance(node, ast.AnnAssign) else []
+
+
+def test_no_untyped_mapping_crosses_a_package():
+    crossing, loose = _crossing(), []
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (module, getattr(node, "name", "")) in crossing:
+                loose += [f"{module}.{node.name}: {text}" for text in _signatures(node) if LOOSE.search(text)]
+    assert len(crossing) > 300 and loose == [], "declare its keys in study.spec.documents"

@@ -344,7 +344,7 @@ def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(tmp_path
     with zipfile.ZipFile(example / ship.COUNTS) as archive:
         archive.extractall(tmp_path)
     made = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    computed = audit.counts(json.loads((tmp_path / "examined" / "anatomy.json").read_text(encoding="utf-8")))
+    computed = audit.counts(json.loads((tmp_path / "examined" / "anatomy.json").read_text(encoding="utf-8"))["table11"])
     folders = (tmp_path / "results", tmp_path / "examined")
     found = verdicts.content(made, *folders, computed=computed)
     assert json.loads(json.dumps(found)) == json.loads((example / "verdicts.json").read_text(encoding="utf-8"))
@@ -364,7 +364,7 @@ def test_the_verdicts_on_photographs_follow_from_the_scores_that_were_kept(name:
     not_kept = json.loads((folder / "not-kept.json").read_text(encoding="utf-8"))
     found = verdicts.judge_again(planner.build(chosen, facts, "cpu").manifest(), rows, not_kept)
     kept = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(found["rows"])) == kept["rows"]
+    assert json.loads(json.dumps(found)) == kept["rows"]
     beyond = {row["beyond"]["reason"] for row in kept["rows"] if row["low"] is not None}
     assert beyond == {"Not judged again: counts not kept."}
     assert {row["exploratory"] for row in kept["rows"] if row["low"] is not None} == {

@@ -48,7 +48,7 @@ def anatomies() -> dict[str, Any]:
     return {
         name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
         for name, k in sizes.items()
-    } | {"blocks": anatomy.blocks()}
+    } | {"blocks": anatomy.blocks(), "receptive": {}, "table11": {}}
 
 
 def _key(label: str, data: str, seed: int) -> str:
@@ -60,12 +60,21 @@ def _listing(name: str, data: str, variants: list[Variant]) -> Table:
     return Table(name, f"Listing {name}", None, ("score",), tuple(v.label for v in variants), cells)
 
 
+SETTING = {
+    "data": {}, "network": {}, "after": None, "band_px": 1,
+    "recipe": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "poly", "warmup": 0.1,
+               "steps": STEPS, "batch": 4, "flip": False, "crop": None, "precision": "fp32", "validations": 2},
+}  # fmt: skip
+
+
 def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[int] | None = None) -> dict[str, Any]:
     """A plan.json as study.plan.planner writes it, for ``tables``."""
     cells, trainings = [], {}
     names = [f"class {index}" for index in range(classes)]
-    facts = {"name": "fake", "classes": names, "splits": {"train": 2000, "tune": 200, "val": 500},
-             "fingerprint": "f" * 64, "frequent": frequent}  # fmt: skip
+    facts = {"name": "fake", "task": "segment", "classes": names, "splits": {"train": 2000, "tune": 200, "val": 500},
+             "size": [24, 32], "fingerprint": "f" * 64, "images_with": [9] * classes, "pixels": [99] * classes,
+             "listed": {}, "notes": [], "groups": None, "streamed": False, "frequent": frequent, "title": "",
+             "after": None}  # fmt: skip
     for table in tables:
         for cell in table.cells:
             data, head = cell.setting, cell.variant.head
@@ -75,7 +84,10 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
             }  # fmt: skip
             runs = {str(s): _key(cell.variant.label, data, s) for s in range(seeds) if cell.trained}
             for seed, key in runs.items():
-                trainings[key] = labels | {"seed": int(seed), "data": data, "steps": STEPS, "cost": 1}
+                trainings[key] = labels | {
+                    "seed": int(seed), "data": data, "steps": STEPS, "cost": 1, "lr": 0.1, "optimizer": "sgd",
+                    "batch": 4, "backbone": "shallow", "after": None, "questions": {},
+                }  # fmt: skip
             cells.append(
                 {"address": cell.address, "table": cell.table, "row": cell.row, "column": cell.column}
                 | {"metric": cell.metric, "paper": cell.paper, "data": data, "runs": runs}
@@ -87,12 +99,13 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
     found = {
         "tier": "fake", "title": TIER["title"], "judges": "The mechanism only.", "meaningless": False,
         "scale": "mechanism", "verdicts": RULES, "not_asked": {},
-        "settings": {name: {"recipe": {"warmup": 0.1}} for name in ("main", *(cell["data"] for cell in cells))},
+        "settings": dict.fromkeys(("main", *(cell["data"] for cell in cells)), SETTING),
         "tables": [{"id": t.id, "title": t.title, "page": t.page, "rows": list(t.rows), "columns": list(t.columns),
                     "note": t.note, "submitted": None, "data": t.cells[0].setting} for t in tables],
         "cells": cells, "trainings": trainings, "evaluations": {}, "metrics": metrics,
-        "data": {"main": facts | {"role": "main", "after": None}}
-        | {name: facts | {"name": f"fake {name}", "role": "control", "after": None}
+        "version": 1, "block": {}, "identities": {}, "inference": {},
+        "data": {"main": facts | {"role": "main"}}
+        | {name: facts | {"name": f"fake {name}", "role": "control"}
            for name in {cell["data"] for cell in cells} - {"main"}},
     }  # fmt: skip
     return found | {"questions": questions.digests(found), "wording": questions.wording()}
@@ -162,7 +175,8 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
         runs[key]["seconds"] = {"train": 31.4, "evaluate": 2.5}
     planned = len(plan["trainings"])
     provenance = {
-        "tier": plan["tier"], "commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.9"},
+        "version": 1, "tier": plan["tier"], "commit": "0123456789abcdef", "dirty": True, "lacking": "",
+        "versions": {"torch": "2.9"},
         "hardware": {"cpu": "Fake CPU", "cores": 2, "memory_gb": 7.7, "device": "cpu"}, "workers": 2, "engine": "ray",
         "seconds": {"train": 3000.0, "evaluate": 120.0, "wall": 1800.0}, "data": {}, "runs": runs,
         "trainings": {"planned": planned, "executed": 3, "done": planned - len(failed), "failed": len(failed)},

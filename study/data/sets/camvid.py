@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from study.data.image_mask_pairs import Gap, Pad, Pair, Pairs, Tune, folder, lines, there
 from study.data.prepare import Coarse
@@ -20,7 +19,7 @@ class Options(Coarse):
     gap: Gap | None = None
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
+def open(options: Options, root: Path | None, cache: Path) -> Pairs:
     """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
     analogue of Cityscapes' coarse annotations), and maybe gap (images left out on either side of the tune split, which
     is then a block of one drive). The lists' paths end in folder/file below the root, and are in the order of time."""
@@ -38,8 +37,18 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
             pairs.append((image.stem, image, mask))
         return pairs
 
-    annotated = {key: options[key] for key in ("coarse_share", "coarse_px")}
-    fixed = {"tune": options["tune"], "void": VOID_LABEL, "size": tuple(options["pad"]), "gap": options.get("gap")}
     train, val = listed("train"), listed("val")
     drives = {name: name.split("_")[0] for name, *_ in train + val}  # of 0016E5_08370: 0016E5
-    return Pairs(CLASSES, train, val, **fixed, **annotated, notes=notes, grouped=drives)
+    return Pairs(
+        CLASSES,
+        train,
+        val,
+        tune=options.tune,
+        void=VOID_LABEL,
+        size=options.pad,
+        gap=options.gap,
+        coarse_share=options.coarse_share,
+        coarse_px=options.coarse_px,
+        notes=notes,
+        grouped=drives,
+    )

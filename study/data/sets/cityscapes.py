@@ -6,7 +6,7 @@ Of the 34 labels of its masks 19 are scored; the others are void.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
@@ -102,32 +102,30 @@ class Cityscapes(Pairs):
         return found
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Cityscapes:
+def open(options: Options, root: Path | None, cache: Path) -> Cityscapes:
     """options: train (fine; coarse+fine: with train_extra and its coarse masks, Table 9's Stage-1), tune (images of the
     fine training split kept apart, at least so many and whole cities, the same for both), pad (height, width)."""
     base = _base(root)
     fine, val = _pairs(base, "train", "gtFine"), _pairs(base, "val", "gtFine")
     train, listed = fine, {"cityscapes/train": len(fine), "cityscapes/val": len(val)}
-    if options["train"] == "coarse+fine":
+    if options.train == "coarse+fine":
         coarse = _pairs(base, "train_extra", "gtCoarse")
         train = [pair for pair in coarse if pair[0] != DEFECTIVE] + fine
         listed |= {"cityscapes/coarse": len(coarse), "cityscapes/stage1": len(coarse) + len(fine)}
     if test := _images(base, "test"):
         listed["cityscapes/test"] = len(test)
     cities = {name: name.split("_")[0] for name, *_ in train + val}
-    source = Cityscapes(
-        CLASSES, train, val, tune=options["tune"], void=VOID, size=tuple(options["pad"]), pool=fine, grouped=cities
-    )
+    source = Cityscapes(CLASSES, train, val, tune=options.tune, void=VOID, size=options.pad, pool=fine, grouped=cities)
     source.listed = listed
     return source
 
 
-def archives(options: dict[str, Any]) -> tuple[Archive, ...]:
+def archives(options: Options) -> tuple[Archive, ...]:
     """What must lie below the root."""
-    return FINE + COARSE if options["train"] == "coarse+fine" else FINE
+    return FINE + COARSE if options.train == "coarse+fine" else FINE
 
 
-def tests(options: dict[str, Any], root: Path | None) -> list[tuple[str, Path]]:
+def tests(options: Options, root: Path | None) -> list[tuple[str, Path]]:
     """Names and paths of the test split's images."""
     return [(_name(path), path) for path in _images(_base(root), "test", required=True)]
 

@@ -58,23 +58,23 @@ class Options(Block):
     pad_train: Pad
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> voc.Voc:
+def open(options: Options, root: Path | None, cache: Path) -> voc.Voc:
     """options: train (splits of COCO, D51), voc (``train`` of study.data.sets.voc), others (background or void: pixels
     of COCO's other 60 classes, D52), crowd (void or class: crowds of VOC's classes, D52), tune (images kept apart), pad
     (height, width; of val and tune) and pad_train. Raises InputError where ``convert`` was not called before."""
     base = _base(root)
-    found = voc.parts(options["voc"], root)
-    train = [pair for split in options["train"] for pair in _converted(options, split, base, cache)] + found.train
-    size = tuple(options["pad"])
+    found = voc.parts(options.voc, root)
+    train = [pair for split in options.train for pair in _converted(options, split, base, cache)] + found.train
+    size = options.pad
     source = voc.Voc(
-        voc.CLASSES, train, found.val, tune=options["tune"], void=VOID, size=size, pool=found.pool, notes=found.notes
+        voc.CLASSES, train, found.val, tune=options.tune, void=VOID, size=size, pool=found.pool, notes=found.notes
     )
-    source.sizes = {"train": tuple(options["pad_train"])}
+    source.sizes = {"train": options.pad_train}
     source.listed = found.listed | {"voc/coco": len(train)}
     return source
 
 
-def convert(options: dict[str, Any], root: Path | None, cache: Path, tick: Tick) -> None:
+def convert(options: Options, root: Path | None, cache: Path, tick: Tick) -> None:
     """Draw a mask for each image of COCO that shows a class of VOC, once; ``tick`` counts the images of each split.
 
     Masks are written beside their place and renamed when all are there, so what was killed is done again.
@@ -82,7 +82,7 @@ def convert(options: dict[str, Any], root: Path | None, cache: Path, tick: Tick)
     """
     base = _base(root)
     cache.mkdir(parents=True, exist_ok=True)
-    for split in options["train"]:
+    for split in options.train:
         place = _place(options, split, base, cache)
         if place.is_dir():
             continue
@@ -99,21 +99,21 @@ def convert(options: dict[str, Any], root: Path | None, cache: Path, tick: Tick)
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-def archives(options: dict[str, Any]) -> tuple[Archive, ...]:
+def archives(options: Options) -> tuple[Archive, ...]:
     """What must lie below the root: images and annotations of the splits, and VOC's."""
-    splits, name = [split for split in options["train"] if split in IMAGES], "annotations_trainval2017.zip"
+    splits, name = [split for split in options.train if split in IMAGES], "annotations_trainval2017.zip"
     found = [
         Archive(f"{split}.zip", (f"coco/{split}",), *IMAGES[split], (f"{HOST}/zips/{split}.zip",), "coco")
         for split in splits
     ]
     if named := tuple(f"coco/annotations/instances_{split}.json" for split in splits):
         found.append(Archive(name, named, *ANNOTATIONS, (f"{HOST}/annotations/{name}",), "coco"))
-    return (*found, *voc.archives({"train": options["voc"]}))
+    return (*found, *voc.archives_of(options.voc))
 
 
-def tests(options: dict[str, Any], root: Path | None) -> list[tuple[str, Path]]:
+def tests(options: Options, root: Path | None) -> list[tuple[str, Path]]:
     """VOC's test split."""
-    return voc.tests(options, root)
+    return voc.test_images(root)
 
 
 def _base(root: Path | None) -> Path:
@@ -128,15 +128,15 @@ def _annotations(base: Path, split: str) -> Path:
     return path
 
 
-def _place(options: dict[str, Any], split: str, base: Path, cache: Path) -> Path:
+def _place(options: Options, split: str, base: Path, cache: Path) -> Path:
     """Where the masks of a split stand: a place of its own for each file as it is now, and each way of drawing it."""
     path = _annotations(base, split)
     stat = path.stat()
-    known = (FORMAT, str(path.resolve()), stat.st_size, stat.st_mtime_ns, options["others"], options["crowd"])
+    known = (FORMAT, str(path.resolve()), stat.st_size, stat.st_mtime_ns, options.others, options.crowd)
     return cache / f"coco-{digest(known)[:16]}"
 
 
-def _converted(options: dict[str, Any], split: str, base: Path, cache: Path) -> list[Pair]:
+def _converted(options: Options, split: str, base: Path, cache: Path) -> list[Pair]:
     place = _place(options, split, base, cache)
     try:
         names = json.loads((place / "index.json").read_text())
@@ -148,7 +148,7 @@ def _converted(options: dict[str, Any], split: str, base: Path, cache: Path) -> 
     return [(f"{split}/{stem}", base / split / name, place / f"{stem}.png") for stem, name in stems]
 
 
-def _draw_all(base: Path, split: str, options: dict[str, Any], target: Path, tick: Tick) -> None:
+def _draw_all(base: Path, split: str, options: Options, target: Path, tick: Tick) -> None:
     path = _annotations(base, split)
     images, annotations, labels = _read(path)
     kept = [image for image in images if any(labels[a["category_id"]] for a in annotations[image["id"]])]
@@ -210,7 +210,7 @@ def _draw(
     image: dict[str, Any],
     annotations: list[dict[str, Any]],
     labels: dict[int, int],
-    options: dict[str, Any],
+    options: Options,
     path: Path,
 ) -> np.ndarray:
     """Labels uint8 (H, W): other classes lie lowest, then crowds, then the objects from the largest to the smallest."""
@@ -218,10 +218,10 @@ def _draw(
     layers = []
     for annotation in annotations:
         label, crowd = labels[annotation["category_id"]], bool(annotation["iscrowd"])
-        if not label and options["others"] == "background":
+        if not label and options.others == "background":
             continue
         pixels = _pixels(annotation, size, path)
-        value = VOID if not label or (crowd and options["crowd"] == "void") else label
+        value = VOID if not label or (crowd and options.crowd == "void") else label
         layers.append((bool(label), not crowd, -int(pixels.sum()), annotation["id"], value, pixels))
     mask = np.zeros(size, np.uint8)
     for *_, value, pixels in sorted(layers, key=lambda layer: layer[:4]):

@@ -69,7 +69,7 @@ class Options(Block):
             )  # fmt: skip
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
+def open(options: Options, root: Path | None, cache: Path) -> Pairs:
     """options: images and masks (folders below the root), classes (names, from label 0 up), void (the label that is
     neither trained on nor scored), val (a share of the images, or the name of a list of stems), tune (images kept
     apart), pad (height, width), and maybe range (low, high): the values that become black and white in grey pictures of
@@ -80,8 +80,9 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
-    base, classes, size = folder(root, "folder's data.root"), tuple(options["classes"]), tuple(options["pad"])
-    images, masks = (_files(base, options[key], f"{key} of folder") for key in ("images", "masks"))
+    base, classes, size = folder(root, "folder's data.root"), options.classes, options.pad
+    images = _files(base, options.images, "images of folder")
+    masks = _files(base, options.masks, "masks of folder")
     sides_alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
     if any(sides_alone):
         told = (
@@ -98,29 +99,39 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     stems, listed = list(images), (base / "train.txt").is_file()
     if listed:
         stems = _stems(base / "train.txt", images, notes)
-    if isinstance(options["val"], str):
-        measured = _stems(base / options["val"], images, notes)
+    if isinstance(options.val, str):
+        measured = _stems(base / options.val, images, notes)
     else:
         ranked = sorted(stems, key=lambda stem: number("val", stem))
-        measured = ranked[: round(options["val"] * len(ranked))]
+        measured = ranked[: round(options.val * len(ranked))]
     apart = set(measured)
-    if isinstance(options["val"], str) and listed and (shared := sorted(apart & set(stems))):
+    if isinstance(options.val, str) and listed and (shared := sorted(apart & set(stems))):
         raise InputError(
-            f"train.txt and {options['val']} must share no image (it would be trained on and then measured), got "
+            f"train.txt and {options.val} must share no image (it would be trained on and then measured), got "
             f"{shared[0]} in both; take it out of one"
         )
     train, val = (
         [(stem, images[stem], masks[stem]) for stem in split]
         for split in ((stem for stem in stems if stem not in apart), measured)
     )
-    scale = tuple(options["range"]) if options.get("range") else None
+    scale = options.range
     if scale is not None:
         notes.append(
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
-    grouped = _groups(base, options.get("groups"), [stem for stem, *_ in train + val])
-    fixed = {"tune": options["tune"], "void": options["void"], "size": size, "gap": options.get("gap")}
-    return Pairs(classes, train, val, **fixed, scale=scale, notes=notes, grouped=grouped)
+    grouped = _groups(base, options.groups, [stem for stem, *_ in train + val])
+    return Pairs(
+        classes,
+        train,
+        val,
+        tune=options.tune,
+        void=options.void,
+        size=size,
+        gap=options.gap,
+        scale=scale,
+        notes=notes,
+        grouped=grouped,
+    )
 
 
 def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:

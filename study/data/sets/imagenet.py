@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -119,9 +119,9 @@ def _centre_square(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BILINEAR, box)  # PIL's bilinear averages where it shrinks
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Photographs:
+def open(options: Options, root: Path | None, cache: Path) -> Photographs:
     """options: size (px a side of the crops), resize (px of an image's shorter side), tune (images kept apart)."""
-    return Photographs(_base(root), options["size"], options["resize"], options["tune"])
+    return Photographs(_base(root), options.size, options.resize, options.tune)
 
 
 def _base(root: Path | None) -> Path:

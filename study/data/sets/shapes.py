@@ -72,17 +72,17 @@ class Options(Coarse):
 class Shapes:
     """Scenes by split and index. ``options`` are those of ``open``."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
-        self.side = options["size"]
-        self.size = (self.side, self.side * options["panels"])
-        self.task = "classify" if options["cue"] == "both" else "segment"
+        self.side = options.size
+        self.size = (self.side, self.side * options.panels)
+        self.task = "classify" if options.cue == "both" else "segment"
         shapes = ["+".join(pair) for pair in SHAPES]
-        if options["cue"] == "both":
+        if options.cue == "both":
             self.classes = tuple(f"{shape}, {texture}" for shape, texture in itertools.product(shapes, TEXTURES))
         else:
-            self.classes = ("background", *(shapes if options["cue"] == "shape" else TEXTURES))
-        self.splits = {split: options[split] for split in SPLITS}
+            self.classes = ("background", *(shapes if options.cue == "shape" else TEXTURES))
+        self.splits = {"train": options.train, "tune": options.tune, "val": options.val}
         self._rows, self._columns = np.mgrid[: self.side, : self.side].astype(np.float32)
 
     def files(self) -> list[Path]:
@@ -94,7 +94,7 @@ class Shapes:
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, Any]:
         """Image uint8 (H, W, 3), and labels uint8 (H, W) or the image's class; of (options, split, index) alone."""
-        addresses = [(split, index, *((panel,) if panel else ())) for panel in range(self.options["panels"])]
+        addresses = [(split, index, *((panel,) if panel else ())) for panel in range(self.options.panels)]
         scenes = [self._scene(*address) for address in addresses]
         image = np.concatenate([pixels for pixels, *_ in scenes], 1)
         if self.task == "classify":
@@ -102,13 +102,13 @@ class Shapes:
             return image, self._annotated(shape * len(TEXTURES) + texture, len(self.classes), addresses[0])
         masks = []
         for address, (_, glyph, shape, texture) in zip(addresses, scenes, strict=True):
-            label = shape if self.options["cue"] == "shape" else texture
+            label = shape if self.options.cue == "shape" else texture
             masks.append(np.where(glyph, 1 + self._annotated(label, len(self.classes) - 1, address), 0))
         labels = np.concatenate(masks, 1).astype(np.uint8)
-        if split == "train" and generator("shapes", "coarse", split, index).random() < self.options["coarse_share"]:
+        if split == "train" and generator("shapes", "coarse", split, index).random() < self.options.coarse_share:
             from study.data.boundaries import coarse  # scipy, which only reading needs
 
-            labels = coarse(labels, self.options["coarse_px"])
+            labels = coarse(labels, self.options.coarse_px)
         return image, labels
 
     def _scene(self, *address: str | int) -> tuple[np.ndarray, np.ndarray, int, int]:
@@ -118,9 +118,9 @@ class Shapes:
         image = self._background(random)
         glyph = self._glyph(random, SHAPES[shape])
         image[glyph] = self._paint(random, tuple(TEXTURES.values())[texture])[glyph]
-        for _ in range(self.options["lines"]):
+        for _ in range(self.options.lines):
             image[self._line(random)] = random.uniform(0, 255, 3)
-        image += random.normal(0, self.options["noise"], image.shape).astype(np.float32)
+        image += random.normal(0, self.options.noise, image.shape).astype(np.float32)
         return image.clip(0, 255).astype(np.uint8), glyph, int(shape), int(texture)
 
     def _annotated(self, label: int, among: int, address: tuple[str | int, ...]) -> int:
@@ -129,7 +129,7 @@ class Shapes:
         A draw of its own, so that no pixel depends on it; a larger share keeps the mistakes of a smaller one.
         """
         random = generator("shapes", "mislabelled", *address)
-        if address[0] != "train" or random.random() >= self.options["mislabelled"]:
+        if address[0] != "train" or random.random() >= self.options.mislabelled:
             return label
         return int(label + random.integers(1, among)) % among
 
@@ -174,7 +174,7 @@ class Shapes:
         return abs((self._columns - x) * np.cos(angle) + (self._rows - y) * np.sin(angle)) <= 0.7
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Shapes:
+def open(options: Options, root: Path | None, cache: Path) -> Shapes:
     """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
     (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
     mislabelled (share of the scenes), coarse_share (of the images), coarse_px. Nothing is read from ``root``."""

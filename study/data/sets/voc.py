@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -71,17 +71,17 @@ class Parts(NamedTuple):
     notes: list[str]
 
 
-def open(options: dict[str, Any], root: Path | None, cache: Path) -> Voc:
+def open(options: Options, root: Path | None, cache: Path) -> Voc:
     """options: train (train, train_aug, sbd; auto: the first of train_aug, sbd and train that is there, D14, D50), tune
     (images kept apart), pad (height, width), and maybe classes (names of a user's own, from label 0 up).
 
     The tune split is chosen from the list of ``auto``, whatever is trained on: so it is the same in all stages of
     Table 7, and no image of it is trained on in any of them. Its masks are those of the list that it was chosen from.
     """
-    found = parts(options["train"], root)
-    classes, size = tuple(options.get("classes", CLASSES)), tuple(options["pad"])
+    found = parts(options.train, root)
+    classes, size = options.classes, options.pad
     source = Voc(
-        classes, found.train, found.val, tune=options["tune"], void=VOID, size=size, pool=found.pool, notes=found.notes
+        classes, found.train, found.val, tune=options.tune, void=VOID, size=size, pool=found.pool, notes=found.notes
     )
     source.listed = found.listed if classes == CLASSES else {}
     return source
@@ -116,14 +116,22 @@ def parts(chosen: str, root: Path | None) -> Parts:
     return Parts(held[wanted], val, held[largest], listed, notes)
 
 
-def archives(options: dict[str, Any]) -> tuple[Archive, ...]:
+def archives(options: Options) -> tuple[Archive, ...]:
     """What must lie below the root: nothing that could be fetched for a user's own classes."""
-    if "classes" in options:
-        return ()
-    return (TRAINVAL, BOUNDARIES) if options["train"] == "sbd" else (TRAINVAL,)
+    return () if "classes" in options.model_fields_set else archives_of(options.train)
 
 
-def tests(options: dict[str, Any], root: Path | None) -> list[tuple[str, Path]]:
+def archives_of(train: str) -> tuple[Archive, ...]:
+    """What must lie below the root for one of LISTS."""
+    return (TRAINVAL, BOUNDARIES) if train == "sbd" else (TRAINVAL,)
+
+
+def tests(options: Options, root: Path | None) -> list[tuple[str, Path]]:
+    """As ``test_images``."""
+    return test_images(root)
+
+
+def test_images(root: Path | None) -> list[tuple[str, Path]]:
     """Names and paths of the test split's images. Raises InputError where one is missing."""
     base = _base(root)
     found = []

@@ -7,13 +7,13 @@ built (study.models.anatomy), or from a formula in a docstring. No verdict is gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from study.paper.audit import maps, scores, weights
 from study.paper.audit.sources import Evidence, Line
 from study.paper.audit.weights import BUILT
 from study.paper.quotes import QUOTES, Quote
 from study.spec.cells import Table
+from study.spec.documents import AuditRow, Reading
 
 Check = Callable[[Evidence], Iterator[Line]]
 GROUPS: dict[str, tuple[Check, ...]] = {
@@ -35,8 +35,8 @@ GROUPS: dict[str, tuple[Check, ...]] = {
 
 
 def rows(
-    tables: Mapping[str, Table], facts: Mapping[str, Any], quotes: Mapping[str, Quote] = QUOTES
-) -> list[dict[str, str]]:
+    tables: Mapping[str, Table], facts: Mapping[str, object], quotes: Mapping[str, Quote] = QUOTES
+) -> list[AuditRow]:
     """Every check as {group, what, where, printed, recomputed, verdict, note}, in the order of GROUPS.
 
     ``facts`` is {"paper": anatomy.describe of the paper's network, "table11": anatomy.table11(), "receptive":
@@ -45,16 +45,21 @@ def rows(
     """
     evidence = Evidence(tables, facts, quotes)
     return [
-        {"group": group, **line._asdict()} for group, checks in GROUPS.items() for check in checks
+        _row(group, line) for group, checks in GROUPS.items() for check in checks
         for line in check(evidence)
     ]  # fmt: skip
 
 
-def counts(facts: Mapping[str, Any]) -> dict[str, float]:
+def _row(group: str, line: Line) -> AuditRow:
+    return {"group": group, "what": line.what, "where": line.where, "printed": line.printed,
+            "recomputed": line.recomputed, "verdict": line.verdict, "note": line.note}  # fmt: skip
+
+
+def counts(table11: Mapping[str, Reading]) -> dict[str, float]:
     """Our numbers for the cells of Table 11 by address: sides of maps, millions of multiply-adds, weights."""
     found: dict[str, float] = {}
     for column, reading in BUILT.items():
-        network = facts.get("table11", {}).get(reading)
+        network = table11.get(reading)
         if network:
             found |= {f"T11/{part}/{column}": side for part, side in network["sides"].items()}
             found |= {f"T11/MFlops (conv)/{column}": network["macs"] / 1e6}

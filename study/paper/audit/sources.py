@@ -69,7 +69,7 @@ class Evidence:
     """``tables`` and ``quotes`` of the paper, and ``facts``: what study.models.anatomy tells of networks, or
     nothing."""
 
-    def __init__(self, tables: Mapping[str, Table], facts: Mapping[str, Any], quotes: Mapping[str, Quote]) -> None:
+    def __init__(self, tables: Mapping[str, Table], facts: Mapping[str, object], quotes: Mapping[str, Quote]) -> None:
         self.tables, self.facts, self.quotes = tables, facts, quotes
 
     def cell(self, address: str) -> Fraction:

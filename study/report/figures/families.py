@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 from study.report.figures import style
 from study.report.figures.style import INK, WIDTH_IN
+from study.spec.documents import PlanFile
 
 DODGE = {"kxk": 0.25, "stack": -0.25}
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]
@@ -33,7 +34,7 @@ class Style(NamedTuple):
     marker: str
 
 
-def styles(plan: dict[str, Any]) -> dict[str, Style]:
+def styles(plan: PlanFile) -> dict[str, Style]:
     """Colour and marker of every head family of a plan; a family the paper does not have takes the next free pair."""
     known = {"1x1": Style(INK, "D"), "GCN": Style(BLUE, "o"), "kxk": Style(ORANGE, "s"), "stack": Style(GREEN, "^")}
     free = [Style(c, m) for c, m in zip((PINK, RED, SKY, BROWN), ("v", "P", "X", "<"), strict=True)]
@@ -41,9 +42,9 @@ def styles(plan: dict[str, Any]) -> dict[str, Style]:
     return known | {family: free[index % len(free)] for index, family in enumerate(others)}
 
 
-def described(frame: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
+def described(frame: pd.DataFrame, plan: PlanFile) -> pd.DataFrame:
     """``frame`` (anything with the column address) plus VARIANT_COLUMNS of each cell's variant."""
-    cells = pd.DataFrame([{name: cell[name] for name in ["address", *VARIANT_COLUMNS]} for cell in plan["cells"]])
+    cells = pd.DataFrame(plan["cells"])[["address", *VARIANT_COLUMNS]]
     return frame.merge(cells, on="address", how="left", validate="many_to_one")
 
 

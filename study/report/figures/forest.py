@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from study.report.figures.families import GREEN, GREY, RC, RED, canvas
 from study.report.figures.style import INK
+from study.spec.documents import VerdictRow
 
 TITLE = "Effects behind the verdicts"
 CAPTION = (
@@ -23,21 +24,31 @@ VERDICTS = {"supported": GREEN, "contradicted": RED, "undecided": GREY}
 
 
 @mpl.rc_context(RC)
-def forest(rows: Sequence[dict[str, Any]], names: dict[str, str]) -> Figure:
+def forest(rows: Sequence[VerdictRow], names: dict[str, str]) -> Figure:
     """A line a claim: the effect of its deciding part with its interval, what the claim says of it (the pale bar) and
     the paper's own number (the hollow diamond); all in points. ``rows`` are those of verdicts.json with an interval,
     ``names`` what verdicts are called, where not by their own name."""
     height = 0.55 + 0.2 * len(rows)
     figure, axes = canvas(1, 1, height)
-    ax, reach = axes[0, 0], 1.5 * max(1.0, *(abs(row[name] or 0) for row in rows for name in ("low", "high", "paper")))
+    ends = [abs(end or 0) for row in rows for end in (row["low"], row["high"], row["paper"])]
+    ax, reach = axes[0, 0], 1.5 * max(1.0, *ends)
     for place, row in enumerate(rows):
         low, high = (reach * sign if bound is None else bound
                      for bound, sign in zip(row["bounds"], (-1, 1), strict=True))  # fmt: skip
         ax.barh(place, high - low, left=low, height=0.72, color="#eef3f7", zorder=0)
         colour = VERDICTS[row["verdict"]]
         ax.plot([row["paper"]], [place], marker="D", mfc="white", color=INK, markersize=3.5, ls="none", zorder=2)
-        ends = [row["estimate"] - row["low"]], [row["high"] - row["estimate"]]
-        ax.errorbar([row["estimate"]], [place], xerr=ends, color=colour, marker="o", capsize=2, elinewidth=1, zorder=3)
+        effect, below, above = (end or 0.0 for end in (row["estimate"], row["low"], row["high"]))
+        ax.errorbar(
+            [effect],
+            [place],
+            xerr=([effect - below], [above - effect]),
+            color=colour,
+            marker="o",
+            capsize=2,
+            elinewidth=1,
+            zorder=3,
+        )
     ax.axvline(0, color=INK, lw=0.7)
     # Effects span two orders of magnitude: logarithmic beyond one point.
     ax.set_xscale("symlog", linthresh=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from study.report.figures.families import RC, VARIANT_COLUMNS, Style, bars, canvas, family_legend, plain_variants
 from study.report.figures.plate import Plate, Source
 from study.report.figures.style import INK
+from study.spec.documents import PlanFile, labels_of
 
 TITLE = "Score against head parameters"
 CAPTION = (
@@ -40,14 +40,13 @@ def weights(source: Source) -> pd.DataFrame:
     return points.assign(head_parameters=points["label"].map(counts)).dropna(subset="head_parameters")
 
 
-def paper_weights(plan: dict[str, Any]) -> pd.DataFrame:
+def paper_weights(plan: PlanFile) -> pd.DataFrame:
     """One row a variant for which the paper prints both a score and a parameter count."""
     cells = [cell for cell in plan["cells"] if cell["paper"] is not None]
     counts = {cell["label"]: cell["paper"] for cell in cells if cell["metric"] == "parameters"}
     scored = {cell["label"]: cell for cell in cells if cell["metric"] == "miou" and cell["label"] in counts}
     rows = [
-        {name: cell[name] for name in VARIANT_COLUMNS}
-        | {"head_parameters": counts[label], "mean": cell["paper"], "high": math.nan}
+        labels_of(cell) | {"head_parameters": counts[label], "mean": cell["paper"], "high": math.nan}
         for label, cell in scored.items()
     ]
     return pd.DataFrame(rows, columns=[*VARIANT_COLUMNS, "head_parameters", "mean", "high"])

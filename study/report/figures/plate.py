@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from study.report.figures.families import Style, described, save, styles
+from study.spec.documents import AnatomyFile, PlanFile, read
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,13 @@ class Source:
     rows of classifiers and of printed scores of other methods, which are in no plot."""
 
     folder: Path
-    plan: dict[str, Any]
+    plan: PlanFile
     frame: pd.DataFrame
     summary: pd.DataFrame
     looks: dict[str, Style]
 
     @classmethod
-    def of(cls, folder: Path, plan: dict[str, Any], frame: pd.DataFrame, summary: pd.DataFrame) -> Source:
+    def of(cls, folder: Path, plan: PlanFile, frame: pd.DataFrame, summary: pd.DataFrame) -> Source:
         """From the frames of statistics.results."""
         frame, summary = described(frame, plan), described(summary, plan)
         frame, summary = (rows[rows["head"] != "classifier"] for rows in (frame, summary))
@@ -59,10 +58,9 @@ class Plate:
     draw: Callable[[Source], Figure | None]
 
 
-def anatomy(source: Source) -> dict[str, Any]:
+def anatomy(source: Source) -> AnatomyFile:
     """What the networks are, as the code builds them: examined/anatomy.json."""
-    found: dict[str, Any] = json.loads((source.folder / "examined" / "anatomy.json").read_text(encoding="utf-8"))
-    return found
+    return read(source.folder / "examined" / "anatomy.json", AnatomyFile)
 
 
 def saved(figure: Figure, folder: Path, name: str, title: str, caption: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from study.paper.tables import FIGURES
 from study.report.figures.families import RC, canvas, class_colours, literal
 from study.report.figures.plate import Plate, Source
 from study.report.figures.style import WIDTH_IN
+from study.spec.documents import PlanFile
 
 MAX_SAMPLES = 6
 VOID_COLOUR = (0.72, 0.72, 0.72)
@@ -32,7 +33,7 @@ def drawn_for(name: str) -> Callable[[Source], Figure | None]:
     return draw
 
 
-def samples(folder: Path, plan: dict[str, Any], addresses: tuple[str, ...]) -> tuple[Any, ...] | None:
+def samples(folder: Path, plan: PlanFile, addresses: tuple[str, ...]) -> tuple[Any, ...] | None:
     """Images, labels and predictions of these cells, with the classes, at the first seed that has them all; None where
     no seed has. Without Table 5 any three variants of the main set stand in for Figure 6's."""
     cells = [cell for cell in plan["cells"] if cell["address"] in addresses and cell["runs"]]

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from study.report.schematics.canvas import ARROW, BY, NAME, Point, Sketch, measure
+from study.spec.documents import Convolution
 from study.spec.errors import InputError
 
 
@@ -15,7 +16,7 @@ def extent(numbers: Iterable[int | str]) -> str:
     return BY.join(str(number) for number in numbers)
 
 
-def convolution(conv: dict[str, Any], times: int = 1) -> list[str]:
+def convolution(conv: Convolution, times: int = 1) -> list[str]:
     """What is written in the box of a convolution."""
     return [extent(conv["kernel"]), f"{conv['in']} → {conv['out']}", *([f"{times} times"] if times > 1 else [])]
 
@@ -26,7 +27,7 @@ def runs(chain: Sequence[Any]) -> list[tuple[Any, int]]:
     return [pair for thing, n in grouped for pair in ([(thing, n)] if n > 2 else [(thing, 1)] * n)]
 
 
-def kernels(chains: list[list[dict[str, Any]]]) -> list[str]:
+def kernels(chains: list[list[Convolution]]) -> list[str]:
     """One line a chain, such as 15×1, 1×15."""
     return [
         ", ".join(extent(kernel) + (f" ({times} times)" if times > 1 else "") for kernel, times in runs(chain))
@@ -34,7 +35,7 @@ def kernels(chains: list[list[dict[str, Any]]]) -> list[str]:
     ]
 
 
-def _chain(sketch: Sketch, x: float, y: float, width: float, chain: Sequence[dict[str, Any]]) -> float:
+def _chain(sketch: Sketch, x: float, y: float, width: float, chain: Sequence[Convolution]) -> float:
     """Arrows and convolutions from ``y`` downwards; the lower edge of the last one."""
     for conv, times in runs(chain):
         lines = convolution(conv, times)
@@ -52,8 +53,8 @@ def _chain(sketch: Sketch, x: float, y: float, width: float, chain: Sequence[dic
     return y
 
 
-def block(inputs: str, branches: Sequence[Sequence[dict[str, Any]]], outputs: str, *, join: str | None = None,
-          after: Sequence[dict[str, Any]] = (), skip: str | None = None, relu: bool = False) -> Sketch:  # fmt: skip
+def block(inputs: str, branches: Sequence[Sequence[Convolution]], outputs: str, *, join: str | None = None,
+          after: Sequence[Convolution] = (), skip: str | None = None, relu: bool = False) -> Sketch:  # fmt: skip
     """Branches of convolutions {kernel, in, out, norm, relu} side by side, joined, then ``after``, then the skip added,
     then a ReLU.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics.block import block
 from study.report.schematics.canvas import render, rows, titled
+from study.spec.documents import ResidualBlock
 
 TITLE = "Figure 5. The bottleneck of ResNet and of ResNet-GCN"
 CAPTION = "An identity block of res-4, read off the modules as the code builds them."
@@ -20,7 +20,7 @@ def draw(source: Source) -> Figure:
     return blocks(anatomy(source)["blocks"])
 
 
-def blocks(descriptions: Sequence[dict[str, Any]]) -> Figure:
+def blocks(descriptions: Sequence[ResidualBlock]) -> Figure:
     """Fig. 5: residual blocks side by side, each {"title", "branches": [[{"kernel": [kh, kw], "in", "out", "norm",
     "relu"}, ...], ...], "join": "sum" | "concat" | None, "after": [...], "skip": "identity" | "projection"}, and
     "relu": True where one follows the sum."""

@@ -10,6 +10,7 @@ from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES
 from study.report.figures.plate import Plate, Source
 from study.report.schematics.block import block
 from study.report.schematics.canvas import render, rows, titled
+from study.spec.documents import Convolution
 from study.spec.heads import Head, dense, gcn, stack
 
 TITLE = "Figure 4. The four heads"
@@ -27,8 +28,10 @@ def heads(named: Mapping[str, Head], in_channels: int, classes: int) -> Figure:
     panels = []
     for letter, (title, head) in zip(map(chr, range(ord("A"), ord("Z"))), named.items(), strict=False):
         shapes = iter(head.shapes(in_channels, classes))
-        chains = [[{"in": i, "out": o, "kernel": kernel} for i, o, kernel in (next(shapes) for _ in chain)]
-                  for chain in head.chains]  # fmt: skip
+        chains: list[list[Convolution]] = [
+            [{"in": i, "out": o, "kernel": list(kernel)} for i, o, kernel in (next(shapes) for _ in chain)]
+            for chain in head.chains
+        ]
         body = block(f"{in_channels} channels", chains, f"{classes} channels", join="sum")
         weights = f"{head.parameters(in_channels, classes):,} weights"
         panels.append(titled(letter, title, body, [weights]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -11,7 +10,8 @@ from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics.block import extent, kernels
 from study.report.schematics.canvas import GAP, QUIET, ROOM, TINTS, Point, Sketch, measure, render
 from study.report.schematics.canvas import TITLE as TITLE_SIZE
-from study.report.schematics.network import Description
+from study.report.schematics.network import levels
+from study.spec.documents import Convolution, Description
 from study.spec.errors import InputError
 
 TITLE = "Figure 1. Classification, conventional segmentation, Global Convolutional Network"
@@ -31,13 +31,13 @@ def draw(source: Source) -> Figure:
     return localisation(built["paper_local"], built["paper"])
 
 
-def _coarsest(description: Description) -> tuple[int, list[list[dict[str, Any]]]]:
+def _coarsest(description: Description) -> tuple[int, list[list[Convolution]]]:
     """The number of the stage with the coarsest head, and that head's chains."""
-    level = next(step["level"] for step in description["steps"] if step["op"] == "head")
+    level = levels(description)[0]
     return [stage["name"] for stage in description["stages"]].index(level), description["heads"][level]
 
 
-def reach(chains: list[list[dict[str, Any]]]) -> tuple[int, int]:
+def reach(chains: list[list[Convolution]]) -> tuple[int, int]:
     """(height, width) in cells that one score of a head sees: of its largest chain, whose kernels add up."""
     areas = [tuple(1 + sum(conv["kernel"][side] - 1 for conv in chain) for side in (0, 1)) for chain in chains]
     height, width = max(areas, key=lambda area: area[0] * area[1])

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -22,8 +21,8 @@ from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics import canvas
 from study.report.schematics.block import block, extent, kernels
 from study.report.schematics.canvas import ARROW, BY, GAP, NAME, QUIET, RADIUS, Sketch, measure
+from study.spec.documents import DecoderStep, Description
 
-Description = dict[str, Any]
 NOUNS = {"head": ("head", "heads"), "refine": ("boundary refinement (BR)", "boundary refinements (BR)"),
          "up": ("deconvolution", "deconvolutions"), "add": ("sum", "sums")}  # fmt: skip
 COLUMN, HEADROOM = 360.0, 12.0  # height that panels beside A may fill; of A's title
@@ -39,7 +38,7 @@ class Row:
     channels: int | None = None
     head: list[str] = field(default_factory=list)
     refined: bool = False
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[DecoderStep] = field(default_factory=list)
 
     def reach(self, upwards: bool) -> float:
         """How far the decoder's steps go from the row's middle, which is at the sum if there is one."""
@@ -63,23 +62,33 @@ def laid_out(description: Description) -> list[Row]:
     found = [Row("image", description["input"]), *stages]
     at = {row.name: row for row in stages}
     steps = description["steps"]
-    row = at[steps[0]["level"]]
+    row = at[_level(steps[0])]
     for index, step in enumerate(steps):
         if step["op"] == "head":
-            at[step["level"]].head = ["head", *kernels(description["heads"][step["level"]])]
+            at[_level(step)].head = ["head", *kernels(description["heads"][_level(step)])]
             continue
         if step["op"] == "refine" and steps[index - 1]["op"] == "head":
-            at[steps[index - 1]["level"]].refined = True
+            at[_level(steps[index - 1])].refined = True
             continue
         if step["op"] == "add":
-            row = at[step["level"]]
+            row = at[_level(step)]
         elif step["op"] == "up":
             row = _row_of_up(found, row, steps[index:])
         row.steps.append(step)
     return found
 
 
-def _row_of_up(found: list[Row], below: Row, steps: list[dict[str, Any]]) -> Row:
+def levels(description: Description) -> list[str]:
+    """The levels of the heads, coarsest first."""
+    return [_level(step) for step in description["steps"] if step["op"] == "head"]
+
+
+def _level(step: DecoderStep) -> str:
+    assert step["level"] is not None  # only a deconvolution and the BR after it have none
+    return step["level"]
+
+
+def _row_of_up(found: list[Row], below: Row, steps: list[DecoderStep]) -> Row:
     """Where the deconvolution ``steps[0]`` ends: the level it is added to, else a row of its size, else a new row."""
     size = steps[0]["size"]
     later = next((s for s in steps[1:] if s["op"] in ("up", "add")), None)
@@ -164,9 +173,8 @@ def pipeline(description: Description) -> Sketch:
 def _details(description: Description) -> list[tuple[str, Sketch, list[str]]]:
     """(title, body, words below): a panel for each kind of head, coarsest level first, and one for BR."""
     stages = {stage["name"]: stage for stage in description["stages"]}
-    levels = [step["level"] for step in description["steps"] if step["op"] == "head"]
     alike: dict[tuple[str, ...], list[str]] = {}
-    for level in levels:
+    for level in levels(description):
         alike.setdefault(tuple(kernels(description["heads"][level])), []).append(level)
     found = []
     for first, *others in alike.values():
@@ -176,8 +184,8 @@ def _details(description: Description) -> list[tuple[str, Sketch, list[str]]]:
                  f"from {', '.join(str(stages[level]['channels']) for level in others)} channels"]  # fmt: skip
         found.append((f"Head on {first}", body, below if others else []))
     if description["refinement"] is not None:
-        ends = [f"{description['refinement'][side][name]} channels" for side, name in ((0, "in"), (-1, "out"))]
-        body = block(ends[0], [description["refinement"]], ends[1], skip="identity")
+        chain = description["refinement"]
+        body = block(f"{chain[0]['in']} channels", [chain], f"{chain[-1]['out']} channels", skip="identity")
         found.append(("Boundary refinement (BR)", body, []))
     return found
 
@@ -195,7 +203,8 @@ def _numbers(description: Description) -> Sketch:
             sketch.plus(7, y, 4)
         else:
             sketch.box(7, y, 14, 8, "conv" if op == "head" else op)
-        side = description["deconvolution"]["kernel"] if op == "up" else None
+        up = description["deconvolution"]
+        side = up["kernel"] if op == "up" and up else None
         words = f"{counts[op]} {one if counts[op] == 1 else several}" + (f", {extent((side, side))}" if side else "")
         sketch.words(19, y, words, align="left", colour=QUIET)
         y += 11

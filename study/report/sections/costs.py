@@ -11,11 +11,12 @@ import pandas as pd
 from study.report.figures import costs as figure
 from study.report.figures.families import styles
 from study.report.figures.plate import saved
+from study.spec.documents import PlanFile
 from study.spec.words import interval
 from study.statistics import equal_cost
 
 TEXTS = dict.fromkeys(
-    ("address", "label", "metric", "data", "head", "source", "cost", "against", "below", "above", "outcome", "nearest"),
+    ("label", "source", "cost", "against", "below", "above", "outcome", "nearest"),
     str,
 )
 TIMES = "\u00d7"
@@ -27,7 +28,8 @@ def words(folder: Path) -> dict[str, Any]:
 
     ``same``: the heads' multiply-adds are one multiple of their weights, so that equal weights are equal multiply-adds.
     """
-    costs, rows, lengths = (_read(folder / f"{name}.csv") for name in ("costs", "matched", "lengths"))
+    costs = equal_cost.read_costs(folder / "costs.csv")
+    rows, lengths = (_read(folder / f"{name}.csv") for name in ("matched", "lengths"))
     main = costs[(costs["data"] == "main") & (costs["head"] != "classifier")]
     same = bool((main["head_macs"] / main["head_parameters"]).nunique() == 1)
     wanted = equal_cost.EQUAL[:1] if same else equal_cost.EQUAL
@@ -38,9 +40,9 @@ def words(folder: Path) -> dict[str, Any]:
     }
 
 
-def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
+def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
     """Draw score against costs of the main setting's variants into figures/; nothing where none has a score."""
-    rows = _read(folder / "costs.csv")
+    rows = equal_cost.read_costs(folder / "costs.csv")
     if rows.empty:
         return []
     asked = {cell["address"] for cell in plan["cells"] if cell["inference"]}

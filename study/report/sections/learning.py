@@ -11,10 +11,11 @@ import pandas as pd
 from study.report.figures import learning_curves
 from study.report.figures.families import styles
 from study.report.figures.plate import saved
+from study.spec.documents import PlanFile
 from study.statistics import results
 
 
-def words(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
+def words(folder: Path, plan: PlanFile) -> list[dict[str, Any]]:
     """The learning-curve pages, one a data set: the drawn curves, the last slopes and the rule they were judged by."""
     curves, look, pages = results.curves(plan, folder / "results"), styles(plan), []
     if curves.empty:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from study.spec.constants import NOTHING
+from study.spec.documents import PlanFile, ProvenanceFile
 from study.spec.words import counted
 
 SECRET = {"T8": ("Table 8", "VOC 2012 test"), "T10": ("Table 10", "Cityscapes test")}
@@ -15,7 +14,7 @@ UNDRAWN = {
 }
 
 
-def summary(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
+def summary(plan: PlanFile, provenance: ProvenanceFile) -> str:
     """How many variants were trained on what, with how many seeds, and how many of the trainings have a result."""
     main, done = plan["data"]["main"], provenance["trainings"]
     of_role = {
@@ -33,11 +32,11 @@ def summary(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
     return text + f"{counted(len(plan['cells']), 'cell')} of {counted(len(plan['tables']), 'table')}."
 
 
-def _variants(plan: dict[str, Any], data: str) -> int:
+def _variants(plan: PlanFile, data: str) -> int:
     return len({training["label"] for training in plan["trainings"].values() if training["data"] == data})
 
 
-def not_run(plan: dict[str, Any], drawn: list[str]) -> list[dict[str, str]]:
+def not_run(plan: PlanFile, drawn: list[str]) -> list[dict[str, str]]:
     """What the paper has and this report has not; ``drawn`` are the names of its figures."""
     tables = {table["id"]: table for table in plan["tables"]}
     found = [(f"Table {n}", "Not among this tier's tables.") for n in range(1, 12) if f"T{n}" not in tables]
@@ -53,7 +52,7 @@ def not_run(plan: dict[str, Any], drawn: list[str]) -> list[dict[str, str]]:
     return [{"what": what, "reason": reason} for what, reason in found]
 
 
-def _not_applicable(plan: dict[str, Any]) -> list[tuple[str, str]]:
+def _not_applicable(plan: PlanFile) -> list[tuple[str, str]]:
     """Cells that cannot be run here: those with one reason share an entry, whole tables are named as such."""
     cells: dict[tuple[str, str], list[str]] = {}
     for cell in plan["cells"]:

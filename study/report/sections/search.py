@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ from study.report.figures import importances, search_values
 from study.report.figures.families import styles
 from study.report.figures.plate import saved
 from study.spec.constants import MAIN
+from study.spec.documents import PlanFile, SearchFile, Trial, read
 from study.spec.words import interval
 from study.statistics import at_best
 
 
-def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
+def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     """The section as text; None where no search was run. Reads tuning/search.json and the tables of the score stage."""
     trials = _trials(folder) if _searched(folder) else []
     if not trials:
         return None
     compared = pd.read_csv(folder / "tables" / "tuned.csv")
     compared = compared[compared["metric"] == "miou"].set_index("address")
-    chosen, shared = at_best.chosen(trials), plan["settings"][MAIN]["recipe"]
+    chosen, shared = at_best.chosen(trials), _numbers(plan)
     values = list(trials[0]["values"])
     labels: dict[str, str] = {}
     for cell in plan["cells"]:
@@ -50,7 +51,7 @@ def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
+def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
     """Draw the section's figures; their names and words."""
     tables = folder / "tables"
     if not _searched(folder) or not (tables / "search.csv").is_file():
@@ -60,7 +61,7 @@ def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
     drawn = []
     main = trials[trials["setting"] == MAIN]
     ended = main[main["step"] == main["step"].max()]
-    recipe = plan["settings"][MAIN]["recipe"]
+    recipe = _numbers(plan)
     values = [name for name in main.columns if name in recipe and name != "steps"]
     for value in values:
         figure = search_values.scores(ended, value, recipe[value], styles(plan))
@@ -74,12 +75,18 @@ def draw(folder: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
     return drawn
 
 
-def _trials(folder: Path) -> list[dict[str, Any]]:
-    found = json.loads((folder / "tuning" / "search.json").read_text(encoding="utf-8"))
+def _trials(folder: Path) -> list[Trial]:
+    found = read(folder / "tuning" / "search.json", SearchFile)
     return found["trials"] if found["on"] else []
 
 
-def _factorial(trials: list[dict[str, Any]]) -> list[int]:
+def _numbers(plan: PlanFile) -> dict[str, float]:
+    """The numbers of the main setting's recipe, by name."""
+    recipe: Mapping[str, object] = plan["settings"][MAIN]["recipe"]
+    return {name: value for name, value in recipe.items() if isinstance(value, int | float)}
+
+
+def _factorial(trials: list[Trial]) -> list[int]:
     """The kernel sizes of the candidates that were all trained to their end."""
     return sorted({trial["kernel_size"] for trial in trials if trial["whole"]})
 
@@ -88,7 +95,7 @@ def _searched(folder: Path) -> bool:
     return (folder / "tuning" / "plan.json").is_file()
 
 
-def _at_edge(own: dict[str, float], trials: list[dict[str, Any]]) -> bool:
+def _at_edge(own: dict[str, float], trials: list[Trial]) -> bool:
     """Whether a best value is the least or the greatest that was tried: a better one may lie beyond."""
     grid = {name: [trial["values"][name] for trial in trials] for name in own}
     return any(value in (min(grid[name]), max(grid[name])) for name, value in own.items())

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from study.spec.cells import COUNTED, SERVED
+from study.spec.documents import PlanFile, PlannedCell, PlannedEvaluation, PlannedTable, PlannedTraining
 from study.statistics import results
 
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
-def failures(plan: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+def failures(plan: PlanFile, folder: Path) -> dict[str, dict[str, Any]]:
     """By key, why a planned training or evaluation has no result and how to try again."""
-    found = {}
+    found, asked = {}, plan["evaluations"]
     places = {key: folder / "results" / key for key in plan["trainings"]}
     places |= {key: folder / "examined" / key for key in plan["evaluations"]}
-    for key, planned in (plan["trainings"] | plan["evaluations"]).items():
+    every: dict[str, PlannedTraining | PlannedEvaluation] = {**plan["trainings"], **plan["evaluations"]}
+    for key, planned in every.items():
         state = results.status(places[key])
         if state == results.DONE:
             continue
@@ -31,7 +33,7 @@ def failures(plan: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
         reason = " ".join(str(told["reason"]).split()).rstrip(".")
         reason = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + " ..."
         what = planned["label"] + ("" if planned["data"] == "main" else f" on {planned['data']}")
-        what += f" ({planned['inference']})" if "inference" in planned else ""
+        what += f" ({asked[key]['inference']})" if key in asked else ""
         found[key] = {"what": what, "seed": planned["seed"]}
         found[key] |= {"reason": f"{told['kind']}: {reason}", "retry": told["retry"]}
     return found
@@ -64,7 +66,7 @@ def _value(row: Any | None) -> dict[str, Any]:
     return {"kind": "ours", "main": f"{row.mean * 100:.1f}", "side": side, "partial": row.failed > 0}
 
 
-def _lines(cells: list[dict[str, Any] | None], found: dict[Any, Any], frequent: bool) -> list[Any]:
+def _lines(cells: Sequence[PlannedCell | None], found: dict[Any, Any], frequent: bool) -> list[Any]:
     """The lines of one table row: ours (twice where frequent classes are told apart), then the paper's."""
     if any(cell and cell["metric"] == "parameters" for cell in cells):
         texts = [
@@ -90,7 +92,7 @@ def _lines(cells: list[dict[str, Any] | None], found: dict[Any, Any], frequent: 
     return lines
 
 
-def table(table: dict[str, Any], plan: dict[str, Any], summary: pd.DataFrame, failed: dict[str, Any]) -> dict:
+def table(table: PlannedTable, plan: PlanFile, summary: pd.DataFrame, failed: dict[str, Any]) -> dict:
     """One table as text. A single row too wide for the page is turned on its side."""
     found = {(row.address, row.metric): row for row in summary.itertuples()}
     cells = {(c["row"], c["column"]): c for c in plan["cells"] if c["table"] == table["id"]}

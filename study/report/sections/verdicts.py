@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from study.report.figures import forest
 from study.report.figures.plate import saved
+from study.spec.documents import JudgementRow, PlanFile, TrainsRow, VerdictRow, VerdictsFile, read
 from study.spec.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 
+NAMED = ("claim", "says", "where", "printed", "wording", "exploratory")  # of a row of verdicts.json
 
-def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
+
+def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
     """The verdicts as text, and the forest plot of those with an interval in points."""
-    judged = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    judged = read(folder / "verdicts.json", VerdictsFile)
     names = SHOWN if judged["scale"] == "mechanism" else {}
     shown = [row for row in judged["rows"] if row["low"] is not None and row["unit"] == "points"]
     drawn = None
@@ -41,7 +43,7 @@ def words(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trains(row: dict[str, Any]) -> dict[str, Any]:
+def _trains(row: TrainsRow) -> dict[str, Any]:
     """A variant of which not all trainings settled, as text."""
     where = "" if row["data"] == "main" else f" on {row['data']}"
     return {
@@ -50,10 +52,10 @@ def _trains(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _judged(row: VerdictRow, names: dict[str, str]) -> dict[str, Any]:
     """One verdict as text: the answer on this benchmark, that beyond it, and that on the question as it was asked
     before. ``names`` are those of verdicts."""
-    named = {name: row[name] for name in ("claim", "says", "where", "printed", "wording", "exploratory")}
+    named: dict[str, Any] = {name: value for name, value in row.items() if name in NAMED}
     if names and row["says"] in row["wording"]:
         named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
     former = None if row["former"] is None else _answer(row["former"], row["parts"], names)
@@ -62,10 +64,10 @@ def _judged(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _answer(row: dict[str, Any], parts: int, names: dict[str, str]) -> dict[str, Any]:
+def _answer(row: JudgementRow, parts: int, names: dict[str, str]) -> dict[str, Any]:
     """An answer as text; effects with their interval and unit, what is counted as it is."""
     effect, digits = "", 2 if row["unit"] == "nats" else 1
-    if row["low"] is not None:
+    if row["estimate"] is not None and row["low"] is not None and row["high"] is not None:
         effect = interval(row["estimate"], row["low"], row["high"], digits)
     elif row["estimate"] is not None:
         effect = f"{row['estimate']:+z.{digits}f}" if row["unit"] else f"{row['estimate']:+,.0f}"
