@@ -22,6 +22,7 @@ Pair = tuple[str, Path, Path]  # name, image, mask
 Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
 Gap = Annotated[int, whole(0, 1_000_000)]  # images left out of training on either side of the tune split
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
+Longest = Annotated[int, whole(1, 32_768)]  # px, of the longest side of an image that is read
 Classes = Annotated[
     tuple[str, ...],
     names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
@@ -96,8 +97,8 @@ class Pairs:
     tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
     whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
     out (study.data.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is
-    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``scale`` as in pixels.picture, ``notes``
-    are lines for the user.
+    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``scale`` is that of pixels.picture,
+    ``longest`` that of study.data.prepare; ``notes`` are lines for the user.
     """
 
     sizes: dict[str, tuple[int, int]]  # as study.data.prepare says
@@ -116,6 +117,7 @@ class Pairs:
         coarse_share: float = 0,
         coarse_px: int = 0,
         scale: tuple[int, int] | None = None,
+        longest: int | None = None,
         notes: Iterable[str] = (),
         grouped: Mapping[str, str] | None = None,
         gap: int | None = None,
@@ -152,7 +154,11 @@ class Pairs:
         }
         trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
         self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
-        self.classes, self.void, self.size, self.scale = classes, void, size, scale
+        self.classes, self.void, self.size, self.scale, self.longest = classes, void, size, scale, longest
+        if longest is not None:
+            self.notes.append(
+                f"images with a side above {longest} px are made smaller; scores are of the masks' own size (D123)"
+            )
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
         self.notes += apart.notes
         self.sizes, self.listed = {}, {}
@@ -173,15 +179,22 @@ class Pairs:
         """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a file that is damaged or
         that pixels refuses, and where one label has another colour in another mask."""
         name, image_path, mask_path = self.pairs[split][index]
-        limit = self.sizes.get(split, self.size)
+        limit = self.sizes.get(split, self.size) if self.longest is None else None
         image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
+        if self.longest is not None:  # what is wrong may be gone once they are smaller
+            pixels.check_labels(mask, (image.shape[0], image.shape[1]), len(self.classes), name)
+            image, mask = pixels.smaller(image, self.longest), pixels.smaller(mask, self.longest)
         if split == "train" and name in self.coarsely:
             from study.data.boundaries import coarse  # scipy, which only reading needs
 
             mask = coarse(mask, self.coarse_px)
         return image, mask
 
-    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+    def original(self, split: str, index: int) -> np.ndarray:
+        """The labels uint8 (H, W) of an image at the size of its file."""
+        return self.mask(self.pairs[split][index][2], None)
+
+    def mask(self, path: Path, limit: tuple[int, int] | None) -> np.ndarray:
         """The labels uint8 (H, W) of a mask file."""
         mask, colours = pixels.labels(path, limit)
         for label, colour in (colours or {}).items():

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from study.spec.constants import VOID
 from study.spec.errors import InputError
 
 # The bound on memory is ours, since Pillow's ends in an error of its own that names no file.
@@ -56,6 +57,40 @@ def check_fits(size: Size, limit: Size, what: str | Path) -> None:
     """Raises InputError unless an image of ``size`` (height, width) fits into ``limit``, the ``pad`` of its data."""
     if any(side > most for side, most in zip(size, limit, strict=True)):
         raise InputError(f"{what} must fit into {limit}, got {size} (height, width); enlarge `pad` in params.yaml")
+
+
+def check_labels(labels: np.ndarray, size: Size, classes: int, what: str) -> None:
+    """Raises InputError unless a mask (H, W) has the ``size`` (height, width) of its image, and nothing but labels of
+    ``classes`` classes and void."""
+    if size != labels.shape:
+        raise InputError(
+            f"an image and its mask must have the same size, got {size} and {labels.shape} for {what} "
+            "(height, width, as a viewer shows them: turned by their orientation tags); replace one of them"
+        )
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    if wrong := [int(value) for value in values if value >= classes and value != VOID]:
+        raise InputError(
+            f"a mask must hold class labels 0 to {classes - 1} or void only, got {wrong[0]} in {what}; "
+            "correct the mask or the class list"
+        )
+
+
+def smaller_size(size: Size, longest: int) -> Size:
+    """The (height, width) of an image whose longest side is made ``longest`` px; as it is where it is no longer."""
+    side = max(size)
+    if side <= longest:
+        return size
+    return max(1, round(size[0] * longest / side)), max(1, round(size[1] * longest / side))
+
+
+def smaller(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """An image uint8 (H, W, 3) or labels uint8 (H, W) at their smaller_size: an image antialiased (bilinearly over all
+    that a new pixel covers), of labels the one in the middle of a new pixel."""
+    size = smaller_size((pixels.shape[0], pixels.shape[1]), longest)
+    if size == pixels.shape[:2]:
+        return pixels
+    how = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], how))
 
 
 def picture(path: Path, limit: Size | None = None, scale: Size | None = None) -> np.ndarray:

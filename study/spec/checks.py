@@ -95,6 +95,16 @@ def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
     return kind(lambda value: value == word or _is(other, value), must, f"write {word}", editor=editor)
 
 
+def by_name(one: PlainValidator) -> PlainValidator:
+    """A mapping of names to values of a kind, not empty; for ``either``, which says what it must be."""
+
+    def test(value: Any) -> bool:
+        return isinstance(value, dict) and bool(value) and all(_is_text(n) and _is(one, v) for n, v in value.items())
+
+    editor = dict[str, one.json_schema_input_type]  # type: ignore[name-defined]
+    return kind(test, "be values by name", "write e.g. {roof: 2.0}", editor=editor)
+
+
 def _is(one: PlainValidator, value: Any) -> bool:
     try:
         one.func(value)  # type: ignore[call-arg]

@@ -47,7 +47,8 @@ class Recipe:
     """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
 
     ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
-    ``crop`` is the (height, width) of random crops taken in training, None for whole images.
+    ``crop`` is the (height, width) of random crops taken in training, None for whole images. ``class_weights`` is how
+    much each class counts in the loss: (name, weight) of some classes, "inverse" (D124), or None where all count alike.
     """
 
     optimizer: str
@@ -62,6 +63,7 @@ class Recipe:
     precision: str
     validations: int
     crop: tuple[int, int] | None = None
+    class_weights: Options | str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
 
-from study.data.image_mask_pairs import Classes, Gap, Pad, Pairs, Tune, folder, lines, rows
+from study.data.image_mask_pairs import Classes, Gap, Longest, Pad, Pairs, Tune, folder, lines, rows
 from study.data.pixels import check_name
 from study.seeds import number
 from study.spec.checks import Block, Broken, FolderText, Text, checked, rule, share_or_path, shown, sides, whole
@@ -60,6 +60,7 @@ class Options(Block):
         | None
     ) = None
     gap: Gap | None = None
+    longest: Longest | None = None
 
     def check(self) -> None:
         if not len(self.classes) <= self.void <= 255:
@@ -76,7 +77,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     more than 8 bits (D107); groups: which images belong together, as a regular expression whose first group, found in
     the stem, is its name, or as a CSV file below the root with the columns stem and group; gap: images left out of
     training on either side of the tune split, which is then a block of one group (of all where there are no groups) in
-    the order of train.txt, or of the stems.
+    the order of train.txt, or of the stems; longest: the px of an image's longest side, to which larger ones are made
+    smaller when they are read. They are scored at their own size (D123).
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
     """
@@ -120,7 +122,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
         )
     grouped = _groups(base, options.get("groups"), [stem for stem, *_ in train + val])
     fixed = {"tune": options["tune"], "void": options["void"], "size": size, "gap": options.get("gap")}
-    return Pairs(classes, train, val, **fixed, scale=scale, notes=notes, grouped=grouped)
+    longest = options.get("longest")
+    return Pairs(classes, train, val, **fixed, scale=scale, longest=longest, notes=notes, grouped=grouped)
 
 
 def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:
