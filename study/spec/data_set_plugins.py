@@ -7,7 +7,7 @@ from typing import Any
 
 from study.spec import checks
 from study.spec.errors import InputError
-from study.spec.training import Data
+from study.spec.training import Data, thawed
 
 
 def module_of(data: Data, where: str | None = None) -> tuple[Any, dict[str, Any]]:
@@ -15,7 +15,7 @@ def module_of(data: Data, where: str | None = None) -> tuple[Any, dict[str, Any]
 
     Raises InputError for options that it does not have, that lack, or whose values it does not take.
     """
-    module, options = importlib.import_module(f"study.data.sets.{data.name}"), dict(data.options)
+    module, options = importlib.import_module(f"study.data.sets.{data.name}"), thawed(data.options)
     block: type[checks.Block] | None = getattr(module, "Options", None)
     required, optional = checks.keys_of(block) if block else (module.OPTIONS, getattr(module, "OPTIONAL", set()))
     if wrong := sorted(required - options.keys() | options.keys() - required - optional):

@@ -10,6 +10,12 @@ from study.spec.heads import Head, Variant
 Options = tuple[tuple[str, Any], ...]
 
 
+class Frozen(tuple[tuple[str, Any], ...]):
+    """A mapping as sorted pairs, which is no list of pairs."""
+
+    __slots__ = ()
+
+
 DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: as they start, never trained (D09)
 
 
@@ -115,11 +121,23 @@ class Training:
 
 
 def freeze(options: dict[str, Any]) -> Options:
-    """A mapping from params.yaml as sorted pairs of hashable values."""
+    """A mapping from params.yaml as sorted pairs of hashable values. Keys that are numbers become text."""
 
     def frozen(value: Any) -> Any:
         if isinstance(value, dict):
             return freeze(value)
         return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
-    return tuple((name, frozen(options[name])) for name in sorted(options))
+    pairs = ((str(name), frozen(value)) for name, value in options.items())
+    return Frozen(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def thawed(options: Options) -> dict[str, Any]:
+    """What ``freeze`` froze, with tuples for lists."""
+
+    def thaw(value: Any) -> Any:
+        if isinstance(value, Frozen):
+            return thawed(value)
+        return tuple(map(thaw, value)) if isinstance(value, tuple) else value
+
+    return {name: thaw(value) for name, value in options}
