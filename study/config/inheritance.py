@@ -14,6 +14,7 @@ from study.spec.checks import NUMBERED, shown
 from study.spec.errors import InputError
 
 LIKE = "like"
+WAYS = ("train", "val")  # {folder: ...} or {pattern: ...}: one way to choose images takes the other's place
 NAMED = ("controls", "settings", "inference", "not_applicable", "not_asked", "submitted")  # mappings of a user's names
 
 
@@ -61,7 +62,7 @@ def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
     if changes.get("backbone", base.get("backbone")) != base.get("backbone"):
         found.pop("options", None)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        both = isinstance(value, dict) and isinstance(found.get(key), dict) and key not in WAYS
         found[key] = _over(found[key], value) if both else value
     return found
 

@@ -47,13 +47,13 @@ class Codes:
             named += f", and {counted(len(codes) - NAMED, 'other')}"
         if self.colours:
             return (
-                f"a mask must hold colours of the palette only, got {named}, in {path}; add them to the palette, as "
-                f"{VOID_NAME} where they stand for nothing, or save the mask anew without smoothing or loss"
+                f"a mask must hold colours of the palette only, got {named}, in {path}; add them to the palette, or "
+                f"`others: {VOID_NAME}` beside it, or save the mask anew without smoothing or loss"
             )
         known = ", ".join(map(str, self._known))
         return (
             f"a mask must hold numbers that labels or void of its folder name ({known}) only, got {named}, in {path}; "
-            f"name them, or write `else: {VOID_NAME}` under labels"
+            f"name them, or write `others: {VOID_NAME}` beside labels"
         )
 
     def _shown(self, code: int) -> str:
@@ -66,9 +66,9 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def codes_of_palette(palette: Mapping[str, Iterable[Colour]], classes: tuple[str, ...], where: str) -> Codes:
-    """Codes of the colours of each class and of void, in whatever case. Raises InputError for a name that is no class,
-    a class without a colour, or a colour of two names; ``where`` is what has them."""
+def codes_of_palette(palette: Mapping[str, Iterable[Colour]], classes: tuple[str, ...], rest: int, where: str) -> Codes:
+    """Codes of the colours of each class and of void, in whatever case; all others mean ``rest``. Raises InputError for
+    a name that is no class, a class without a colour, or a colour of two names; ``where`` is what has them."""
     labels: dict[Colour, int] = {}
     owner: dict[Colour, str] = {}
     for name, colours in palette.items():
@@ -88,11 +88,11 @@ def codes_of_palette(palette: Mapping[str, Iterable[Colour]], classes: tuple[str
                     "remove it from one"
                 )
             labels[colour] = label
-    if lacking := [name for number, name in enumerate(classes) if number not in labels.values()]:
+    if lacking := [name for number, name in enumerate(classes) if number not in {*labels.values(), rest}]:
         raise InputError(
             f"{where} must have a colour for each class, got none for {lacking[0]}; add it, or drop the class"
         )
-    return Codes(labels)
+    return Codes(labels, rest=rest)
 
 
 def palette_of(lines: list[str], path: Path) -> dict[str, list[Colour]]:

@@ -349,6 +349,12 @@ def _plain(value: Any, at: str = "", depth: int = 0) -> None:
         raise Broken(f"be at most {DEEPEST} lists or mappings deep", "more", "name nothing that it stands in", at)
     if isinstance(value, dict):
         for key, item in value.items():
+            if (
+                numbered and isinstance(key, str) and any(type(other) is int for other in value)
+            ):  # which DVC cannot sort
+                raise Broken(
+                    "have keys that are numbers", shown(key), "for all others write `others: void` beside it", at
+                )
             if not isinstance(key, str) and not (numbered and type(key) is int):
                 raise Broken("have keys that are text", shown(key), "write it in quotes, or rename it", at)
             _plain(item, f"{at}.{key}" if at else str(key), depth + 1)

@@ -198,6 +198,13 @@ def test_masks_hold_colours_or_numbers(folder: Folder, other: str, value: Any) -
     assert f"{other} of folder must stand without palette (masks hold colours or numbers)" in line
 
 
+def test_all_other_colours_may_stand_for_one_thing(folder: Folder) -> None:
+    palette = {name: PALETTE[name] for name in ("roof", "ground")}
+    check_labels(opened(folder(in_colour), palette=palette | {"tree": [1, 1, 1]}, others="void"),
+                 np.array([0, 1, VOID, VOID, VOID], np.uint8))  # fmt: skip
+    check_labels(opened(folder(in_colour), palette=palette, others="tree"), np.array([0, 1, 2, 2, 2], np.uint8))
+
+
 # numbers
 
 NUMBERS = np.array([7, 11, 200, 201, 0], np.uint8)
@@ -213,8 +220,8 @@ def numbered(codes: np.ndarray) -> Image.Image:
         {"labels": {7: 0, 11: 1, 200: 2, 201: 2, 0: "void"}},
         {"labels": {7: "ground", 11: "roof", 200: "tree", 201: "tree"}, "void": 0},
         {"labels": {"7": "ground", "11": "roof", "200": 2, "201": 2}, "void": [0, 255]},
-        {"labels": {7: 0, 11: 1, 200: 2, 201: 2, "else": "void"}},
-        {"labels": {7: 0, 11: 1, 0: "void", "else": "tree"}},
+        {"labels": {7: 0, 11: 1, 200: 2, 201: 2}, "others": "void"},
+        {"labels": {7: 0, 11: 1, 0: "void"}, "others": "tree"},
     ],
 )
 def test_numbers_are_the_classes_that_labels_says(folder: Folder, options: Any) -> None:
@@ -236,7 +243,7 @@ def test_several_labels_may_be_void(folder: Folder) -> None:
     assert (
         "a mask must hold numbers that labels or void of its folder name (0, 1, 2, 253, 255) only, got 254 on " in line
     )
-    assert "pixels, in " in line and "name them, or write `else: void` under labels" in line
+    assert "pixels, in " in line and "name them, or write `others: void` beside labels" in line
 
 
 def test_numbers_that_stand_for_nothing_are_named_with_their_pixels_and_the_file(folder: Folder) -> None:
@@ -254,9 +261,9 @@ def test_numbers_that_stand_for_nothing_are_named_with_their_pixels_and_the_file
         ({"labels": {}}, "labels of folder must be classes by number, got {}; write e.g. {7: ground"),
         ({"labels": ["ground", "roof"]}, "labels of folder must be classes by number, got ['ground', 'roof']"),
         ({"labels": 3}, "labels of folder must be classes by number, got 3"),
-        ({"labels": {300: 0}}, "labels of folder must have numbers from 0 to 255 as keys, or else, got '300'"),
-        ({"labels": {-1: 0}}, "must have numbers from 0 to 255 as keys, or else, got '-1'"),
-        ({"labels": {"roof": 1}}, "must have numbers from 0 to 255 as keys, or else, got 'roof'"),
+        ({"labels": {300: 0}}, "labels of folder must have numbers from 0 to 255 as keys, got '300'"),
+        ({"labels": {-1: 0}}, "must have numbers from 0 to 255 as keys, got '-1'"),
+        ({"labels": {"roof": 1}}, "must have numbers from 0 to 255 as keys, got 'roof'"),
         ({"labels": {1.5: 1}}, "must have numbers from 0 to 255 as keys"),
         ({"labels": {7: 3}}, "labels.7 of folder must be a class, its place from 0 to 2, or void, got 3; write"),
         ({"labels": {7: "rof"}}, "labels.7 of folder must be a class, its place from 0 to 2, or void, got 'rof'"),
@@ -265,6 +272,8 @@ def test_numbers_that_stand_for_nothing_are_named_with_their_pixels_and_the_file
         ({"labels": {7: 0, 8: 1}}, "labels of folder must have a number for each class, got none for tree; add it"),
         ({"labels": {7: 0, 8: 1, 9: 2}, "void": 9}, "void of folder must be numbers that labels does not name, got 9"),
         ({"labels": {7: 0, 8: 1, 9: 2}, "void": 256}, "void of folder must be numbers from 0 to 255, got 256"),
+        ({"others": "void"}, "others of folder must stand with palette or labels, got 'void'; drop it, or say"),
+        ({"labels": {7: 0, 8: 1, 9: 2}, "others": 5}, "others of folder must be a class, its place from 0 to 2"),
         ({"void": [0, 255]}, "must be a label that no class has, 3 to 255, got 0; name a class for each label"),
         ({"void": [0, 255]}, "such as labels: {1: ground, 2: roof}"),
         ({"void": []}, "void of folder must be a whole number from 0 up, or a list of such, got []; write e.g. 255 or"),
@@ -299,10 +308,10 @@ def params_with(data: str) -> str:
 
 def test_numbers_are_keys_in_params_yaml_and_text_wherever_json_holds_them(tmp_path: Path) -> None:
     common = f"images: images\nmasks: masks\nclasses: {CLASSES}\nval: 0.25\ntune: 2\npad: [12, 16]\n"
-    (tmp_path / "params.yaml").write_text(params_with(common + "labels: {7: ground, 11: 1, 200: tree, else: void}"))
+    (tmp_path / "params.yaml").write_text(params_with(common + "labels: {7: ground, 11: 1, 200: tree}"))
     params = tiers.read(tmp_path / "params.yaml")
     tier = tiers.load(params, "mine")
-    assert tier.block["data"]["labels"] == {"7": "ground", "11": 1, "200": "tree", "else": "void"}
+    assert tier.block["data"]["labels"] == {"7": "ground", "11": 1, "200": "tree"}
     assert thawed(tier.main.data.options)["labels"] == tier.block["data"]["labels"]
     tiers.write(params, tmp_path / "again.yaml")
     assert tiers.load(tiers.read(tmp_path / "again.yaml"), "mine").main.data == tier.main.data
@@ -314,6 +323,7 @@ def test_numbers_are_keys_in_params_yaml_and_text_wherever_json_holds_them(tmp_p
         ("palette: {[128, 0, 0]: roof}", "a key of params.yaml must be text or a number, got a list or a mapping in"),
         ("palette: {128: roof}", "tiers.mine.data.palette must have keys that are text, got 128"),
         ("labels: {yes: 1}", "tiers.mine.data.labels must have keys that are text, got True"),
+        ("labels: {7: 0, else: 1}", "got 'else'; for all others write `others: void` beside it"),
         ("labels: {[1, 2]: 1}", "write what it belongs to first, such as roof: [128, 0, 0]"),
     ],
 )  # fmt: skip
@@ -325,10 +335,8 @@ def test_keys_that_params_yaml_cannot_have_are_told_with_the_right_form(tmp_path
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_tier_like_another_changes_one_number() -> None:
-    params = in_full(yaml.safe_load(params_with("labels: {7: ground, 11: roof}") + """
-  other:
-    like: mine
-    data: {labels: {11: void}}
-"""))  # fmt: skip
-    assert params["tiers"]["other"]["data"]["labels"] == {"7": "ground", "11": "void"}
+def test_a_tier_like_another_changes_one_number_and_the_whole_way_to_choose_images() -> None:
+    mine = params_with("labels: {7: ground, 11: roof}\nval: {folder: val}")
+    other = "\n  other:\n    like: mine\n    data: {labels: {11: void}, val: {pattern: ^val}}\n"
+    data = in_full(yaml.safe_load(mine + other))["tiers"]["other"]["data"]
+    assert data["labels"] == {"7": "ground", "11": "void"} and data["val"] == {"pattern": "^val"}

@@ -41,7 +41,6 @@ from study.spec.errors import InputError
 LISTED = ".csv"  # the end of what names a list of groups; else it is a pattern
 COLUMNS = ("stem", "group")  # of such a list
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-ELSE = "else"  # all numbers that ``labels`` does not name
 WAYS = ("folder", "pattern")  # to say which images are of a split, beside a list
 
 
@@ -148,6 +147,7 @@ class Options(Block):
         ]
         | None
     ) = None
+    others: Any = None  # a class, its place or void: what is in neither palette nor labels
     range: (
         Annotated[
             tuple[int, int],
@@ -184,8 +184,14 @@ class Options(Block):
                 "stand without palette (masks hold colours or numbers)", shown(getattr(self, other)),
                 f"drop one of them; a colour that stands for nothing is {VOID_NAME}: [0, 0, 0] of the palette", other,
             )  # fmt: skip
+        if self.others is not None:
+            if self.palette is None and self.labels is None:
+                raise Broken(
+                    "stand with palette or labels", shown(self.others), "drop it, or say what masks hold", "others"
+                )
+            _check_meaning(self.others, self.classes, "others")
         if self.labels is not None:
-            _check_labels(self.labels, self.classes, _voids(self.void))
+            _check_labels(self)
         elif wrong := [label for label in _voids(self.void) if not len(self.classes) <= label <= 255]:
             several = f", or say what numbers mean, such as labels: {{1: {self.classes[0]}, 2: {self.classes[1]}}}"
             raise Broken(
@@ -199,21 +205,27 @@ def _voids(void: Any) -> tuple[int, ...]:
     return () if void is None else tuple(void) if isinstance(void, list | tuple) else (void,)
 
 
-def _check_labels(labels: dict[str, Any], classes: tuple[str, ...], voids: tuple[int, ...]) -> None:
+def _check_meaning(meaning: Any, classes: tuple[str, ...], at: str) -> None:
+    """Raises Broken for what stands for no label."""
+    if _meant(meaning, classes) == UNKNOWN:
+        raise Broken(
+            f"be a class, its place from 0 to {len(classes) - 1}, or {VOID_NAME}", shown(meaning),
+            f"write e.g. {at.removeprefix('labels.')}: {classes[0]}", at,
+        )  # fmt: skip
+
+
+def _check_labels(options: Options) -> None:
     """Raises Broken for numbers, or what they stand for, that are none."""
+    labels, classes, voids = options.labels or {}, options.classes, _voids(options.void)
     for name, meaning in labels.items():
-        if name != ELSE and not (re.fullmatch(r"0|[1-9]\d{0,2}", name) and int(name) <= 255):
-            raise Broken(f"have numbers from 0 to 255 as keys, or {ELSE}", shown(name), "correct it", "labels")
-        if _meant(meaning, classes) == UNKNOWN:
-            raise Broken(
-                f"be a class, its place from 0 to {len(classes) - 1}, or {VOID_NAME}", shown(meaning),
-                f"write e.g. {name}: {classes[0]}", f"labels.{name}",
-            )  # fmt: skip
+        if not (re.fullmatch(r"0|[1-9]\d{0,2}", name) and int(name) <= 255):
+            raise Broken("have numbers from 0 to 255 as keys", shown(name), "correct it", "labels")
+        _check_meaning(meaning, classes, f"labels.{name}")
     if again := [label for label in voids if str(label) in labels]:
         raise Broken("be numbers that labels does not name", shown(again[0]), "drop it from one of them", "void")
     if wrong := [label for label in voids if label > 255]:
         raise Broken("be numbers from 0 to 255", shown(wrong[0]), "correct it", "void")
-    meant = {_meant(meaning, classes) for meaning in labels.values()}
+    meant = {_meant(meaning, classes) for meaning in (*labels.values(), options.others)}
     if lacking := [name for number, name in enumerate(classes) if number not in meant]:
         raise Broken("have a number for each class", f"none for {lacking[0]}", "add it, or drop the class", "labels")
 
@@ -233,7 +245,8 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 
     What else there may be: void (labels that are neither trained on nor scored); train (as val, but for a share; else
     train.txt, or what val leaves); image_suffix, mask_suffix (ends of names that are no part of the stem); palette
-    (colours by class, or a file of them) or labels (classes by number), for masks that hold other than labels; range
+    (colours by class, or a file of them) or labels (classes by number), for masks that hold other than labels, and
+    others, what all that these do not name stands for; range
     (low, high): the values that become black and white in grey pictures of more than 8 bits (D107); groups: which
     images belong together, as a regular expression whose first group, found in the stem, is its name, or as a CSV file
     below the root with the columns stem and group; gap: images left out of training on either side of the tune split,
@@ -277,17 +290,16 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
 def _codes(base: Path, options: dict[str, Any]) -> Codes | None:
     """What stands for the classes in masks; None where it is their labels, with one or no void."""
     classes, palette, labels = tuple(options["classes"]), options.get("palette"), options.get("labels")
-    voids = _voids(options.get("void"))
+    voids, rest = _voids(options.get("void")), _meant(options.get("others"), classes)
     if isinstance(palette, str):
         path = base / palette
-        return codes_of_palette(palette_of(rows(path), path), classes, f"the palette {path}")
+        return codes_of_palette(palette_of(rows(path), path), classes, rest, f"the palette {path}")
     if palette is not None:
         named = {name: [colours] if _is_colour(colours) else colours for name, colours in palette.items()}
-        return codes_of_palette(named, classes, "the palette of folder")
+        return codes_of_palette(named, classes, rest, "the palette of folder")
     if labels is None and len(voids) < 2:
         return None
     meant = {name: _meant(meaning, classes) for name, meaning in (labels or dict(enumerate(classes))).items()}
-    rest = meant.pop(ELSE, UNKNOWN)
     return Codes({int(name): label for name, label in meant.items()} | dict.fromkeys(voids, VOID), rest=rest)
 
 
