@@ -243,14 +243,17 @@ def open(options: dict[str, Any], root: Path | None, cache: Path) -> Pairs:
     """options: images and masks (folders below the root), classes (names, from label 0 up), val (a share of the images,
     the name of a list of stems, {folder: ...} or {pattern: ...}), tune (images kept apart), pad (height, width).
 
-    What else there may be: void (labels that are neither trained on nor scored); train (as val, but for a share; else
-    train.txt, or what val leaves); image_suffix, mask_suffix (ends of names that are no part of the stem); palette
-    (colours by class, or a file of them) or labels (classes by number), for masks that hold other than labels, and
-    others, what all that these do not name stands for; range
-    (low, high): the values that become black and white in grey pictures of more than 8 bits (D107); groups: which
-    images belong together, as a regular expression whose first group, found in the stem, is its name, or as a CSV file
-    below the root with the columns stem and group; gap: images left out of training on either side of the tune split,
-    which is then a block of one group (of all where there are no groups) in the order of train.txt, or of the stems;
+    And maybe:
+    void: labels that are neither trained on nor scored;
+    train: as val, but for a share; else train.txt, or what val leaves;
+    image_suffix, mask_suffix: ends of names that are no part of the stem;
+    palette (colours by class, or a file of them), or labels (classes by number): what masks hold if not labels;
+    others: what all that these do not name stands for;
+    range (low, high): the values that become black and white in grey pictures of more than 8 bits (D107);
+    groups: which images belong together, as a regular expression whose first group, found in the stem, is its name, or
+    as a CSV file below the root with the columns stem and group;
+    gap: images left out of training on either side of the tune split, which is then a block of one group (of all where
+    there are no groups) in the order of train.txt, or of the stems;
     longest: the px of an image's longest side, to which larger ones are made smaller when they are read. They are
     scored at their own size (D123).
 
