@@ -117,16 +117,20 @@ def test_the_best_class_is_the_highest_of_enlarged_scores() -> None:
     assert np.array_equal(enlarged(scores, original), whole[0].argmax(0).numpy())
 
 
-@pytest.fixture(scope="module")
-def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
-    """A training of two steps on the smaller images."""
-    smoke, store = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke"), Store(tmp_path_factory.mktemp("store"))
+def train_on(chosen: Data, root: Path, folder: Path) -> TrainingJob:
+    """A training of two steps."""
+    smoke, store = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke"), Store(folder)
     recipe = dataclasses.replace(smoke.main.recipe, steps=2, batch=2)
-    training = Training(Variant(gcn(3)), data(), smoke.main.network, recipe, 0, BAND_PX)
+    training = Training(Variant(gcn(3)), chosen, smoke.main.network, recipe, 0, BAND_PX)
     facts = prepare(training.data, root, store.cache, BAND_PX)
     order = training_job("key", training, facts, store.root, root=root, samples=2)
     train(order)
     return order
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    return train_on(data(), root, tmp_path_factory.mktemp("store"))
 
 
 def counts_of(order: TrainingJob, key: str, name: str = "counts.npz") -> np.ndarray:
@@ -164,6 +168,18 @@ def test_a_perfect_prediction_at_the_small_size_is_not_perfect_at_the_masks_own(
 def test_an_evaluation_is_counted_as_its_training_was(trained: TrainingJob) -> None:
     evaluate(EvaluationJob("asked", trained.subject, trained.context, Inference()))
     assert np.array_equal(counts_of(trained, "asked"), counts_of(trained, "key"))
+
+
+def test_where_no_image_is_larger_all_is_as_without(root: Path, tmp_path: Path) -> None:
+    plain = Data(
+        "folder", freeze({key: value for key, value in OPTIONS.items() if key != "longest"} | {"pad": [128] * 2})
+    )
+    orders = [
+        train_on(one, root, tmp_path / str(i)) for i, one in enumerate((plain, data(longest=128, pad=[128, 128])))
+    ]
+    for name in ("counts.npz", "tune.npz"):
+        one, other = (counts_of(order, "key", name) for order in orders)
+        assert np.array_equal(one, other) and one.any()
 
 
 def test_samples_are_pictures_of_one_size(trained: TrainingJob) -> None:
