@@ -102,10 +102,10 @@ MUTANTS = (
     ),
     Mutant(
         "boundary band from the prediction", "study/training/count.py",
-        "            found.append(image_counts(label, prediction, near, source.classes))\n",
-        "            from study.data.boundaries import boundary_band\n\n"
-        "            near = boundary_band(prediction, source.training.band_px)\n"
-        "            found.append(image_counts(label, prediction, near, source.classes))\n",
+        "                found.append(image_counts(label, prediction, near, source.classes))\n",
+        "                from study.data.boundaries import boundary_band\n\n"
+        "                near = boundary_band(prediction, source.training.band_px)\n"
+        "                found.append(image_counts(label, prediction, near, source.classes))\n",
         (METRICS + "test_the_band_is_that_of_the_truth_whatever_is_predicted",),
     ),
     Mutant(

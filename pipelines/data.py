@@ -24,7 +24,7 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, dense
 from study.store import stage
 from study.store.runs import Store, write_json
-from study.training import speed_probe
+from study.training import class_weights, speed_probe
 from study.training.batches import cache_features
 
 
@@ -132,6 +132,7 @@ def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
     for name, setting in chosen.settings.items():
         source, crop = sources[name], setting.recipe.crop
         trained = training_size(source)
+        class_weights.check(setting.recipe, source.classes, name)
         if crop is not None and any(side > limit for side, limit in zip(crop, trained, strict=True)):
             raise InputError(
                 f"the crop of {name} must fit into its training images of {trained} (height, width), got {crop}; make "

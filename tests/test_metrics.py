@@ -188,7 +188,7 @@ def test_distance_is_euclidean_at_a_corner() -> None:
 class _OneImage:
     """A source of one image, half class 0 and half class 1, to which any model gives class 0 throughout."""
 
-    classes, training = 2, SimpleNamespace(band_px=1)
+    classes, training, longest = 2, SimpleNamespace(band_px=1), None
     labels = np.repeat([[0] * 5 + [1] * 5], 4, axis=0).astype(np.uint8)[None]
 
     def examples(self, split: str, limit: int | None) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:

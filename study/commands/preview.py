@@ -24,7 +24,7 @@ from study.spec.training import Inference, Network, Training
 from study.spec.words import counted, duration
 from study.store import stage
 from study.store.runs import Store, weights_digest
-from study.training import speed_probe
+from study.training import class_weights, speed_probe
 
 GIB = 2**30
 BYTES, HALF = 4, 2  # of a weight, of a cached feature
@@ -83,7 +83,7 @@ def _known(params: Params, chosen: tiers.Tier, cache: Path) -> dict[str, Known]:
         stands_in: tiers.Tier | None = None
         for name, setting in chosen.settings.items():
             try:
-                found[name] = _open(setting, cache)
+                found[name] = _open(name, setting, cache)
             except InputError as error:
                 if stands_in is None:
                     block = rehearse.stand_in(params["tiers"][chosen.name], Path(folder))
@@ -91,14 +91,15 @@ def _known(params: Params, chosen: tiers.Tier, cache: Path) -> dict[str, Known]:
                     stands_in = tiers.load(params | {"tiers": {"stand_in": block}}, "stand_in")
                 if stands_in.settings[name].data == setting.data:
                     raise  # a user's own data set has no stand-in
-                shape = _open(stands_in.settings[name], Path(folder))
+                shape = _open(name, stands_in.settings[name], Path(folder))
                 images = {"val": VAL_IMAGES.get(setting.data.name, 0)}
                 found[name] = dataclasses.replace(shape, images=images, lacks=str(error))
     return found
 
 
-def _open(setting: tiers.Setting, cache: Path) -> Known:
+def _open(name: str, setting: tiers.Setting, cache: Path) -> Known:
     source = open_data(setting.data, setting.root, cache, stage.ticker(f"annotations of {setting.data.name}"))
+    class_weights.check(setting.recipe, source.classes, name)
     check(setting.network, setting.recipe.crop or training_size(source), f"training images of {setting.data.name}")
     return Known(len(source.classes), training_size(source), source.size, dict(source.splits))
 

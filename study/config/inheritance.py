@@ -10,20 +10,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.spec.checks import shown
+from study.spec.checks import NUMBERED, shown
 from study.spec.errors import InputError
 
 LIKE = "like"
+WAYS = ("train", "val")  # {folder: ...} or {pattern: ...}: one way to choose images takes the other's place
 NAMED = ("controls", "settings", "inference", "not_applicable", "not_asked", "submitted")  # mappings of a user's names
 
 
 def in_full(params: Any) -> Any:
-    """The content of params.yaml with every tier in full. Raises InputError for a tier like one that is not there, or
-    like itself through others; leaves to the schema what is no mapping."""
+    """The content of params.yaml with every tier in full, and keys that are numbers as text. Raises InputError for a
+    tier like one that is not there, or like itself through others; leaves to the schema what is no mapping."""
     blocks = params.get("tiers") if isinstance(params, dict) else None
     if not isinstance(blocks, dict):
         return params
-    return params | {"tiers": {name: _whole(name, blocks, ()) for name in blocks}}
+    return params | {"tiers": {name: _in_words(_whole(name, blocks, ())) for name in blocks}}
+
+
+def _in_words(value: Any) -> Any:
+    """The value with the keys of each of NUMBERED as text, which JSON has no others than."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: {str(n): item for n, item in inner.items()}
+        if key in NUMBERED and isinstance(inner, dict)
+        else _in_words(inner)
+        for key, inner in value.items()
+    }
 
 
 def _whole(name: Any, blocks: dict[Any, Any], through: tuple[Any, ...]) -> Any:
@@ -49,7 +62,7 @@ def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
     if changes.get("backbone", base.get("backbone")) != base.get("backbone"):
         found.pop("options", None)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        both = isinstance(value, dict) and isinstance(found.get(key), dict) and key not in WAYS
         found[key] = _over(found[key], value) if both else value
     return found
 

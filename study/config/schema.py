@@ -24,6 +24,7 @@ from study.spec.checks import (
     Text,
     YesNo,
     above,
+    by_name,
     choice,
     different,
     either,
@@ -273,9 +274,22 @@ class Recipe(Block):
     precision: Annotated[str, choice("fp32", "bf16", "auto")]
     validations: Annotated[int, whole(1, 100_000)]
     crop: Annotated[tuple[int, int], sides(WIDEST_PX)] | None = None  # px
+    class_weights: (
+        Annotated[
+            dict[str, float] | str,
+            either(
+                "inverse",
+                by_name(above(0, 1_000_000)),
+                "be inverse or positive numbers by class, such as {roof: 2.0}",
+            ),
+        ]
+        | None
+    ) = None
 
     def made(self) -> training.Recipe:
-        return training.Recipe(**dict(self))
+        weights = self.class_weights
+        named = training.freeze(weights) if isinstance(weights, dict) else weights
+        return training.Recipe(**dict(self) | {"class_weights": named})
 
 
 class Crf(Block):

@@ -99,10 +99,21 @@ def read(path: Path = Path("params.yaml")) -> Params:
     """
     try:
         params = content(path.read_text(encoding="utf-8"))
+    except yaml.constructor.ConstructorError as error:
+        if error.problem != "found unhashable key" or error.problem_mark is None:
+            raise _unreadable(path, error) from error
+        raise InputError(
+            f"a key of params.yaml must be text or a number, got a list or a mapping in line "
+            f"{error.problem_mark.line + 1} of {path}; write what it belongs to first, such as roof: [128, 0, 0]"
+        ) from None
     # ValueError: bytes that are no UTF-8, a date that there is not, a number of thousands of digits.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it") from error
+        raise _unreadable(path, error) from error
     return check(params)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"params.yaml must be a readable YAML file, got {path} ({error}); restore it")
 
 
 def check(params: object) -> Params:

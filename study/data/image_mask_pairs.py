@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 
 from study.data import groups, pixels
+from study.data.mask_codes import Codes
 from study.seeds import number
 from study.spec.checks import names, sides, whole
 from study.spec.constants import VOID
@@ -22,6 +23,7 @@ Pair = tuple[str, Path, Path]  # name, image, mask
 Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
 Gap = Annotated[int, whole(0, 1_000_000)]  # images left out of training on either side of the tune split
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
+Longest = Annotated[int, whole(1, 32_768)]  # px, of the longest side of an image that is read
 Classes = Annotated[
     tuple[str, ...],
     names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
@@ -96,8 +98,10 @@ class Pairs:
     tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
     whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
     out (study.data.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is
-    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``scale`` as in pixels.picture, ``notes``
-    are lines for the user.
+    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``void`` is the label of masks that means
+    nothing, None where there is none; with ``codes`` these say what masks hold, and ``void`` has no part. ``scale`` is
+    that of pixels.picture, ``longest`` that of study.data.prepare; ``notes`` are lines for the user, ``beside`` files
+    that say what the others mean.
     """
 
     sizes: dict[str, tuple[int, int]]  # as study.data.prepare says
@@ -110,12 +114,15 @@ class Pairs:
         val: list[Pair],
         *,
         tune: int,
-        void: int,
+        void: int | None,
         size: tuple[int, int],
         pool: list[Pair] | None = None,
         coarse_share: float = 0,
         coarse_px: int = 0,
         scale: tuple[int, int] | None = None,
+        longest: int | None = None,
+        codes: Codes | None = None,
+        beside: Iterable[Path] = (),
         notes: Iterable[str] = (),
         grouped: Mapping[str, str] | None = None,
         gap: int | None = None,
@@ -152,7 +159,12 @@ class Pairs:
         }
         trained = sorted((name for name, *_ in self.pairs["train"]), key=lambda name: number("coarse", name))
         self.coarsely, self.coarse_px = set(trained[: round(coarse_share * len(trained))]), coarse_px
-        self.classes, self.void, self.size, self.scale = classes, void, size, scale
+        self.classes, self.void, self.size, self.scale, self.longest = classes, void, size, scale, longest
+        self.codes, self.beside = codes, list(beside)
+        if longest is not None:
+            self.notes.append(
+                f"images with a side above {longest} px are made smaller; scores are of the masks' own size (D123)"
+            )
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
         self.notes += apart.notes
         self.sizes, self.listed = {}, {}
@@ -167,22 +179,31 @@ class Pairs:
         return self.grouped.get(name, name)
 
     def files(self) -> list[Path]:
-        return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths]
+        return [path for pairs in self.pairs.values() for _, *paths in pairs for path in paths] + self.beside
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a file that is damaged or
         that pixels refuses, and where one label has another colour in another mask."""
         name, image_path, mask_path = self.pairs[split][index]
-        limit = self.sizes.get(split, self.size)
+        limit = self.sizes.get(split, self.size) if self.longest is None else None
         image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
+        if self.longest is not None:  # what is wrong may be gone once they are smaller
+            pixels.check_labels(mask, (image.shape[0], image.shape[1]), len(self.classes), name)
+            image, mask = pixels.smaller(image, self.longest), pixels.smaller(mask, self.longest)
         if split == "train" and name in self.coarsely:
             from study.data.boundaries import coarse  # scipy, which only reading needs
 
             mask = coarse(mask, self.coarse_px)
         return image, mask
 
-    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+    def original(self, split: str, index: int) -> np.ndarray:
+        """The labels uint8 (H, W) of an image at the size of its file."""
+        return self.mask(self.pairs[split][index][2], None)
+
+    def mask(self, path: Path, limit: tuple[int, int] | None) -> np.ndarray:
         """The labels uint8 (H, W) of a mask file."""
+        if self.codes is not None and self.codes.colours:
+            return self.codes.labels(pixels.colours(path, limit), path)
         mask, colours = pixels.labels(path, limit)
         for label, colour in (colours or {}).items():
             known, first = self._colours.setdefault(label, (colour, path))
@@ -191,11 +212,14 @@ class Pairs:
                     f"a label must have one colour in all palette masks (else their numbers mean different things), "
                     f"got {label} as {known} in {first} and as {colour} in {path}; write all with one palette"
                 )
+        if self.codes is not None:
+            return self.codes.labels(mask, path)
         if self.void == VOID:
             return mask
         if (mask == VOID).any():
+            also = "" if self.void is None else f" or {self.void} (void)"
             raise InputError(
-                f"a mask must hold class labels 0 to {len(self.classes) - 1} or {self.void} (void) only, got {VOID} in "
+                f"a mask must hold class labels 0 to {len(self.classes) - 1}{also} only, got {VOID} in "
                 f"{path}; correct the mask, or name {VOID} as void"
             )
-        return np.where(mask == self.void, np.uint8(VOID), mask)
+        return mask if self.void is None else np.where(mask == self.void, np.uint8(VOID), mask)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from study.spec.constants import VOID
 from study.spec.errors import InputError
 
 # The bound on memory is ours, since Pillow's ends in an error of its own that names no file.
@@ -20,6 +22,7 @@ Image.MAX_IMAGE_PIXELS = None
 MOST_PX = 180_000_000
 LOSSLESS = {"PNG", "BMP", "GIF", "TIFF"}
 LOSSY_TIFF = {"jpeg", "tiff_jpeg", "webp"}
+COLOURED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes whose pixels have a colour of 8 bits a channel
 UNSIGNED = "I;32N"  # of a TIFF's pixels, see _raw_mode
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag for what its numbers mean, and one of its values
 SRGB_GAMMA = 1 / 2.2
@@ -35,6 +38,7 @@ TURNED = {
 
 Size = tuple[int, int]
 Colour = tuple[int, ...]
+Read = TypeVar("Read")
 
 
 class Labels(NamedTuple):
@@ -56,6 +60,40 @@ def check_fits(size: Size, limit: Size, what: str | Path) -> None:
     """Raises InputError unless an image of ``size`` (height, width) fits into ``limit``, the ``pad`` of its data."""
     if any(side > most for side, most in zip(size, limit, strict=True)):
         raise InputError(f"{what} must fit into {limit}, got {size} (height, width); enlarge `pad` in params.yaml")
+
+
+def check_labels(labels: np.ndarray, size: Size, classes: int, what: str) -> None:
+    """Raises InputError unless a mask (H, W) has the ``size`` (height, width) of its image, and nothing but labels of
+    ``classes`` classes and void."""
+    if size != labels.shape:
+        raise InputError(
+            f"an image and its mask must have the same size, got {size} and {labels.shape} for {what} "
+            "(height, width, as a viewer shows them: turned by their orientation tags); replace one of them"
+        )
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    if wrong := [int(value) for value in values if value >= classes and value != VOID]:
+        raise InputError(
+            f"a mask must hold class labels 0 to {classes - 1} or void only, got {wrong[0]} in {what}; "
+            "correct the mask or the class list"
+        )
+
+
+def smaller_size(size: Size, longest: int) -> Size:
+    """The (height, width) of an image whose longest side is made ``longest`` px; as it is where it is no longer."""
+    side = max(size)
+    if side <= longest:
+        return size
+    return max(1, round(size[0] * longest / side)), max(1, round(size[1] * longest / side))
+
+
+def smaller(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """An image uint8 (H, W, 3) or labels uint8 (H, W) at their smaller_size: an image antialiased (bilinearly over all
+    that a new pixel covers), of labels the one in the middle of a new pixel."""
+    size = smaller_size((pixels.shape[0], pixels.shape[1]), longest)
+    if size == pixels.shape[:2]:
+        return pixels
+    how = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], how))
 
 
 def picture(path: Path, limit: Size | None = None, scale: Size | None = None) -> np.ndarray:
@@ -92,6 +130,31 @@ def picture(path: Path, limit: Size | None = None, scale: Size | None = None) ->
 def labels(path: Path, limit: Size | None = None) -> Labels:
     """The labels of a mask, turned as its orientation tag says. Raises InputError for a file that is damaged, too large
     (see ``picture``) or animated, for a lossy format, and for what is no palette or grey image of labels 0 to 255."""
+
+    def read(file: Image.Image, raw: str) -> Labels:
+        found = _numbers(_turned(file), raw, path)
+        return Labels(found, _colours(file, found))
+
+    return _of_mask(path, limit, read)
+
+
+def colours(path: Path, limit: Size | None = None) -> np.ndarray:
+    """The colours uint8 (H, W, 3) of a mask as its file has them, those of its palette where it has one; turned and
+    refused as ``labels``, and where a channel has more than 8 bits or a pixel is transparent."""
+
+    def read(file: Image.Image, raw: str) -> np.ndarray:
+        if file.mode not in COLOURED or ";16" in raw:
+            raise InputError(
+                f"a mask of colours must be red, green and blue of 8 bits, or have a palette, got {raw} in {path}; "
+                "convert it to RGB"
+            )
+        return np.asarray(_opaque(_turned(file), path, "a mask of colours"))
+
+    return _of_mask(path, limit, read)
+
+
+def _of_mask(path: Path, limit: Size | None, read: Callable[[Image.Image, str], Read]) -> Read:
+    """What ``read`` makes of the loaded file of a mask and of how its pixels lie in it."""
     try:
         with Image.open(path) as file:
             if file.format not in LOSSLESS or file.info.get("compression") in LOSSY_TIFF:
@@ -104,8 +167,7 @@ def labels(path: Path, limit: Size | None = None) -> Labels:
             _check_size(file, path, limit)
             raw = _raw_mode(file)
             file.load()
-            found = _numbers(_turned(file), raw, path)
-            return Labels(found, _colours(file, found))
+            return read(file, raw)
     except InputError:
         raise
     except Exception as error:  # of whatever kind the bytes lead Pillow to
@@ -195,13 +257,13 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
-def _opaque(image: Image.Image, path: Path) -> Image.Image:
+def _opaque(image: Image.Image, path: Path, what: str = "a picture") -> Image.Image:
     """The image as RGB. Raises InputError where something would show through it, which viewers show differently."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if _least_alpha(image) < 255:
             raise InputError(
-                f"a picture must be opaque (what shows through is each viewer's choice), got transparent pixels in "
+                f"{what} must be opaque (what shows through is each viewer's choice), got transparent pixels in "
                 f"{path}; put it on a background"
             )
     return image.convert("RGB")

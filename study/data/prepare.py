@@ -9,8 +9,10 @@ choices) and ``val`` (measured once).
 It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
 (split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet;
 ``group(split, i)``, the name of what an image is a part of (a drive, a city), its own where it stands alone; ``listed``
-{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); and ``notes``, lines
-for the user.
+{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); ``notes``, lines for
+the user; and ``longest``, the px of the longest side to which ``read`` makes larger images and their labels smaller
+(None: none is). Then ``original(split, i)`` are the labels uint8 (H, W) at the size of their file, which tune and val
+are scored by.
 
 Its options are those of its class ``Options``, a Block of study.spec.checks, by which they are checked when params.yaml
 is read.
@@ -22,6 +24,7 @@ is fetched from, ``convert(options, root, cache, tick)``: what must be made of i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -36,7 +39,8 @@ import numpy as np
 from filelock import FileLock
 
 from study.data import groups
-from study.data.pixels import check_fits, check_name
+from study.data.originals import Writer
+from study.data.pixels import check_fits, check_labels, check_name
 from study.spec import checks
 from study.spec.constants import VOID
 from study.spec.data_set_plugins import module_of
@@ -117,6 +121,11 @@ def band_name(split: str, band_px: int) -> str:
     return f"{split}-band{band_px}-{code_digest.code_digest(('study.data.boundaries', 'boundary_band'))[:8]}.npy"
 
 
+def originals_name(split: str, band_px: int) -> str:
+    """File name of a split's labels and boundary bands at the size of their files (see study.data.originals)."""
+    return f"{band_name(split, band_px).removesuffix('.npy')}.npz"
+
+
 def prepare(
     data: Data,
     root: Path | None,
@@ -131,11 +140,11 @@ def prepare(
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
     images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
     notes (see above; notes also of what is odd about the images), groups (of masks' images by split, see groups.told;
-    None where each image is its own), streamed. Unchanged sources that were read before are
+    None where each image is its own), longest (see above), streamed. Unchanged sources that were read before are
     not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
     3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
-    the boundary band. With ``stream`` the training split's images and labels are checked, but not cached: a training
-    reads their files (D56).
+    the boundary band; where images are made smaller, both at the size of their files (study.data.originals). With
+    ``stream`` the training split's images and labels are checked, but not cached: a training reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
     """
@@ -163,7 +172,7 @@ def prepare(
             os.replace(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        files = {path.name: file_digest(path) for path in sorted(folder.glob("*.npy"))}
+        files = {path.name: file_digest(path) for path in sorted(folder.glob("*.np[yz]"))}
         write_json(folder / "meta.json", {"facts": facts, "files": files})
         write_json(stamp, facts)
     return facts
@@ -181,7 +190,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     from study.data.boundaries import boundary_band  # scipy, which only reading needs
 
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
-    classes, seen = len(source.classes), hashlib.sha256()
+    classes, seen, longest = len(source.classes), hashlib.sha256(), getattr(source, "longest", None)
     images_with, pixels = np.zeros(classes, int), np.zeros(classes, int)
     done, every = 0, sum(source.splits.values())
     notes, shown = list(getattr(source, "notes", ())), dict[bytes, list[str]]()
@@ -192,29 +201,38 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
                 "a larger val"
             )
         size, kept = sizes.get(split, source.size), not (stream and split == "train")
-        images, labels, band = _allocate(folder, split, (number, *size), band_px, task) if kept else (None,) * 3
+        measured = split != "train" and task == "segment"
+        images, labels = _allocate(folder, split, (number, *size), task) if kept else (None, None)
+        band = _band(folder, split, (number, *size), band_px) if measured and longest is None else None
         names, unlabelled = [], 0
-        for i, (image, label) in enumerate(_ahead(source, split, number)):
-            mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
-            names.append(source.name(split, i))
-            _check(image, mask, names[-1], size, classes=classes, task=task)
-            content = image.tobytes()
-            seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
-            shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
-            unlabelled += task == "segment" and bool((mask == VOID).all())
-            height, width, _ = image.shape
-            place = (i, slice(height), slice(width))
-            if images is not None and labels is not None:
-                images[place] = image
-                labels[place[: labels.ndim]] = mask
-            if band is not None:
-                band[place] = boundary_band(mask, band_px)
-            if split == "train":
-                found = np.bincount(mask.ravel(), minlength=classes)[:classes]
-                pixels += found
-                images_with += found > 0
-            done += 1
-            tick(done, every)
+        with contextlib.ExitStack() as stack:
+            whole = measured and longest is not None
+            originals = stack.enter_context(Writer(folder / originals_name(split, band_px))) if whole else None
+            for i, (image, label, original) in enumerate(_ahead(source, split, number, whole=whole)):
+                mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
+                names.append(source.name(split, i))
+                _check(image, mask, names[-1], size, classes=classes, task=task)
+                content = image.tobytes()
+                seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
+                shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
+                height, width, _ = image.shape
+                place = (i, slice(height), slice(width))
+                if images is not None and labels is not None:
+                    images[place] = image
+                    labels[place[: labels.ndim]] = mask
+                if band is not None:
+                    band[place] = boundary_band(mask, band_px)
+                if originals is not None and original is not None:
+                    seen.update(repr(original.shape).encode() + original.tobytes())
+                    originals.add(i, original, boundary_band(original, band_px))
+                scored = mask if original is None else original
+                unlabelled += task == "segment" and bool((scored == VOID).all())
+                if split == "train":
+                    found = np.bincount(mask.ravel(), minlength=classes)[:classes]
+                    pixels += found
+                    images_with += found > 0
+                done += 1
+                tick(done, every)
         np.save(folder / f"{split}-names.npy", np.array(names))
         if unlabelled == number:
             raise InputError(
@@ -224,6 +242,8 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         if unlabelled:
             notes.append(f"{unlabelled} of {number} masks of {split} label no pixel; they teach and score nothing")
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
+    if longest is not None:  # its cache has other files, also where no image is longer
+        seen.update(repr(longest).encode())
     if again := [places for places in shown.values() if len(places) > 1]:
         first = next((places for places in again if len({place.split("/")[0] for place in places}) > 1), again[0])
         others = sum(map(len, again)) - len(again) - 1
@@ -241,18 +261,27 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         "images_with": images_with.tolist(),
         "pixels": pixels.tolist(),
         "listed": dict(getattr(source, "listed", {})),
+        "longest": longest,
         "notes": notes,
     }
 
 
-def _ahead(source: DataSet, split: str, number: int) -> Iterator[tuple[np.ndarray, Any]]:
-    """Images of a split with their labels, in order, decoded by a few threads ahead of the reader."""
+_Read = tuple[np.ndarray, Any, np.ndarray | None]  # image, labels, and labels at the size of their file
+
+
+def _ahead(source: Any, split: str, number: int, *, whole: bool) -> Iterator[_Read]:
+    """Images of a split with their labels, ``whole`` also at the size of their files, in order, decoded by a few
+    threads ahead of the reader."""
+
+    def read(index: int) -> _Read:
+        return *source.read(split, index), source.original(split, index) if whole else None
+
     threads = min(READERS, machine.cores())
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[tuple[np.ndarray, Any]]] = deque()
+        waiting: deque[Future[_Read]] = deque()
         try:
             for i in range(number):
-                waiting.append(pool.submit(source.read, split, i))
+                waiting.append(pool.submit(read, i))
                 if len(waiting) > 2 * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -275,19 +304,21 @@ def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.nda
     return whole, mask
 
 
-def _allocate(
-    folder: Path, split: str, shape: tuple[int, ...], band_px: int, task: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Arrays for a split's images, their labels, and the boundary band if they are masks of tune or val; ``shape`` is
-    (n, H, W)."""
+def _allocate(folder: Path, split: str, shape: tuple[int, ...], task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays for a split's images and their labels; ``shape`` is (n, H, W)."""
     images = allocate(folder / f"{split}-images.npy", np.uint8, (*shape, 3))
     images[:] = PAD_COLOUR
     path = folder / f"{split}-labels.npy"
     if task == "classify":
-        return images, allocate(path, np.int64, shape[:1]), None
+        return images, allocate(path, np.int64, shape[:1])
     labels = allocate(path, np.uint8, shape)
     labels[:] = VOID
-    return images, labels, allocate(folder / band_name(split, band_px), bool, shape) if split != "train" else None
+    return images, labels
+
+
+def _band(folder: Path, split: str, shape: tuple[int, ...], band_px: int) -> np.ndarray:
+    """The array for the boundary band of a split's masks; ``shape`` is (n, H, W)."""
+    return allocate(folder / band_name(split, band_px), bool, shape)
 
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], *, classes: int, task: str) -> None:
@@ -299,18 +330,7 @@ def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, in
                 f"the class of an image must be 0 to {classes - 1}, got {labels} for {name}; correct one of them"
             )
         return
-    if image.shape[:2] != labels.shape:
-        raise InputError(
-            f"an image and its mask must have the same size, got {image.shape[:2]} and {labels.shape} for {name} "
-            "(height, width, as a viewer shows them: turned by their orientation tags); replace one of them"
-        )
-    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    wrong = [int(v) for v in values if v >= classes and v != VOID]
-    if wrong:
-        raise InputError(
-            f"a mask must hold class labels 0 to {classes - 1} or void only, got {wrong[0]} in {name}; "
-            "correct the mask or the class list"
-        )
+    check_labels(labels, (image.shape[0], image.shape[1]), classes, name)
 
 
 def frequent_classes(facts: Facts, rule: tuple[int, float] | None) -> list[int] | None:

@@ -131,9 +131,16 @@ def predict(
     network: Network, images: np.ndarray, inference: Inference, stride: int, device: torch.device
 ) -> np.ndarray:
     """images uint8 (N, H, W, 3) -> classes uint8 (N, H, W)."""
+    return refined(network, images, inference, stride, device).argmax(1).astype(np.uint8)
+
+
+def refined(
+    network: Network, images: np.ndarray, inference: Inference, stride: int, device: torch.device
+) -> np.ndarray:
+    """images uint8 (N, H, W, 3) -> probabilities (N, K, H, W), refined where the inference says so."""
     tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device, torch.float32)
     with torch.inference_mode():
         found = probabilities(network, tensor, inference, stride).cpu().numpy()
     if inference.crf is not None:
         found = np.stack([refine(one, image, inference.crf) for one, image in zip(found, images, strict=True)])
-    return found.argmax(1).astype(np.uint8)
+    return found

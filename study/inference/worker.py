@@ -20,7 +20,7 @@ from study.store import stop_signals
 from study.store.runs import EVALUATED, RECEPTIVE, Run, Store, write, write_json
 from study.training import checkpoint
 from study.training.batches import FromImages, Source, open_source
-from study.training.count import image_counts
+from study.training.count import counts_of_original, image_counts
 from study.training.observers import PROGRESS_S, tell
 from study.training.worker import samples_of, settle, weights_of
 
@@ -116,7 +116,8 @@ class _Kept(TypedDict):
 def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
     """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
     stride = stride_of(job.subject.training.network)
-    images, labels, band = (source.array(name) for name in ("val-images.npy", "val-labels.npy", source.band["val"]))
+    images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
+    band = source.array(source.band["val"]) if source.longest is None else None
     shown = samples_of(len(labels), job.context.samples)
     kept = cast(_Kept | None, checkpoint.load(run.path("checkpoint.pt")))
     if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
@@ -126,8 +127,15 @@ def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -
     began = told - kept["seconds"]
     tell(run, first, len(labels), kept["seconds"])
     for index in range(first, len(labels)):
-        (prediction,) = predict.predict(network, images[index : index + 1], job.inference, stride, source.device)
-        kept["counts"].append(torch.from_numpy(image_counts(labels[index], prediction, band[index], source.classes)))
+        asked = (network, images[index : index + 1], job.inference, stride, source.device)
+        if band is not None:
+            (prediction,) = predict.predict(*asked)
+            counts = image_counts(labels[index], prediction, band[index], source.classes)
+        else:
+            (found,) = predict.refined(*asked)
+            prediction = found.argmax(0).astype(np.uint8)
+            counts = counts_of_original(torch.from_numpy(found), source.original("val", index), source.classes)
+        kept["counts"].append(torch.from_numpy(counts))
         if index in shown:
             kept["predictions"].append(torch.from_numpy(prediction))
         now = time.monotonic()
@@ -140,8 +148,8 @@ def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -
             told = now
             with stop_signals.saving(lambda: checkpoint.save(run.path("checkpoint.pt"), kept)):
                 stop_signals.check(job.context.stop)
-    counts = torch.stack(kept["counts"]).numpy()
-    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=counts))
+    every = torch.stack(kept["counts"]).numpy()
+    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=every))
     names = source.array("val-names.npy")
     samples: dict[str, Any] = {
         "images": images[shown],

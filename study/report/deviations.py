@@ -139,8 +139,19 @@ def _pretraining(setting: Setting) -> str:
     )
 
 
+def _loss(setting: Setting) -> str:
+    weights = setting.recipe.class_weights
+    named = weights if isinstance(weights, str) or weights is None else ", ".join(f"{n} {w:g}" for n, w in weights)
+    return "cross-entropy, the mean over labelled pixels; void is left out" + (
+        f"; weights of classes: {named}" if named else ""
+    )
+
+
 def _padding(setting: Setting) -> str | None:
-    return "ImageNet's mean colour, labelled void, at the right and below" if _option(setting, "pad") else None
+    longest = _option(setting, "longest")
+    smaller = f"; larger images are read with a longest side of {longest} px, and scored at their own size"
+    padded = "ImageNet's mean colour, labelled void, at the right and below" + (smaller if longest else "")
+    return padded if _option(setting, "pad") else None
 
 
 def _always(text: str) -> Callable[[Any], str]:
@@ -258,8 +269,9 @@ ITEMS: tuple[Item, ...] = (
     Item("normalised", "What images are normalised by", says="mean subtraction", place="Sec. 4", paper="mean",
          about=(MAIN, *STAGES, *STREETS), here=lambda s: "mean and standard deviation", decisions=("D48",),
          effect="Backbones with ImageNet's weights expect both; the first convolution sees the same up to a scale."),
-    _silent("padding", "What is padded", about=SEGMENTATION, here=_padding, decisions=("D13",),
-            effect="None to speak of: void is neither trained on nor scored."),
+    _silent("padding", "What is padded, and what is made smaller", about=SEGMENTATION, here=_padding,
+            decisions=("D13", "D123"), effect="None to speak of by padding: void is neither trained on nor scored. In "
+            "smaller images fine parts are lost, to all variants alike."),
     Item("flip", "Mirror images in training", says="flipped horizontally, and the like", place="Sec. 4", paper=True,
          about=SEGMENTATION, here=lambda s: s.recipe.flip, decisions=("D22", "D34"),
          effect="Less augmentation, so large heads may overfit sooner."),
@@ -334,7 +346,7 @@ ITEMS: tuple[Item, ...] = (
             decisions=("D22", "D34", "D43", "D62"),
             effect="Where training stops early, part of a gap is speed of learning."),
     _silent("loss", "Loss, and void pixels", about=SEGMENTATION,
-            here=_always("cross-entropy, the mean over labelled pixels; void is left out"), decisions=("D11",),
+            here=_loss, decisions=("D11", "D124"),
             effect="It sets the meaning of the rate, nothing else."),
     _silent("precision", "Precision of arithmetic in training", about=SEGMENTATION, here=lambda s: s.recipe.precision,
             decisions=("D58",), effect="Below the spread of seeds."),

@@ -32,6 +32,7 @@ from study.spec.errors import InputError
 from study.spec.heads import PerClass
 
 LARGEST = 2**63 - 1  # what tools behind us hold in 64 bits
+NUMBERED = {"labels"}  # mappings of params.yaml whose keys may be whole numbers
 SHOWN = 200  # characters of a wrong value
 DEEPEST = 16  # lists and mappings in each other; an alias of YAML may name what it stands in
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that a file system takes
@@ -107,6 +108,16 @@ def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
     return kind(lambda value: value == word or _is(other, value), must, f"write {word}", editor=editor)
 
 
+def by_name(one: PlainValidator) -> PlainValidator:
+    """A mapping of names to values of a kind, not empty; for ``either``, which says what it must be."""
+
+    def test(value: Any) -> bool:
+        return isinstance(value, dict) and bool(value) and all(_is_text(n) and _is(one, v) for n, v in value.items())
+
+    editor = dict[str, one.json_schema_input_type]  # type: ignore[name-defined]
+    return kind(test, "be values by name", "write e.g. {roof: 2.0}", editor=editor)
+
+
 def _is(one: PlainValidator, value: Any) -> bool:
     try:
         one.func(value)  # type: ignore[call-arg]
@@ -123,7 +134,7 @@ def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
     )
 
 
-def _nameable(value: Any) -> bool:
+def is_path(value: Any) -> bool:
     """Whether a file system can be asked for this path; what it holds is another question."""
     if not isinstance(value, str) or not re.fullmatch(f"{PRINTED}+", value):
         return False
@@ -136,17 +147,7 @@ def _nameable(value: Any) -> bool:
 
 def path(must: str = "be a path", remedy: str = "write that of a file or folder, in quotes") -> PlainValidator:
     """The path of a file or folder, which need not be there."""
-    return kind(_nameable, must, remedy, editor=str)
-
-
-def share_or_path(must: str) -> PlainValidator:
-    """A number from 0 to 1, or the path of a file."""
-    return kind(
-        lambda value: _nameable(value) or (_number(value) and 0 <= value <= 1),
-        must,
-        "write one of them",
-        editor=float | str,
-    )
+    return kind(is_path, must, remedy, editor=str)
 
 
 def sides(
@@ -161,6 +162,11 @@ def sides(
         lambda value: listed(value, lambda side: type(side) is int and side >= least) and len(value) == 2,
         must, remedy, most=most, editor=Annotated[list[side], Field(min_length=2, max_length=2)],  # type: ignore[valid-type]
     )  # fmt: skip
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return _number(value) and 0 <= value <= 1
 
 
 def listed(value: Any, test: Test) -> bool:
@@ -364,13 +370,20 @@ def _told(broken: Broken, place: str) -> str:
 
 def _plain(value: Any, at: str = "", depth: int = 0) -> None:
     """Raises Broken for what YAML has and no key of ours takes: dates, sets, keys that are no text, endless nesting."""
+    numbered = at.rpartition(".")[2] in NUMBERED
     if depth > DEEPEST:
         raise Broken(f"be at most {DEEPEST} lists or mappings deep", "more", "name nothing that it stands in", at)
     if isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
+            if (
+                numbered and isinstance(key, str) and any(type(other) is int for other in value)
+            ):  # which DVC cannot sort
+                raise Broken(
+                    "have keys that are numbers", shown(key), "for all others write `others: void` beside it", at
+                )
+            if not isinstance(key, str) and not (numbered and type(key) is int):
                 raise Broken("have keys that are text", shown(key), "write it in quotes, or rename it", at)
-            _plain(item, f"{at}.{key}" if at else key, depth + 1)
+            _plain(item, f"{at}.{key}" if at else str(key), depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
             _plain(item, at, depth + 1)

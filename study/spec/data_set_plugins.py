@@ -7,7 +7,7 @@ from types import ModuleType
 
 from study.spec import checks
 from study.spec.errors import InputError
-from study.spec.training import Data
+from study.spec.training import Data, thawed
 
 
 def module_of(data: Data, where: str | None = None) -> tuple[ModuleType, checks.Block]:
@@ -16,7 +16,7 @@ def module_of(data: Data, where: str | None = None) -> tuple[ModuleType, checks.
 
     Raises InputError for options that it does not have, that lack, or whose values it does not take.
     """
-    module, options = importlib.import_module(f"study.data.sets.{data.name}"), dict(data.options)
+    module, options = importlib.import_module(f"study.data.sets.{data.name}"), thawed(data.options)
     block: type[checks.Block] = module.Options
     required, optional = checks.keys_of(block)
     if wrong := sorted(required - options.keys() | options.keys() - required - optional):

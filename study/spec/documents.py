@@ -66,7 +66,8 @@ class Precision(TypedDict):
 
 class Read(TypedDict):
     """What reading a data set found. ``images_with`` and ``pixels`` are per class, of the training split; ``size`` is
-    (height, width) in px; ``listed`` counts what official lists hold."""
+    (height, width) in px; ``listed`` counts what official lists hold; ``longest`` is the side in px to which larger
+    images are made smaller (D123)."""
 
     task: str
     classes: list[str]
@@ -77,6 +78,7 @@ class Read(TypedDict):
     pixels: list[int]
     listed: dict[str, int]
     notes: list[str]
+    longest: NotRequired[int | None]
 
 
 @closed
@@ -186,6 +188,7 @@ class PlannedRecipe(TypedDict):
     crop: list[int] | None
     precision: str
     validations: int
+    class_weights: NotRequired[dict[str, float] | str | None]
 
 
 @closed

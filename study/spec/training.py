@@ -11,6 +11,12 @@ from study.spec.heads import Head, Variant
 Options = tuple[tuple[str, Any], ...]
 
 
+class Frozen(tuple[tuple[str, Any], ...]):
+    """A mapping as sorted pairs, which is no list of pairs."""
+
+    __slots__ = ()
+
+
 DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: as they start, never trained (D09)
 
 
@@ -48,7 +54,8 @@ class Recipe:
     """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
 
     ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
-    ``crop`` is the (height, width) of random crops taken in training, None for whole images.
+    ``crop`` is the (height, width) of random crops taken in training, None for whole images. ``class_weights`` is how
+    much each class counts in the loss: (name, weight) of some classes, "inverse" (D124), or None where all count alike.
     """
 
     optimizer: str
@@ -63,6 +70,7 @@ class Recipe:
     precision: str
     validations: int
     crop: tuple[int, int] | None = None
+    class_weights: Options | str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,23 @@ class Training:
 
 
 def freeze(options: Mapping[str, object]) -> Options:
-    """A mapping from params.yaml as sorted pairs of hashable values."""
+    """A mapping from params.yaml as sorted pairs of hashable values. Keys that are numbers become text."""
 
     def frozen(value: Any) -> Any:
         if isinstance(value, dict):
             return freeze(value)
         return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
-    return tuple((name, frozen(options[name])) for name in sorted(options))
+    pairs = ((str(name), frozen(value)) for name, value in options.items())
+    return Frozen(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def thawed(options: Options) -> dict[str, object]:
+    """What ``freeze`` froze, with tuples for lists."""
+
+    def thaw(value: Any) -> Any:
+        if isinstance(value, Frozen):
+            return thawed(value)
+        return tuple(map(thaw, value)) if isinstance(value, tuple) else value
+
+    return {name: thaw(value) for name, value in options}

@@ -21,8 +21,11 @@ FEATURE_CODE = (
 EVALUATION_CODE = (
     ("study.inference.predict", "predict"),
     ("study.training.count", "image_counts"),
+    ("study.training.count", "counts_of_original"),
     ("study.data.boundaries", "boundary_band"),
 )
+# What the weights of classes are made by, where a recipe has them.
+WEIGHTING_CODE = (("study.training.class_weights", "weights_of"),)
 LOOK_CODE = (("study.inference.receptive_field", "figure3"), ("study.inference.worker", "with_objects"))
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 
@@ -45,11 +48,12 @@ def training_roots(network: Network) -> tuple[code_digest.Symbol, ...]:
 def identity(training: Training, fingerprint: str, device: str, init: str | None = None) -> dict[str, Json]:
     """What makes a training the one it is: its spec with the key ``init`` of the training whose weights it starts from,
     its data's fingerprint, its pretrained weights, its code, the torch version and the device."""
+    roots = training_roots(training.network) + WEIGHTING_CODE * (training.recipe.class_weights is not None)
     return {
         "training": canonical(training) | {"init": init},
         "data": fingerprint,
         "weights": weights_digest(training.network),
-        "code": code_digest.code_digest(*training_roots(training.network)),
+        "code": code_digest.code_digest(*roots),
         "torch": TORCH,
         "device": device,
     }

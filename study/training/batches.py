@@ -15,7 +15,19 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from study.data.prepare import DataSet, band_name, folder_of, intact, open_data, padded, training_size
+from study.data import originals
+from study.data.originals import Original
+from study.data.pixels import smaller_size
+from study.data.prepare import (
+    DataSet,
+    band_name,
+    folder_of,
+    intact,
+    open_data,
+    originals_name,
+    padded,
+    training_size,
+)
 from study.models.backbones import Backbone
 from study.models.build import Inputs, build_backbone
 from study.seeds import batch_indices, generator
@@ -51,14 +63,16 @@ class Source:
         band: dict[str, str],
         moments: dict[str, np.ndarray] | None = None,
         stream: Callable[[], DataSet] | None = None,
+        longest: int | None = None,
     ) -> None:
-        """``folder`` and ``features`` hold cached arrays, ``band`` names the file of a split's boundary band.
+        """``folder`` and ``features`` hold cached arrays, ``band`` names the file of a split's boundary band; where
+        images are made smaller, to ``longest`` px, that of their labels and bands as they are in their files.
 
         ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream``
         opens the data set that training images are read from where they are not cached (D56); an evaluation reads none.
         """
         self.training, self.classes, self.device = training, classes, device
-        self.folder, self.features, self.band = folder, features, band
+        self.folder, self.features, self.band, self.longest = folder, features, band, longest
         self._open = stream
         self._stream: DataSet | None = None
         self._arrays: dict[str, np.ndarray] = {}
@@ -143,10 +157,12 @@ class Source:
         return self.inputs(self._features(split, indices, np.zeros(len(indices), bool)))
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
-        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band on ``train``. The labels
-        of a classification set are (N,), and so is its empty band."""
+        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band on ``train``, nor where
+        images are made smaller (see ``original``). The labels of a classification set are (N,), and so is its empty
+        band."""
         labels = self.array(f"{split}-labels.npy")
-        band = self.array(self.band[split]) if split in self.band and labels.ndim > 1 else None
+        has_band = split in self.band and labels.ndim > 1 and self.longest is None
+        band = self.array(self.band[split]) if has_band else None
         number = len(labels) if limit is None else min(limit, len(labels))
         batch = EVALUATION_BATCH
         if labels.ndim > 1:
@@ -155,6 +171,12 @@ class Source:
             indices = list(range(start, min(start + batch, number)))
             near = np.zeros(labels[indices].shape, bool) if band is None else band[indices]
             yield self._evaluated(split, indices), labels[indices], near
+
+    def original(self, split: str, index: int) -> Original:
+        """What an image of tune or val is scored by where images are made smaller."""
+        assert self.longest is not None
+        labels, band = originals.read(self.folder / self.band[split], index)
+        return Original(labels, band, smaller_size((labels.shape[0], labels.shape[1]), self.longest))
 
     def sample(self, index: int) -> tuple[Inputs, np.ndarray, np.ndarray, str]:
         """Inputs of one val image, the image (H, W, 3), its labels (H, W), or () of a classification, and its name."""
@@ -188,7 +210,9 @@ def open_source(
     if training.network.frozen:
         features = features_folder(training.network, facts, cache, training.recipe.flip)
         moments = moments_of(training, origin or facts, cache)
-    band = {split: band_name(split, training.band_px) for split in ("tune", "val")}
+    longest = facts.get("longest")
+    named = band_name if longest is None else originals_name
+    band = {split: named(split, training.band_px) for split in ("tune", "val")}
     folder = folder_of(cache, facts["fingerprint"], facts["streamed"])
     if facts["streamed"]:
         stream = functools.partial(open_data, training.data, root, cache)
@@ -201,6 +225,7 @@ def open_source(
         band=band,
         moments=moments,
         stream=stream,
+        longest=longest,
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from study import metrics
+from study.data.originals import Original
 from study.models.build import Inputs
 from study.spec.constants import VOID
 from study.training.batches import Source
@@ -18,11 +19,15 @@ from study.training.batches import Source
 def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarray:
     """Classes (N, H, W) at full size ``size``; scores of a coarser output are enlarged bilinearly first (D15). With the
     empty size, those of a classifier (N,)."""
+    return _scores(model, inputs, size).argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
+
+
+def _scores(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> torch.Tensor:
     with torch.inference_mode():
         scores = model(inputs)
         if size and scores.shape[-2:] != size:
             scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-        return scores.argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
+        return scores
 
 
 Beat = Callable[[], object]  # called after each batch: whoever waits is to know that it goes on
@@ -39,9 +44,13 @@ def count(
     model.eval()
     found = []
     for inputs, labels, band in source.examples(split, limit):
-        predictions = predict(model, inputs, labels.shape[-2:])
-        for label, prediction, near in zip(labels, predictions, band, strict=True):
-            found.append(image_counts(label, prediction, near, source.classes))
+        if source.longest is None:
+            predictions = predict(model, inputs, labels.shape[-2:])
+            for label, prediction, near in zip(labels, predictions, band, strict=True):
+                found.append(image_counts(label, prediction, near, source.classes))
+        else:
+            for one in _scores(model, inputs, labels.shape[-2:]).softmax(1, dtype=torch.float64):
+                found.append(counts_of_original(one, source.original(split, len(found)), source.classes))
         beat()
     model.train(was_training)
     return np.stack(found)
@@ -81,3 +90,23 @@ def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, 
     scored = labels != VOID
     regions = (scored & band, scored & ~band)
     return np.stack([metrics.counts(metrics.confusion(labels, predictions, classes, keep)) for keep in regions])
+
+
+def counts_of_original(probabilities: torch.Tensor, original: Original, classes: int) -> np.ndarray:
+    """Counts int64 (2, K, 3) of an image at the size of its file, by the probabilities (K, h, w) of the smaller, padded
+    one."""
+    return image_counts(original.labels, enlarged(probabilities, original), original.band, classes)
+
+
+def enlarged(probabilities: torch.Tensor, original: Original) -> np.ndarray:
+    """Classes uint8 (H, W) at the original's size, by the probabilities (K, h, w) of the smaller, padded image: what is
+    padding is cut off, and the rest enlarged bilinearly (D123). Probabilities, as of several scales there is nothing
+    else to enlarge; class by class, as memory would not hold large ones of all."""
+    (height, width), size = original.seen, original.labels.shape
+    with torch.inference_mode():
+        best, found = torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.uint8)
+        for number, one in enumerate(probabilities[:, :height, :width]):
+            large = functional.interpolate(one[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].cpu()
+            above = large > best
+            best, found = torch.where(above, large, best), found.masked_fill(above, number)
+    return found.numpy()

@@ -106,11 +106,18 @@ class Team:
         """The source of this process's part of every batch."""
         return source if self.processes == 1 else _Part(source, self.rank, self.processes)
 
-    def run(self, fit: Fit, state: State, batch: Callable[[int], Batch], recipe: Recipe) -> Iterator[Step]:
+    def run(
+        self,
+        fit: Fit,
+        state: State,
+        batch: Callable[[int], Batch],
+        recipe: Recipe,
+        weights: torch.Tensor | None = None,
+    ) -> Iterator[Step]:
         """The steps of ``fit`` in all processes at once: loss and gradients are means over the labelled pixels of the
-        whole batch, of which ``batch`` gives this process's part (D11, D100)."""
+        whole batch, of which ``batch`` gives this process's part (D11, D100). ``weights`` (K,) are of the classes."""
         if self.processes == 1:
-            yield from fit(state, batch, recipe)
+            yield from fit(state, batch, recipe, weights=weights)
             return
         if _has_statistics(state.model.train()):
             from timm.layers import convert_sync_batchnorm  # torch's own would drop the activation of timm's layers
@@ -121,10 +128,10 @@ class Team:
         inner = State(model, state.optimizer, state.step)
 
         def teaches(labels: torch.Tensor) -> bool:
-            self.share, everywhere = _share(labels)
+            self.share, everywhere = _share(labels, weights)
             return everywhere > 0  # the same in all processes: all take the step or none
 
-        for step, loss in fit(inner, batch, recipe, teaches):
+        for step, loss in fit(inner, batch, recipe, teaches, weights):
             state.step = step
             if loss is not None:
                 loss = (loss * self.share).masked_fill(self.share == 0, 0)  # a part that is all void has no loss
@@ -132,12 +139,16 @@ class Team:
             yield step, loss
 
 
-def _share(labels: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """The share of this process in the labelled pixels of the whole batch (or in its images, D11), and their number."""
-    own = (labels != VOID).sum() if labels.ndim > 1 else torch.tensor(len(labels), device=labels.device)
+def _share(labels: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+    """The share of this process in the labelled pixels of the whole batch (or in its images, D11), and their number;
+    with ``weights`` of the classes, in the sum of their weights, which is what the loss is divided by (D124)."""
+    if weights is not None:
+        own = weights[(labels[labels != VOID] if labels.ndim > 1 else labels).long()].sum()
+    else:
+        own = (labels != VOID).sum() if labels.ndim > 1 else torch.tensor(len(labels), device=labels.device)
     every = own.clone()
     distributed.all_reduce(every)
-    return own / every, int(every)
+    return own / every, float(every)
 
 
 def _summed(team, bucket):  # torch refuses annotations that are strings

@@ -74,11 +74,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     raise InputError(f"schedule must be constant, cosine or poly, got {recipe.schedule!r}; rename it in params.yaml")
 
 
-def loss_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def loss_of(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Mean cross-entropy over labelled pixels (D11): scores (N, K, h, w), labels (N, h, w) with 255 = void; or over
-    images: scores (N, K), labels (N,), where 255 is a class like any other."""
+    images: scores (N, K), labels (N,), where 255 is a class like any other. ``weights`` (K,) are of the classes: the
+    sum of weighted losses is divided by the sum of the weights of the same pixels or images (D124)."""
     nothing = -100  # torch's own default
-    return functional.cross_entropy(scores, labels.long(), ignore_index=VOID if labels.ndim > 1 else nothing)
+    ignored = VOID if labels.ndim > 1 else nothing
+    return functional.cross_entropy(scores, labels.long(), weight=weights, ignore_index=ignored)
 
 
 def labelled(labels: torch.Tensor) -> bool:
@@ -91,11 +93,13 @@ def fit(
     batch: Callable[[int], Batch],
     recipe: Recipe,
     teaches: Callable[[torch.Tensor], bool] = labelled,
+    weights: torch.Tensor | None = None,
 ) -> Iterator[Step]:
     """Train from ``state.step`` to ``recipe.steps``; yields (steps done, loss as a scalar tensor) after each.
 
     ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees what the first one would have. Where
     its labels do not ``teach``, the step counts but changes no weight and no optimizer state; its loss is None (D105).
+    ``weights`` (K,) of the classes are on the model's device (see loss_of).
     """
     state.model.train()
     device = next(state.model.parameters()).device
@@ -108,7 +112,7 @@ def fit(
             state.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 scores = state.model(inputs)
-            loss = loss_of(scores.float(), labels)
+            loss = loss_of(scores.float(), labels, weights)
             loss.backward()
             state.optimizer.step()
         state.step += 1

@@ -19,7 +19,7 @@ from study.spec.jobs import TrainingJob
 from study.spec.words import first_line
 from study.store import stop_signals
 from study.store.runs import Run, Store, write, write_json
-from study.training import distributed
+from study.training import class_weights, distributed
 from study.training.batches import Source, open_source
 from study.training.count import measure, predict
 from study.training.loop import OutOfMemory, Step, TrainingFailed, fit, start
@@ -118,8 +118,11 @@ def _open(job: TrainingJob, run: Run) -> Attempt:
 
 def _steps(job: TrainingJob, team: distributed.Team, attempt: Attempt) -> Iterator[Step]:
     source, state, recipe = attempt.source, attempt.state, attempt.recipe
-    loaders = job.context.loaders if job.subject.facts["streamed"] else 0
-    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe)
+    facts = job.subject.facts
+    loaders = job.context.loaders if facts["streamed"] else 0
+    weights = class_weights.weights_of(recipe, facts)
+    on_device = None if weights is None else torch.tensor(weights, device=source.device)
+    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe, on_device)
 
 
 def _finish(job: TrainingJob, attempt: Attempt) -> None:

@@ -610,7 +610,11 @@ def _another(root: Path) -> None:
         (None, {"void": 2}, "void of folder must be a label that no class has, 3 to 255, got 2"),
         (None, {"void": "none"}, "void of folder must be a whole number"),
         (None, {"void": 256}, "void of folder must be a label that no class has, 3 to 255, got 256"),
-        (None, {"val": 2}, "val of folder must be a number from 0 to 1 (a share) or the name of a list, got 2"),
+        (
+            None,
+            {"val": 2},
+            "val of folder must be a number from 0 to 1 (a share), the name of a list, {folder: name} or",
+        ),
         (None, {"val": 0}, "split val must have at least one image, got none"),
         (None, {"tune": 12}, "tune must be from 1 to one less than"),
         (None, {"pad": [8, 8]}, "must fit into (8, 8)"),

@@ -24,6 +24,7 @@ from study.config import tiers
 from study.config.inheritance import in_full
 from study.data.prepare import folder_of, open_data, prepare
 from study.models.build import build_backbone
+from study.spec.training import Data, freeze
 from study.store import stage
 from tests.conftest import ROOT, Project
 from tests.project.test_one_place import keys
@@ -42,6 +43,7 @@ FOLDER, VOC = (block.split() for block in _blocks("text"))
 TIER, VOC_DATA, TIMM, OWN = _blocks("yaml")
 COMMANDS, WEIGHTS = _blocks("shell")
 CLASS, ENTRY = _blocks("python")
+MASKS = dict(re.findall(r"^\| ([^|`]+?) \| (`\w+: .+) \|$", GUIDE, re.MULTILINE))
 SAYS = re.findall(r"^\| `(.+?)` \|", GUIDE, re.MULTILINE)
 
 
@@ -259,6 +261,60 @@ def test_a_backbone_of_ones_own_trains_and_changes_no_key_of_another(followed: P
     assert before.items() <= edited.items() and len(edited) == len(after) and key not in edited
 
 
+# how the table on masks names files -> templates of their paths, and the values of classes 0, 1, 2 and of void in masks
+NUMBERS, COLOURS = [0, 1, 2, 255], [[0, 0, 0], [128, 0, 0], [0, 64, 0], [224, 224, 192]]
+FILES: dict[str, tuple[str, str, list[Any]]] = {
+    "masks of colours": ("images/*.png", "masks/*.png", COLOURS),
+    "a file of colours": ("images/*.png", "masks/*.png", COLOURS),
+    "masks of 0 and 255": ("images/*.png", "masks/*.png", [0, 255]),
+    "other numbers, some for one class": ("images/*.png", "masks/*.png", [7, 12, 21, 0]),
+    "more colours or numbers than matter": ("images/*.png", "masks/*.png", [0, 1, 2, 99]),
+    "several labels that are void": ("images/*.png", "masks/*.png", [0, 1, 2, 254]),
+    "names that end differently": ("images/*_leftImg8bit.png", "masks/*_gtFine_labelIds.png", NUMBERS),
+    "images and masks in one folder": ("images/*.png", "images/*_mask.png", NUMBERS),
+    "splits in folders": ("images/*.png", "masks/*.png", NUMBERS),
+    "splits by name": ("images/*.png", "masks/*.png", NUMBERS),
+    "images that are too large": ("images/*.png", "masks/*.png", NUMBERS),
+}
+BESIDE: dict[str, Block] = {  # what stands beside these keys in the data block; elsewhere void: 255
+    "masks of colours": {},
+    "a file of colours": {},
+    "masks of 0 and 255": {"classes": ["ground", "roof"]},
+    "more colours or numbers than matter": {"labels": {0: 0, 1: 1, 2: 2}},
+    "images that are too large": {"void": 255, "pad": [384, 512]},
+}
+
+
+def test_the_table_on_masks_names_what_is_read_here() -> None:
+    assert MASKS.keys() == FILES.keys()
+
+
+@pytest.mark.parametrize("row", FILES)
+def test_files_are_read_by_the_keys_that_the_table_on_masks_names(tmp_path: Path, row: str) -> None:
+    images, masks, values = FILES[row]
+    size = (720, 960) if "large" in row else (24, 32)
+    (tmp_path / "label_colors.txt").write_text("ground,0,0,0\nroof,128,0,0\ntree,0,64,0\nvoid,224,224,192\n")
+    stems = ["train/1", "train/2", "train/3", "val/4"] if "folders" in row else ["site-a/1", "2", "3", "site-b/4"]
+    codes = np.arange(size[0] * size[1]).reshape(size) % size[1] * len(values) // size[1]  # upright stripes
+    for number, stem in enumerate(stems):
+        for template, pixels in ((images, np.full((*size, 3), number, np.uint8)), (masks, np.uint8(values)[codes])):
+            path = tmp_path / template.replace("*", stem)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    data: Block = {"images": "images", "masks": "masks", "classes": ["ground", "roof", "tree"], "val": 0.25, "tune": 1,
+                   "pad": [32, 32]}  # fmt: skip
+    named = [yaml.safe_load(text) for text in re.findall(r"`(\w+: [^`]+)`", MASKS[row])]
+    data |= BESIDE.get(row, {"void": 255}) | {key: value for one in named for key, value in one.items()}
+    facts = prepare(Data("folder", freeze(data)), tmp_path, tmp_path / "cache", 2)
+    assert facts["splits"] == {"train": 2, "tune": 1, "val": 1} and all(facts["pixels"])
+    folder = folder_of(tmp_path / "cache", facts["fingerprint"])
+    labels = np.load(folder / "val-labels.npy")[0]
+    shown = labels[labels[:, 0] != 255]
+    assert np.unique(shown[0, : (512 if "large" in row else 32)]).tolist() == [0, 1, 2, 255][: len(values)]
+    if "folders" in row or "by name" in row:
+        assert np.load(folder / "val-names.npy").tolist() == stems[-1:]
+
+
 def _rename_mask(root: Path) -> None:
     (root / "masks" / "roof-003.png").rename(root / "masks" / "roof-03.png")
 
@@ -269,6 +325,16 @@ def _colour_mask(root: Path) -> None:
 
 def _unknown_label(root: Path) -> None:
     Image.new("L", SIZE[::-1], 7).save(root / "masks" / "roof-003.png")
+
+
+def _colour_masks(root: Path) -> None:
+    """Black grounds and void, red roofs, green trees, and twelve pixels of another colour."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[1], colours[2] = (128, 0, 0), (0, 128, 0)
+    for number, name in enumerate(NAMES):
+        pixels = colours[_image(number)[1]]
+        pixels[:12, 0] = 9 if name == "roof-003" else 0
+        Image.fromarray(pixels).save(root / "masks" / f"{name}.png")
 
 
 def _lossy_mask(root: Path) -> None:
@@ -312,6 +378,7 @@ def _misfit(root: Path) -> None:
 TIMM_NETWORK = _block(TIMM, "network")
 RESNET34 = TIMM_NETWORK["options"] | {"weights": "weights/resnet34.pth"}
 WITHOUT_NORM = {"model": "resnet18", "weights": None}
+PALETTE = {"ground": [0, 0, 0], "roof": [128, 0, 0], "tree": [0, 128, 0]}
 # how an error begins -> what is wrong in the block, and what is done to the folder
 FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "images and masks must have": ({}, _rename_mask),
@@ -321,11 +388,14 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "split train must have": ({}, _void),
     "a picture must have 8 bits": ({}, _deep),
     "a mask must hold class labels": ({}, _unknown_label),
+    "a mask must hold colours": ({"data": {"palette": PALETTE, "void": None}}, _colour_masks),
+    "a mask must hold numbers": ({"data": {"labels": {n: n for n in range(3)}}}, _unknown_label),
     "... must fit into": ({"data": {"pad": [256, 256]}}, None),
     "tune must be": ({}, _fewer),
     "tune must leave": ({"data": {"groups": "(roof)"}}, None),
     "groups of folder": ({"data": {"groups": "(site-.)"}}, None),
     "tiers.mine.recipe.lr": ({"recipe": yaml.safe_load("lr: 1e-3")}, None),
+    "recipe.class_weights of main": ({"recipe": {"class_weights": {"rooof": 2.0}}}, None),
     "the crop of main": ({"network": {"frozen": False}, "recipe": {"crop": [512, 512]}}, None),
     "a level must be": ({"network": {"levels": ["res3", "layer4"]}}, None),
     "tiers.mine.network.options": ({"network": TIMM_NETWORK | {"options": WITHOUT_NORM}}, None),

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.report import test_document
 
 PARAMS = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
-WRITTEN = set(re.findall(r"^\*\*(D\d\d)\b", (ROOT / "reports" / "decisions.md").read_text(), re.MULTILINE))
+WRITTEN = set(re.findall(r"^\*\*(D\d{2,3})\b", (ROOT / "reports" / "decisions.md").read_text(), re.MULTILINE))
 Row = dict[str, Any]
 
 

@@ -63,8 +63,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Let the loop raise once ``steps`` steps are done, as a killed process would end there."""
     original = worker.fit
 
-    def fit(state, batch, recipe):
-        for done, loss in original(state, batch, recipe):
+    def fit(state, batch, recipe, **more):
+        for done, loss in original(state, batch, recipe, **more):
             yield done, loss
             if done == steps:
                 raise Stop

@@ -91,7 +91,7 @@ class Options(Block):
 class Cityscapes(Pairs):
     """Pairs whose masks hold label ids."""
 
-    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+    def mask(self, path: Path, limit: tuple[int, int] | None) -> np.ndarray:
         labels = super().mask(path, limit)
         found = _LABEL_OF[labels]
         if (found == LABELS).any():

@@ -1,8 +1,9 @@
 """A user's own photographs with masks: two folders and a list of classes, no code.
 
-``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, in subfolders too (``site-a/001``); a mask is a
-palette or grey image of labels. Lists of stems, ``train.txt`` and the one that ``val`` names, say which are which;
-without them shares do. Images that belong together, such as the frames of a video, are told by ``groups``.
+``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, in subfolders too (``site-a/001``), maybe with an
+end of their own (``001_mask``). A mask is a palette or grey image of labels, or of other numbers or colours that stand
+for classes. Lists, folders, patterns or a share say which images are of which split. Images that belong together, such
+as the frames of a video, are told by ``groups``.
 """
 
 from __future__ import annotations
@@ -10,18 +11,37 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from study.data.image_mask_pairs import Classes, Gap, Pad, Pairs, Tune, folder, lines, rows
+from study.data.image_mask_pairs import Classes, Gap, Longest, Pad, Pairs, Tune, folder, lines, rows
+from study.data.mask_codes import UNKNOWN, VOID_NAME, Codes, codes_of_palette, palette_of
 from study.data.pixels import check_name
 from study.seeds import number
-from study.spec.checks import Block, Broken, FolderText, Text, checked, rule, share_or_path, shown, sides, whole
+from study.spec.checks import (
+    Block,
+    Broken,
+    FolderText,
+    Text,
+    checked,
+    different,
+    is_path,
+    is_share,
+    kind,
+    listed,
+    matching,
+    rule,
+    shown,
+    sides,
+)
+from study.spec.constants import VOID
 from study.spec.errors import InputError
 
 LISTED = ".csv"  # the end of what names a list of groups; else it is a pattern
 COLUMNS = ("stem", "group")  # of such a list
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+WAYS = ("folder", "pattern")  # to say which images are of a split, beside a list
 
 
 def _is_pattern(text: str) -> bool:
@@ -32,14 +52,102 @@ def _is_pattern(text: str) -> bool:
         return False
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_way(value: Any) -> bool:
+    """Whether it says which images are of a split: a list, a folder or a pattern."""
+    if isinstance(value, dict):
+        return len(value) == 1 and all(way in WAYS and isinstance(text, str) and text for way, text in value.items())
+    return is_path(value)
+
+
+def _is_colour(value: Any) -> bool:
+    return listed(value, lambda part: type(part) is int and 0 <= part <= 255) and len(value) == 3
+
+
+def _is_palette(value: Any) -> bool:
+    """Whether it has one colour or several by name; or is the path of a file that has."""
+    if not isinstance(value, dict):
+        return is_path(value)
+    return bool(value) and all(_is_colour(c) or (listed(c, _is_colour) and bool(c)) for c in value.values())
+
+
+Suffix = Annotated[
+    str,
+    matching(
+        r"[^/\\\n]{1,100}", "be the end of names, before the dot", "write e.g. _mask, in quotes if it is a number"
+    ),
+]
+
+
 class Options(Block):
     images: FolderText
     masks: FolderText
     classes: Classes
-    void: Annotated[int, whole(0)]  # a label
-    val: Annotated[float | str, share_or_path("be a number from 0 to 1 (a share) or the name of a list")]
+    void: (
+        Annotated[
+            int | list[int],
+            kind(
+                lambda value: _is_number(value) or (listed(value, _is_number) and bool(value) and different(value)),
+                "be a whole number from 0 up, or a list of such",
+                "write e.g. 255 or [0, 255]",
+                editor=int | list[int],
+            ),
+        ]
+        | None
+    ) = None  # labels
+    val: Annotated[
+        float | str | dict[str, str],
+        kind(
+            lambda value: is_share(value) or _is_way(value),
+            "be a number from 0 to 1 (a share), the name of a list, {folder: name} or {pattern: expression}",
+            "write one of them",
+            editor=float | str | dict[str, str],
+        ),
+    ]
+    train: (
+        Annotated[
+            str | dict[str, str],
+            kind(
+                _is_way,
+                "be the name of a list, {folder: name} or {pattern: expression}",
+                "write one of them",
+                editor=str | dict[str, str],
+            ),
+        ]
+        | None
+    ) = None
     tune: Tune
     pad: Pad
+    image_suffix: Suffix | None = None
+    mask_suffix: Suffix | None = None
+    palette: (
+        Annotated[
+            str | dict[str, Any],
+            kind(
+                _is_palette,
+                "be colours by class, or the name of a file of them",
+                "write e.g. {roof: [128, 0, 0], tree: [[0, 128, 0], [0, 64, 0]]}, or palette.txt",
+                editor=str | dict[str, Any],
+            ),
+        ]
+        | None
+    ) = None
+    labels: (
+        Annotated[
+            dict[str, Any],
+            kind(
+                lambda value: isinstance(value, dict) and bool(value),
+                "be classes by number",
+                "write e.g. {7: ground, 11: roof}",
+                editor=dict[str, Any],
+            ),
+        ]
+        | None
+    ) = None
+    others: Any = None  # a class, its place or void: what is in neither palette nor labels
     range: (
         Annotated[
             tuple[int, int],
@@ -60,59 +168,103 @@ class Options(Block):
         | None
     ) = None
     gap: Gap | None = None
+    longest: Longest | None = None
 
     def check(self) -> None:
-        if not len(self.classes) <= self.void <= 255:
+        for key, way in (("val", self.val), ("train", self.train)):
+            if isinstance(way, dict) and "pattern" in way:
+                try:
+                    re.compile(way["pattern"])
+                except re.error as error:
+                    told = f"{shown(way['pattern'])} ({error})"
+                    raise Broken("be a regular expression", told, "correct it", f"{key}.pattern") from None
+        if self.palette is not None and (self.labels is not None or self.void is not None):
+            other = "labels" if self.labels is not None else "void"
             raise Broken(
-                f"be a label that no class has, {len(self.classes)} to 255", shown(self.void),
-                "name a class for each label from 0 up, or another label", "void",
+                "stand without palette (masks hold colours or numbers)", shown(getattr(self, other)),
+                f"drop one of them; a colour that stands for nothing is {VOID_NAME}: [0, 0, 0] of the palette", other,
+            )  # fmt: skip
+        if self.others is not None:
+            if self.palette is None and self.labels is None:
+                raise Broken(
+                    "stand with palette or labels", shown(self.others), "drop it, or say what masks hold", "others"
+                )
+            _check_meaning(self.others, self.classes, "others")
+        if self.labels is not None:
+            _check_labels(self)
+        elif wrong := [label for label in _voids(self.void) if not len(self.classes) <= label <= 255]:
+            several = f", or say what numbers mean, such as labels: {{1: {self.classes[0]}, 2: {self.classes[1]}}}"
+            raise Broken(
+                f"be a label that no class has, {len(self.classes)} to 255", shown(wrong[0]),
+                f"name a class for each label from 0 up, or another label{several}", "void",
             )  # fmt: skip
 
 
+def _voids(void: Any) -> tuple[int, ...]:
+    """The labels that an option names."""
+    return () if void is None else tuple(void) if isinstance(void, list | tuple) else (void,)
+
+
+def _check_meaning(meaning: Any, classes: tuple[str, ...], at: str) -> None:
+    """Raises Broken for what stands for no label."""
+    if _meant(meaning, classes) == UNKNOWN:
+        raise Broken(
+            f"be a class, its place from 0 to {len(classes) - 1}, or {VOID_NAME}", shown(meaning),
+            f"write e.g. {at.removeprefix('labels.')}: {classes[0]}", at,
+        )  # fmt: skip
+
+
+def _check_labels(options: Options) -> None:
+    """Raises Broken for numbers, or what they stand for, that are none."""
+    labels, classes, voids = options.labels or {}, options.classes, _voids(options.void)
+    for name, meaning in labels.items():
+        if not (re.fullmatch(r"0|[1-9]\d{0,2}", name) and int(name) <= 255):
+            raise Broken("have numbers from 0 to 255 as keys", shown(name), "correct it", "labels")
+        _check_meaning(meaning, classes, f"labels.{name}")
+    if again := [label for label in voids if str(label) in labels]:
+        raise Broken("be numbers that labels does not name", shown(again[0]), "drop it from one of them", "void")
+    if wrong := [label for label in voids if label > 255]:
+        raise Broken("be numbers from 0 to 255", shown(wrong[0]), "correct it", "void")
+    meant = {_meant(meaning, classes) for meaning in (*labels.values(), options.others)}
+    if lacking := [name for number, name in enumerate(classes) if number not in meant]:
+        raise Broken("have a number for each class", f"none for {lacking[0]}", "add it, or drop the class", "labels")
+
+
+def _meant(meaning: Any, classes: tuple[str, ...]) -> int:
+    """The label that a class, its place or void stands for, UNKNOWN for what is none of them."""
+    if type(meaning) is int:
+        return meaning if 0 <= meaning < len(classes) else UNKNOWN
+    if meaning in classes:
+        return classes.index(meaning)
+    return VOID if meaning == VOID_NAME else UNKNOWN
+
+
 def open(options: Options, root: Path | None, cache: Path) -> Pairs:
-    """options: images and masks (folders below the root), classes (names, from label 0 up), void (the label that is
-    neither trained on nor scored), val (a share of the images, or the name of a list of stems), tune (images kept
-    apart), pad (height, width), and maybe range (low, high): the values that become black and white in grey pictures of
-    more than 8 bits (D107); groups: which images belong together, as a regular expression whose first group, found in
-    the stem, is its name, or as a CSV file below the root with the columns stem and group; gap: images left out of
-    training on either side of the tune split, which is then a block of one group (of all where there are no groups) in
-    the order of train.txt, or of the stems.
+    """options: images and masks (folders below the root), classes (names, from label 0 up), val (a share of the images,
+    the name of a list of stems, {folder: ...} or {pattern: ...}), tune (images kept apart), pad (height, width).
+
+    And maybe:
+    void: labels that are neither trained on nor scored;
+    train: as val, but for a share; else train.txt, or what val leaves;
+    image_suffix, mask_suffix: ends of names that are no part of the stem;
+    palette (colours by class, or a file of them), or labels (classes by number): what masks hold if not labels;
+    others: what all that these do not name stands for;
+    range (low, high): the values that become black and white in grey pictures of more than 8 bits (D107);
+    groups: which images belong together, as a regular expression whose first group, found in the stem, is its name, or
+    as a CSV file below the root with the columns stem and group;
+    gap: images left out of training on either side of the tune split, which is then a block of one group (of all where
+    there are no groups) in the order of train.txt, or of the stems;
+    longest: the px of an image's longest side, to which larger ones are made smaller when they are read. They are
+    scored at their own size (D123).
 
     Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
+    Raises InputError for folders, lists, patterns or palettes that do not fit the files.
     """
     base, classes, size = folder(root, "folder's data.root"), options.classes, options.pad
-    images = _files(base, options.images, "images of folder")
-    masks = _files(base, options.masks, "masks of folder")
-    sides_alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
-    if any(sides_alone):
-        told = (
-            f"{what} {alone[0]} without {lacks}"
-            for alone, what, lacks in zip(sides_alone, ("an image", "a mask"), ("mask", "image"), strict=True)
-            if alone
-        )
-        more = sum(map(len, sides_alone)) - sum(map(bool, sides_alone))
-        raise InputError(
-            f"images and masks must have the same stems, got {' and '.join(told)} and {more} more such files below "
-            f"{base}; rename, add or remove them"
-        )
     notes: list[str] = []
-    stems, listed = list(images), (base / "train.txt").is_file()
-    if listed:
-        stems = _stems(base / "train.txt", images, notes)
-    if isinstance(options.val, str):
-        measured = _stems(base / options.val, images, notes)
-    else:
-        ranked = sorted(stems, key=lambda stem: number("val", stem))
-        measured = ranked[: round(options.val * len(ranked))]
-    apart = set(measured)
-    if isinstance(options.val, str) and listed and (shared := sorted(apart & set(stems))):
-        raise InputError(
-            f"train.txt and {options.val} must share no image (it would be trained on and then measured), got "
-            f"{shared[0]} in both; take it out of one"
-        )
+    images, masks = _pairs(base, options, notes)
     train, val = (
-        [(stem, images[stem], masks[stem]) for stem in split]
-        for split in ((stem for stem in stems if stem not in apart), measured)
+        [(stem, images[stem], masks[stem]) for stem in split] for split in _splits(base, options, images, notes)
     )
     scale = options.range
     if scale is not None:
@@ -120,18 +272,116 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
     grouped = _groups(base, options.groups, [stem for stem, *_ in train + val])
+    voids, palette = _voids(options.void), options.palette
     return Pairs(
         classes,
         train,
         val,
         tune=options.tune,
-        void=options.void,
+        void=voids[0] if voids else None,
         size=size,
-        gap=options.gap,
+        codes=_codes(base, options),
+        beside=[base / palette] if isinstance(palette, str) else [],
         scale=scale,
+        longest=options.longest,
         notes=notes,
         grouped=grouped,
+        gap=options.gap,
     )
+
+
+def _codes(base: Path, options: Options) -> Codes | None:
+    """What stands for the classes in masks; None where it is their labels, with one or no void."""
+    classes, palette, labels = options.classes, options.palette, options.labels
+    voids, rest = _voids(options.void), _meant(options.others, classes)
+    if isinstance(palette, str):
+        path = base / palette
+        return codes_of_palette(palette_of(rows(path), path), classes, rest, f"the palette {path}")
+    if palette is not None:
+        named = {name: [colours] if _is_colour(colours) else colours for name, colours in palette.items()}
+        return codes_of_palette(named, classes, rest, "the palette of folder")
+    if labels is None and len(voids) < 2:
+        return None
+    meant = {
+        name: _meant(meaning, classes)
+        for name, meaning in (labels or {str(label): name for label, name in enumerate(classes)}).items()
+    }
+    return Codes({int(name): label for name, label in meant.items()} | dict.fromkeys(voids, VOID), rest=rest)
+
+
+def _pairs(base: Path, options: Options, notes: list[str]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks by stem. Raises InputError for those without the other."""
+    ends = {"image": options.image_suffix or "", "mask": options.mask_suffix or ""}
+
+    def is_mask(path: Path) -> bool:
+        """Masks may lie in one folder with their images."""
+        end = ends["mask"]
+        return bool(end) and path.is_relative_to(base / options.masks) and _stem(path).endswith(end)
+
+    images = _files(base, options.images, "images of folder", end=ends["image"], notes=notes, is_other=is_mask)
+    masks = _files(base, options.masks, "masks of folder", end=ends["mask"], notes=notes)
+    alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
+    if any(alone):
+        told = (
+            f"{what} {stems[0]} without {lacks}"
+            for stems, what, lacks in zip(alone, ("an image", "a mask"), ("mask", "image"), strict=True)
+            if stems
+        )
+        more = sum(map(len, alone)) - sum(map(bool, alone))
+        remedy = "rename, add or remove them"
+        if not any(ends.values()) and all(alone) and alone[1][0].startswith(alone[0][0]):
+            remedy += f", or name what masks end in: mask_suffix: {alone[1][0].removeprefix(alone[0][0])}"
+        raise InputError(
+            f"images and masks must have the same stems, got {' and '.join(told)} and {more} more such files below "
+            f"{base}; {remedy}"
+        )
+    return images, masks
+
+
+def _splits(base: Path, options: Options, images: dict[str, Path], notes: list[str]) -> tuple[list[str], list[str]]:
+    """The stems of train and val. Raises InputError where both have one, or an option chooses none."""
+    end = options.image_suffix or ""
+    how, asked = options.train, options.val
+    if how is None and (base / "train.txt").is_file():
+        how = "train.txt"
+    stems = list(images) if how is None else _chosen(base, how, images, "train", notes=notes, end=end)
+    if isinstance(asked, int | float):
+        val = sorted(stems, key=lambda stem: number("val", stem))[: round(asked * len(stems))]
+    else:
+        val = _chosen(base, asked, images, "val", notes=notes, end=end)
+        if how is not None and (shared := sorted({*val} & {*stems})):
+            raise InputError(
+                f"{_said(how)} and {_said(asked)} must share no image (it would be trained on and then measured), got "
+                f"{shared[0]} in both; take it out of one"
+            )
+    used = {*stems, *val}
+    if unused := [stem for stem in images if stem not in used]:
+        notes.append(f"{len(unused)} images are neither of train nor of val, such as {unused[0]}")
+    apart = set(val)
+    return [stem for stem in stems if stem not in apart], val
+
+
+def _chosen(
+    base: Path, way: str | dict[str, str], images: dict[str, Path], split: str, *, notes: list[str], end: str
+) -> list[str]:
+    """Stems by a list, a folder or a pattern. Raises InputError where a folder or pattern chooses none."""
+    if isinstance(way, str):
+        return _stems(base / way, images, notes, end)
+    if "folder" in way:
+        below = unicodedata.normalize("NFC", Path(way["folder"]).as_posix()) + "/"
+        found = [stem for stem in images if stem.startswith(below)]
+    else:
+        found = [stem for stem in images if re.search(way["pattern"], stem)]
+    if not found:
+        raise InputError(
+            f"{split} of folder must choose an image, got none of {len(images)} by {_said(way)}, such as "
+            f"{next(iter(images))}; correct it"
+        )
+    return found
+
+
+def _said(way: str | dict[str, str]) -> str:
+    return way if isinstance(way, str) else " ".join(f"{name} {shown(text)}" for name, text in way.items())
 
 
 def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:
@@ -181,28 +431,51 @@ def _listed_groups(path: Path, stems: list[str]) -> dict[str, str]:
     return found
 
 
-def _files(base: Path, name: Any, where: str) -> dict[str, Path]:
-    """Image files of a folder and those in it, by stem below the folder. Raises InputError for no such folder, none
-    with an image, or two files of one stem."""
+def _files(
+    base: Path,
+    name: Any,
+    where: str,
+    *,
+    end: str,
+    notes: list[str],
+    is_other: Callable[[Path], bool] = lambda path: False,
+) -> dict[str, Path]:
+    """Image files of a folder and those in it, but for others, by stem below the folder, of which ``end`` is cut off.
+    ``notes`` says how many do not end so. Raises InputError for no such folder, none with an image, or two files of one
+    stem."""
     if not isinstance(name, str) or not (base / name).is_dir():
         raise InputError(f"{where} must be a folder below {base}, got {name!r}; name the one that has them")
     found: dict[str, Path] = {}
+    left: list[str] = []
+    end = unicodedata.normalize("NFC", end)
     for path in sorted((base / name).rglob("*")):
         place = path.relative_to(base / name)
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in place.parts):
-            check_name(path)
-            stem = _stem(place)
-            if stem in found:
-                raise InputError(
-                    f"{where} must have one file a stem, got {found[stem].name} and {path.name} in {path.parent}; "
-                    "remove one"
-                )
-            found[stem] = path
+        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in place.parts) or is_other(path):
+            continue
+        check_name(path)
+        stem = _stem(place)
+        if not stem.endswith(end) or stem.rpartition("/")[2] == end:
+            left.append(stem)
+            continue
+        stem = stem.removesuffix(end)
+        if stem in found:
+            raise InputError(
+                f"{where} must have one file a stem, got {found[stem].name} and {path.name} in {path.parent}; "
+                "remove one"
+            )
+        found[stem] = path
+    if not found and left:
+        raise InputError(
+            f"{where} must have names that end in {end!r} (its suffix), got none of {len(left)} in {base / name}, such "
+            f"as {left[0]}; correct the suffix or rename them"
+        )
     if not found:
         raise InputError(
             f"{where} must hold images ({', '.join(sorted(SUFFIXES))}), got none in {base / name} or its folders; name "
             "the folder that has them"
         )
+    if left:
+        notes.append(f"{len(left)} files of {name} do not end in {end} and are left alone, such as {left[0]}")
     return found
 
 
@@ -217,9 +490,10 @@ def _named(text: str) -> str:
     return _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
 
 
-def _stems(path: Path, images: dict[str, Path], notes: list[str]) -> list[str]:
-    """Stems of a list. Raises InputError for one that has no image."""
-    stems = list(dict.fromkeys(_named(line) for line in lines(path, notes)))
+def _stems(path: Path, images: dict[str, Path], notes: list[str], end: str) -> list[str]:
+    """Stems of a list, whose lines may have the ``end`` of images' names. Raises InputError for one without image."""
+    named = (_named(line) for line in lines(path, notes))
+    stems = list(dict.fromkeys(stem if stem in images else stem.removesuffix(end) for stem in named))
     if unknown := [stem for stem in stems if stem not in images]:
         raise InputError(
             f"a list must name images that are there, got {unknown[0]!r} in {path}; add the image or unlist it"

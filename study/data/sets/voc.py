@@ -57,7 +57,7 @@ class Options(Block):
 class Voc(Pairs):
     """Pairs whose masks are PNGs or SBD's MATLAB files."""
 
-    def mask(self, path: Path, limit: tuple[int, int]) -> np.ndarray:
+    def mask(self, path: Path, limit: tuple[int, int] | None) -> np.ndarray:
         return _matlab(path) if path.suffix == ".mat" else super().mask(path, limit)
 
 

@@ -1,0 +1,43 @@
+"""How much each class counts in the loss of a recipe (D124)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from study.spec.documents import Facts
+from study.spec.errors import InputError
+from study.spec.training import Recipe
+
+INVERSE = "inverse"
+
+
+def check(recipe: Recipe, classes: Sequence[str], where: str) -> None:
+    """Raises InputError where the recipe weights a class that the data of the setting ``where`` does not have."""
+    if unknown := [name for name in _named(recipe) if name not in classes]:
+        raise InputError(
+            f"recipe.class_weights of {where} must name classes of its data, got {unknown[0]!r}; take of "
+            f"{', '.join(classes)}, or write {INVERSE}"
+        )
+
+
+def weights_of(recipe: Recipe, facts: Facts) -> list[float] | None:
+    """The weight of each class of data with the ``facts`` (see study.data.prepare), None where all count alike. Classes
+    that the recipe does not name have 1.
+
+    ``inverse``: all labelled training pixels, over the number of classes that have some and over those of the class, so
+    that every class has the same part in the whole (of images, for classes of images). A class without any, which no
+    loss ever sees, has 1.
+    """
+    if recipe.class_weights is None:
+        return None
+    classes, pixels = facts["classes"], facts["pixels"]
+    if recipe.class_weights == INVERSE:
+        shown = sum(number > 0 for number in pixels)
+        return [sum(pixels) / (shown * number) if number else 1.0 for number in pixels]
+    named = _named(recipe)
+    return [float(named.get(name, 1)) for name in classes]
+
+
+def _named(recipe: Recipe) -> dict[str, float]:
+    weights = recipe.class_weights
+    return {} if weights is None or isinstance(weights, str) else dict(weights)
