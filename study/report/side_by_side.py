@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from study.report import document
-from study.report.sections.verdicts import SHOWN
-from study.spec.documents import PlanFile
+from study.report.sections.verdicts import SHOWN, effect_of
+from study.spec.documents import PlanFile, ProvenanceFile, VerdictsFile, read
 from study.spec.errors import InputError
-from study.spec.words import interval
 from study.statistics import results
 
 TEMPLATE = Path(__file__).parent / "templates" / "comparison.typ"
@@ -31,47 +30,55 @@ def build(reports: dict[str, Path], target: Path) -> Path:
         raise InputError(
             f"a comparison must be of two reports or more, got {', '.join(reports) or 'none'}; name another"
         )
-    read = {name: _read(name, folder) for name, folder in reports.items()}
+    found = {name: _read(name, folder) for name, folder in reports.items()}
     target.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_content(read), indent=1, ensure_ascii=False)
+    text = json.dumps(_content(found), indent=1, ensure_ascii=False)
     (target / "comparison.json").write_text(text, encoding="utf-8")
     return document.typeset(target, TEMPLATE)
 
 
-def _read(name: str, folder: Path) -> dict[str, Any]:
+class _Report(NamedTuple):
+    """What is compared of a report; ``scores`` are rows of results.summary by address and metric."""
+
+    plan: PlanFile
+    judged: VerdictsFile
+    provenance: ProvenanceFile
+    scores: dict[tuple[str, str], Any]
+
+
+def _read(name: str, folder: Path) -> _Report:
     if missing := [file for file in READ if not (folder / file).is_file()]:
         raise InputError(f"a report to compare must be whole, got no {missing[0]} of {name} in {folder}; run it")
-    plan, judged, provenance = (
-        json.loads((folder / file).read_text(encoding="utf-8")) for file in READ if file.endswith(".json")
-    )
     frame = results.read(folder / "scores.csv")
     rows = {(row.address, row.metric): row for row in results.summary(frame).itertuples()}
-    return {"plan": plan, "judged": judged, "provenance": provenance, "scores": rows}
+    return _Report(
+        read(folder / "plan.json", PlanFile),
+        read(folder / "verdicts.json", VerdictsFile),
+        read(folder / "provenance.json", ProvenanceFile),
+        rows,
+    )
 
 
-def _content(read: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _content(reports: dict[str, _Report]) -> dict[str, Any]:
     """comparison.json: what each report is, a row a claim and a row a cell, with a text for each report."""
     claims: dict[str, dict[str, Any]] = {}
     cells: dict[str, dict[str, Any]] = {}
-    for name, one in read.items():
-        names = SHOWN if one["judged"]["scale"] == "mechanism" else {}
-        for row in one["judged"]["rows"]:
+    for name, one in reports.items():
+        names = SHOWN if one.judged["scale"] == "mechanism" else {}
+        for row in one.judged["rows"]:
             entry = claims.setdefault(row["claim"], {"says": row["says"], "where": row["where"], "found": {}})
             told = names.get(row["verdict"], row["verdict"]) if row["on"] != "arithmetic" else row["verdict"]
-            effect = "" if row["low"] is None else interval(row["estimate"], row["low"], row["high"])
-            entry["found"][name] = {"called": told, "verdict": row["verdict"], "effect": effect}
-        for cell in (cell for cell in one["plan"]["cells"] if cell["runs"]):
+            entry["found"][name] = {"called": told, "verdict": row["verdict"], "effect": effect_of(row)}
+        for cell in (cell for cell in one.plan["cells"] if cell["runs"]):
             paper = "" if cell["paper"] is None else f"{cell['paper'] * 100:.1f}"
             what = {name: cell[name] for name in ("table", "row", "column")} | {"paper": paper, "found": {}}
-            cells.setdefault(cell["address"], what)["found"][name] = _score(
-                one["scores"][cell["address"], cell["metric"]]
-            )
+            cells.setdefault(cell["address"], what)["found"][name] = _score(one.scores[cell["address"], cell["metric"]])
     about = [
-        {"name": name, "tier": one["plan"]["tier"], "title": one["plan"]["title"], "scale": one["judged"]["scale"]}
-        | {"seeds": len({training["seed"] for training in one["plan"]["trainings"].values()})}
-        | {"commit": one["provenance"]["commit"][:12] or "unknown", "meaningless": one["plan"]["meaningless"]}
-        | {"claims": one["judged"]["wording"][:12], "settings": _settings(one["plan"])}
-        for name, one in read.items()
+        {"name": name, "tier": one.plan["tier"], "title": one.plan["title"], "scale": one.judged["scale"]}
+        | {"seeds": len({training["seed"] for training in one.plan["trainings"].values()})}
+        | {"commit": one.provenance["commit"][:12] or "unknown", "meaningless": one.plan["meaningless"]}
+        | {"claims": one.judged["wording"][:12], "settings": _settings(one.plan)}
+        for name, one in reports.items()
     ]
     return {"reports": about, "claims": list(claims.values()), "cells": list(cells.values()), "differ": _differ(about)}
 

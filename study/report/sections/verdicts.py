@@ -64,11 +64,18 @@ def _judged(row: VerdictRow, names: dict[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def effect_of(row: JudgementRow, digits: int = 1) -> str:
+    """An effect with its interval, as text; nothing where it has none."""
+    if row["estimate"] is None or row["low"] is None or row["high"] is None:
+        return ""
+    return interval(row["estimate"], row["low"], row["high"], digits)
+
+
 def _answer(row: JudgementRow, parts: int, names: dict[str, str]) -> dict[str, Any]:
     """An answer as text; effects with their interval and unit, what is counted as it is."""
     effect, digits = "", 2 if row["unit"] == "nats" else 1
-    if row["estimate"] is not None and row["low"] is not None and row["high"] is not None:
-        effect = interval(row["estimate"], row["low"], row["high"], digits)
+    if row["low"] is not None:
+        effect = effect_of(row, digits)
     elif row["estimate"] is not None:
         effect = f"{row['estimate']:+z.{digits}f}" if row["unit"] else f"{row['estimate']:+,.0f}"
     unit = "" if row["unit"] == "points" else row["unit"]
