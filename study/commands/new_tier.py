@@ -10,8 +10,10 @@ from pathlib import Path
 
 from study.commands.reproduce import PARAMS
 from study.config import tiers
+from study.config.schema import TierName
 from study.data.prepare import open_data
 from study.data.survey import Survey, survey
+from study.spec.checks import checked
 from study.spec.documents import Params
 from study.spec.errors import InputError
 
@@ -26,6 +28,7 @@ def main(folder: str, name: str | None, write: bool, whole: bool) -> None:
     place = Path(folder).expanduser()
     name = name or re.sub("[^A-Za-z0-9_-]+", "-", place.absolute().name).strip("-_") or "mine"
     name = name if name[0].isalpha() else f"t{name}"
+    checked(TierName, name, lambda _: "the new tier's name")
     if name in params["tiers"]:
         raise InputError(
             f"the new tier must have a name of its own, got {name}, which params.yaml has; name it with --name, or "

@@ -24,8 +24,8 @@ from study.spec.words import counted
 
 MOST_MASKS, MOST_PX = 2000, 200_000_000  # that are read, unless all are asked for
 READERS = 8
-BLEND = 1e-4  # of a mask's pixels: a colour with fewer, on average, may be one that smoothing made
-SURE = 20  # times as many: a class, where most are blends
+BLEND = 1e-3  # of a mask's pixels: a colour with fewer, on average, may be one that smoothing made
+SURE = 5  # times as many: a class, where most are blends
 VOID_NAMES = re.compile(r"void|ignored?|unlabell?ed|unlabell?ed area|don'?t ?care|undefined", re.IGNORECASE)
 LISTS = re.compile(r"class|label|colou?r|palette|code|name", re.IGNORECASE)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -169,7 +169,8 @@ def _without_blends(shown: Shown) -> tuple[list[Code], str]:
 
 
 def _of(shown: Shown) -> str:
-    return f"all {counted(shown.read, 'mask')}" if shown.read == shown.all else f"{shown.read} of {shown.all} masks"
+    part = f"{shown.read:,} of {shown.all:,} masks"
+    return f"all {counted(shown.read, 'mask')}" if shown.read == shown.all else part
 
 
 def _called(code: Code, number: int, names: dict[Code, str]) -> str:
@@ -187,7 +188,7 @@ def _told(shown: Shown, codes: int, names: list[str], source: str, blends: str) 
     else:
         told += f"; names are of {source}" if source else "; names are a guess: rename them"
     more = [
-        f"{shown.all - shown.read} masks were not read, and what only they show is missing here; --all reads them"
+        f"{counted(shown.all - shown.read, 'mask')} were not read; what they alone show is missing here (--all reads them)"
     ] * (shown.read < shown.all)
     return [told, *more, *[blends] * bool(blends)]
 
@@ -230,8 +231,8 @@ def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     said = _told(shown, len(codes), classes, source, blends)
     if VOID_NAME not in palette and not blends and not names:
         said.append(
-            f"no colour is void: if one is, such as {palette[classes[0]][0]}, call it {VOID_NAME} in palette and take it out "
-            "of classes"
+            f"no colour is void: if one is, such as {palette[classes[0]][0]}, call it {VOID_NAME} in palette, and drop "
+            "its class"
         )
     return Classes(classes, options, _shares(shown, named), said)
 

@@ -112,7 +112,7 @@ def _voc(folder: Path, whole: bool) -> Survey | None:
     """VOC 2012 itself, or a set in its layout most of whose images have no masks."""
     base = folder / voc.DEVKIT if (folder / voc.DEVKIT).is_dir() else folder
     lists = base / "ImageSets" / "Segmentation"
-    if not all((lists / name).is_file() for name in ("train.txt", "val.txt")):
+    if not all((lists / name).is_file() for name in ("train.txt", "val.txt")) or not (base / "JPEGImages").is_dir():
         return None
     parts = voc.parts("auto", folder)
     official = all(VOC_NAME.fullmatch(name) for name, *_ in parts.train + parts.val)
@@ -174,7 +174,7 @@ def _camvid(folder: Path, whole: bool) -> Survey | None:
 
 def _cityscapes(found: Found) -> Classes | None:
     """The 19 classes of Cityscapes, whose masks hold 34 numbers."""
-    if found.images.end != "_leftImg8bit" or not found.masks.end.endswith("_labelIds"):
+    if not found.images.folder.endswith("leftImg8bit") or not found.masks.end.endswith("_labelIds"):
         return None
     labels: dict[str, Json] = {str(n): name for n, name in zip(cityscapes.SCORED, cityscapes.CLASSES, strict=True)}
     said = ["Cityscapes: its 19 classes, all else is void; the tier cityscapes has the paper's scale"]
@@ -242,7 +242,7 @@ def _groups(found: Found, scale: Size | None) -> tuple[Grouped | None, Part]:
     if near > ALIKE * far:
         return none
     splits = {stem.split("/")[0] for stem in stems if stem.split("/")[0].lower() in sum(SPLITS.values(), ())}
-    alike = f"neighbours by name look alike (they differ by {near:.0f} grey levels, any two images by {far:.0f})"
+    alike = f"neighbours by name look alike (they differ by {near:.1f} grey levels, any two images by {far:.1f})"
     for pattern, behind in GROUPINGS:
         of = {stem: match[1] for stem in stems if (match := re.search(pattern, stem))}
         sizes = Counter(of.values())
