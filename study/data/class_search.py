@@ -29,6 +29,7 @@ SURE = 5  # times as many: a class, where most are blends
 VOID_NAMES = re.compile(r"void|ignored?|unlabell?ed|unlabell?ed area|don'?t ?care|undefined", re.IGNORECASE)
 LISTS = re.compile(r"class|label|colou?r|palette|code|name", re.IGNORECASE)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+VOC_VOID = (224, 224, 192)  # what VOC paints void
 PAIR = ("background", "object")  # what black and white, or 0 and 255, are called
 FEW = 64  # colours or numbers, beyond which most may be blends
 
@@ -188,7 +189,7 @@ def _told(shown: Shown, codes: int, names: list[str], source: str, blends: str) 
     else:
         told += f"; names are of {source}" if source else "; names are a guess: rename them"
     more = [
-        f"{counted(shown.all - shown.read, 'mask')} were not read; what they alone show is missing here (--all reads them)"
+        f"{counted(shown.all - shown.read, 'mask')} were not read: what they alone show is missing (--all reads them)"
     ] * (shown.read < shown.all)
     return [told, *more, *[blends] * bool(blends)]
 
@@ -215,6 +216,11 @@ def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
         codes += [code for code in names if code not in shown.pixels]  # the rest may show them
     if codes == [BLACK, WHITE] and not names:
         names = dict(zip(codes, PAIR, strict=True))
+    if VOC_VOID in codes and VOC_VOID not in names:
+        names = {**names, VOC_VOID: VOID_NAME}
+        painted = [f"void is {[*VOC_VOID]}, as VOC paints it, on {shown.pixels[VOC_VOID] / shown.px:.1%} of the pixels"]
+    else:
+        painted = []
     named = {code: _called(code, number, names) for number, code in enumerate(codes)}
     classes = list(dict.fromkeys(name for name in named.values() if name != VOID_NAME))
     _check_several(classes, shown)
@@ -228,7 +234,7 @@ def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     }
     if blends:
         options["others"] = VOID_NAME
-    said = _told(shown, len(codes), classes, source, blends)
+    said = _told(shown, len(codes), classes, source, blends) + painted
     if VOID_NAME not in palette and not blends and not names:
         said.append(
             f"no colour is void: if one is, such as {palette[classes[0]][0]}, call it {VOID_NAME} in palette, and drop "
@@ -269,4 +275,6 @@ def _of_numbers(shown: Shown, names: dict[Code, str], source: str) -> Classes:
         why = "by custom" if marks == [VOID] and VOID not in names else f"by {source}"
         part = sum(shown.pixels[n] for n in marks) / shown.px
         said.append(f"void is {', '.join(map(str, marks))}, {why}, on {part:.1%} of the pixels")
+    elif not names:
+        said.append("no number is void: if one is, name it as `void:`, and drop its class")
     return Classes(classes, options, _shares(shown, of_classes), said)

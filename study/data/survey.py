@@ -335,7 +335,7 @@ def _tune(train: list[str], groups: Grouped | None) -> Part:
     wanted = max(1, min(wanted, max(sizes.values()) // 2))
     told = (
         f"tune is {counted(wanted, 'image')} in a row of the {len(train)} to train on, without {GAP} on either side "
-        f"(gap), as there are {counted(len(sizes), 'group')} only"
+        f"(gap), as these are of {counted(len(sizes), 'group')} only"
     )
     return Part({"tune": wanted, "gap": GAP}, [told])
 

@@ -142,6 +142,13 @@ def test_names_of_numbers(write: Write, tmp_path: Path, lines: str, classes: lis
     assert data["classes"] == classes and {key: data[key] for key in more} == more
 
 
+def test_vocs_colour_of_void(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    void = [224, 224, 192]
+    data = write(_folder(tmp_path / "voc-like", "images/*.png", "masks/*.png", [[0, 0, 0], [128, 0, 0], void]))
+    assert data["palette"] == {"class-0": [0, 0, 0], "class-1": [128, 0, 0], "void": void}
+    assert "as VOC paints it, on 33." in capsys.readouterr().err
+
+
 def test_palettes_that_differ_are_read_as_colours(write: Write, tmp_path: Path) -> None:
     root = _folder(tmp_path / "palettes", "images/*.png", "masks/*.png", [0, 1])
     for number, path in enumerate(sorted((root / "masks").iterdir())):
