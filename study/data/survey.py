@@ -122,28 +122,33 @@ def _voc(folder: Path, whole: bool) -> Survey | None:
     pairs = [pair for pair in parts.val + parts.train if pair[2].suffix != ".mat"]
     sizes = [pixels.size_of(image) for _, image, _ in pairs]
     classes = classes_of([mask for *_, mask in pairs], sizes, [] if official else _lists(base), whole)
-    labels = classes.options.get("labels")
-    used = [int(label) for label in labels] if isinstance(labels, dict) else [*range(len(classes.names))]
-    if "palette" in classes.options or max(used) >= VOID or classes.options.get("void", VOID) != VOID:
+    named = _by_label(classes)
+    if "palette" in classes.options or max(named) >= VOID or classes.options.get("void", VOID) != VOID:
         return None
-    official = official and max(used) < len(voc.CLASSES)
-    names = dict(zip(used, classes.names, strict=True))
+    official = official and max(named) < len(voc.CLASSES)
     data: dict[str, Json] = {"name": "voc", "train": "auto" if official else "train"}
     pad = _pad(sizes, smaller=False)
     if not official:
-        data["classes"] = [names.get(label, f"class-{label}") for label in range(max(used) + 1)]
+        data["classes"] = [named.get(label, f"class-{label}") for label in range(max(named) + 1)]
     of_tune = _tune([name for name, *_ in parts.pool], None)
     band_px, told = _band(sizes)
     layout = "VOC 2012" if official else "the layout of VOC"
     said = [f"{layout}: train {len(parts.train)}, val {len(parts.val)} of its lists"]
     said += [] if official else classes.said
-    said += [*_told_shares(classes if not official else _renamed(classes, used)), *of_tune.said, *pad.said, told]
+    said += [*_told_shares(_renamed(classes, named) if official else classes), *of_tune.said, *pad.said, told]
     return Survey(data | of_tune.data | pad.data, folder, band_px, said)
 
 
-def _renamed(classes: Classes, used: list[int]) -> Classes:
+def _by_label(classes: Classes) -> dict[int, str]:
+    labels = classes.options.get("labels")
+    if not isinstance(labels, dict):
+        return dict(enumerate(classes.names))
+    return {int(label): str(name) for label, name in labels.items()}
+
+
+def _renamed(classes: Classes, named: dict[int, str]) -> Classes:
     """With the names of VOC."""
-    known = {name: voc.CLASSES[label] for label, name in zip(used, classes.names, strict=True)}
+    known = {name: voc.CLASSES[label] for label, name in named.items()}
     return classes._replace(shares={known[name]: share for name, share in classes.shares.items()})
 
 
@@ -159,7 +164,7 @@ def _camvid(folder: Path, whole: bool) -> Survey | None:
     listed = [pair for split in pairs.values() for pair in split]
     sizes = [pixels.size_of(image) for _, image, _ in listed]
     classes = classes_of([mask for *_, mask in listed], sizes, [], whole)
-    if "palette" in classes.options or len(classes.names) > len(camvid.CLASSES) + 1:
+    if "palette" in classes.options or max(_by_label(classes)) > camvid.VOID_LABEL:
         raise InputError(
             f"masks in the layout of the SegNet tutorial must hold CamVid's labels 0 to {camvid.VOID_LABEL}, got others"
             f" in {folder}; move images to images/train and images/val, and masks to masks/train and masks/val"
