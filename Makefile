@@ -16,10 +16,10 @@ ADDRESS := $(if $(filter command,$(origin HOST)),--host "$$HOST")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup install install-large install-small crf install-crf repro retry force status stop compare verify preview rehearse submission gc ui replay dashboard test check format mutants bench lock
+.PHONY: help setup install install-large install-small crf install-crf repro retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The lock that was installed is kept as `ready`: times tell nothing in a copied or restored clone. An environment holds
 # its own path and its Python's, so one that was moved, or whose Python is gone, is of no use.
@@ -100,6 +100,9 @@ submission: setup ## write the archive that a benchmark's server takes (TIER=...
 
 gc: setup ## list what no current plan references in the run store, and free it (FREE=yes, KEEP_DAYS=7)
 	@$(STUDY) gc
+
+new-tier: setup ## print the block of a tier for a folder of images and masks (FOLDER=..., WRITE=yes: append it)
+	@$(STUDY) new-tier
 
 preview: setup ## what a tier would run and cost on this machine, and which data is missing (TIER=...)
 	@$(STUDY) preview

@@ -110,6 +110,26 @@ def tier_in_full(tier: str | None) -> None:
     click.echo(tiers.text({chosen.name: chosen.block}), nl=False)
 
 
+@study.command(name="new-tier")
+@click.argument("folder", envvar="FOLDER", type=click.Path())
+@click.option("--name", envvar="TIER", help="of the tier (default: the folder's)")
+@click.option(
+    "--write",
+    type=click.Choice(["yes", "no"]),
+    is_flag=False,
+    flag_value="yes",
+    default="no",
+    envvar="WRITE",
+    help="append it to params.yaml",
+)
+@click.option("--all", "whole", is_flag=True, help="read all masks, however many they are")
+def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
+    """Write the block of a tier for a FOLDER of images and masks, by what is in it."""
+    from study.commands import new_tier
+
+    new_tier.main(folder, name, write == "yes", whole)
+
+
 @study.command()
 @TIER
 def preview(tier: str | None) -> None:

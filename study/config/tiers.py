@@ -134,9 +134,10 @@ def write(params: Params, path: Path) -> None:
     path.write_text(text(params), encoding="utf-8")
 
 
-def text(params: Mapping[str, object]) -> str:
-    """YAML, in the order of the keys."""
-    return yaml.safe_dump(dict(params), sort_keys=False, width=120)
+def text(params: Mapping[str, object], *, compact: bool = False) -> str:
+    """YAML, in the order of the keys; ``compact``: lists of words or numbers in brackets, letters as they are."""
+    style = None if compact else False
+    return yaml.safe_dump(dict(params), sort_keys=False, width=120, default_flow_style=style, allow_unicode=compact)
 
 
 def content(text: str) -> Any:

@@ -127,6 +127,18 @@ def picture(path: Path, limit: Size | None = None, scale: Size | None = None) ->
         raise _unreadable(path, error) from error
 
 
+def size_of(path: Path) -> Size:
+    """The (height, width) of an image as a viewer shows it, by the head of its file. Raises InputError for a damaged
+    one."""
+    try:
+        with Image.open(path) as file:
+            told = file.format in ("JPEG", "MPO", "TIFF") or "exif" in file.info  # else asking would decode it
+            turned = told and file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (file.width, file.height) if turned else (file.height, file.width)
+    except Exception as error:  # of whatever kind the bytes lead Pillow to
+        raise _unreadable(path, error) from error
+
+
 def labels(path: Path, limit: Size | None = None) -> Labels:
     """The labels of a mask, turned as its orientation tag says. Raises InputError for a file that is damaged, too large
     (see ``picture``) or animated, for a lossy format, and for what is no palette or grey image of labels 0 to 255."""

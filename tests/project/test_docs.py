@@ -94,6 +94,7 @@ DRY = {
     "make bench": "measures for minutes",
     "make rehearse TIER=voc": "test_full_scale.py rehearses the paper's layouts at a small size",
     "make rehearse TIER=cityscapes": "as for voc",
+    "make new-tier FOLDER=~/data/mine": "needs a folder; test_new_tier.py and test_guide.py run the command",
     "make check": ".ci/run runs it",
     "make test": ".ci/run runs it",
     "make test FAST=1": ".ci/run runs all of the tests",
@@ -179,10 +180,10 @@ def test_each_command_of_the_pages_is_handled_and_no_other() -> None:
 def test_each_target_that_is_named_is_there_and_each_that_is_there_is_told_by_make_alone(tmp_path: Path) -> None:
     project = _make(tmp_path)
     help_ = project.run("make").stdout
-    targets = set(re.findall(r"^  make (\w+) ", help_, re.MULTILINE))
+    targets = set(re.findall(r"^  make ([\w-]+) ", help_, re.MULTILINE))
     named = {command.split()[1] for command in COMMANDS if command.startswith("make ")}
     assert named <= targets
-    assert set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) == targets
+    assert set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) == targets
     assert all(len(line) <= 120 for line in help_.splitlines())
     for command in sorted(command for command in COMMANDS if command.startswith("make ")):
         said = project.run(*shlex.split(command.replace("make ", "make -n ", 1))).stdout

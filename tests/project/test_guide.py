@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipelines import data
-from study.commands import rehearse
+from study.commands import new_tier, rehearse
 from study.config import tiers
 from study.config.inheritance import in_full
 from study.data.prepare import folder_of, open_data, prepare
@@ -39,12 +39,12 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 
-FOLDER, VOC = (block.split() for block in _blocks("text"))
-TIER, VOC_DATA, TIMM, OWN = _blocks("yaml")
+FOLDER, SAID, VOC = (block.splitlines() for block in _blocks("text"))
+TIER, FULL, VOC_DATA, TIMM, OWN = _blocks("yaml")
 COMMANDS, WEIGHTS = _blocks("shell")
 CLASS, ENTRY = _blocks("python")
 MASKS = dict(re.findall(r"^\| ([^|`]+?) \| (`\w+: .+) \|$", GUIDE, re.MULTILINE))
-SAYS = re.findall(r"^\| `(.+?)` \|", GUIDE, re.MULTILINE)
+SAYS = re.findall(r"^\| `(.+?)` \|", GUIDE[GUIDE.index("## What may go wrong") :], re.MULTILINE)
 
 
 def _image(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,8 @@ def _image(number: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(SIZE, np.uint8)
     labels[60:200, 20 + number : 200 + number], labels[220:330, 100:300], labels[0] = 1, 2, 255
     noise = np.random.default_rng(number).integers(0, 60, (*SIZE, 3), np.uint8)
-    return noise + (labels % 255 * 80)[..., None].astype(np.uint8), labels
+    shade = np.uint8(number * 7 % 5 * 7)  # or neighbours would look like frames of a video
+    return noise + shade + (labels % 255 * 80)[..., None].astype(np.uint8), labels
 
 
 def _lay(layout: list[str], home: Path) -> None:
@@ -71,6 +72,11 @@ def _lay(layout: list[str], home: Path) -> None:
 
 def _block(text: str, key: str) -> Block:
     return yaml.safe_load(text)[key]
+
+
+def _mine() -> Block:
+    """The guide's tier in full."""
+    return in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8") + TIER))["tiers"]["mine"]
 
 
 def _choose(project: Project, name: str) -> None:
@@ -101,7 +107,7 @@ def _project(folder: Path, home: Path) -> Project:
 def followed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
     """The project after its stages, the tier shortened."""
     project = _project(tmp_path_factory.mktemp("followed"), home)
-    block = _block(TIER, "mine") | {"seeds": [0], "tables": ["T5"]}
+    block = _mine() | {"seeds": [0], "tables": ["T5"]}
     block["recipe"] |= {"steps": 4, "batch": 4, "validations": 1}
     project.params["tiers"]["mine"] = block
     _choose(project, "mine")
@@ -131,9 +137,10 @@ def test_each_command_is_a_target_that_runs_what_is_run_here(project: Project) -
     (project.folder / ".venv").mkdir()
     for name in ("requirements.lock", ".venv/ready"):
         (project.folder / name).touch()
-    commands = dict(re.findall(r"^make (\w+) (TIER=\w+) ", COMMANDS, re.MULTILINE))
-    assert list(commands) == ["preview", "rehearse", "repro"] and set(commands.values()) == {"TIER=mine"}
-    for target in re.findall(r"(?:^|`)make (\w+)", GUIDE, re.MULTILINE):
+    commands = dict(re.findall(r"^make ([\w-]+) (\w+=\S+) ", COMMANDS, re.MULTILINE))
+    assert list(commands) == ["new-tier", "preview", "rehearse", "repro"]
+    assert set(commands.values()) == {"FOLDER=~/data/mine", "TIER=mine"}
+    for target in re.findall(r"(?:^|`)make ([\w-]+)", GUIDE, re.MULTILINE):
         said = project.run("make", "-n", target, commands.get(target, "TIER=mine")).stdout
         assert said.splitlines()[-1].startswith(f".venv/bin/python -m study {target}")
 
@@ -146,9 +153,39 @@ def test_the_decisions_and_files_that_it_names_are_there() -> None:
 
 
 def test_the_block_goes_below_the_real_params_as_well() -> None:
-    params = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8") + TIER))
-    assert list(params["tiers"])[-1] == "mine" and params["tiers"]["mine"] == _block(TIER, "mine")
-    tiers.load(params, "mine")
+    params = tiers.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8") + TIER))
+    assert list(params["tiers"])[-1] == "mine" and len(TIER.splitlines()) <= 8
+    assert tiers.load(params, "mine").scale == "mechanism"
+
+
+def test_the_block_in_full_has_what_the_tier_has() -> None:
+    full, mine = _block(FULL, "mine"), {"extra": []} | _mine()
+    assert full == {key: mine[key] for key in full} and len(full) >= 12
+
+
+def test_the_new_tier_is_the_guides_block(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for what only its user knows; and says what the guide says that it says."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    new_tier.main("~/data/mine", None, write=True, whole=False)
+    assert capsys.readouterr().err.splitlines() == SAID
+    written, by_hand = tiers.read()["tiers"]["mine"], _mine()
+    assert written["data"].pop("classes") == ["class-0", "class-1", "class-2"]
+    assert by_hand["data"].pop("classes") == ["ground", "roof", "tree"]
+    assert written | {key: by_hand[key] for key in ("title", "judges")} == by_hand
+
+
+@pytest.mark.slow
+def test_the_report_of_the_block_judges_claims(followed: Project) -> None:
+    """Its first page says what shows here, not that its numbers mean nothing."""
+    reports = followed.folder / "reports" / "mine"
+    page = (reports / "report.html").read_text(encoding="utf-8")
+    judged = json.loads((reports / "verdicts.json").read_text(encoding="utf-8"))
+    assert judged["scale"] == "mechanism" and "judges no claim" not in page + json.dumps(judged)
+    assert judged["family"] and {row["claim"] for row in judged["rows"]} >= {*judged["family"]}
 
 
 @pytest.mark.slow
@@ -156,8 +193,8 @@ def test_the_preview_foretells_what_the_guide_says(tmp_path: Path, home: Path) -
     said = _project(tmp_path, home).python("-m", "study", "preview", "mine").stdout
     ((trainings, variants, seeds),) = re.findall(r"(\d+) trainings \((\d+) variants, (\d+) seeds\)", COMMANDS)
     assert f"  {trainings} trainings (0 done before)" in said and int(trainings) == int(variants) * int(seeds)
-    assert len(_block(TIER, "mine")["seeds"]) == int(seeds)
-    assert "folder: train 4, tune 20, val 6" in said
+    assert len(_mine()["seeds"]) == int(seeds)
+    assert "folder: train 18, tune 6, val 6" in said
 
 
 @pytest.mark.slow
@@ -172,15 +209,15 @@ def test_the_block_ends_in_scores_and_a_report(followed: Project) -> None:
     pdf = (reports / "report.pdf").read_bytes()
     assert pdf.startswith(b"%PDF") and len(pdf) > 50_000
     facts = json.loads((reports / "data.json").read_text())["main"]
-    assert facts["classes"] == ["ground", "roof", "tree"] and facts["size"] == [384, 512]
-    assert facts["images_with"] == [4, 4, 4] and facts["splits"] == {"train": 4, "tune": 20, "val": 6}
+    assert facts["classes"] == ["ground", "roof", "tree"] and facts["size"] == [384, 480]
+    assert facts["images_with"] == [18, 18, 18] and facts["splits"] == {"train": 18, "tune": 6, "val": 6}
     assert '"Roofs from above"' in (reports / "plan.json").read_text()
 
 
 def test_a_rehearsal_reads_the_same_images_from_its_own_folder(
     here: Callable[[Block], tiers.Tier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting = here(_block(TIER, "mine")).main
+    setting = here(_mine()).main
     files = open_data(setting.data, setting.root, tmp_path).files()
     params = rehearse.shortened(tiers.read(), "mine", tmp_path / "stand-ins")
     (tmp_path / "rehearsal").mkdir()
@@ -193,7 +230,7 @@ def test_a_rehearsal_reads_the_same_images_from_its_own_folder(
 @pytest.mark.slow
 def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tiers.Tier], home: Path, tmp_path: Path) -> None:
     """With the lists of VOC's layout beside the folders, as the comment on ``val`` says."""
-    block, facts = _block(TIER, "mine"), {}
+    block, facts = _mine(), {}
     shutil.copytree(home / "data" / "mine", tmp_path / "listed")
     for name in ("train.txt", "val.txt"):
         shutil.copy(home / "data" / "mine-voc" / "ImageSets" / "Segmentation" / name, tmp_path / "listed")
@@ -225,7 +262,7 @@ def test_a_backbone_of_timm_has_the_weights_of_the_guides_file(
     save_file(state, made.with_suffix(".safetensors"))
     for path in (made, made.with_suffix(".safetensors")):
         options = network["options"] | {"weights": str(path.relative_to(tmp_path))}
-        setting = here(_block(TIER, "mine") | {"network": network | {"options": options}}).main
+        setting = here(_mine() | {"network": network | {"options": options}}).main
         backbone = build_backbone(setting.network)
         assert set(setting.network.levels) < set(backbone.channels) and setting.network.frozen
         found = backbone.net.state_dict()
@@ -261,7 +298,8 @@ def test_a_backbone_of_ones_own_trains_and_changes_no_key_of_another(followed: P
     assert before.items() <= edited.items() and len(edited) == len(after) and key not in edited
 
 
-# how the table on masks names files -> templates of their paths, and the values of classes 0, 1, 2 and of void in masks
+# How the table on masks names files -> templates of their paths (+: the stem's folder, *: the rest, or all of it), and
+# the values of classes 0, 1, 2 and of void in masks.
 NUMBERS, COLOURS = [0, 1, 2, 255], [[0, 0, 0], [128, 0, 0], [0, 64, 0], [224, 224, 192]]
 FILES: dict[str, tuple[str, str, list[Any]]] = {
     "masks of colours": ("images/*.png", "masks/*.png", COLOURS),
@@ -273,6 +311,7 @@ FILES: dict[str, tuple[str, str, list[Any]]] = {
     "names that end differently": ("images/*_leftImg8bit.png", "masks/*_gtFine_labelIds.png", NUMBERS),
     "images and masks in one folder": ("images/*.png", "images/*_mask.png", NUMBERS),
     "splits in folders": ("images/*.png", "masks/*.png", NUMBERS),
+    "splits above them": ("+/images/*.png", "+/masks/*.png", NUMBERS),
     "splits by name": ("images/*.png", "masks/*.png", NUMBERS),
     "images that are too large": ("images/*.png", "masks/*.png", NUMBERS),
 }
@@ -294,11 +333,13 @@ def test_files_are_read_by_the_keys_that_the_table_on_masks_names(tmp_path: Path
     images, masks, values = FILES[row]
     size = (720, 960) if "large" in row else (24, 32)
     (tmp_path / "label_colors.txt").write_text("ground,0,0,0\nroof,128,0,0\ntree,0,64,0\nvoid,224,224,192\n")
-    stems = ["train/1", "train/2", "train/3", "val/4"] if "folders" in row else ["site-a/1", "2", "3", "site-b/4"]
+    by_folder = row in ("splits in folders", "splits above them")
+    stems = ["train/1", "train/2", "train/3", "val/4"] if by_folder else ["site-a/1", "2", "3", "site-b/4"]
     codes = np.arange(size[0] * size[1]).reshape(size) % size[1] * len(values) // size[1]  # upright stripes
     for number, stem in enumerate(stems):
         for template, pixels in ((images, np.full((*size, 3), number, np.uint8)), (masks, np.uint8(values)[codes])):
-            path = tmp_path / template.replace("*", stem)
+            folder, _, name = stem.rpartition("/") if "+" in template else ("", "", stem)
+            path = tmp_path / template.replace("+", folder).replace("*", name)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
     data: Block = {"images": "images", "masks": "masks", "classes": ["ground", "roof", "tree"], "val": 0.25, "tune": 1,
@@ -311,7 +352,7 @@ def test_files_are_read_by_the_keys_that_the_table_on_masks_names(tmp_path: Path
     labels = np.load(folder / "val-labels.npy")[0]
     shown = labels[labels[:, 0] != 255]
     assert np.unique(shown[0, : (512 if "large" in row else 32)]).tolist() == [0, 1, 2, 255][: len(values)]
-    if "folders" in row or "by name" in row:
+    if by_folder or "by name" in row:
         assert np.load(folder / "val-names.npy").tolist() == stems[-1:]
 
 
@@ -391,7 +432,7 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "a mask must hold colours": ({"data": {"palette": PALETTE, "void": None}}, _colour_masks),
     "a mask must hold numbers": ({"data": {"labels": {n: n for n in range(3)}}}, _unknown_label),
     "... must fit into": ({"data": {"pad": [256, 256]}}, None),
-    "tune must be": ({}, _fewer),
+    "tune must be": ({"data": {"tune": 20}}, _fewer),
     "tune must leave": ({"data": {"groups": "(roof)"}}, None),
     "groups of folder": ({"data": {"groups": "(site-.)"}}, None),
     "tiers.mine.recipe.lr": ({"recipe": yaml.safe_load("lr: 1e-3")}, None),
@@ -418,7 +459,7 @@ def test_an_error_is_said_as_the_guide_quotes_it(
 ) -> None:
     (said,) = (said for said in SAYS if said.startswith(begun))
     changes, spoil = FAULTS[begun]
-    block = _block(TIER, "mine")
+    block = _mine()
     for part, change in changes.items():
         block[part] |= change
     if spoil:

@@ -312,14 +312,21 @@ def _codes(base: Path, options: Options) -> Codes | None:
 def _pairs(base: Path, options: Options, notes: list[str]) -> tuple[dict[str, Path], dict[str, Path]]:
     """Images and masks by stem. Raises InputError for those without the other."""
     ends = {"image": options.image_suffix or "", "mask": options.mask_suffix or ""}
+    places = [folder for _, folder in _folders(base, options.masks)]
 
     def is_mask(path: Path) -> bool:
         """Masks may lie in one folder with their images."""
         end = ends["mask"]
-        return bool(end) and path.is_relative_to(base / options.masks) and _stem(path).endswith(end)
+        return bool(end) and any(path.is_relative_to(place) for place in places) and _stem(path).endswith(end)
 
     images = _files(base, options.images, "images of folder", end=ends["image"], notes=notes, is_other=is_mask)
     masks = _files(base, options.masks, "masks of folder", end=ends["mask"], notes=notes)
+    ways = [way["folder"] for way in (options.train, options.val) if isinstance(way, dict) and "folder" in way]
+    if len(ways) == 2:  # what is in neither folder, such as a test split, needs no mask
+        below = tuple(map(_below, ways))
+        if out := {stem for stem in images if stem not in masks and not stem.startswith(below)}:
+            notes.append(f"{len(out)} images without mask are neither of train nor of val, such as {min(out)}")
+            images = {stem: path for stem, path in images.items() if stem not in out}
     alone = (sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys()))
     if any(alone):
         told = (
@@ -366,10 +373,9 @@ def _chosen(
 ) -> list[str]:
     """Stems by a list, a folder or a pattern. Raises InputError where a folder or pattern chooses none."""
     if isinstance(way, str):
-        return _stems(base / way, images, notes, end)
+        return listed_stems(base / way, images, notes, end)
     if "folder" in way:
-        below = unicodedata.normalize("NFC", Path(way["folder"]).as_posix()) + "/"
-        found = [stem for stem in images if stem.startswith(below)]
+        found = [stem for stem in images if stem.startswith(_below(way["folder"]))]
     else:
         found = [stem for stem in images if re.search(way["pattern"], stem)]
     if not found:
@@ -378,6 +384,22 @@ def _chosen(
             f"{next(iter(images))}; correct it"
         )
     return found
+
+
+def _below(folder: str) -> str:
+    """How stems of a folder begin."""
+    return unicodedata.normalize("NFC", Path(folder).as_posix()) + "/"
+
+
+def _folders(base: Path, name: str) -> list[tuple[str, Path]]:
+    """The folders that a name stands for, each with how the stems of its files begin: of ``*/images`` those in which
+    ``*`` is one folder or another, whose name is then the first part of a stem."""
+    starred = re.fullmatch(r"(?:([^*]*)/)?\*/([^*]+)", name)
+    if starred is None:
+        return [("", base / name)] if (base / name).is_dir() else []
+    above = base / (starred[1] or "")
+    places = sorted(path for path in above.iterdir() if not path.name.startswith(".")) if above.is_dir() else []
+    return [(place.name, place / starred[2]) for place in places if (place / starred[2]).is_dir()]
 
 
 def _said(way: str | dict[str, str]) -> str:
@@ -433,7 +455,7 @@ def _listed_groups(path: Path, stems: list[str]) -> dict[str, str]:
 
 def _files(
     base: Path,
-    name: Any,
+    name: str,
     where: str,
     *,
     end: str,
@@ -443,13 +465,14 @@ def _files(
     """Image files of a folder and those in it, but for others, by stem below the folder, of which ``end`` is cut off.
     ``notes`` says how many do not end so. Raises InputError for no such folder, none with an image, or two files of one
     stem."""
-    if not isinstance(name, str) or not (base / name).is_dir():
+    folders = _folders(base, name)
+    if not folders:
         raise InputError(f"{where} must be a folder below {base}, got {name!r}; name the one that has them")
     found: dict[str, Path] = {}
     left: list[str] = []
     end = unicodedata.normalize("NFC", end)
-    for path in sorted((base / name).rglob("*")):
-        place = path.relative_to(base / name)
+    for start, below, path in ((*one, path) for one in folders for path in sorted(one[1].rglob("*"))):
+        place = start / path.relative_to(below)
         if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in place.parts) or is_other(path):
             continue
         check_name(path)
@@ -490,7 +513,7 @@ def _named(text: str) -> str:
     return _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
 
 
-def _stems(path: Path, images: dict[str, Path], notes: list[str], end: str) -> list[str]:
+def listed_stems(path: Path, images: dict[str, Path], notes: list[str], end: str) -> list[str]:
     """Stems of a list, whose lines may have the ``end`` of images' names. Raises InputError for one without image."""
     named = (_named(line) for line in lines(path, notes))
     stems = list(dict.fromkeys(stem if stem in images else stem.removesuffix(end) for stem in named))
