@@ -11,8 +11,11 @@ seconds are those that an idle machine would have taken. Ratios are of foretold 
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -23,8 +26,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
+from study.config import tiers
 from study.store import machine
 from study.store.code_digest import ROOT
 
@@ -126,7 +132,7 @@ def _lines(command: list[str], clone: Path, environment: dict[str, str], watch: 
 
 def _compare(tier: str, foretold: dict[str, float | None], marks: list[Any]) -> bool:
     took: dict[str, tuple[float, float]] = {}
-    for (stage, began, before), (_, ended, after) in zip(marks, marks[1:], strict=False):
+    for (stage, began, before), (_, ended, after) in itertools.pairwise(marks):
         wall, ran, waited = ended - began, after[0] - before[0], after[1] - before[1]
         part = stage if stage == "preview" else PARTS.get(stage, "rest")
         so_far = took.get(part, (0.0, 0.0))
@@ -149,5 +155,93 @@ def _compare(tier: str, foretold: dict[str, float | None], marks: list[Any]) -> 
     return kept
 
 
+def photographs(folder: Path, number: int, size: tuple[int, int], classes: int) -> None:
+    """Pictures with as many colours as a photograph has, and masks of rectangles."""
+    draw = np.random.default_rng(0)
+    for place in range(number):
+        labels = np.zeros(size, np.uint8)
+        for label in draw.permutation(classes):
+            top, left = (int(draw.integers(0, side // 2)) for side in size)
+            labels[top : top + size[0] // 2, left : left + size[1] // 2] = label
+        smooth = np.asarray(Image.fromarray(draw.integers(0, 256, (8, 8, 3), np.uint8)).resize(size[::-1]))
+        pixels = (0.5 * smooth + 20.0 * labels[..., None] + draw.normal(40, 12, (*size, 1))).clip(0, 255)
+        for kind, content in (("images", pixels.astype(np.uint8)), ("masks", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            suffix = "jpg" if kind == "images" else "png"
+            Image.fromarray(content).save(folder / kind / f"{place:05d}.{suffix}")
+
+
+def folder_block(root: Path, size: tuple[int, int], classes: int, **changed: Any) -> dict[str, Any]:
+    """A user's tier, as docs/your-own.md has it."""
+    pad = [-(-side // 32) * 32 for side in size]
+    return {
+        "title": "Photographs", "judges": "Nothing.", "meaningless": True, "seeds": [0], "tables": ["T2", "T5"],
+        "data": {"name": "folder", "root": str(root), "images": "images", "masks": "masks", "void": 255,
+                 "classes": [f"class {number}" for number in range(classes)], "val": 0.3, "tune": 12, "pad": pad},
+        "controls": {},
+        "network": {"backbone": "efficientnet_lite0", "levels": ["res3", "res4", "res5"], "frozen": True,
+                    "output_stride": 8, "options": {"weights": "imagenet"}},
+        "recipe": {"optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 0.001, "schedule": "cosine",
+                   "warmup": 0.1, "steps": 40, "batch": 8, "flip": True, "precision": "fp32", "validations": 4},
+        "band_px": 3, "samples": 3, "frequent": None, "extra": [],
+    } | changed  # fmt: skip
+
+
+def random_block(shapes: dict[str, Any], root: Path, seed: int) -> dict[str, Any]:
+    """A tier by chance: photographs through a frozen backbone, or scenes with all that is trained."""
+    draw = random.Random(seed)
+    extra = [
+        {
+            "head": draw.choice(["gcn", "dense", "stack"]),
+            "k": draw.choice([3, 5, 7, 9, 11]),
+            "refine": draw.random() < 0.5,
+        }
+        for _ in range(3)
+    ]
+    tables = sorted({draw.choice(["T1", "T2", "T3", "T4"]), "T5"})
+    recipe = {
+        "steps": draw.choice([20, 40, 80]),
+        "batch": draw.choice([2, 4, 8, 12]),
+        "validations": draw.choice([1, 4]),
+    }
+    classes, size = draw.randint(3, 20), (draw.randrange(128, 400, 32), draw.randrange(128, 400, 32))
+    images = draw.randint(40, 90)
+    if draw.random() < 0.5:
+        photographs(root, images, size, classes)
+        block = folder_block(root, size, classes, tables=tables, extra=extra)
+        block["network"]["levels"] = draw.choice([["res4", "res5"], ["res3", "res4", "res5"]])
+        block["network"]["output_stride"] = draw.choice([4, 8])
+    else:
+        widths = draw.choice([[8, 16, 16, 16], [16, 24, 48, 64]])
+        block = shapes | {
+            "title": "Scenes", "judges": "Nothing.", "meaningless": True, "scale": "none", "seeds": [0],
+            "tables": tables, "extra": extra, "controls": {}, "settings": {}, "tuning": None, "not_asked": {},
+            "data": shapes["data"] | {"size": draw.choice([64, 96, 128]), "train": images, "tune": 12, "val": 30},
+            "network": shapes["network"] | {"levels": ["res2", "res3", "res4", "res5"],
+                                            "options": {"widths": widths, "strides": [1, 2, 4, 4]}},
+            "inference": {},
+        }  # fmt: skip
+    return block | {"recipe": block["recipe"] | recipe}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["smoke", "folder", "random", "shapes", "camvid", "voc_subset"])
+    parser.add_argument("--seed", type=int, default=0, help="of the tier by chance")
+    arguments = parser.parse_args()
+    params: dict[str, Any] = dict(tiers.read())
+    kept = True
+    with tempfile.TemporaryDirectory(prefix="photographs-") as name:
+        for tier in [arguments.only] if arguments.only else ["smoke", "folder", "random"]:
+            root, blocks = Path(name) / tier, params["tiers"]
+            if tier == "folder":
+                photographs(root, 60, (240, 320), 5)
+                blocks = blocks | {tier: folder_block(root, (240, 320), 5)}
+            if tier == "random":
+                blocks = blocks | {tier: random_block(blocks["shapes"], root, arguments.seed)}
+            kept &= run(params | {"tier": tier, "tune": False, "tiers": blocks}, tier)
+    return int(not kept)
+
+
 if __name__ == "__main__":
-    sys.exit(0)
+    sys.exit(main())

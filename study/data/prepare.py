@@ -25,6 +25,7 @@ is fetched from, ``convert(options, root, cache, tick)``: what must be made of i
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -221,10 +222,8 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         with contextlib.ExitStack() as stack:
             whole = measured and longest is not None
             originals = stack.enter_context(Writer(folder / originals_name(split, band_px))) if whole else None
-            found_all = ahead(
-                lambda i, split=split, whole=whole: read_one(source, split, i, whole=whole), range(number)
-            )
-            for i, (image, mask, original) in enumerate(found_all):
+            read = functools.partial(read_one, source, split, whole=whole)
+            for i, (image, mask, original) in enumerate(ahead(read, range(number))):
                 names.append(source.name(split, i))
                 content = image.tobytes()
                 seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())

@@ -22,7 +22,6 @@ from study.store.runs import write_json
 from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, features_of
 from study.training.count import image_counts, predict
 from study.training.loop import Batch, fit, start
-from study.training.memory import keep_freed_memory
 from study.training.worker import settle
 
 STEPS = 3  # timed ones; one more comes first, whose kernels and memory are new
@@ -32,6 +31,7 @@ ROUNDS = 2
 DECIDED = 2.0  # how much faster one must be for the first round to be enough: a CPU without bf16 takes tens of seconds
 GAIN = 1.1  # how much faster bf16 must be to be chosen: less would be noise
 ENOUGH_S = 5.0  # where steps are slow, fewer of them will do
+TOGETHER = 0.8  # n cores are n**TOGETHER times as fast as one, for one image
 SEED, RANDOM = 0, Data("random")  # no data is read
 
 
@@ -78,13 +78,15 @@ def scored_seconds(training: Training, classes: int, size: tuple[int, int], devi
 
 
 def features_seconds(network: Network, size: tuple[int, int]) -> float:
-    """Seconds of one image of ``size`` (height, width) through a frozen backbone, as the stage data caches features: on
-    all cores, so by the clock."""
-    keep_freed_memory()
+    """Seconds by the clock of one image of ``size`` (height, width) through a frozen backbone, as the stage data caches
+    features: on all cores, by what one of them takes."""
+    cores = torch.get_num_threads()
     backbone = build_backbone(dataclasses.replace(network, options=untrained(network)))
     backbone = backbone.eval().to(memory_format=torch.channels_last)
     images = np.random.default_rng(SEED).integers(0, 256, (FEATURE_BATCH, *size, 3), np.uint8)
-    return shortest(lambda: features_of(backbone, images, mirrored=False), "", 6) / FEATURE_BATCH
+    with settled("cpu"):
+        on_one = shortest(lambda: features_of(backbone, images, mirrored=False), "cpu")
+    return on_one / cores**TOGETHER / FEATURE_BATCH
 
 
 def random_labels(shape: tuple[int, ...], classes: int) -> np.ndarray:
@@ -103,7 +105,7 @@ def shortest(work: Callable[[], object], device: str, times: int = STEPS) -> flo
 
 def clock(device: str) -> float:
     """Seconds of what this process does on a device. On a CPU those that it has had a core for: what else the machine
-    does now is not what it does when it trains. Where no device is named, by the clock."""
+    does now is not what it does when it trains."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.process_time() if device == "cpu" else time.perf_counter()
