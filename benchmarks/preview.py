@@ -3,6 +3,7 @@
     python -m benchmarks.preview                            # `smoke`, a folder of photographs, and a tier by chance
     python -m benchmarks.preview --only random --seed 7     # another tier by chance
     python -m benchmarks.preview --only camvid              # an hour on two cores; wants STUDY_DATA_CAMVID
+    python -m benchmarks.preview --kinds                    # some steps of three variants of `camvid`
 
 Each tier is previewed and then run in a copy of the project. What else the machine does meanwhile makes a run longer
 and foretells nothing, so the kernel's count of the time that a process was ready and had no core is taken out: *quiet*
@@ -12,6 +13,7 @@ seconds are those that an idle machine would have taken. Ratios are of foretold 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -36,6 +38,7 @@ from study.store.code_digest import ROOT
 
 PROMISED = 1.5
 LOOK_S = 0.5
+STEPS = 10, 50  # of two trainings: by their difference, all but the steps is left out
 PARTS = {
     "data": "data",
     "ablate": "trainings",
@@ -224,11 +227,79 @@ def random_block(shapes: dict[str, Any], root: Path, seed: int) -> dict[str, Any
     return block | {"recipe": block["recipe"] | recipe}
 
 
+def camvid(root: Path, images: dict[str, int]) -> None:
+    """Photographs of CamVid's size in its layout."""
+    for split, number in images.items():
+        photographs(root / "made", number, (360, 480), 11)
+        (root / split).mkdir(parents=True)
+        (root / f"{split}annot").mkdir()
+        rows = []
+        for place in range(number):
+            name = f"{'0001TP' if split == 'train' else '0016E5'}_{place:06d}.png"
+            Image.open(root / "made" / "images" / f"{place:05d}.jpg").save(root / split / name, compress_level=1)
+            shutil.move(root / "made" / "masks" / f"{place:05d}.png", root / f"{split}annot" / name)
+            rows.append(f"/SegNet/CamVid/{split}/{name} /SegNet/CamVid/{split}annot/{name}")
+        (root / f"{split}.txt").write_text("\n".join(rows) + "\n")
+        shutil.rmtree(root / "made")
+
+
+def kinds() -> bool:
+    """Train the cheapest, the middle and the dearest variant of `camvid` for some steps, and compare a step's seconds
+    of a core with what was foretold."""
+    from study.ablation.workload import Workload
+    from study.commands import preview
+    from study.config.execution import execution_of
+    from study.plan import planner
+    from study.spec.documents import PlanFile, read
+    from study.store.runs import Store
+    from study.training.worker import train
+
+    params, ratios = tiers.read() | {"tier": "camvid"}, []
+    with tempfile.TemporaryDirectory(prefix="kinds-") as name:
+        folder = Path(name)
+        camvid(folder / "camvid", {"train": 60, "val": 12})
+        os.environ |= {"STUDY_STORE": str(folder / "runs"), "STUDY_DATA_CAMVID": str(folder / "camvid")}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        for stage in ("tier", "data", "plan"):
+            command = [sys.executable, "-m", f"pipelines.{stage}"]
+            subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+        os.chdir(folder)
+        foretold = preview.preview(tiers.read(), "camvid")
+        chosen, execution, store = tiers.load(params), execution_of(params), Store()
+        manifest = read(Path("reports") / "camvid" / "plan.json", PlanFile)
+        planned = planner.build(chosen, manifest["data"], execution.device)
+        workload = Workload(planned, manifest, execution, store)
+        first = [key for key in planned.trainings if key not in planned.init]
+        ordered = sorted(first, key=foretold.step.__getitem__)
+        for key in (ordered[0], ordered[len(ordered) // 2], ordered[-1]):
+            took = []
+            for steps in STEPS:
+                job = workload.training(key, folder / "stop")
+                recipe = dataclasses.replace(job.subject.training.recipe, steps=steps, validations=1)
+                training = dataclasses.replace(job.subject.training, recipe=recipe)
+                subject = dataclasses.replace(job.subject, key=f"{key[:12]}-{steps}", training=training)
+                before = time.process_time()
+                train(dataclasses.replace(job, subject=subject))
+                took.append(time.process_time() - before)
+            step = (took[1] - took[0]) / (STEPS[1] - STEPS[0])
+            ratios.append(foretold.step[key] / step)
+            label = manifest["trainings"][key]["label"]
+            print(
+                f"{label}: {foretold.step[key]:.3f} s a step foretold, {step:.3f} measured: {ratios[-1]:.2f}",
+                flush=True,
+            )
+        os.chdir(ROOT)
+    return all(1 / PROMISED <= ratio <= PROMISED for ratio in ratios)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["smoke", "folder", "random", "shapes", "camvid", "voc_subset"])
     parser.add_argument("--seed", type=int, default=0, help="of the tier by chance")
+    parser.add_argument("--kinds", action="store_true", help="of camvid: some steps of some variants")
     arguments = parser.parse_args()
+    if arguments.kinds:
+        return int(not kinds())
     params: dict[str, Any] = dict(tiers.read())
     kept = True
     with tempfile.TemporaryDirectory(prefix="photographs-") as name:

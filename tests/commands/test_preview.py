@@ -219,5 +219,7 @@ def test_a_mask_of_all_labels_has_255_classes_and_void(root, tmp_path):
         Image.fromarray(np.arange(SIDES[0] * SIDES[1]).reshape(SIDES).astype(np.uint8)).save(path)
     facts = prepare(Data("folder", freeze(OPTIONS | {"classes": classes})), root, tmp_path, 1)
     assert len(facts["classes"]) == 255 and set(facts["pixels"]) == {facts["pixels"][0]}
-    with pytest.raises(InputError, match=r"2 to 255 different names .*got 256 names"):
+    with pytest.raises(
+        InputError, match=r"2 to 255 different names \(labels 0 to 254 of 8 bits; 255 is void\), got 256 names"
+    ):
         open_data(Data("folder", freeze(OPTIONS | {"classes": [*classes, "one more"]})), root, tmp_path)
