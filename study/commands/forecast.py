@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,7 +17,9 @@ import torch
 
 from study.ablation import foretell
 from study.config.execution import Execution
+from study.inference import predict
 from study.inference import speed_probe as asking
+from study.models.build import stride_of
 from study.paper.labels import labels
 from study.paper.tables import FIGURES
 from study.plan import halving, planner
@@ -98,11 +101,11 @@ _Asked = tuple[list[Training], Inference, int, np.ndarray, str]
 def _trained(asked: _Trained) -> list[tuple[float, float]]:
     """Seconds of a step and of a scored image, of as many of the trainings as do not take long."""
     given, classes, train, size, device = asked
-    found, began = [], time.perf_counter()
+    found, began = [], speed_probe.clock(device)
     for training in given:
         step = speed_probe.step_seconds(training, classes, train, device)
         found.append((step, speed_probe.scored_seconds(training, classes, size, device)))
-        if time.perf_counter() - began > LONG_S:
+        if speed_probe.clock(device) - began > LONG_S:
             break
     return found
 
@@ -110,10 +113,10 @@ def _trained(asked: _Trained) -> list[tuple[float, float]]:
 def _asked(asked: _Asked) -> list[float]:
     """Seconds of an evaluated image, likewise."""
     given, inference, classes, picture, device = asked
-    found, began = [], time.perf_counter()
+    found, began = [], speed_probe.clock(device)
     for training in given:
         found.append(asking.image_seconds(training, inference, classes, picture, device))
-        if time.perf_counter() - began > LONG_S:
+        if speed_probe.clock(device) - began > LONG_S:
             break
     return found
 
@@ -125,12 +128,23 @@ def _timed(task: tuple[Callable[[Any], Any], Any]) -> tuple[Any, float]:
     return work(argument), before
 
 
+class Unmeasurable(RuntimeError):
+    """The machine has no room for what was to be measured."""
+
+
 def _in_workers(tasks: list[tuple[Callable[[Any], Any], Any]], execution: Execution) -> tuple[list[Any], float]:
     """The results of probes in as many processes as train at a time: they share the machine's memory as trainings do.
-    With the least seconds that one of these took to start."""
+    With the least seconds that one of these took to start. Raises Unmeasurable."""
     most = 1 if execution.device == "cuda" else min(execution.workers, machine.cores(), len(tasks))
     with ProcessPoolExecutor(max(1, most), mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(_timed, tasks))
+        try:
+            found = list(pool.map(_timed, tasks))
+        except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError) as error:  # or the kernel killed it
+            raise Unmeasurable from error
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a CPU
+                raise
+            raise Unmeasurable from error
     return [result for result, _ in found], min((before for _, before in found), default=STARTED_S)
 
 
@@ -236,14 +250,26 @@ class _Speeds:
 def forecast(
     planned: planner.Plan, settings: Mapping[str, Setting], execution: Execution, store: Store, tune: bool
 ) -> Forecast:
-    """What is left of a plan; a search only with ``tune``. Nothing of it is trained."""
+    """What is left of a plan; a search only with ``tune``. Nothing of it is trained.
+
+    Raises InputError for an evaluation that cannot be had of the images.
+    """
     trainings = [key for key in planned.trainings if not store.run(key).path("DONE").is_file()]
     evaluations = [key for key in planned.evaluations if not store.run(key).path("DONE").is_file()]
     workers = 1 if execution.engine == "inline" else execution.workers
     speeds, present = _Speeds(settings, execution), here(execution.device)
     looked = _looked(planned, store)
+    asks = set()
+    for evaluation in map(planned.evaluations.__getitem__, evaluations):
+        name = planned.data_of[evaluation.training]
+        asks.add((evaluation.inference, settings[name].size, planned.trainings[evaluation.training].network))
+    for inference, size, network in asks:
+        predict.check(inference, size, stride_of(network))
     if present:
-        speeds.probe(planned, dict.fromkeys([*trainings, *looked]), evaluations)
+        try:
+            speeds.probe(planned, dict.fromkeys([*trainings, *looked]), evaluations)
+        except Unmeasurable:
+            present = False
     trained = asked = None
     if present:
         seconds = {k: speeds.whole(planned.trainings[k], planned.data_of[k]) for k in trainings}
