@@ -7,7 +7,8 @@
 
 Each tier is previewed and then run in a copy of the project. What else the machine does meanwhile makes a run longer
 and foretells nothing, so the kernel's count of the time that a process was ready and had no core is taken out: *quiet*
-seconds are those that an idle machine would have taken. Ratios are of foretold to quiet seconds.
+seconds are those that an idle machine would have taken. Ratios are of foretold to quiet seconds. What a stage takes to
+start is foretold as a part of the rest, and measured as a part of the stage: the promise is on the sum.
 """
 
 from __future__ import annotations
