@@ -80,7 +80,7 @@ def preview(params: Params, name: str | None, every: bool = False) -> Forecast:
     if params["execution"]["gpus_per_training"] == "auto" and execution.device == "cuda":
         print(f"  gpus_per_training auto: {_share(chosen.name)}")
     left = [key for key in planned.trainings if key not in done]
-    _disk(planned, known, seen, execution, left, store)
+    _disk(planned, known, seen, execution, left=left, store=store)
     return foretold
 
 
@@ -102,7 +102,15 @@ def _seen(setting: tiers.Setting, known: Known, cache: Path) -> Setting:
     if known.read and setting.network.frozen:
         folder = features_folder(setting.network, known.read, cache, setting.recipe.flip)
         cached = (folder / "meta.json").is_file()
-    return Setting(known.classes, known.train, known.size, known.images, reading, known.picture, cached)
+    return Setting(
+        known.classes,
+        known.train,
+        known.size,
+        known.images,
+        reading=reading,
+        picture=known.picture,
+        cached=cached,
+    )
 
 
 def _share(name: str) -> str:
@@ -147,7 +155,15 @@ def _opened(setting: tiers.Setting, source: DataSet, cache: Path, band_px: int, 
     picture = None
     if source.splits.get("val") and not (looked and looked.errors):
         picture, _ = padded(*source.read("val", 0), source.size)
-    return Known(len(source.classes), training_size(source), source.size, dict(source.splits), looked, picture, read)
+    return Known(
+        len(source.classes),
+        training_size(source),
+        source.size,
+        dict(source.splits),
+        sample=looked,
+        picture=picture,
+        read=read,
+    )
 
 
 def _open(name: str, setting: tiers.Setting, cache: Path) -> DataSet:
@@ -216,6 +232,7 @@ def _disk(
     known: dict[str, Known],
     seen: dict[str, Setting],
     execution: Execution,
+    *,
     left: list[str],
     store: Store,
 ) -> None:

@@ -53,8 +53,13 @@ def sample(source: DataSet, band_px: int, every: bool = False) -> Sample:
             continue
         order = list(range(number)) if every else spread(number, IMAGES)
         rest = sorted(set(range(number)) - set(order)) if masks else []
-        labelled = _some(source, split, order, band_px, every, found, shown)
-        if masks and labelled is False and not _some(source, split, rest, 0, True, found, shown) and not found.errors:
+        labelled = _some(source, split, order, found, shown, band_px=band_px, every=every)
+        if (
+            masks
+            and labelled is False
+            and not _some(source, split, rest, found, shown, band_px=0, every=True)
+            and not found.errors
+        ):
             found.errors.append(no_label(split, number))
     if masks:
         found.unseen = [name for name, seen in zip(source.classes, shown, strict=True) if not seen]
@@ -62,7 +67,7 @@ def sample(source: DataSet, band_px: int, every: bool = False) -> Sample:
 
 
 def _some(
-    source: DataSet, split: str, order: list[int], band_px: int, every: bool, found: Sample, shown: np.ndarray
+    source: DataSet, split: str, order: list[int], found: Sample, shown: np.ndarray, *, band_px: int, every: bool
 ) -> bool | None:
     """Read images of a split into ``found``; whether one has a labelled pixel, None where all that were read are
     damaged. Without a ``band_px`` it ends at the first that has, and takes no time."""

@@ -19,7 +19,7 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
-from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, features_of
+from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
 from study.training.count import image_counts, predict
 from study.training.loop import Batch, fit, start
 from study.training.worker import settle
@@ -49,9 +49,9 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
     with settled(device):
         network, model = _untrained(training, classes, device)
         recipe = dataclasses.replace(training.recipe, steps=steps + 1)  # the first is not counted
-        given, times = _random(network, training, classes, size, device), []
+        batch_of, times = _random(network, training, classes, size, device), []
         before = clock(device)
-        for _ in fit(start(model, recipe), lambda step: given, recipe):
+        for _ in fit(start(model, recipe), batch_of, recipe):
             times.append(clock(device) - before)
             if len(times) > 1 and sum(times) > ENOUGH_S:
                 break
@@ -65,12 +65,12 @@ def scored_seconds(training: Training, classes: int, size: tuple[int, int], devi
     with settled(device):
         network, model = _untrained(training, classes, device)
         recipe = dataclasses.replace(training.recipe, batch=number, crop=None)
-        inputs, _ = _random(network, dataclasses.replace(training, recipe=recipe), classes, size, device)
+        batch_of = _random(network, dataclasses.replace(training, recipe=recipe), classes, size, device)
         labels = random_labels((number, *size), classes)
         model.eval()
 
         def score() -> None:
-            found = predict(model, inputs, labels.shape[1:] if training.variant else ())
+            found = predict(model, batch_of(0)[0], labels.shape[1:] if training.variant else ())
             for label, prediction in zip(labels, found, strict=True) if training.variant else ():
                 image_counts(label, prediction, label == 0, classes)
 
@@ -137,27 +137,37 @@ def weights(training: Training, classes: int) -> int:
         return sum(p.numel() for p in build(training.variant, network, classes, SEED).state_dict().values())
 
 
-def _random(network: Network, training: Training, classes: int, size: tuple[int, int], device: str) -> Batch:
-    """Inputs and labels as a source gives them."""
+def _random(
+    network: Network, training: Training, classes: int, size: tuple[int, int], device: str
+) -> Callable[[int], Batch]:
+    """Inputs and labels of a step as a source gives them: bytes, or features in halves, are made numbers at each."""
     (height, width), batch = training.recipe.crop or size, training.recipe.batch
     if training.variant is None:
         labels = torch.randint(0, classes, (batch,))
     else:
         stride = network.output_stride
         labels = torch.randint(0, classes, (batch, height // stride, width // stride))
+    raw: dict[str, torch.Tensor] = {IMAGES: torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)}
     if network.frozen:
         backbone = build_backbone(network)
-        maps = {
+        raw = {
             level: torch.randn(
                 batch, backbone.channels[level], height // backbone.strides[level], width // backbone.strides[level]
-            )
-            .to(device)
-            .contiguous(memory_format=torch.channels_last)
+            ).half()
             for level in network.levels
         }
-        return maps, labels.to(device)
-    images = torch.rand(batch, 3, height, width).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
-    return images, labels.to(device)
+
+    def numbers(name: str, drawn: torch.Tensor) -> torch.Tensor:
+        found = drawn.clone().to(device)
+        if name == IMAGES:
+            return found.permute(0, 3, 1, 2).to(torch.float32).contiguous(memory_format=torch.channels_last)
+        return ((found.to(torch.float32) - 0.0) * 1.0).contiguous(memory_format=torch.channels_last)
+
+    def batch_of(step: int) -> Batch:
+        inputs = {name: numbers(name, drawn) for name, drawn in raw.items()}
+        return (inputs if network.frozen else inputs[IMAGES]), labels.to(device)
+
+    return batch_of
 
 
 def precision(
