@@ -104,7 +104,7 @@ gc: setup ## list what no current plan references in the run store, and free it 
 new-tier: setup ## print the block of a tier for a folder of images and masks (FOLDER=..., WRITE=yes: append it)
 	@$(STUDY) new-tier
 
-preview: setup ## what a tier would run and cost on this machine, and which data is missing (TIER=...)
+preview: setup ## what a tier would run, how long here, and what is wrong with its data (TIER=...)
 	@$(STUDY) preview
 
 rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)
@@ -140,6 +140,8 @@ mutants: setup ## plant known faults in copies of the project; the tests must fi
 bench: setup ## measure the pipeline beside the trainings (TIER=...), estimates of time, steps, loaders, error rates
 	@$(BIN)/python -m benchmarks.overhead $(if $(TIER),--tier "$$TIER")
 	@$(BIN)/python -m benchmarks.progress
+	@$(BIN)/python -m benchmarks.preview
+	@$(BIN)/python -m benchmarks.images
 	@$(BIN)/python -m benchmarks.throughput
 	@$(BIN)/python -m benchmarks.loader
 	@$(BIN)/python -m benchmarks.calibration

@@ -7,7 +7,7 @@ import time
 
 from study.ablation import headline_weights, supervise, train
 from study.ablation.workload import Workload
-from study.config import git_state, kept_outputs, tiers
+from study.config import git_state, kept_outputs, places, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
@@ -30,6 +30,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
         raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
+    places.check(params, store, chosen.name)
     at = place(params, store)
     mlflow_access.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from study.config import kept_outputs, tiers
+from study.config import kept_outputs, places, tiers
 from study.config.execution import execution_of
 from study.data import download
 from study.data.prepare import DataSet, frequent_classes, open_data, prepare, training_size
@@ -32,7 +32,9 @@ def main() -> None:
     params = tiers.read()
     chosen, device = tiers.load(params), execution_of(params).device
     kept_outputs.note(chosen.name)
-    cache, facts = Store().cache, dict[str, Facts]()
+    store = Store()
+    places.check(params, store, chosen.name)
+    cache, facts = store.cache, dict[str, Facts]()
     sources = _open_all(chosen, cache)
     _check(chosen, sources)
     for name, setting in chosen.settings.items():

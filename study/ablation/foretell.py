@@ -59,15 +59,26 @@ def evaluations(workload: Workload) -> dict[str, Kind]:
 
 def of_training(name: tuple[str, ...], training: Training, facts: Facts) -> Kind:
     """Of a training on the data of ``facts``, as the data stage has them."""
+    step, image = of_step(training, facts)
+    return kind_of(name, training, facts, step, image)
+
+
+def of_step(training: Training, facts: Facts) -> tuple[float, float]:
+    """Seconds of a step of a training, and of an image that it is scored on."""
     size, classes, recipe = size_of(facts), len(facts["classes"]), training.recipe
     frozen = training.network.frozen
     seen = work(training.variant, training.network, classes, recipe.crop or size, cached=frozen)
     whole = work(training.variant, training.network, classes, size, cached=frozen)
+    return BACKWARD * (recipe.batch * _image_s(seen) + seen.modules * MODULE_S), _image_s(whole)
+
+
+def kind_of(name: tuple[str, ...], training: Training, facts: Facts, step: float, image: float) -> Kind:
+    """A training whose steps, and images that it is scored on, take so many seconds."""
+    recipe = training.recipe
     tune, val = facts["splits"].get("tune", 0), facts["splits"].get("val", 0)
     scored = recipe.validations * min(SCORED_IMAGES, tune)
-    step = BACKWARD * (recipe.batch * _image_s(seen) + seen.modules * MODULE_S)
-    step += scored * _image_s(whole) / recipe.steps  # points of the learning curve lie among the steps
-    return Kind(name, step, recipe.steps, STARTING_S + (tune + val) * _image_s(whole))
+    step += scored * image / recipe.steps  # points of the learning curve lie among the steps
+    return Kind(name, step, recipe.steps, STARTING_S + (tune + val) * image)
 
 
 def of_evaluation(name: tuple[str, ...], training: Training, asked: Inference, facts: Facts) -> Kind:

@@ -39,12 +39,13 @@ def train_all(
 ) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
     ``ended(key)`` is called when a training has ended, either way."""
-    from study.ablation import foretell  # torch, only where something is trained
+    from study.ablation import foretell, room  # torch, only where something is trained
     from study.training.worker import train
 
     planned, manifest = workload.planned, workload.manifest
     execution, store, chosen = workload.execution, workload.store, planned.tier
     check_shared(planned, execution, todo)
+    room.check(workload, todo)
     read_again(planned, manifest, store)
     kinds = foretell.trainings(workload, name)
     done = {}

@@ -132,11 +132,12 @@ def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
 
 @study.command()
 @TIER
-def preview(tier: str | None) -> None:
-    """What a tier would run and cost on this machine, and which data is missing."""
+@click.option("--all", "every", is_flag=True, help="Open every image and mask, not some of each split.")
+def preview(tier: str | None, every: bool) -> None:
+    """What a tier would run, how long that takes on this machine, and what is wrong with its data."""
     from study.commands import preview  # torch, only where it is probed
 
-    preview.preview(tiers.read(), tier)
+    preview.preview(tiers.read(), tier, every)
 
 
 @study.command()

@@ -26,7 +26,12 @@ Pad = Annotated[tuple[int, int], sides(32_768)]  # px
 Longest = Annotated[int, whole(1, 32_768)]  # px, of the longest side of an image that is read
 Classes = Annotated[
     tuple[str, ...],
-    names(2, VOID, f"be a list of 2 to {VOID} different names (the first is label 0)", "write it in brackets"),
+    names(
+        2,
+        VOID,
+        f"be a list of 2 to {VOID} different names (labels 0 to {VOID - 1} of 8 bits; {VOID} is void)",
+        "write it in brackets",
+    ),
 ]  # of a user's own
 
 

@@ -25,15 +25,16 @@ is fetched from, ``convert(options, root, cache, tick)``: what must be made of i
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -149,10 +150,8 @@ def prepare(
     is labelled.
     """
     source = open_data(data, root, cache, tick)
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files()]
-    reached = code_digest.code_digest((f"study.data.sets.{data.name}", ""), ("study.data.prepare", "_read_all"))
     grouped = _groups(source)
-    stamp = cache / f"seen-{digest([data, [list(s) for s in stats], reached, band_px, stream, grouped])[:16]}.json"
+    stamp = _stamp(data, source, cache, band_px, stream=stream, grouped=grouped)
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
@@ -178,6 +177,24 @@ def prepare(
     return facts
 
 
+def read_before(data: Data, source: DataSet, cache: Path, band_px: int, *, stream: bool) -> Facts | None:
+    """The facts of an opened data set that ``prepare`` has read as it is now, and whose cache is there; else None."""
+    known: Facts | None = read_json_or_none(
+        _stamp(data, source, cache, band_px, stream=stream, grouped=_groups(source))
+    )
+    there = known is not None and (folder_of(cache, known["fingerprint"], stream) / "meta.json").is_file()
+    return known if there else None
+
+
+def _stamp(
+    data: Data, source: DataSet, cache: Path, band_px: int, *, stream: bool, grouped: dict[str, Groups] | None
+) -> Path:
+    """The file that says what reading unchanged sources found."""
+    stats = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in source.files()]
+    reached = code_digest.code_digest((f"study.data.sets.{data.name}", ""), ("study.data.prepare", "_read_all"))
+    return cache / f"seen-{digest([data, stats, reached, band_px, stream, grouped])[:16]}.json"
+
+
 def _groups(source: DataSet) -> dict[str, Groups] | None:
     """The groups of each split's images, as groups.told has them."""
     named = getattr(source, "group", None)
@@ -196,10 +213,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     notes, shown = list(getattr(source, "notes", ())), dict[bytes, list[str]]()
     for split, number in source.splits.items():
         if not number:
-            raise InputError(
-                f"split {split} must have at least one image, got none; name more images, a smaller tune or "
-                "a larger val"
-            )
+            raise no_image(split)
         size, kept = sizes.get(split, source.size), not (stream and split == "train")
         measured = split != "train" and task == "segment"
         images, labels = _allocate(folder, split, (number, *size), task) if kept else (None, None)
@@ -208,10 +222,9 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         with contextlib.ExitStack() as stack:
             whole = measured and longest is not None
             originals = stack.enter_context(Writer(folder / originals_name(split, band_px))) if whole else None
-            for i, (image, label, original) in enumerate(_ahead(source, split, number, whole=whole)):
-                mask = np.asarray(label, np.int64) if task == "classify" else label  # of no dimension, for a class
+            read = functools.partial(read_one, source, split, whole=whole)
+            for i, (image, mask, original) in enumerate(ahead(read, range(number))):
                 names.append(source.name(split, i))
-                _check(image, mask, names[-1], size, classes=classes, task=task)
                 content = image.tobytes()
                 seen.update(f"{split}/{names[-1]}/{image.shape}".encode() + content + mask.tobytes())
                 shown.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(f"{split}/{names[-1]}")
@@ -235,10 +248,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
                 tick(done, every)
         np.save(folder / f"{split}-names.npy", np.array(names))
         if unlabelled == number:
-            raise InputError(
-                f"split {split} must have at least one labelled pixel, got {number} masks that are nothing but void; "
-                "name other images, or another label as void"
-            )
+            raise no_label(split, number)
         if unlabelled:
             notes.append(f"{unlabelled} of {number} masks of {split} label no pixel; they teach and score nothing")
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
@@ -266,21 +276,44 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
     }
 
 
-_Read = tuple[np.ndarray, Any, np.ndarray | None]  # image, labels, and labels at the size of their file
+def no_image(split: str) -> InputError:
+    """The error that a split is empty."""
+    return InputError(
+        f"split {split} must have at least one image, got none; name more images, a smaller tune or a larger val"
+    )
 
 
-def _ahead(source: Any, split: str, number: int, *, whole: bool) -> Iterator[_Read]:
-    """Images of a split with their labels, ``whole`` also at the size of their files, in order, decoded by a few
-    threads ahead of the reader."""
+def no_label(split: str, number: int) -> InputError:
+    """The error that no pixel of a split is labelled."""
+    return InputError(
+        f"split {split} must have at least one labelled pixel, got {number} masks that are nothing but void; "
+        "name other images, or another label as void"
+    )
 
-    def read(index: int) -> _Read:
-        return *source.read(split, index), source.original(split, index) if whole else None
 
+Checked = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+Found = TypeVar("Found")
+
+
+def read_one(source: DataSet, split: str, index: int, *, whole: bool) -> Checked:
+    """An image uint8 (H, W, 3) with its labels uint8 (H, W), or its class of no dimension, and with ``whole`` its
+    labels at the size of their file. Raises InputError for what prepare refuses of one image."""
+    task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
+    image, label = source.read(split, index)
+    mask = np.asarray(label, np.int64) if task == "classify" else label
+    size = sizes.get(split, source.size)
+    _check(image, mask, source.name(split, index), size, classes=len(source.classes), task=task)
+    original = source.original(split, index) if whole else None  # type: ignore[attr-defined]
+    return image, mask, original
+
+
+def ahead(read: Callable[[int], Found], indices: Iterable[int]) -> Iterator[Found]:
+    """What ``read`` gives of each index, in order, by a few threads ahead of whoever takes it."""
     threads = min(READERS, machine.cores())
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[_Read]] = deque()
+        waiting: deque[Future[Found]] = deque()
         try:
-            for i in range(number):
+            for i in indices:
                 waiting.append(pool.submit(read, i))
                 if len(waiting) > 2 * threads:
                     yield waiting.popleft().result()

@@ -182,7 +182,9 @@ def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
             raise Broken("be names (YAML takes yes, no and numbers for such)", shown(others[0]), "write it in quotes")
         if not listed(value, _is_text):
             raise Broken(must, shown(value), remedy)
-        if not least <= len(value) <= most or not different(value):
+        if not least <= len(value) <= most:
+            raise Broken(must, f"{len(value)} names", "merge some" if len(value) > most else "name more")
+        if not different(value):
             raise Broken(must, shown(value), "give each label a name of its own")
         return tuple(value)
 

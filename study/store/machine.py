@@ -90,6 +90,12 @@ def ready() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
     for path, what in ((Path.cwd(), "the project's folder"), (Path(sys.prefix), "the virtual environment")):
         checked(path, what, "move the project, delete .venv and run `make setup` there", PROJECT_UNFIT)
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"the folder for temporary files must be writable, got none ({error.strerror}); name one in TMPDIR"
+        ) from None
     if not re.fullmatch(rf"[\w./-]{{1,{LONGEST_TEMPORARY}}}", tempfile.gettempdir(), re.ASCII):
         _link()
 

@@ -5,73 +5,129 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from study.models.build import build, build_backbone, untrained
+from study.models.build import Classifier, Segmenter, build, build_backbone, untrained
 from study.spec.digest import digest
 from study.spec.documents import Precision, read
 from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
+from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
+from study.training.count import image_counts, predict
 from study.training.loop import Batch, fit, start
 from study.training.worker import settle
 
 STEPS = 3  # timed ones; one more comes first, whose kernels and memory are new
 PROBED = Variant(gcn(15), refine=True)
-CPU_BATCH = 8  # images at most
+CPU_BATCH, CPU_PX = 8, 2**19  # images at most, or more of so many pixels in all
 ROUNDS = 2
 DECIDED = 2.0  # how much faster one must be for the first round to be enough: a CPU without bf16 takes tens of seconds
 GAIN = 1.1  # how much faster bf16 must be to be chosen: less would be noise
 ENOUGH_S = 5.0  # where steps are slow, fewer of them will do
+TOGETHER = 0.8  # n cores are n**TOGETHER times as fast as one, for one image
 SEED, RANDOM = 0, Data("random")  # no data is read
 
 
 def step_seconds(training: Training, classes: int, size: tuple[int, int], device: str, steps: int = STEPS) -> float:
     """Seconds of one step of a training on random images of ``size`` (height, width), the shortest of ``steps``.
 
-    Measured as a worker trains (threads, determinism); the weights are random, which changes no time. On a CPU a batch
-    above CPU_BATCH is measured with that many images and scaled: a large one would not fit into its memory.
+    Measured as a worker trains (threads, determinism); the weights are random, which changes no time. On a CPU a large
+    batch is measured with fewer images and scaled: it would not fit into its memory.
     """
-    batch = training.recipe.batch
-    if device == "cpu" and batch > CPU_BATCH:
-        smaller = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch=CPU_BATCH))
-        return step_seconds(smaller, classes, size, device, steps) * batch / CPU_BATCH
+    batch, (height, width) = training.recipe.batch, training.recipe.crop or size
+    most = max(CPU_BATCH, CPU_PX // (height * width))
+    if device == "cpu" and batch > most:
+        smaller = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch=most))
+        return step_seconds(smaller, classes, size, device, steps) * batch / most
+    with settled(device):
+        network, model = _untrained(training, classes, device)
+        recipe = dataclasses.replace(training.recipe, steps=steps + 1)  # the first is not counted
+        batch_of, times = _random(network, training, classes, size, device), []
+        before = clock(device)
+        for _ in fit(start(model, recipe), batch_of, recipe):
+            times.append(clock(device) - before)
+            if len(times) > 1 and sum(times) > ENOUGH_S:
+                break
+            before = clock(device)
+        return min(times[1:])
+
+
+def scored_seconds(training: Training, classes: int, size: tuple[int, int], device: str) -> float:
+    """Seconds of one image of ``size`` (height, width) that a trained network is scored on, measured likewise."""
+    number = max(1, min(EVALUATION_BATCH, CPU_PX // (size[0] * size[1])))
+    with settled(device):
+        network, model = _untrained(training, classes, device)
+        recipe = dataclasses.replace(training.recipe, batch=number, crop=None)
+        batch_of = _random(network, dataclasses.replace(training, recipe=recipe), classes, size, device)
+        labels = random_labels((number, *size), classes)
+        model.eval()
+
+        def score() -> None:
+            found = predict(model, batch_of(0)[0], labels.shape[1:] if training.variant else ())
+            for label, prediction in zip(labels, found, strict=True) if training.variant else ():
+                image_counts(label, prediction, label == 0, classes)
+
+        return shortest(score, device) / number
+
+
+def features_seconds(network: Network, size: tuple[int, int]) -> float:
+    """Seconds by the clock of one image of ``size`` (height, width) through a frozen backbone, as the stage data caches
+    features: on all cores, by what one of them takes."""
+    cores = torch.get_num_threads()
+    backbone = build_backbone(dataclasses.replace(network, options=untrained(network)))
+    backbone = backbone.eval().to(memory_format=torch.channels_last)
+    images = np.random.default_rng(SEED).integers(0, 256, (FEATURE_BATCH, *size, 3), np.uint8)
+    with settled("cpu"):
+        on_one = shortest(lambda: features_of(backbone, images, mirrored=False), "cpu")
+    return on_one / cores**TOGETHER / FEATURE_BATCH
+
+
+def random_labels(shape: tuple[int, ...], classes: int) -> np.ndarray:
+    return np.random.default_rng(SEED).integers(0, classes, shape, np.uint8)
+
+
+def shortest(work: Callable[[], object], device: str, times: int = STEPS) -> float:
+    """The least seconds of ``work`` of a few times; a first one comes before, unless it alone was enough."""
+    found: list[float] = []
+    while len(found) <= times and sum(found) < ENOUGH_S:
+        before = clock(device)
+        work()
+        found.append(clock(device) - before)
+    return min(found)
+
+
+def clock(device: str) -> float:
+    """Seconds of what this process does on a device. On a CPU those that it has had a core for: what else the machine
+    does now is not what it does when it trains."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.process_time() if device == "cpu" else time.perf_counter()
+
+
+@contextmanager
+def settled(device: str) -> Iterator[None]:
+    """As in a worker, for a while."""
     threads = torch.get_num_threads()
     settle(device)
     try:
-        network = dataclasses.replace(training.network, options=untrained(training.network))
-        model = build(training.variant, network, classes, SEED).to(device).to(memory_format=torch.channels_last)
-        recipe = dataclasses.replace(training.recipe, steps=steps + 1)  # the first is not counted
-        given, times = _random(network, training, classes, size, device), []
-        _wait(device)
-        before = time.perf_counter()
-        for _ in fit(start(model, recipe), lambda step: given, recipe):
-            _wait(device)
-            times.append(time.perf_counter() - before)
-            if len(times) > 1 and sum(times) > ENOUGH_S:
-                break
-            before = time.perf_counter()
-        return min(times[1:])
+        yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
 
 
-def flops(training: Training, classes: int, size: tuple[int, int]) -> int:
-    """Floating-point operations of one image forward through a training's network, computed without running it."""
+def _untrained(training: Training, classes: int, device: str) -> tuple[Network, Segmenter | Classifier]:
+    """The network of a training with random weights."""
     network = dataclasses.replace(training.network, options=untrained(training.network))
-    with torch.device("meta"), torch.inference_mode():
-        model = build(training.variant, network, classes, SEED).eval()
-        counter = FlopCounterMode(display=False)
-        batch = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch=1))
-        inputs, _ = _random(network, batch, classes, size, "meta")
-        with counter:
-            model(inputs)
-    return counter.get_total_flops()
+    model = build(training.variant, network, classes, SEED)
+    return network, model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def weights(training: Training, classes: int) -> int:
@@ -81,32 +137,37 @@ def weights(training: Training, classes: int) -> int:
         return sum(p.numel() for p in build(training.variant, network, classes, SEED).state_dict().values())
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _random(network: Network, training: Training, classes: int, size: tuple[int, int], device: str) -> Batch:
-    """Inputs and labels as a source gives them."""
+def _random(
+    network: Network, training: Training, classes: int, size: tuple[int, int], device: str
+) -> Callable[[int], Batch]:
+    """Inputs and labels of a step as a source gives them: bytes, or features in halves, are made numbers at each."""
     (height, width), batch = training.recipe.crop or size, training.recipe.batch
     if training.variant is None:
         labels = torch.randint(0, classes, (batch,))
     else:
         stride = network.output_stride
         labels = torch.randint(0, classes, (batch, height // stride, width // stride))
+    raw: dict[str, torch.Tensor] = {IMAGES: torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)}
     if network.frozen:
         backbone = build_backbone(network)
-        maps = {
+        raw = {
             level: torch.randn(
                 batch, backbone.channels[level], height // backbone.strides[level], width // backbone.strides[level]
-            )
-            .to(device)
-            .contiguous(memory_format=torch.channels_last)
+            ).half()
             for level in network.levels
         }
-        return maps, labels.to(device)
-    images = torch.rand(batch, 3, height, width).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
-    return images, labels.to(device)
+
+    def numbers(name: str, drawn: torch.Tensor) -> torch.Tensor:
+        found = drawn.clone().to(device)
+        if name == IMAGES:
+            return found.permute(0, 3, 1, 2).to(torch.float32).contiguous(memory_format=torch.channels_last)
+        return ((found.to(torch.float32) - 0.0) * 1.0).contiguous(memory_format=torch.channels_last)
+
+    def batch_of(step: int) -> Batch:
+        inputs = {name: numbers(name, drawn) for name, drawn in raw.items()}
+        return (inputs if network.frozen else inputs[IMAGES]), labels.to(device)
+
+    return batch_of
 
 
 def precision(

@@ -278,7 +278,11 @@ def test_a_wrong_list_of_classes_is_told(laid: Path, classes: Any, name: str) ->
     if isinstance(classes, list) and not all(isinstance(one, str) and one.strip() for one in classes):
         assert f"classes of {name} must be names" in line and "write it in quotes" in line
     else:
-        remedy = "give each label a name of its own" if isinstance(classes, list) else "write it in brackets"
+        remedy = "write it in brackets"
+        if isinstance(classes, list):
+            remedy = {0: "name more", 1: "name more", 256: "got 256 names; merge some"}.get(
+                len(classes), "name of its own"
+            )
         assert f"classes of {name} must be a list of 2 to 255 different names" in line and remedy in line
 
 

@@ -435,6 +435,7 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "tune must be": ({"data": {"tune": 20}}, _fewer),
     "tune must leave": ({"data": {"groups": "(roof)"}}, None),
     "groups of folder": ({"data": {"groups": "(site-.)"}}, None),
+    "tiers.mine.data.classes": ({"data": {"classes": [f"class {number}" for number in range(256)]}}, None),
     "tiers.mine.recipe.lr": ({"recipe": yaml.safe_load("lr: 1e-3")}, None),
     "recipe.class_weights of main": ({"recipe": {"class_weights": {"rooof": 2.0}}}, None),
     "the crop of main": ({"network": {"frozen": False}, "recipe": {"crop": [512, 512]}}, None),

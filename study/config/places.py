@@ -1,0 +1,62 @@
+"""The places that a run writes to, tried before hours are spent: run store, reports, MLflow's view, temporary files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from study.config import mlflow_address
+from study.spec.documents import Params
+from study.spec.errors import InputError
+from study.store.runs import Store
+
+GIB = 2**30
+SQLITE, FILE = "sqlite:///", "file"
+
+
+def check(params: Params, store: Store, tier: str) -> None:
+    """Raises InputError for a place that cannot be written."""
+    for folder in (store.root, store.cache, store.drivers, store.study_log(tier).parent):
+        _try(folder, "the run store", "give the permission, or name another in STUDY_STORE")
+    _try(Path("reports") / tier, "the folder of the report", "give the permission, or move what is in its way")
+    _try(Path(tempfile.gettempdir()), "the folder for temporary files", "name another in TMPDIR")
+    place = mlflow_address.place(params, store)
+    where = f"change {place.named}" if place.named else "give the permission, or name another in STUDY_STORE"
+    if place.uri.startswith(SQLITE):
+        database = Path(place.uri.removeprefix(SQLITE).partition("?")[0])
+        _try(database.parent, "the folder of MLflow's database", where)
+        if database.exists():
+            _try(database, "MLflow's database", where)
+    artifacts = urlsplit(place.artifacts or "")
+    if artifacts.scheme == FILE:
+        _try(Path(unquote(artifacts.path)), "the folder of MLflow's artifacts", f"{where}, or tracking.artifacts")
+
+
+def too_small(store: Store, needed: float) -> str:
+    """What is wrong with the run store's disk where it has not so many bytes left; nothing where it has."""
+    free = shutil.disk_usage(store.root).free
+    if free >= needed:
+        return ""
+    return (
+        f"the disk of the run store must have room for what is left of the plan, {needed / GIB:,.1f} GiB, got "
+        f"{free / GIB:,.1f} GiB free in {store.root}; free some (`make gc`), or name another folder in STUDY_STORE"
+    )
+
+
+def _try(path: Path, what: str, remedy: str) -> None:
+    """Write to ``path`` and leave nothing there; where it is not there yet, to the folder in which it will be made."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        if path.is_dir():
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        else:
+            with path.open("r+b") as file:  # a file in a folder's place is refused below
+                file.fileno()
+    except OSError as error:
+        raise InputError(f"{what} must be writable, got {path} ({error.strerror}); {remedy}") from error
+    if path.is_file() and "database" not in what:
+        raise InputError(f"{what} must be writable, got {path}, which is a file; {remedy}")
