@@ -24,7 +24,7 @@ def facts(number: int, **colours: list[int]) -> dict[str, Any]:
     return {"classes": [f"c{label}" for label in range(number)], "colours": colours}
 
 
-@pytest.mark.parametrize(("number", "apart"), [(2, 30), (8, 25), (21, 15), (60, 8), (150, 4), (255, 2)])
+@pytest.mark.parametrize(("number", "apart"), [(2, 30), (8, 25), (21, 20), (60, 20), (150, 16), (255, 13)])
 def test_classes_without_colours_are_told_apart_from_each_other_from_void_and_from_the_page(
     number: int, apart: float
 ) -> None:

@@ -64,7 +64,7 @@ def _short(name: str) -> str:
 
 def _percent(share: float) -> str:
     """Per cent with as many digits as a rare class needs."""
-    return f"{100 * share:.1f}" if share >= 0.0995 or share == 0 else f"{100 * share:.2g}"
+    return f"{100 * share:.1f}" if share >= 0.0995 else f"{100 * share:.2g}"
 
 
 def _value(row: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_without_headline_networks_the_first_and_the_last_variant_stand_in(tmp_p
 
 
 def test_a_rare_class_has_a_share_that_says_something() -> None:
-    assert [classes._percent(share) for share in (0.5, 0.0123, 0.000012, 0)] == ["50.0", "1.2", "0.0012", "0.0"]
+    assert [classes._percent(share) for share in (0.5, 0.0123, 0.000012, 0)] == ["50.0", "1.2", "0.0012", "0"]
 
 
 @pytest.mark.slow
