@@ -58,7 +58,7 @@ def _far(places: np.ndarray, colour: Colour) -> np.ndarray:
 
 
 def _lab(colours: np.ndarray) -> np.ndarray:
-    """uint8 (n, 3) of sRGB -> (n, 3) of CIELAB (D65), in which distances are as eyes have them."""
+    """uint8 (n, 3) of sRGB -> (n, 3) of CIELAB, in daylight, in which distances are as eyes have them."""
     share = colours / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

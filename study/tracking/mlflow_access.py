@@ -75,7 +75,7 @@ def training(key: str, plan: PlanFile, collected: Path, tracker: Tracker) -> Non
     if results.status(collected / key) == results.DONE:
         scores = results.scores(collected / key, facts["frequent"])
         by_class = results.class_scores(collected / key) if facts["task"] == "segment" else []
-    tracker.training(key, labels, collected / key, scores, facts, by_class)
+    tracker.training(key, labels, collected / key, scores, facts=facts, by_class=by_class)
 
 
 def trainings(plan: PlanFile, collected: Path, tracker: Tracker) -> None:

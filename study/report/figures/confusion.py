@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from study.paper.headline import HEADLINE, file_name
 from study.report.figures.families import RC, canvas, literal
@@ -18,7 +19,7 @@ MOST = 30  # classes that are told apart; of more, the most frequent of the trai
 NUMBERED = 24  # classes up to which per cents are written: of more there is no room
 LONGEST = 26  # letters of a class's name
 OTHERS = "all others"
-SIDE_IN = 0.3  # of a square, at most
+SIDE_IN, LARGEST_PT = 0.3, 7.0  # of a square, and of words, at most
 TITLE = "Which class is taken for which: {}"
 CAPTION = (
     "Per cent of the val pixels of each class (a row) that are predicted as each class (a column); the diagonal is "
@@ -61,12 +62,13 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     share = np.divide(100 * matrix, pixels, out=np.full(matrix.shape, np.nan), where=pixels > 0)
     number = len(classes)
     names = [literal(name if len(name) <= LONGEST else name[: LONGEST - 1] + "\u2026") for name in classes]
-    words = 0.06 * max(map(len, names)) + 0.3  # inches, of names and what they are
+    longest = max(TextPath((0, 0), name, LARGEST_PT).get_extents().width for name in names)
+    words = longest / 72 + 0.4  # inches, of names and what they are
     side = min(SIDE_IN, (WIDTH_IN - words) / number)
     figure, axes = canvas(1, 1, side * number + words)
     ax = axes[0, 0]
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="none")
-    size = min(7.0, 32 * side)  # points
+    size = min(LARGEST_PT, 32 * side)
     ax.set_xticks(range(number), names, rotation=90, fontsize=size)
     ax.set_yticks(range(number), names, fontsize=size)
     ax.set(xlabel="predicted", ylabel="true")
