@@ -144,8 +144,8 @@ def prepare(
     before are not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images``
     uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and
     val's labels also the boundary band; where images are made smaller, both at the size of their files
-    (study.data.originals). With
-    ``stream`` the training split's images and labels are checked, but not cached: a training reads their files (D56).
+    (study.data.originals). With ``stream`` the training split's images and labels are checked, but not cached: a
+    training reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
     """

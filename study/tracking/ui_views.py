@@ -115,7 +115,7 @@ def picture(path: Path, facts: Read) -> Image.Image:
     with np.load(path) as samples:
         parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]
     colours = display.colours_of(facts)
-    times = max(1, LEAST_PX // parts[0].shape[2])  # small scenes are enlarged, so that their legend can be read
+    times = -(-LEAST_PX // parts[0].shape[2])  # small scenes are enlarged, so that their legend can be read
     rows, seen = [], set[int]()
     for image, prediction, labels in zip(*parts, strict=True):
         height, width = display.true_size(image, labels)

@@ -226,7 +226,7 @@ def test_a_picture_has_the_classes_own_colours_with_their_names_and_no_padding(t
     colours = {"ground": [10, 20, 30], "road": [250, 0, 0], "sky": [0, 0, 250]}
     facts = {"classes": [*colours], "colours": colours}
     shown = np.asarray(picture(path, facts))
-    times = LEAST_PX // 60
+    times = -(-LEAST_PX // 60)
     width, height = 30 * times, 20 * times
     assert shown.shape[1] == 3 * width + 2 * GAP and (shown[:height, :width] == 200).all()
     assert (shown[:height, width + GAP : 2 * width + GAP] == (10, 20, 30)).all()
