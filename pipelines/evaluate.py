@@ -1,7 +1,9 @@
-"""Stage evaluate: ask trained networks in other ways (crops, scales, CRF), see where they look, read their anatomy."""
+"""Stage evaluate: ask trained networks in other ways (crops, scales, CRF), see where they look and what they confuse,
+read their anatomy."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,14 +12,16 @@ from study.ablation.supervise import Work
 from study.ablation.workload import Workload
 from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
+from study.paper import headline
 from study.plan import networks, planner
 from study.plan.receptive_fields import looks
 from study.spec.documents import PlanFile, read
-from study.spec.jobs import ReceptiveFieldJob
-from study.statistics import results
+from study.spec.jobs import ConfusionJob, ReceptiveFieldJob
+from study.statistics import per_class, results
 from study.store import stage
 from study.store.garbage import used
-from study.store.runs import EVALUATED, RECEPTIVE, Store, write_json
+from study.store.keys import key_of_confusion
+from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Store, write_json
 
 
 def main() -> None:
@@ -40,6 +44,7 @@ def main() -> None:
             failure = run.failure() or {"kind": "Missing", "reason": "it did not run"}
             write_json(target / key / "failed.json", failure | {"retry": f"make retry TIER={chosen.name}"})
     _receptive(workload, target)
+    _confusions(workload, target / per_class.CONFUSED)
     described = networks.remembered(planned, manifest, store)
     for name in ("anatomy", "costs"):
         write_json(target / f"{name}.json", described[name])
@@ -96,6 +101,23 @@ def _receptive(workload: Workload, target: Path) -> None:
         run.copy_products(target, RECEPTIVE)
         used(run)
         return
+
+
+def _confusions(workload: Workload, target: Path) -> None:
+    """What the headline networks confuse, of each that was trained."""
+    shutil.rmtree(target, ignore_errors=True)
+    for address, training in headline.segmenting(workload.manifest).items():
+        run = workload.store.run(key_of_confusion(training), CONFUSION)
+        if not workload.store.run(training).done():
+            continue
+        if not run.done():
+            from study.inference.worker import confuse
+
+            print(f"counting what {address} confuses", flush=True)
+            confuse(ConfusionJob(run.key, workload.subject(training), workload.context()))
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.path("confusion.npz"), target / f"{headline.file_name(address)}.npz")
+        used(run)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from study.ablation.importances import importances
 from study.config import git_state, kept_outputs, tiers
 from study.config.mlflow_address import place
 from study.spec.documents import Executed, Page, PlanFile, ProvenanceFile, Ran, RanRun, Result, read
-from study.statistics import outputs, results
+from study.statistics import outputs, per_class, results
 from study.store import stage
 from study.store.runs import Store, file_digest, write_json
 from study.tracking import mlflow_access
@@ -28,7 +28,7 @@ def main() -> None:
     folder = stage.folder(chosen.name)
     plan = read(folder / "plan.json", PlanFile)
     frame, summary = outputs.frames(folder, plan)
-    for name in ("tables", "plots"):  # what an earlier plan left there is no result of this one
+    for name in ("tables", "plots", per_class.CONFUSED):  # what an earlier plan left there is no result of this one
         shutil.rmtree(folder / name, ignore_errors=True)
     for name, content in outputs.contents(folder, plan, frame, summary, importances).items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ def main() -> None:
     at, links, at_best = place(params, Store()), _Links(), _Links()
     tuned = stage.tuned_plan(folder)
     with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, Store().root) as tracker:
-        tracker.cells(plan, frame, summary)
+        tracker.cells(plan, frame, summary, per_class.confused(folder, plan))
         links = tracker.links()
         if tuned is not None:
             at_best = mlflow_access.opened(at, f"{chosen.name} tuned").links()

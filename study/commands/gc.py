@@ -10,11 +10,13 @@ from pathlib import Path
 
 from study.config import tiers
 from study.data.prepare import folder_of
+from study.paper import headline
 from study.plan.receptive_fields import looks
 from study.spec.documents import PlanFile, SearchFile, read
 from study.spec.errors import InputError
 from study.store import garbage
 from study.store.garbage import Named
+from study.store.keys import key_of_confusion
 from study.store.runs import Store, project
 
 
@@ -63,6 +65,7 @@ def named(places: list[Path], store: Store) -> Named:
         for path in sorted((place / "reports").glob("*/plan.json")):
             plan, tuning = read(path, PlanFile), path.parent / "tuning"
             found.add(plan)
+            found.runs |= {key_of_confusion(training) for training in headline.segmenting(plan).values()}
             if (tuning / "search.json").is_file():
                 tuned = read(tuning / "plan.json", PlanFile) if (tuning / "plan.json").is_file() else plan
                 found.add(tuned, read(tuning / "search.json", SearchFile))

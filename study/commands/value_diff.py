@@ -20,6 +20,10 @@ NAMED = (
     "kernel_size",
     "step",
     "share",
+    "setting",
+    "variant",
+    "inference",
+    "class",
 )  # columns that tell rows apart
 SHOWN = 10  # differences of one file that are told one by one
 ABSENT = "nothing"

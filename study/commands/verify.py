@@ -17,6 +17,7 @@ from study.commands import plan_diff, value_diff
 from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import folder_of, intact
+from study.paper import headline
 from study.plan import halving, planner
 from study.report import deviations, document
 from study.report.digests import check
@@ -155,9 +156,9 @@ def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found
 
 def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:
     """The headline weights against their index, and its trainings against the plan."""
-    headline = headline_weights.trainings(manifest)
+    planned = headline.trainings(manifest)
     for name, told in read(folder / "weights" / headline_weights.INDEX, dict[str, HeadlineWeights]).items():
-        if headline.get(told["cell"]) != told["training"]:
+        if planned.get(told["cell"]) != told["training"]:
             found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
         file = folder / "weights" / name
         if not file.is_file() or runs.file_digest(file) != told["sha256"]:
@@ -221,7 +222,7 @@ def _numbers(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findin
                 found.add(line)
         else:
             found.add(f"{name} must be there, got no such file")
-    for made in (path for part in ("tables", "plots") for path in sorted((folder / part).glob("*"))):
+    for made in (path for part in ("tables", "plots", "confusion") for path in sorted((folder / part).glob("*"))):
         if (name := made.relative_to(folder).as_posix()) not in again:
             found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
     told = read(folder / "report.json", dict[str, Any])

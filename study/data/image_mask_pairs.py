@@ -111,6 +111,7 @@ class Pairs:
 
     sizes: dict[str, tuple[int, int]]  # as study.data.prepare says
     listed: dict[str, int]
+    colours: dict[int, pixels.Colour] | None = None
 
     def __init__(
         self,

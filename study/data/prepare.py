@@ -12,7 +12,7 @@ It may have ``task = "classify"``: then ``read`` gives the image's class, a whol
 {name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); ``notes``, lines for
 the user; and ``longest``, the px of the longest side to which ``read`` makes larger images and their labels smaller
 (None: none is). Then ``original(split, i)`` are the labels uint8 (H, W) at the size of their file, which tune and val
-are scored by.
+are scored by. ``colours`` {label: (red, green, blue)} are those by which its users know its classes, or some of them.
 
 Its options are those of its class ``Options``, a Block of study.spec.checks, by which they are checked when params.yaml
 is read.
@@ -141,11 +141,12 @@ def prepare(
     Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
     images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
     notes (see above; notes also of what is odd about the images), groups (of masks' images by split, see groups.told;
-    None where each image is its own), longest (see above), streamed. Unchanged sources that were read before are
-    not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images`` uint8 (n, H, W,
-    3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and val's labels also
-    the boundary band; where images are made smaller, both at the size of their files (study.data.originals). With
-    ``stream`` the training split's images and labels are checked, but not cached: a training reads their files (D56).
+    None where each image is its own), longest and colours (see above), streamed. Unchanged sources that were read
+    before are not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images``
+    uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and
+    val's labels also the boundary band; where images are made smaller, both at the size of their files
+    (study.data.originals). With ``stream`` the training split's images and labels are checked, but not cached: a
+    training reads their files (D56).
     Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
     is labelled.
     """
@@ -158,7 +159,7 @@ def prepare(
     ):  # two drivers that share the store must not read the same at a time
         known: Facts | None = read_json_or_none(stamp)
         if known and intact(folder_of(cache, known["fingerprint"], stream)):
-            return known
+            return _coloured(known, source)
         temporary = cache / f"reading-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -174,7 +175,15 @@ def prepare(
         files = {path.name: file_digest(path) for path in sorted(folder.glob("*.np[yz]"))}
         write_json(folder / "meta.json", {"facts": facts, "files": files})
         write_json(stamp, facts)
-    return facts
+    return _coloured(facts, source)
+
+
+def _coloured(facts: Facts, source: DataSet) -> Facts:
+    """The facts with the colours of classes, which are no part of what was read: they change no number."""
+    colours = getattr(source, "colours", None)
+    if not colours:
+        return facts
+    return {**facts, "colours": {source.classes[label]: list(colour) for label, colour in sorted(colours.items())}}
 
 
 def read_before(data: Data, source: DataSet, cache: Path, band_px: int, *, stream: bool) -> Facts | None:

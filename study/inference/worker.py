@@ -1,4 +1,5 @@
-"""Trained networks asked in other ways: crops, several scales, a CRF (Sec. 4.2, 4.3), and where they look (Fig. 3).
+"""Trained networks asked in other ways: crops, several scales, a CRF (Sec. 4.2, 4.3), where they look (Fig. 3), and
+what they confuse.
 
 Never a training: each evaluation is a run of its own in the store, named by its training and by how it is asked.
 """
@@ -15,12 +16,12 @@ from study import metrics
 from study.data.prepare import PAD_COLOUR
 from study.inference import predict, receptive_field
 from study.models.build import build, stride_of
-from study.spec.jobs import Context, EvaluationJob, ReceptiveFieldJob, Subject
+from study.spec.jobs import ConfusionJob, Context, EvaluationJob, ReceptiveFieldJob, Subject
 from study.store import stop_signals
-from study.store.runs import EVALUATED, RECEPTIVE, Run, Store, write, write_json
+from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Run, Store, write, write_json
 from study.training import checkpoint
 from study.training.batches import FromImages, Source, open_source
-from study.training.count import counts_of_original, image_counts
+from study.training.count import confusion, counts_of_original, image_counts
 from study.training.observers import PROGRESS_S, tell
 from study.training.worker import samples_of, settle, weights_of
 
@@ -76,6 +77,30 @@ def look(job: ReceptiveFieldJob) -> None:
         run.finish()
 
 
+def confuse(job: ConfusionJob) -> None:
+    """Count a training's val pixels by true and predicted class; nothing if it is done. Says where the counts are not
+    those of the training, as another device or library rounds otherwise.
+
+    Writes confusion.npz: ``confusion`` int64 (K, K) [label, prediction].
+    """
+    subject, context = job.subject, job.context
+    store = Store(context.store)
+    run, trained = store.run(job.key, CONFUSION), store.run(subject.key)
+    with run.writing(), stop_signals.noticing():
+        if run.done():
+            return
+        settle(context.device)
+        source = source_of(subject, context)
+        model = _model_of(subject, store).to(source.device).to(memory_format=torch.channels_last).eval()
+        matrix = confusion(model, source, "val", beat=lambda: stop_signals.check(context.stop))
+        with np.load(trained.path("counts.npz")) as archive:
+            stored = metrics.total(archive["counts"]).sum(0)
+        if (metrics.counts(matrix) != stored).any():
+            print(f"note: what {subject.key[:12]} confuses differs from its counts (another device?)", flush=True)
+        write(run.path("confusion.npz"), lambda file: np.savez_compressed(file, confusion=matrix))
+        run.finish()
+
+
 def _on(device: torch.device, network: FromImages) -> receptive_field.Network:
     return lambda images: network(images.to(device))
 
@@ -91,11 +116,18 @@ def with_objects(labels: np.ndarray, background: int | None, number: int) -> lis
 
 def network_of(subject: Subject, context: Context) -> FromImages:
     """A finished training as a network from images (N, 3, H, W) in 0..255 to scores, in evaluation mode."""
-    training, store = subject.training, Store(context.store)
+    store = Store(context.store)
+    model = _model_of(subject, store)
+    standard = FromImages(model, subject.training, subject.origin or subject.facts, store.cache)
+    return standard.to(torch.device(context.device)).eval()
+
+
+def _model_of(subject: Subject, store: Store) -> torch.nn.Module:
+    """A finished training's network as it was trained: from images, or from a frozen backbone's features."""
+    training = subject.training
     model = build(training.variant, training.network, len(subject.facts["classes"]), training.seed)
     model.load_state_dict(weights_of(store.run(subject.key)))
-    standard = FromImages(model, training, subject.origin or subject.facts, store.cache)
-    return standard.to(torch.device(context.device)).eval()
+    return model
 
 
 def source_of(subject: Subject, context: Context) -> Source:

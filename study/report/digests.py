@@ -12,8 +12,8 @@ from study.store import code_digest
 from study.store.runs import file_digest, write_json
 
 NAME = "outputs.json"
-READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "audit.json", "verdicts.json",
-        "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
+READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "per_class.csv", "audit.json",
+        "verdicts.json", "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
 TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers

@@ -16,15 +16,15 @@ import typst
 from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
-from study.report.sections import costs, learning, overview, search, tables, verdicts
+from study.report.sections import classes, costs, learning, overview, search, tables, verdicts
 from study.spec.documents import AuditRow, Deviation, PlanFile, ProvenanceFile, TierBlock, read
 from study.statistics import results
 
 
 def build(folder: Path, tier: TierBlock, deviations: list[Deviation]) -> Path:
     """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
-    costs.csv, matched.csv, lengths.csv, provenance.json and results/. ``tier`` is the tier's block of params.yaml,
-    ``deviations`` the rows of study.report.deviations. Equal inputs give equal bytes."""
+    costs.csv, matched.csv, lengths.csv, per_class.csv, provenance.json, results/ and examined/. ``tier`` is the tier's
+    block of params.yaml, ``deviations`` the rows of study.report.deviations. Equal inputs give equal bytes."""
     plan = read(folder / "plan.json", PlanFile)
     frame = results.read(folder / "scores.csv")
     summary = results.summary(frame)
@@ -63,6 +63,7 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame, drawn: list[dict[
         "not_run": overview.not_run(plan, [figure["name"] for figure in drawn]),
         "tables": [tables.table(table, plan, summary, failed) for table in plan["tables"]],
         "audit": read(folder / "audit.json", list[AuditRow]),
+        "classes": classes.words(folder, plan),
         "matched": costs.words(folder),
         "holes": tables.holes(failed.values()),
         "search": search.words(folder, plan),

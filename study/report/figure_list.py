@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.report.figures import boundary, control, kernel_size, parameters, receptive_fields, samples
+from study.report.figures import boundary, confusion, control, kernel_size, parameters, receptive_fields, samples
 from study.report.figures.plate import Plate, Source, saved
 from study.report.schematics import bottlenecks, heads, localisation, network
 
@@ -13,6 +13,7 @@ PLATES: tuple[Plate, ...] = (
     control.PLATE,
     receptive_fields.PLATE,
     *samples.PLATES,
+    *confusion.PLATES,
     localisation.PLATE,
     network.PLATES[0],
     heads.PLATE,

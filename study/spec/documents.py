@@ -67,7 +67,8 @@ class Precision(TypedDict):
 class Read(TypedDict):
     """What reading a data set found. ``images_with`` and ``pixels`` are per class, of the training split; ``size`` is
     (height, width) in px; ``listed`` counts what official lists hold; ``longest`` is the side in px to which larger
-    images are made smaller (D123)."""
+    images are made smaller (D123); ``colours`` are red, green and blue of classes, by name, where the data set has any
+    (D130)."""
 
     task: str
     classes: list[str]
@@ -79,6 +80,7 @@ class Read(TypedDict):
     listed: dict[str, int]
     notes: list[str]
     longest: NotRequired[int | None]
+    colours: NotRequired[dict[str, list[int]]]
 
 
 @closed
@@ -660,6 +662,28 @@ class CostRow(TypedDict):
     peak_memory_mb: float
     steps: int
     version: Literal[1]
+
+
+# --- per_class.csv and confusion/index.json ---
+# A class of a variant: its IoU (fractions, 95 % interval over seeds), how many seeds have one, and in how many images
+# and on how many pixels of the training split the class is. ``inference`` is the name of another way in which its
+# trainings were asked. A word of Python is a column.
+ClassRow = TypedDict(
+    "ClassRow",
+    {"setting": str, "variant": str, "inference": str, "class": str, "mean": float, "low": float, "high": float,
+     "seeds": int, "images_with": int, "pixels": int, "version": Literal[1]},
+)  # fmt: skip
+
+
+@closed
+class Confusion(TypedDict):
+    """A file of confusion/: the cell and the training whose val predictions it counts."""
+
+    cell: str
+    training: str
+    label: str
+    seed: int
+    data: str
 
 
 def size_of(facts: Read) -> tuple[int, int]:

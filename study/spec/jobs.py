@@ -86,6 +86,15 @@ class ReceptiveFieldJob:
 
 
 @dataclass(frozen=True)
+class ConfusionJob:
+    """Which classes a finished training takes for which, on val; ``key`` names the run."""
+
+    key: str
+    subject: Subject
+    context: Context
+
+
+@dataclass(frozen=True)
 class SubmissionJob:
     """A finished training asked for the classes of a benchmark's test images, in one of benchmark_format.FORMATS."""
 

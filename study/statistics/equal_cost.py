@@ -16,8 +16,7 @@ import pandas as pd
 
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec.documents import AGAIN, CostRow, CostsFile, PlanFile, columns_of, labels_of, read, trained, version_of
-from study.spec.errors import InputError
+from study.spec.documents import CostRow, CostsFile, PlanFile, columns_of, labels_of, read, trained, version_of
 from study.statistics import results
 from study.statistics.intervals import half_width
 
@@ -28,8 +27,7 @@ HERE, PAPER = "here", "paper"
 BETTER, WORSE, UNDECIDED, OUTSIDE = "better", "worse", "undecided", "outside"
 COUNTED_CELLS = 16 * 16  # of res-5 at 512x512 (Fig. 2A)
 SHARES = (0.25, 0.5, 0.75, 1.0)
-_TEXTS = dict.fromkeys(("address", "label", "metric", "data", "head"), str)
-_MISSING = {name: "" for name in columns_of(CostRow) if name not in _TEXTS}  # a variant may be called "null"
+_TEXTS = ("address", "label", "metric", "data", "head")
 POINTS = ["family", "label", "kernel_size", "seed", "value", *EQUAL]
 MATCHES = [
     "source", "cost", "label", "kernel_size", "at", "against", "below", "above", "span", "mean", "low", "high", "seeds",
@@ -73,18 +71,7 @@ def costs(plan: PlanFile, summary: pd.DataFrame, collected: Path, counted: Costs
 
 def read_costs(path: Path) -> pd.DataFrame:
     """The rows of a costs.csv. Raises InputError where it is missing or of another version."""
-    try:
-        version = dict.fromkeys(("version",), str)
-        found = pd.read_csv(path, dtype=_TEXTS | version, keep_default_na=False, na_values=_MISSING)
-        fits = list(found.columns) == columns_of(CostRow) and set(found["version"]) <= {str(version_of(CostRow))}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be a table ({error}); {AGAIN}") from error
-    if not fits:
-        raise InputError(
-            f"{path} must be of version {version_of(CostRow)} of its format, got other columns or another version (it "
-            f"was written by another version of the code); {AGAIN}"
-        )
-    return found
+    return results.declared(path, CostRow, _TEXTS)
 
 
 def _measured(run: Path) -> dict[str, float]:

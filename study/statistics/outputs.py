@@ -1,4 +1,5 @@
-"""Every file of numbers of a report as bytes: scores.csv, a CSV a table, verdicts, audit, costs, metrics and plots."""
+"""Every file of numbers of a report as bytes: scores.csv, a CSV a table, classes, confusions, verdicts,
+audit, costs, metrics and plots."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pandas as pd
 from study.paper import audit
 from study.paper.tables import TABLES
 from study.spec.documents import AnatomyFile, PlanFile, SearchFile, Trial, VerdictRow, read
-from study.statistics import at_best, equal_cost, results, verdicts
+from study.statistics import at_best, equal_cost, per_class, results, verdicts
 from study.store import stage
 from study.store.runs import json_bytes
 
@@ -47,6 +48,8 @@ def contents(
         "verdicts.json": json_bytes(judged),
     }
     found |= {f"{name}.csv": _csv(rows) for name, rows in equal_cost.tables(folder, plan, frame).items()}
+    found["per_class.csv"] = _csv(per_class.table(plan, folder / "results", folder / "examined"))
+    found |= per_class.confusion_files(plan, folder / "examined")
     if tuned is not None:
         trials = read(folder / "tuning" / "search.json", SearchFile)["trials"]
         found["tables/tuned.csv"] = _csv(at_best.compared(frame, results.frame(tuned, folder / "tuning" / "results")))

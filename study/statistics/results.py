@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pandas as pd
 
 from study import metrics
 from study.spec.cells import SERVED
-from study.spec.documents import PlanFile, PlannedCell, Submitted
+from study.spec.documents import AGAIN, PlanFile, PlannedCell, Submitted, columns_of, version_of
+from study.spec.errors import InputError
 from study.statistics.intervals import half_width
 
 COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "paper", "run", "status"]
@@ -33,6 +35,24 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
 
 
+def declared(path: Path, kind: type, texts: Iterable[str]) -> pd.DataFrame:
+    """The rows of a table whose columns and version ``kind`` declares; ``texts`` are columns of words, in which nothing
+    is a missing value. Raises InputError where it is missing or of another version."""
+    words = dict.fromkeys((*texts, "version"), str)
+    missing = {name: "" for name in columns_of(kind) if name not in words}
+    try:
+        found = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=missing)
+        fits = list(found.columns) == columns_of(kind) and set(found["version"]) <= {str(version_of(kind))}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} must be a table ({error}); {AGAIN}") from error
+    if not fits:
+        raise InputError(
+            f"{path} must be of version {version_of(kind)} of its format, got other columns or another version (it "
+            f"was written by another version of the code); {AGAIN}"
+        )
+    return found
+
+
 def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     """Every metric of one training, the leading one first; ``frequent`` are the classes of miou_frequent."""
     with np.load(folder / "counts.npz") as archive:
@@ -42,6 +62,12 @@ def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     if frequent is not None and name == "counts":
         found["miou_frequent"] = metrics.miou(measured, frequent)
     return found
+
+
+def class_scores(folder: Path) -> list[float]:
+    """IoU of each class of one training, nan where a class is neither in val nor predicted."""
+    with np.load(folder / "counts.npz") as archive:
+        return metrics.class_iou(archive["counts"])
 
 
 def questions_of(folder: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ EVALUATION_CODE = (
 )
 # What the weights of classes are made by, where a recipe has them.
 WEIGHTING_CODE = (("study.training.class_weights", "weights_of"),)
+CONFUSION_CODE = (("study.training.count", "confusion"),)
 LOOK_CODE = (("study.inference.receptive_field", "figure3"), ("study.inference.worker", "with_objects"))
 TORCH = version("torch")  # once: reading a package's metadata takes longer than a key
 
@@ -80,3 +81,8 @@ def key_of_look(trainings: dict[str, str], probe: Probe, images: int) -> str:
     """The name of the receptive fields (Fig. 3) of ``trainings`` {label: key}."""
     reached = code_digest.code_digest(*LOOK_CODE)
     return digest({"look": trainings, "probe": probe, "images": images, "code": reached})
+
+
+def key_of_confusion(training: str) -> str:
+    """The name of the confusions of a training's classes (D132)."""
+    return digest({"confusion": training, "code": code_digest.code_digest(*CONFUSION_CODE)})

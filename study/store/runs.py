@@ -27,6 +27,7 @@ from study.store import machine
 
 EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
 RECEPTIVE = ("receptive.npz",)
+CONFUSION = ("confusion.npz",)
 PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz", "weights.pt")
 
 

@@ -70,10 +70,12 @@ def writing(place: Place, tier: str, store: Path) -> Iterator[Tracker]:
 
 def training(key: str, plan: PlanFile, collected: Path, tracker: Tracker) -> None:
     """Logs a training of ``plan`` from its results in ``collected``."""
-    labels, scores = plan["trainings"][key], {}
+    labels, scores, by_class = plan["trainings"][key], dict[str, float](), list[float]()
+    facts = plan["data"][labels["data"]]
     if results.status(collected / key) == results.DONE:
-        scores = results.scores(collected / key, plan["data"][labels["data"]]["frequent"])
-    tracker.training(key, labels, collected / key, scores)
+        scores = results.scores(collected / key, facts["frequent"])
+        by_class = results.class_scores(collected / key) if facts["task"] == "segment" else []
+    tracker.training(key, labels, collected / key, scores, facts=facts, by_class=by_class)
 
 
 def trainings(plan: PlanFile, collected: Path, tracker: Tracker) -> None:

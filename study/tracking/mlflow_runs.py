@@ -15,15 +15,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from study.spec.cells import SERVED
-from study.spec.documents import Page, PlanFile, PlannedCell, PlannedTraining, trained
+from study.spec.documents import Page, PlanFile, PlannedCell, PlannedTraining, Read, trained
 from study.tracking import ui_links
-from study.tracking.ui_views import experiment_tags, picture, run_labels
+from study.tracking.ui_views import class_metrics, experiment_tags, picture, run_labels
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that starts again has half a minute
 
-LAYOUT = 3  # version of what a run holds: raise it, and the next replay writes every run anew
+LAYOUT = 4  # version of what a run holds: raise it, and the next replay writes every run anew
 # What people filter trainings by: param -> its name in the plan.
 PLACE = ("table", "row", "column", "metric")
 RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "optimizer": "optimizer",
@@ -57,6 +57,7 @@ class _Content(NamedTuple):
     start: float
     end: float
     picture: Image.Image | None = None
+    table: Path | None = None
 
 
 class _Known(NamedTuple):
@@ -113,13 +114,24 @@ class Tracker:
             self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
         return len(left)
 
-    def training(self, key: str, labels: PlannedTraining, folder: Path, scores: Mapping[str, float]) -> None:
-        """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val.
+    def training(
+        self,
+        key: str,
+        labels: PlannedTraining,
+        folder: Path,
+        scores: Mapping[str, float],
+        facts: Read,
+        by_class: Sequence[float] = (),
+    ) -> None:
+        """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val,
+        ``by_class`` the IoU of each class of ``facts``, nan where there is none.
 
         Does nothing where nothing changed since the last call; else (a retry) the new run replaces the old one.
         """
         files = {path.name: path.read_bytes() for path in (folder / name for name in FILES) if path.exists()}
-        digest = _digest(labels, dict(scores), {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        shown = {"classes": facts["classes"], "colours": facts.get("colours"), "by_class": list(by_class)}
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        digest = _digest(labels, dict(scores), shown, digests)
         if self._current("training", key, digest):
             return
         name = f"{labels['label']}, seed {labels['seed']}"
@@ -139,19 +151,23 @@ class Tracker:
             params["parameters"] = result["parameters"]
             final = {f"val/{metric}": value for metric, value in scores.items()}
             final |= {f"cost/{count}": result[count] for count in ("parameters", "head_parameters")}
-            metrics = [(metric, value, end, 0) for metric, value in (final | {"cost/train_s": train / 1000}).items()]
+            final |= {"cost/train_s": train / 1000} | dict(zip(class_metrics(facts["classes"]), by_class, strict=False))
+            metrics = [(metric, value, end, 0) for metric, value in final.items()]
             for metric, points in ((f"tune/{next(iter(scores))}", curve["score"]), ("train/loss", curve["loss"])):
                 # The curve has no clock: even steps are near enough for the UI's axis of relative time.
                 metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
             mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
-            shown = picture(folder / "samples.npz") if mapped else None
+            samples = picture(folder / "samples.npz", facts) if mapped else None
             content = _Content(
-                name, "FINISHED", params, metrics=metrics, tags=tags, start=start, end=end, picture=shown
+                name, "FINISHED", params, metrics=metrics, tags=tags, start=start, end=end, picture=samples
             )
         self._write("training", key, digest, content)
 
-    def cells(self, plan: PlanFile, frame: DataFrame, summary: DataFrame) -> None:
-        """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan.
+    def cells(
+        self, plan: PlanFile, frame: DataFrame, summary: DataFrame, confusions: Mapping[str, Path] | None = None
+    ) -> None:
+        """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan;
+        ``confusions`` are files of counts by address of a headline cell.
 
         A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
         printed value and our difference to it. A cell with no result at all is FAILED; what this tier cannot have, or
@@ -181,7 +197,9 @@ class Tracker:
             tags["mlflow.note.content"] = ui_links.cell_note(
                 told_of, compared.get(cell["table"], ""), self._report_page()
             )
-            digest = _digest(values, params, tags, status)
+            table = (confusions or {}).get(address)
+            told_by = hashlib.sha256(table.read_bytes()).hexdigest() if table else ""
+            digest = _digest(values, params, tags, status, told_by)
             if not self._current("cell", address, digest):
                 now = round(1000 * time.time())
                 metrics = [(name, value, float(now), cell["kernel_size"]) for name, value in values.items()]
@@ -189,7 +207,7 @@ class Tracker:
                     "cell",
                     address,
                     digest,
-                    _Content(address, status, params, metrics=metrics, tags=tags, start=now, end=now),
+                    _Content(address, status, params, metrics=metrics, tags=tags, start=now, end=now, table=table),
                 )
         planned = {("training", key) for key in plan["trainings"]} | {("cell", c["address"]) for c in told}
         for named in self._runs.keys() - planned - {REPORT}:
@@ -250,6 +268,8 @@ class Tracker:
         run = self._client.create_run(self._experiment, round(content.start), tags, content.name).info.run_id
         if content.picture is not None:
             self._client.log_image(run, content.picture, key="samples", step=0, timestamp=round(content.end))
+        if content.table is not None:
+            self._client.log_artifact(run, str(content.table), "confusion")
         points = [Metric(name, v, round(at), step) for name, v, at, step in content.metrics if math.isfinite(v)]
         for first in range(0, len(points) - BATCH, BATCH):
             self._client.log_batch(run, points[first : first + BATCH])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.config.mlflow_address import Place
 from study.spec.documents import PlanFile, read
-from study.statistics import results
+from study.statistics import per_class, results
 from study.statistics.outputs import frames
 from study.store import stage
 from study.tracking import mlflow_access
@@ -17,7 +17,7 @@ def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
     plan = read(folder / "plan.json", PlanFile)
     mlflow_access.trainings(plan, folder / "results", tracker)
-    tracker.cells(plan, *frames(folder, plan))
+    tracker.cells(plan, *frames(folder, plan), per_class.confused(folder, plan))
 
 
 def whole(place: Place, tier: str) -> Tracker:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from study.data.pixels import voc_palette
-from study.spec.constants import VOID
-from study.spec.documents import PlannedCell, PlannedTraining
+from study.data import display
+from study.spec.documents import PlannedCell, PlannedTraining, Read
 
 SHOWN = 4  # samples in a run's picture
+LEAST_PX, GAP, FONT_PX = 192, 4, 13  # of that picture: least width of a sample, between samples, of names
+LONGEST_NAME = 200  # of a class: MLflow takes 250 characters
 HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
 OTHER_COLOUR = "#cc78bc"  # a user's own families
 
@@ -33,7 +36,7 @@ _PARALLEL = {"type": "PARALLEL", "selectedParams": ["head", "kernel_size", "BR"]
 _SCORES, _PAPER, _TUNE, _LOSS = map(_line, ("val/miou", "paper/miou", "tune/miou", "train/loss"))
 _BAR = {"type": "BAR", "metricKey": "val/miou"}
 _SAMPLES = {"type": "IMAGE", "imageKeys": ["samples"], "step": 0, "showRunParams": False}
-SECTIONS = ("Study", "val", "paper", "spread", "cost", "tune", "train")  # of charts; all but the first are folded
+SECTIONS = ("Study", "val", "class", "paper", "spread", "cost", "tune", "train")  # all but the first are folded
 _COLUMNS = {
     "cell": "head kernel_size BR val/miou paper/miou paper/miou_difference spread/miou_low spread/miou_high",
     "training": "head kernel_size BR seed val/miou val/pixel_accuracy parameters",
@@ -97,12 +100,56 @@ def _on(labels: PlannedCell | PlannedTraining, name: str) -> str:
     return name if labels["data"] == "main" else f"{name} ({labels['data']})"
 
 
-def picture(path: Path) -> Image.Image:
-    """A run's picture, a row for each sample: image, prediction, truth; classes in colours, void white."""
+def class_metrics(classes: Sequence[str]) -> list[str]:
+    """The metric of each class, such as ``class/road``: a name that MLflow takes, and no other class has."""
+    found: list[str] = []
+    for number, name in enumerate(classes):
+        plain = "class/" + re.sub(r"[^\w -]", "_", name).strip()[:LONGEST_NAME]
+        found.append(f"{plain} {number}" if plain in found or plain == "class/" else plain)
+    return found
+
+
+def picture(path: Path, facts: Read) -> Image.Image:
+    """A run's picture, a row for each sample: image, prediction, truth, without padding; below, the colours of the
+    classes in it."""
     with np.load(path) as samples:
         parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]
-    palette = voc_palette()
-    palette[VOID] = 255
-    parts = [part if part.ndim == 4 else palette[part] for part in parts]
-    framed = [np.pad(part, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]  # 4 px gaps
-    return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in zip(*framed, strict=True)]))
+    colours = display.colours_of(facts)
+    times = -(-LEAST_PX // parts[0].shape[2])  # small scenes are enlarged, so that their legend can be read
+    rows, seen = [], set[int]()
+    for image, prediction, labels in zip(*parts, strict=True):
+        height, width = display.true_size(image, labels)
+        masks = [mask[:height, :width] for mask in (prediction, labels)]
+        seen |= {int(label) for mask in masks for label in np.unique(mask)}
+        row = [image[:height, :width], *(colours[mask] for mask in masks)]
+        rows.append([part.repeat(times, 0).repeat(times, 1) for part in row])
+    wide = max(3 * row[0].shape[1] + 2 * GAP for row in rows)
+    names = [(facts["classes"][label] if label < len(facts["classes"]) else "void", label) for label in sorted(seen)]
+    legend = _legend([(name, tuple(colours[label].tolist())) for name, label in names], wide)
+    tall = sum(row[0].shape[0] + GAP for row in rows)
+    canvas = Image.new("RGB", (wide, tall + legend.height), "white")
+    top = 0
+    for row in rows:
+        for place, part in enumerate(row):
+            canvas.paste(Image.fromarray(np.ascontiguousarray(part)), (place * (part.shape[1] + GAP), top))
+        top += row[0].shape[0] + GAP
+    canvas.paste(legend, (0, top))
+    return canvas
+
+
+def _legend(entries: list[tuple[str, tuple[int, ...]]], wide: int) -> Image.Image:
+    """Names beside squares of their colours, in lines of at most ``wide`` px."""
+    font = ImageFont.load_default(FONT_PX)
+    places, left, line = [], 0, 0
+    for name, _ in entries:
+        width = round(font.getlength(name)) + 3 * FONT_PX
+        if left and left + width > wide:
+            left, line = 0, line + 1
+        places.append((left, line * 2 * FONT_PX))
+        left += width
+    found = Image.new("RGB", (wide, 2 * FONT_PX * (line + 1)), "white")
+    draw = ImageDraw.Draw(found)
+    for (name, colour), (left, top) in zip(entries, places, strict=True):
+        draw.rectangle((left, top + 4, left + FONT_PX, top + 4 + FONT_PX), fill=colour, outline="black")
+        draw.text((left + 1.5 * FONT_PX, top + 3), name, fill="black", font=font)
+    return found

@@ -56,6 +56,25 @@ def count(
     return np.stack(found)
 
 
+def confusion(model: nn.Module, source: Source, split: str, beat: Beat = lambda: None) -> np.ndarray:
+    """Pixels int64 (K, K) of a split by [label, prediction], void left out: those that ``count`` counts, in the same
+    batches (D132). The model is in evaluation mode."""
+    found = np.zeros((source.classes, source.classes), np.int64)
+    done = 0
+    for inputs, labels, _ in source.examples(split):
+        if source.longest is None:
+            pairs = list(zip(labels, predict(model, inputs, labels.shape[-2:]), strict=True))
+        else:
+            scores = _scores(model, inputs, labels.shape[-2:]).softmax(1, dtype=torch.float64)
+            originals = [source.original(split, done + place) for place in range(len(labels))]
+            pairs = [(own.labels, enlarged(one, own)) for own, one in zip(originals, scores, strict=True)]
+        for label, prediction in pairs:
+            found += metrics.confusion(label, prediction, source.classes, label != VOID)
+        done += len(labels)
+        beat()
+    return found
+
+
 def ranks(
     model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
 ) -> np.ndarray:

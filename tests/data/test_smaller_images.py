@@ -19,11 +19,11 @@ from study.data.boundaries import boundary_band
 from study.data.originals import Original
 from study.data.pixels import smaller, smaller_size
 from study.data.prepare import DataSet, folder_of, open_data, prepare
-from study.inference.worker import evaluate
+from study.inference.worker import confuse, evaluate
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
-from study.spec.jobs import EvaluationJob, TrainingJob
+from study.spec.jobs import ConfusionJob, EvaluationJob, TrainingJob
 from study.spec.training import Data, Inference, Training, freeze
 from study.store.runs import Store
 from study.training.batches import open_source
@@ -168,6 +168,15 @@ def test_a_perfect_prediction_at_the_small_size_is_not_perfect_at_the_masks_own(
 def test_an_evaluation_is_counted_as_its_training_was(trained: TrainingJob) -> None:
     evaluate(EvaluationJob("asked", trained.subject, trained.context, Inference()))
     assert np.array_equal(counts_of(trained, "asked"), counts_of(trained, "key"))
+
+
+def test_confusions_are_counted_as_its_training_was(trained: TrainingJob, capsys: pytest.CaptureFixture[str]) -> None:
+    confuse(ConfusionJob("confused", trained.subject, trained.context))
+    assert capsys.readouterr().out == ""
+    with np.load(Store(trained.context.store).run("confused").path("confusion.npz")) as kept:
+        matrix = kept["confusion"]
+    assert np.array_equal(metrics.counts(matrix), metrics.total(counts_of(trained, "key")).sum(0))
+    assert matrix.sum() == sum(int((scene(number)[1] != VOID).sum()) for number in (4, 5, 6, 7))
 
 
 def test_where_no_image_is_larger_all_is_as_without(root: Path, tmp_path: Path) -> None:

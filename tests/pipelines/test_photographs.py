@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from pipelines import data
+from study import metrics
 from study.config import tiers
 from study.data.prepare import prepare
+from study.paper.headline import HEADLINE
 from study.spec.training import Data, Network, freeze
 from study.training.batches import cache_features, features_folder
 
@@ -109,6 +111,14 @@ def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_class
     assert all((folder / "examined" / key / "counts.npz").is_file() for key in plan["evaluations"])
     facts = json.loads((folder / "data.json").read_text())["main"]
     assert facts["frequent"] == [0, 3]
+    assert facts["colours"]["person"] == [192, 128, 128], "VOC's own"
+    # Trained on cached features, and confused by the same: the counts of both are the same.
+    index = json.loads((folder / "confusion" / "index.json").read_text())
+    assert {told["cell"] for told in index.values()} == {address for address in HEADLINE if address[:2] in ("T5", "T7")}
+    for name, told in index.items():
+        counted = np.loadtxt(folder / "confusion" / name, int, delimiter=",", skiprows=1, usecols=range(1, 22))
+        stored = np.load(folder / "results" / told["training"] / "counts.npz")["counts"]
+        assert np.array_equal(metrics.counts(counted), metrics.total(stored).sum(0)) and counted.sum()
     with (folder / "scores.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["address"] == "T5/GCN/overall"]
     assert {row["metric"]: row["paper"] for row in rows} == {"miou": "0.745", "miou_frequent": "", "pixel_accuracy": ""}

@@ -35,7 +35,7 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
     assert "report: reports/smoke/report.pdf" in first
     assert (project.reports / "report.pdf").read_bytes().startswith(b"%PDF")
     runs, table = project.runs(), (project.reports / "scores.csv").read_bytes()
-    assert len(runs) == 3  # 1x1, GCN k=15, GCN k=15 + BR
+    assert len(runs) == 6  # 1x1, GCN k=15, GCN k=15 + BR, and what each confuses
     assert json.loads((project.reports / "provenance.json").read_text())["dirty"] is False
 
     again = project.run("dvc", "repro").stdout
@@ -52,7 +52,7 @@ def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(
     project.run("dvc", "repro", "score")
     added = project.runs()
     assert {key: added[key] for key in runs} == runs
-    assert len(added) == 4
+    assert len(added) == 7
     extra = [row for row in scores(project) if row["table"] == "X" and row["metric"] == "miou"]
     assert [(row["column"], row["paper"], row["status"]) for row in extra] == [("GCN k=17", "", "done")]
     compared = json.loads(project.run("dvc", "metrics", "diff", "--json", "HEAD").stdout)

@@ -229,7 +229,7 @@ def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
     assert facts["classes"] == list(HOSTILE)
     assert not list(tmp_path.rglob("pwned"))
     labels = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % len(HOSTILE)
-    drawn = samples.qualitative(np.zeros((1, 8, 8, 3), np.uint8), labels, {"GCN": labels}, facts["classes"])
+    drawn = samples.qualitative(np.zeros((1, 8, 8, 3), np.uint8), labels, {"GCN": labels}, facts)
     families.save(drawn, tmp_path / "samples.svg")
     shown = [text.get_text().replace(r"\$", "$") for text in drawn.legends[0].get_texts()]
     assert shown == list(HOSTILE)

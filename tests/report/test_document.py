@@ -20,7 +20,7 @@ from study.report.figures import families
 from study.spec.cells import Cell, Table
 from study.spec.heads import Conv, Head, Variant, dense, gcn, share_of
 from study.spec.training import Network, freeze
-from study.statistics import equal_cost, questions, results, verdicts
+from study.statistics import equal_cost, per_class, questions, results, verdicts
 
 TIER = {
     "title": "Fake scenes", "judges": "nothing", "meaningless": False, "seeds": [0, 1, 2], "tables": ["T1"],
@@ -170,6 +170,7 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
     (folder / "examined" / "costs.json").write_text(json.dumps(fake_costs(plan)))
     for name, rows in equal_cost.tables(folder, plan, frame).items():
         rows.to_csv(folder / f"{name}.csv", index=False)
+    per_class.table(plan, folder / "results").to_csv(folder / "per_class.csv", index=False)
     runs = {key: {"status": results.status(folder / "results" / key)} for key in plan["trainings"]}
     for key in set(runs) - set(failed):
         runs[key]["seconds"] = {"train": 31.4, "evaluate": 2.5}

@@ -17,11 +17,13 @@ from study.commands import gc as command
 from study.config import tiers
 from study.config.inheritance import in_full
 from study.data.prepare import folder_of, prepare
+from study.paper import headline
 from study.plan import planner
 from study.plan.receptive_fields import looks
 from study.spec.errors import InputError
 from study.store import garbage
-from study.store.runs import EVALUATED, RECEPTIVE, Store, write_json
+from study.store.keys import key_of_confusion
+from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Store, write_json
 from tests.conftest import ROOT
 
 OLD_DAYS, SIZE = 30, 1000
@@ -77,6 +79,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert found, "the tier draws Figure 3"
     for key in found:
         run(store, key, RECEPTIVE)
+    for key in headline.segmenting(manifest).values():
+        run(store, key_of_confusion(key), CONFUSION)
     (store.root / "mlflow").mkdir()
     (store.root / "mlflow" / "mlflow.db").write_bytes(bytes(SIZE))
     (store.root / "weights").mkdir()

@@ -282,7 +282,8 @@ def test_the_database_that_was_not_there_is_what_the_stages_write(browser, study
     tracker = Tracker(tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "artifacts", NAME)
     for key, labels in study.plan["trainings"].items():
         done = results.status(folder / key) == results.DONE
-        tracker.training(key, labels, folder / key, results.scores(folder / key, None) if done else {})
+        scores = (results.scores(folder / key, None), results.class_scores(folder / key)) if done else ({}, [])
+        tracker.training(key, labels, folder / key, scores[0], study.plan["data"]["main"], scores[1])
     frame = results.frame(study.plan, folder)
     tracker.cells(study.plan, frame, results.summary(frame))
     tracker.report(study.reports / "report.pdf")

@@ -19,7 +19,7 @@ from study.config.mlflow_address import Place
 from study.statistics import results
 from study.tracking import mlflow_access
 from tests.conftest import ROOT, Project
-from tests.tracking.test_mlflow_runs import content, copied, log, logged  # noqa: F401 (fixtures)
+from tests.tracking.test_mlflow_runs import FACTS, content, copied, log, logged  # noqa: F401 (fixtures)
 
 # Before any other code of a process: its clock is a month ahead, a month behind or right, in turns.
 JUMPING = """
@@ -93,7 +93,7 @@ def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(resu
     root, plan = results_only
     place, keys = _place(root), list(plan["trainings"])
     with mlflow_access.kept(place, "smoke"), mlflow_access.writing(place, "smoke", root) as tracker:
-        tracker.training(keys[0], plan["trainings"][keys[0]], root / "results" / keys[0], {"miou": 0.5})
+        tracker.training(keys[0], plan["trainings"][keys[0]], root / "results" / keys[0], {"miou": 0.5}, FACTS)
         other = sqlite3.connect(root / "mlflow" / "mlflow.db")
         other.execute("BEGIN EXCLUSIVE")
         log(tracker, root, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import shutil
@@ -17,11 +18,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from study.data import display
+from study.data.prepare import PAD_COLOUR
 from study.tracking.mlflow_runs import Tracker
-from study.tracking.ui_views import VIEWS
+from study.tracking.ui_views import GAP, LEAST_PX, VIEWS, class_metrics, picture
 from tests.conftest import ROOT
 
 SCORES = {"miou": 0.5, "pixel_accuracy": 0.9, "boundary_accuracy": 0.7, "internal_accuracy": 0.95}
+FACTS = {"classes": ["ground", "a/b: road?", "sky"], "colours": {"ground": [10, 20, 30]}}
+BY_CLASS = [0.25, 0.75, math.nan]
 HEADS = {"GCN k=3": ("GCN", 3, False), "GCN k=7 + BR": ("GCN", 7, True), "stack k=7": ("stack", 7, False)}
 
 
@@ -57,7 +62,7 @@ def _plan(root: Path) -> dict[str, Any]:
         maps = rng.integers(0, 3, (2, 8, 8), dtype=np.uint8)
         images = rng.integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
         np.savez(folder / "samples.npz", images=images, predictions=maps, labels=maps, names=["a", "b"])
-    return {"trainings": trainings, "cells": cells, "evaluations": {}}
+    return {"trainings": trainings, "cells": cells, "evaluations": {}, "data": {"main": FACTS}}
 
 
 def _frames(plan: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -83,7 +88,8 @@ def log(tracker: Tracker, root: Path, plan: dict[str, Any]) -> None:
     """All of a plan, from the results in ``root``."""
     for key, labels in plan["trainings"].items():
         folder = root / "results" / key
-        tracker.training(key, labels, folder, {} if (folder / "failed.json").exists() else SCORES)
+        failed = (folder / "failed.json").exists()
+        tracker.training(key, labels, folder, {} if failed else SCORES, FACTS, [] if failed else BY_CLASS)
     tracker.cells(plan, *_frames(plan))
 
 
@@ -132,6 +138,8 @@ def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
     assert [point.step for point in client.get_metric_history(run.info.run_id, "tune/miou")] == [20]
     assert run.info.end_time - run.info.start_time == 45_000
     assert len(client.list_artifacts(run.info.run_id, "images")) == 2, "the picture and its preview"
+    classes = {name: value for name, value in run.data.metrics.items() if name.startswith("class/")}
+    assert classes == {"class/ground": 0.25, "class/a_b_ road_": 0.75}, "and none of a class that is not in val"
 
 
 @pytest.mark.slow
@@ -176,10 +184,57 @@ def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
     (folder / "failed.json").unlink()
     for path in (root / "results" / "stack-k=7-0").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    tracker.training("stack-k=7-1", plan["trainings"]["stack-k=7-1"], folder, SCORES)
+    tracker.training("stack-k=7-1", plan["trainings"]["stack-k=7-1"], folder, SCORES, FACTS, BY_CLASS)
     after = ids()
     assert {name for name in after if after[name] != before[name]} == {"stack k=7, seed 1"}
     assert _runs(root)["stack k=7, seed 1"].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_cell_of_which_confusions_were_counted_shows_them_as_a_table(copied):
+    root, plan = copied
+    table = root / "GCN.csv"
+    table.write_text("class,a,b\na,5,1\nb,0,2\n")
+    address = plan["cells"][0]["address"]
+    tracker = Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke")
+    before = {name: run.info.run_id for name, run in _runs(root).items()}
+    for _ in range(2):
+        tracker.cells(plan, *_frames(plan), {address: table})
+        after = {name: run.info.run_id for name, run in _runs(root).items()}
+        assert {name for name in after if after[name] != before[name]} <= {address}
+        assert [f.path for f in _client(root).list_artifacts(after[address], "confusion")] == ["confusion/GCN.csv"]
+    assert after[address] != before[address]
+
+
+def test_each_class_has_a_metric_of_its_own_name_that_mlflow_takes():
+    from mlflow.utils.validation import _validate_metric_name
+
+    names = ["road", "road", "a/b", "a?b", "..", "", " ", "déjà vu", "x\n", "w" * 999, "v" * 999, "$HOME", "100 %"]
+    found = class_metrics(names)
+    assert len(set(found)) == len(names) and found[:3] == ["class/road", "class/road 1", "class/a_b"]
+    for metric in found:
+        _validate_metric_name(metric)
+
+
+def test_a_picture_has_the_classes_own_colours_with_their_names_and_no_padding(tmp_path):
+    images = np.full((2, 40, 60, 3), PAD_COLOUR, np.uint8)
+    labels = np.full((2, 40, 60), 255, np.uint8)
+    images[:, :20, :30] = 200
+    labels[:, :20, :30], labels[1, 0] = 1, 255
+    path = tmp_path / "samples.npz"
+    np.savez(path, images=images, labels=labels, predictions=np.zeros_like(labels), names=["a", "b"])
+    colours = {"ground": [10, 20, 30], "road": [250, 0, 0], "sky": [0, 0, 250]}
+    facts = {"classes": [*colours], "colours": colours}
+    shown = np.asarray(picture(path, facts))
+    times = -(-LEAST_PX // 60)
+    width, height = 30 * times, 20 * times
+    assert shown.shape[1] == 3 * width + 2 * GAP and (shown[:height, :width] == 200).all()
+    assert (shown[:height, width + GAP : 2 * width + GAP] == (10, 20, 30)).all()
+    assert (shown[:height, 2 * (width + GAP) :] == (250, 0, 0)).all()
+    legend = shown[2 * (height + GAP) :]
+    in_sight = {(10, 20, 30): True, (250, 0, 0): True, display.VOID_COLOUR: True, (0, 0, 250): False}
+    for colour, there in in_sight.items():
+        assert (legend == colour).all(-1).any() == there
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from study import metrics
 from study.commands import verify
 from study.data.boundaries import boundary_band
 from study.data.prepare import band_name, folder_of, prepare
+from study.inference.worker import confuse
 from study.spec.constants import VOID
-from study.spec.jobs import TrainingJob
+from study.spec.jobs import ConfusionJob, TrainingJob
 from study.spec.training import freeze
 from study.store.runs import EVALUATED, PRODUCTS, Store
 from study.tracking import background
@@ -103,3 +105,28 @@ def test_a_training_without_them_is_not_done(trained: TrainingJob, tmp_path: Pat
     assert Store(tmp_path).run("key").done()
     (tmp_path / "key" / "tune.npz").unlink()
     assert not Store(tmp_path).run("key").done()
+
+
+def test_confusions_have_the_same_hits_and_errors_by_class_a_row_a_true_class(trained: TrainingJob) -> None:
+    confuse(ConfusionJob("confused", trained.subject, trained.context))
+    with np.load(Store(trained.context.store).run("confused").path("confusion.npz")) as archive:
+        matrix = archive["confusion"]
+    labels = labels_of(trained, "val")
+    assert np.array_equal(metrics.counts(matrix), metrics.total(counts_of(trained, "counts.npz")).sum(0))
+    assert matrix.sum(1).tolist() == np.bincount(labels[labels != VOID], minlength=len(matrix)).tolist()
+    assert not np.array_equal(matrix, matrix.T)
+
+
+def test_counts_that_are_not_the_trainings_are_told(
+    trained: TrainingJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where another device rounds otherwise."""
+    shutil.copytree(trained.context.store, tmp_path / "store")
+    context = dataclasses.replace(trained.context, store=tmp_path / "store")
+    run = Store(context.store).run(trained.key)
+    counts = counts_of(trained, "counts.npz")
+    counts[0, 0, 0, 0] += 1
+    np.savez(run.path("counts.npz"), counts=counts)
+    run.finish()
+    confuse(ConfusionJob("other", trained.subject, context))
+    assert capsys.readouterr().out == "note: what key confuses differs from its counts (another device?)\n"

@@ -11,6 +11,10 @@ from study.spec.errors import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 VOID_LABEL = 11
+COLOURS = (
+    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128),
+    (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+)  # of CLASSES, as the SegNet tutorial draws them  # fmt: skip
 
 
 class Options(Coarse):
@@ -39,7 +43,7 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
 
     train, val = listed("train"), listed("val")
     drives = {name: name.split("_")[0] for name, *_ in train + val}  # of 0016E5_08370: 0016E5
-    return Pairs(
+    source = Pairs(
         CLASSES,
         train,
         val,
@@ -52,3 +56,5 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
         notes=notes,
         grouped=drives,
     )
+    source.colours = dict(enumerate(COLOURS))
+    return source

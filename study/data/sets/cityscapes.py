@@ -41,6 +41,11 @@ SCORED = (
     32,
     33,
 )  # label ids, in the order of CLASSES
+COLOURS = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # of CLASSES, as the benchmark draws them  # fmt: skip
 LABELS = 34
 TRAIN_IDS = {label: SCORED.index(label) if label in SCORED else VOID for label in range(LABELS)}
 DEFECTIVE = "troisdorf_000000_000073"  # of train_extra: black, and nothing in its mask is labelled (D53)
@@ -116,7 +121,7 @@ def open(options: Options, root: Path | None, cache: Path) -> Cityscapes:
         listed["cityscapes/test"] = len(test)
     cities = {name: name.split("_")[0] for name, *_ in train + val}
     source = Cityscapes(CLASSES, train, val, tune=options.tune, void=VOID, size=options.pad, pool=fine, grouped=cities)
-    source.listed = listed
+    source.listed, source.colours = listed, dict(enumerate(COLOURS))
     return source
 
 

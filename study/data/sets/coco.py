@@ -70,7 +70,7 @@ def open(options: Options, root: Path | None, cache: Path) -> voc.Voc:
         voc.CLASSES, train, found.val, tune=options.tune, void=VOID, size=size, pool=found.pool, notes=found.notes
     )
     source.sizes = {"train": options.pad_train}
-    source.listed = found.listed | {"voc/coco": len(train)}
+    source.listed, source.colours = found.listed | {"voc/coco": len(train)}, voc.colours()
     return source
 
 

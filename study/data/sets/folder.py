@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from study.data.image_mask_pairs import Classes, Gap, Longest, Pad, Pairs, Tune, folder, lines, rows
 from study.data.mask_codes import UNKNOWN, VOID_NAME, Codes, codes_of_palette, palette_of
-from study.data.pixels import check_name
+from study.data.pixels import Colour, check_name
 from study.seeds import number
 from study.spec.checks import (
     Block,
@@ -272,34 +272,44 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
     grouped = _groups(base, options.groups, [stem for stem, *_ in train + val])
-    voids, palette = _voids(options.void), options.palette
-    return Pairs(
+    voids, palette = _voids(options.void), _palette(base, options)
+    source = Pairs(
         classes,
         train,
         val,
         tune=options.tune,
         void=voids[0] if voids else None,
         size=size,
-        codes=_codes(base, options),
-        beside=[base / palette] if isinstance(palette, str) else [],
+        codes=_codes(base, options, palette),
+        beside=[base / options.palette] if isinstance(options.palette, str) else [],
         scale=scale,
         longest=options.longest,
         notes=notes,
         grouped=grouped,
         gap=options.gap,
     )
+    if palette is not None:  # of several colours of a class the first is shown
+        source.colours = {classes.index(name): colours[0] for name, colours in palette.items() if name in classes}
+    return source
 
 
-def _codes(base: Path, options: Options) -> Codes | None:
-    """What stands for the classes in masks; None where it is their labels, with one or no void."""
-    classes, palette, labels = options.classes, options.palette, options.labels
-    voids, rest = _voids(options.void), _meant(options.others, classes)
+def _palette(base: Path, options: Options) -> dict[str, list[Colour]] | None:
+    """The colours that stand for each class and for void; None where masks hold numbers."""
+    palette = options.palette
     if isinstance(palette, str):
-        path = base / palette
-        return codes_of_palette(palette_of(rows(path), path), classes, rest, f"the palette {path}")
+        return palette_of(rows(base / palette), base / palette)
+    if palette is None:
+        return None
+    return {name: [colours] if _is_colour(colours) else list(colours) for name, colours in palette.items()}
+
+
+def _codes(base: Path, options: Options, palette: dict[str, list[Colour]] | None) -> Codes | None:
+    """What stands for the classes in masks; None where it is their labels, with one or no void."""
+    classes, labels = options.classes, options.labels
+    voids, rest = _voids(options.void), _meant(options.others, classes)
     if palette is not None:
-        named = {name: [colours] if _is_colour(colours) else colours for name, colours in palette.items()}
-        return codes_of_palette(named, classes, rest, "the palette of folder")
+        where = f"the palette {base / options.palette}" if isinstance(options.palette, str) else "the palette of folder"
+        return codes_of_palette(palette, classes, rest, where)
     if labels is None and len(voids) < 2:
         return None
     meant = {

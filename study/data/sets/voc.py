@@ -11,7 +11,7 @@ import numpy as np
 
 from study.data.download import Archive
 from study.data.image_mask_pairs import Classes, Pad, Pair, Pairs, Tune, folder, lines, there
-from study.data.pixels import as_labels
+from study.data.pixels import Colour, as_labels, voc_palette
 from study.spec.checks import Block, choice
 from study.spec.constants import VOID
 from study.spec.errors import InputError
@@ -83,8 +83,14 @@ def open(options: Options, root: Path | None, cache: Path) -> Voc:
     source = Voc(
         classes, found.train, found.val, tune=options.tune, void=VOID, size=size, pool=found.pool, notes=found.notes
     )
-    source.listed = found.listed if classes == CLASSES else {}
+    if classes == CLASSES:
+        source.listed, source.colours = found.listed, colours()
     return source
+
+
+def colours() -> dict[int, Colour]:
+    """VOC's own, by label."""
+    return {label: tuple(colour) for label, colour in enumerate(voc_palette()[: len(CLASSES)].tolist())}
 
 
 def parts(chosen: str, root: Path | None) -> Parts:

@@ -113,9 +113,3 @@ def against_k(ax: Axes, means: pd.DataFrame, seeds: pd.DataFrame | None, look: d
 def literal(text: str) -> str:
     """A user's words as they are: between two dollars Matplotlib would set a formula."""
     return text.replace("$", r"\$")
-
-
-def class_colours(classes: int) -> np.ndarray:
-    """(classes, 3) RGB in 0..1: the colour-blind palette first, then its darker and its lighter turns."""
-    base = np.array(sns.color_palette([INK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK, BROWN, ROSE]))
-    return np.resize(np.concatenate([base, 0.55 * base[1:], 0.5 + base / 2]), (classes, 3))

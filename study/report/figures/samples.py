@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
+from study.data import display
 from study.paper.tables import FIGURES
-from study.report.figures.families import RC, canvas, class_colours, literal
+from study.report.figures.families import RC, canvas, literal
 from study.report.figures.plate import Plate, Source
-from study.report.figures.style import WIDTH_IN
-from study.spec.documents import PlanFile
+from study.report.figures.style import INK, WIDTH_IN
+from study.spec.documents import PlanFile, Read
 
 MAX_SAMPLES = 6
-VOID_COLOUR = (0.72, 0.72, 0.72)
 CAPTION = "Images spread evenly over the validation split, none picked by hand; one seed."
 
 
@@ -34,8 +34,8 @@ def drawn_for(name: str) -> Callable[[Source], Figure | None]:
 
 
 def samples(folder: Path, plan: PlanFile, addresses: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """Images, labels and predictions of these cells, with the classes, at the first seed that has them all; None where
-    no seed has. Without Table 5 any three variants of the main set stand in for Figure 6's."""
+    """Images, labels and predictions of these cells, with the facts of their data, at the first seed that has them all;
+    None where no seed has. Without Table 5 any three variants of the main set stand in for Figure 6's."""
     cells = [cell for cell in plan["cells"] if cell["address"] in addresses and cell["runs"]]
     if not cells and len(addresses) > 1:
         cells = [cell for cell in plan["cells"] if cell["data"] == "main" and cell["runs"]]
@@ -49,45 +49,48 @@ def samples(folder: Path, plan: PlanFile, addresses: tuple[str, ...]) -> tuple[A
         if found and len(found) == len(chosen):
             first = next(iter(found.values()))
             predictions = {label: archive["predictions"][:MAX_SAMPLES] for label, archive in found.items()}
-            classes = plan["data"][cells[0]["data"]]["classes"]
-            return first["images"][:MAX_SAMPLES], first["labels"][:MAX_SAMPLES], predictions, classes
+            facts = plan["data"][cells[0]["data"]]
+            return first["images"][:MAX_SAMPLES], first["labels"][:MAX_SAMPLES], predictions, facts
     return None
 
 
 @mpl.rc_context(RC)
-def qualitative(
-    images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], classes: Sequence[str]
-) -> Figure:
+def qualitative(images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], facts: Read) -> Figure:
     """Fig. 6: a row a sample, columns image, one a named prediction, truth.
 
-    ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void (grey). What is
-    predicted on padding (void to the end of the image) says nothing and is drawn as void.
+    ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void. Padding is cut off,
+    and classes have the colours of ``facts`` (D130).
     """
-    inside = np.zeros(labels.shape, bool)
-    for mask, label in zip(inside, labels != 255, strict=True):
-        height, width = (np.flatnonzero(label.any(axis)).max(initial=-1) + 1 for axis in (1, 0))
-        mask[:height, :width] = True
-    columns = {name: np.where(inside, maps, 255) for name, maps in predictions.items()} | {"truth": labels}
-    shown = np.unique(np.concatenate([maps.ravel() for maps in columns.values()]))
-    shown = shown[shown < len(classes)]
-    # Colours go to the classes in sight, in class order: few classes then keep to the colours that differ most.
-    table = np.tile(np.array(VOID_COLOUR), (256, 1))
-    table[shown] = class_colours(len(shown))
-    ratio = images.shape[1] / images.shape[2]
-    side = WIDTH_IN / (len(columns) + 1)
-    handles = [Patch(color=table[index], label=literal(classes[index])) for index in shown]
-    handles += [Patch(color=VOID_COLOUR, label="void")] if (labels == 255).any() else []
+    table, classes = display.colours_of(facts), facts["classes"]
+    sizes = [display.true_size(image, label) for image, label in zip(images, labels, strict=True)]
+    columns = predictions | {"truth": labels}
+    masks = {
+        name: [one[:height, :width] for one, (height, width) in zip(maps, sizes, strict=True)]
+        for name, maps in columns.items()
+    }
+    shown = np.unique(np.concatenate([one.ravel() for maps in masks.values() for one in maps]))
+    handles = [
+        Patch(facecolor=table[label] / 255, edgecolor=INK, linewidth=0.4,
+              label=literal(classes[label]) if label < len(classes) else "void")
+        for label in shown
+    ]  # fmt: skip
     longest = max(len(str(handle.get_label())) for handle in handles)
-    abreast = min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest)))  # inches of a legend entry
+    abreast = max(1, min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest))))  # inches of a legend entry
     lines = -(-len(handles) // abreast)
-    figure, axes = canvas(len(images), len(columns) + 1, len(images) * side * ratio + 0.4 + 0.15 * lines)
+    side = WIDTH_IN / (len(columns) + 1)
+    # A tall image is as high as a square one, so that none takes a page.
+    ratios = [min(1.0, height / width) for height, width in sizes]
+    figure, axes = canvas(
+        len(images), len(columns) + 1, side * sum(ratios) + 0.4 + 0.15 * lines, gridspec_kw={"height_ratios": ratios}
+    )
     # Viewers smooth enlarged bitmaps, which would mix class colours: enlarge here, by whole pixels.
     times = max(1, 384 // images.shape[2])
-    pictures = {"image": images, **{name: (table[maps] * 255).astype(np.uint8) for name, maps in columns.items()}}
+    cut = [image[:height, :width] for image, (height, width) in zip(images, sizes, strict=True)]
+    pictures = {"image": cut, **{name: [table[one] for one in maps] for name, maps in masks.items()}}
     for column, (name, stack) in enumerate(pictures.items()):
         for row, picture in enumerate(stack):
             ax = axes[row, column]
-            ax.imshow(picture.repeat(times, 0).repeat(times, 1), interpolation="none", aspect="auto")
+            ax.imshow(picture.repeat(times, 0).repeat(times, 1), interpolation="none")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         axes[0, column].set_title(name, loc="center", fontsize=7)

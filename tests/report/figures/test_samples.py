@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from study.data import display
+from study.data.prepare import PAD_COLOUR
 from study.report.figures import samples
+from study.spec.constants import VOID
 
 
-def test_predictions_on_padding_are_drawn_as_void_and_classes_keep_their_colour(source):
-    images, labels, predictions, classes = samples.samples(source.folder, source.plan, ("T5/GCN/overall",))
-    assert classes == [f"class {index}" for index in range(3)]
-    figure = samples.qualitative(images, labels, predictions, classes)
-    image, predicted, truth = (ax.images[0].get_array() for ax in figure.axes[:3])
-    height, width, _ = truth.shape
-    void = tuple(int(255 * part) for part in samples.VOID_COLOUR)
-    assert tuple(predicted[height - 1, width - 1]) == tuple(truth[height - 1, width - 1]) == void
-    inside = truth[height // 2, width // 2]
-    assert tuple(inside) != void and np.array_equal(predicted[height // 2, width // 2], inside)
-    assert np.array_equal(image[0, 0], images[0][0, 0])
+def test_classes_have_their_own_colours_void_has_one_and_padding_is_cut_off(source):
+    images, labels, predictions, facts = samples.samples(source.folder, source.plan, ("T5/GCN/overall",))
+    assert facts["classes"] == [f"class {index}" for index in range(3)]
+    images, labels = images.copy(), labels.copy()
+    images[0, 20:], labels[0, 20:] = PAD_COLOUR, VOID
+    facts = facts | {"colours": {"class 0": [1, 2, 3], "class 2": [250, 120, 0]}}
+    figure = samples.qualitative(images, labels, predictions, facts)
+    image, predicted, truth = (np.asarray(ax.images[0].get_array()) for ax in figure.axes[:3])
+    times = 384 // labels.shape[2]
+    assert image.shape == predicted.shape == truth.shape == (20 * times, 32 * times, 3), "the first image is cut"
+    assert np.asarray(figure.axes[3].images[0].get_array()).shape[0] == 24 * times, "the second is whole"
+    assert np.array_equal(image[::times, ::times], images[0, :20])
+    table = display.colours_of(facts)
+    assert table[[0, 2]].tolist() == [[1, 2, 3], [250, 120, 0]]
+    assert np.array_equal(truth[::times, ::times], table[labels[0, :20]])
+    assert tuple(truth[0, 0]) == display.VOID_COLOUR
+    told = {text.get_text(): patch.get_facecolor()[:3] for text, patch in
+            zip(figure.legends[0].get_texts(), figure.legends[0].get_patches(), strict=True)}  # fmt: skip
+    assert told.keys() == {"class 0", "class 1", "class 2", "void"}
+    for number, name in enumerate(facts["classes"]):
+        assert np.allclose(np.array(told[name]) * 255, table[number])
     assert [ax.get_title(loc="center") for ax in figure.axes[:3]] == ["image", *predictions, "truth"]
 
 
