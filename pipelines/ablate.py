@@ -42,6 +42,8 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
             train.train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     train.collect(manifest, target)
     headline_models.collect(workload, folder / "results", folder / "weights", _export)
+    with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, store.root) as tracker:
+        mlflow_access.models(folder / "weights", tracker)
     train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from study.ablation.model_card import card
 from study.ablation.workload import Workload
-from study.report.model_card import card
 from study.spec.documents import HeadlineModel, ModelFile, ModelOrigin, ModelScore, PlanFile, Result, read, trained
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject

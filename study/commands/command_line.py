@@ -165,7 +165,9 @@ def submission(tier: str | None) -> None:
 @click.option(
     "--to", type=click.Path(path_type=Path), default="predictions", show_default=True, help="the folder to write to"
 )
-@click.option("--longest", type=click.IntRange(1), help="make larger images smaller first, px (default: as in training)")
+@click.option(
+    "--longest", type=click.IntRange(1), help="make larger images smaller first, px (default: as in training)"
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def predict(
     tier: str | None, cell: str | None, model: Path | None, to: Path, longest: int | None, images: tuple[str, ...]

@@ -86,8 +86,9 @@ def main(model: Path, images: tuple[str, ...], to: Path, longest: int | None = N
     if large and longest is None and told["data"]["longest"] is None:
         height, width = network.size
         print(
-            f"note: {counted(large, 'image')} were much larger than what the network sees at once ({height} x {width} "
-            f"px, as in training); where objects look larger than there, try --longest {max(height, width)}"
+            f"note: {counted(large, 'image')} had a side more than {LARGE} times what the network sees at once "
+            f"({height} x {width} px, as in training); where objects look larger than there, try "
+            f"--longest {max(height, width)}"
         )
     _summary(network.names, pixels, images_with)
     ends = f"labels in *{MASK}, pictures in *{PICTURE}"
