@@ -45,7 +45,8 @@ def card(about: ModelFile, name: str) -> str:
         "",
         "## Meant for",
         "",
-        f"Comparing heads with large kernels on images like those that it was trained on. {about['judges']}",
+        "Comparing heads with large kernels on images like those that it was trained on. What the numbers of its tier "
+        f"can tell: {about['judges']}",
         "",
         f"{LIMITS.get(about['scale'], LIMITS['mechanism'])} Of other images it may say anything, with high scores. Do "
         "not decide about people by it.",
