@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -240,7 +241,7 @@ class Tracker:
         model = self._client.create_logged_model(
             self._experiment, file.stem, source, {"study.cell": told["cell"]}, params, model_type="segmentation"
         )
-        loader = {"loader_module": LOADER, "data": file.name}
+        loader = {"loader_module": LOADER, "data": file.name, "python_version": platform.python_version()}
         described = {
             "flavors": {"python_function": loader},
             "mlflow_version": mlflow.__version__,

@@ -18,7 +18,9 @@ from tests.inference.test_exported import Made
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # of mlflow.pyfunc's own modules
-def test_a_model_is_loaded_from_mlflow_written_once_and_gone_with_its_cell(tmp_path: Path) -> None:
+def test_a_model_is_loaded_from_mlflow_written_once_and_gone_with_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, weights = Made(tmp_path), tmp_path / "weights"
     weights.mkdir()
     (weights / "T5-GCN-overall.safetensors").write_bytes(made.file.read_bytes())
@@ -45,12 +47,12 @@ def test_a_model_is_loaded_from_mlflow_written_once_and_gone_with_its_cell(tmp_p
     mlflow_access.models(weights, tracker)
     (model,) = models()
     assert model.status == "READY" and "# The card" in model.tags["mlflow.note.content"]
-    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    files = {path.name for path in (tmp_path / "mlflow" / "artifacts").rglob("*") if path.is_file()}
+    assert files == {"MLmodel", "T5-GCN-overall.safetensors", "T5-GCN-overall.md"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     said = mlflow.pyfunc.load_model(f"models:/{model.model_id}").predict(image)
     assert said.shape == (64, 64) and said.dtype == np.uint8
-    files = {path.name for path in (tmp_path / "mlflow" / "artifacts").rglob("*") if path.is_file()}
-    assert files == {"MLmodel", "T5-GCN-overall.safetensors", "T5-GCN-overall.md"}
 
     mlflow_access.models(weights, tracker)
     assert [found.model_id for found in models()] == [model.model_id], "nothing changed"
