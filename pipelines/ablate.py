@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
-from study.ablation import headline_weights, supervise, train
+from study.ablation import headline_models, supervise, train
 from study.ablation.workload import Workload
 from study.config import git_state, kept_outputs, places, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
-from study.spec.documents import PlanFile, read
+from study.spec.documents import ModelFile, ModelOrigin, PlanFile, read
 from study.spec.errors import InputError
+from study.spec.jobs import Context, Subject
 from study.store import stage
 from study.store.runs import Store
 from study.tracking import background, mlflow_access
@@ -34,14 +36,22 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     at = place(params, store)
     mlflow_access.checked(at, chosen.name, todo)
     target = Target(store.root, (folder / "results").absolute(), f"make retry TIER={chosen.name}", at, chosen.name)
+    workload = Workload(planned, manifest, execution, store)
     if todo:
         git_state.note()
         with background.logging(manifest, target, len(todo), execution.workers) as ended:
-            workload = Workload(planned, manifest, execution, store)
             train.train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     train.collect(manifest, target)
-    headline_weights.collect(manifest, store, folder / "weights")
+    headline_models.collect(workload, folder / "results", folder / "weights", _export)
+    with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, store.root) as tracker:
+        mlflow_access.models(folder / "weights", tracker)
     train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
+
+
+def _export(file: Path, subject: Subject, context: Context, origin: ModelOrigin) -> ModelFile:
+    from study.inference.exported import export  # torch, where a model is written
+
+    return export(file, subject, context, origin)
 
 
 if __name__ == "__main__":

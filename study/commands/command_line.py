@@ -29,6 +29,8 @@ def _tiers(context: click.Context, parameter: click.Parameter, incomplete: str) 
 
 
 TIER = click.argument("tier", required=False, envvar="TIER", shell_complete=_tiers)
+TIER_OPTION = click.option("--tier", envvar="TIER", shell_complete=_tiers, help="default: that of params.yaml")
+CELL = click.option("--cell", envvar="CELL", help="the address of a cell that has a model, such as T5/GCN+BR/overall")
 HOST = click.option(
     "--host", default=LOOPBACK, show_default=True, help="who reaches the address may read and delete: no password"
 )
@@ -175,6 +177,27 @@ def submission(tier: str | None) -> None:
     from study.commands import submission  # torch, only where it predicts
 
     submission.main(tier)
+
+
+@study.command()
+@TIER_OPTION
+@CELL
+@click.option("--model", type=click.Path(path_type=Path), help="a model's file, in place of a tier and a cell")
+@click.option(
+    "--to", type=click.Path(path_type=Path), default="predictions", show_default=True, help="the folder to write to"
+)
+@click.option(
+    "--longest", type=click.IntRange(1), help="make larger images smaller first, px (default: as in training)"
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+def predict(
+    tier: str | None, cell: str | None, model: Path | None, to: Path, longest: int | None, images: tuple[str, ...]
+) -> int:
+    """Write a trained network's classes of your images: masks, and pictures with a legend. An IMAGE is a file, a folder
+    or a pattern in quotes."""
+    from study.commands import predict
+
+    return predict.main(predict.model_file(tier, cell, model), images, to, longest)
 
 
 @study.command()

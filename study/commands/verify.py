@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.ablation import headline_weights
+from study.ablation import headline_models
 from study.ablation.importances import importances
 from study.commands import plan_diff, value_diff
 from study.config import tiers
@@ -25,7 +25,7 @@ from study.spec.documents import (
     AnatomyFile,
     CostsFile,
     Facts,
-    HeadlineWeights,
+    HeadlineModel,
     Params,
     PlanFile,
     ProvenanceFile,
@@ -155,17 +155,17 @@ def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found
 
 
 def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """The headline weights against their index, and its trainings against the plan."""
+    """The headline models and their cards against their index, and its trainings against the plan."""
     planned = headline.trainings(manifest)
-    for name, told in read(folder / "weights" / headline_weights.INDEX, dict[str, HeadlineWeights]).items():
+    for name, told in read(folder / "weights" / headline_models.INDEX, dict[str, HeadlineModel]).items():
         if planned.get(told["cell"]) != told["training"]:
             found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
-        file = folder / "weights" / name
-        if not file.is_file() or runs.file_digest(file) != told["sha256"]:
-            found.add(
-                f"weights/{name} must have the sha256 of its index, got {'an edited' if file.is_file() else 'no'} file"
-            )
-        found.files += 1
+        model = folder / "weights" / name
+        for file, digest in ((model, told["sha256"]), (model.with_suffix(".md"), told["card"])):
+            if not file.is_file() or runs.file_digest(file) != digest:
+                got = "an edited" if file.is_file() else "no"
+                found.add(f"weights/{file.name} must have the sha256 of its index, got {got} file")
+            found.files += 1
 
 
 def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFile, found: Findings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from study.config.mlflow_address import Place, Unreachable
-from study.spec.documents import PlanFile
+from study.spec.documents import HeadlineModel, PlanFile, read
 from study.statistics import results
 from study.store.runs import Store
 from study.tracking.mlflow_runs import Tracker, refusals
@@ -82,6 +82,13 @@ def trainings(plan: PlanFile, collected: Path, tracker: Tracker) -> None:
     """Logs every training of ``plan`` from the results in ``collected``."""
     for key in plan["trainings"]:
         training(key, plan, collected, tracker)
+
+
+def models(weights: Path, tracker: Tracker) -> None:
+    """Logs the headline models of a tier from its folder of ``weights``, where it has one."""
+    index = weights / "index.json"
+    if index.is_file():
+        tracker.models(weights, read(index, dict[str, HeadlineModel]))
 
 
 def checked(place: Place, tier: str, todo: Any) -> None:

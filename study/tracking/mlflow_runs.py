@@ -14,19 +14,21 @@ import json
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from study.spec.cells import SERVED
-from study.spec.documents import Page, PlanFile, PlannedCell, PlannedTraining, Read, trained
+from study.spec.documents import HeadlineModel, Page, PlanFile, PlannedCell, PlannedTraining, Read, trained
 from study.tracking import ui_links
 from study.tracking.ui_views import class_metrics, experiment_tags, picture, run_labels
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from pandas import DataFrame
     from PIL import Image
 
@@ -41,6 +43,8 @@ RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "o
           "lr": "learning_rate", "backbone": "backbone"}  # fmt: skip
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 PAGE = 1000  # runs in a search
+MODELS = 50  # in a search: more than there are headline cells
+LOADER = "study.inference.exported"  # what MLflow imports to load a model
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
 REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
 
@@ -222,6 +226,55 @@ class Tracker:
             self._client.log_artifact(run.id, str(pdf))
             self._client.set_tag(run.id, "study.digest", digest)
             self._runs[REPORT] = [run._replace(digest=digest)]
+
+    def models(self, folder: Path, index: Mapping[str, HeadlineModel]) -> None:
+        """Logs the headline models of ``folder`` by its ``index``, each with its card as its note, and deletes others.
+
+        MLflow loads one by study.inference.exported: nothing is pickled, and no code is copied (D143).
+        """
+        known: dict[str, list[LoggedModel]] = {}
+        for model in self._client.search_logged_models([self._experiment], max_results=MODELS):
+            if "study.cell" in model.tags:
+                known.setdefault(model.tags["study.cell"], []).append(model)
+        for name, told in index.items():
+            runs = self._runs.get(("training", told["training"]), [])
+            source = runs[0].id if runs else None
+            digest = _digest(dict(told), source)
+            old = known.pop(told["cell"], [])
+            if [model.tags.get("study.digest") for model in old] == [digest]:
+                continue
+            self._log_model(folder / name, told, source, digest)
+            for model in old:
+                self._client.delete_logged_model(model.model_id)
+        for model in (model for models in known.values() for model in models):
+            self._client.delete_logged_model(model.model_id)
+
+    def _log_model(self, file: Path, told: HeadlineModel, source: str | None, digest: str) -> None:
+        """Writes a model, its digest last."""
+        import mlflow
+        from mlflow.entities import LoggedModelOutput
+
+        card = file.with_suffix(".md")
+        params = {name: str(told[name]) for name in ("label", "cell", "data", "seed")}  # type: ignore[literal-required]
+        model = self._client.create_logged_model(
+            self._experiment, file.stem, source, {"study.cell": told["cell"]}, params, model_type="segmentation"
+        )
+        loader = {"loader_module": LOADER, "data": file.name, "python_version": platform.python_version()}
+        described = {
+            "flavors": {"python_function": loader},
+            "mlflow_version": mlflow.__version__,
+            "model_id": model.model_id,
+            "run_id": source,
+        }
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "MLmodel").write_text(json.dumps(described), encoding="utf-8")  # JSON is YAML
+            for path in (Path(folder) / "MLmodel", file, card):
+                self._client.log_model_artifact(model.model_id, str(path))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        if source is not None:
+            self._client.log_outputs(source, [LoggedModelOutput(model.model_id, step=0)])
+        note = ui_links.model_note(model.model_id, file.name, card.read_text(encoding="utf-8"))
+        self._client.set_logged_model_tags(model.model_id, {"mlflow.note.content": note, "study.digest": digest})
 
     def empty(self) -> bool:
         """Whether no cell was ever logged, as after the database was deleted."""

@@ -17,6 +17,7 @@ def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
     plan = read(folder / "plan.json", PlanFile)
     mlflow_access.trainings(plan, folder / "results", tracker)
+    mlflow_access.models(folder / "weights", tracker)
     tracker.cells(plan, *frames(folder, plan), per_class.confused(folder, plan))
 
 

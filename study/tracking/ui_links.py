@@ -40,6 +40,12 @@ def cell_note(seeds: Iterable[tuple[int, str, float, str]], compared: str, repor
     return "\n".join(lines)
 
 
+def model_note(identifier: str, file: str, card: str) -> str:
+    """The note of a model: how MLflow loads it, and its card."""
+    loads = f'mlflow.pyfunc.load_model("models:/{identifier}").predict(pixels)'
+    return f"`{loads}` where this project is installed; the file is `{file}` under *Artifacts*.\n\n{card}"[:NOTE_LENGTH]
+
+
 def experiment_note(experiment: str, report: str, compared: dict[str, str]) -> str:
     """The note that the UI shows above the runs, folded to its first line; ``compared`` are comparisons by table."""
     links = {f"**{name}**": view(experiment, key) for key, (name, *_) in VIEWS.items()}

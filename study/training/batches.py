@@ -235,25 +235,39 @@ def moments_of(training: Training, facts: Facts, cache: Path) -> dict[str, np.nd
     return {level: np.load(folder / f"moments-{level}.npy") for level in training.network.levels}
 
 
-class FromImages(nn.Module):
+class WholeNetwork(nn.Module):
     """images (N, 3, H, W) in 0..255 -> scores, for networks of both kinds: where a training saw cached features, its
     backbone runs first and its features are standardised as they were then."""
 
-    def __init__(self, model: nn.Module, training: Training, facts: Facts, cache: Path) -> None:
-        """``facts`` are those of the data whose training split the features were standardised by."""
+    def __init__(
+        self, model: nn.Module, backbone: nn.Module | None, moments: dict[str, torch.Tensor], rounded: bool = False
+    ) -> None:
+        """``moments`` {level: (2, C)} are the mean and the scale of a frozen backbone's features. With ``rounded`` the
+        features are rounded to float16, as the cache has them (D31)."""
         super().__init__()
-        self.model, self.backbone, self.moments = model, None, {}
-        if training.network.frozen:
-            self.backbone = frozen_backbone(training.network)
-            for level, pair in moments_of(training, facts, cache).items():
-                self.moments[level] = torch.from_numpy(pair)[:, None, :, None, None]
+        self.model, self.backbone, self.rounded = model, backbone, rounded
+        self.moments = {level: pair[:, None, :, None, None] for level, pair in moments.items()}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.backbone is None:
             return self.model(images)
         maps = self.backbone(images)
+        if self.rounded:
+            maps = {level: found.half().float() for level, found in maps.items()}
         standard = {n: (maps[n] - m.to(images.device)) * s.to(images.device) for n, (m, s) in self.moments.items()}
         return self.model(standard)
+
+
+class FromImages(WholeNetwork):
+    """The whole network of a training whose data are cached."""
+
+    def __init__(self, model: nn.Module, training: Training, facts: Facts, cache: Path) -> None:
+        """``facts`` are those of the data whose training split the features were standardised by."""
+        backbone, moments = None, {}
+        if training.network.frozen:
+            backbone = frozen_backbone(training.network)
+            moments = {n: torch.from_numpy(pair) for n, pair in moments_of(training, facts, cache).items()}
+        super().__init__(model, backbone, moments)
 
 
 def frozen_backbone(network: Network) -> Backbone:

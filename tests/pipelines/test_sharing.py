@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, Bucket, Project
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1500)]
-PAGE = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def dvc(project: Project, *words: str) -> str:
@@ -52,15 +54,17 @@ def test_a_second_clone_has_the_report_without_training_and_without_the_run_stor
     said = second.python("-m", "study", "verify").stdout
     assert "all as they were made" in said and "3 of 3 runs against the run store: not in" in said
     assert (second.reports / "report.pdf").read_bytes() == (first.reports / "report.pdf").read_bytes()
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)  # builds a network of weights
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)  # loads a model
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    Image.fromarray(image).save(second.folder / "photograph.png")
     told = second.python("-c", block.replace("shapes", "smoke")).stdout
-    assert told.startswith("GCN k=15 + BR, seed 0: ")
+    assert told.startswith("(70, 90) uint8 ") and "background" in told
     assert second.runs() == {}
-    weights = second.reports / "weights" / "T5-GCN+BR-overall.pt"
+    weights = second.reports / "weights" / "T5-GCN+BR-overall.safetensors"
     weights.unlink()  # a link into DVC's cache
     weights.write_bytes(b"edited")
     said = second.python("-m", "study", "verify", check=False).stdout
-    assert "weights/T5-GCN+BR-overall.pt must have the sha256 of its index" in said
+    assert "weights/T5-GCN+BR-overall.safetensors must have the sha256 of its index" in said
 
 
 def test_an_experiment_in_a_workspace_of_its_own_trains_nothing_again(first: Project) -> None:

@@ -82,6 +82,11 @@ RUN = {
     "make": "make",
     "make replay": "make replay TIER=smoke",
     "make replay TIER=shapes": "make replay TIER=smoke",
+    '.venv/bin/study predict --tier shapes --cell T5/GCN+BR/overall photographs/ "more/*.jpg" --to predictions': (
+        "mkdir -p photographs; "
+        "python -c \"from PIL import Image; Image.new('RGB', (90, 70)).save('photographs/a.png')\"; "
+        "python -m study predict --tier smoke --cell T5/GCN+BR/overall photographs/ 'photo*/*.png' --to predictions"
+    ),
     "make setup": "make setup",  # nothing is left to install
     "make format": "make format",
 }

@@ -1,0 +1,107 @@
+"""The headline models: the networks that the paper compares last, with the first seed, each whole in one file with its
+card (D140). They are the only weights that leave the run store, for those who have a report and no store."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from study.ablation.model_card import card
+from study.ablation.workload import Workload
+from study.paper.headline import file_name, trainings
+from study.spec.documents import HeadlineModel, ModelFile, ModelOrigin, ModelScore, PlanFile, Result, read, trained
+from study.spec.errors import InputError
+from study.spec.jobs import Context, Subject
+from study.statistics import results
+from study.statistics.intervals import half_width
+from study.store.runs import file_digest, write, write_json
+
+INDEX = "index.json"
+Export = Callable[[Path, Subject, Context, ModelOrigin], ModelFile]  # study.inference.exported.export
+PAPER = (
+    'Peng, Zhang, Yu, Luo and Sun, "Large Kernel Matters: Improve Semantic Segmentation by Global Convolutional '
+    'Network", CVPR 2017, arXiv 1703.02719'
+)
+LICENCE = (
+    "Apache-2.0, as the project. The images that it was trained on, and the weights that its backbone started from, "
+    "have terms of their own."
+)
+
+
+def collect(workload: Workload, collected: Path, target: Path, export: Export) -> None:
+    """Write the models of done headline trainings to ``target`` by ``export``, with their cards and an index: file ->
+    what it is, and digests. ``collected`` has the results of trainings. A model that cannot be written is told, and
+    stops nothing."""
+    shutil.rmtree(target, ignore_errors=True)
+    plan, index = workload.manifest, dict[str, HeadlineModel]()
+    for address, key in trainings(plan).items():
+        run, file = workload.store.run(key), target / f"{file_name(address)}.safetensors"
+        if not run.done():
+            continue
+        try:
+            about = export(file, workload.subject(key), workload.context(), _origin(workload, address, key, collected))
+        except (InputError, FileNotFoundError) as error:
+            print(
+                f"warning: no model of {address} was written ({error}); every result is kept, and "
+                f"`dvc repro --force data@{plan['tier']} ablate@{plan['tier']}` tries again",
+                file=sys.stderr,
+            )
+            continue
+        told = file.with_suffix(".md")
+        content = card(about, file.name).encode()
+        write(told, lambda opened, content=content: opened.write(content))  # type: ignore[misc]
+        index[file.name] = {
+            "label": about["label"],
+            "seed": about["seed"],
+            "data": about["setting"],
+            "cell": address,
+            "training": key,
+            "sha256": file_digest(file),
+            "card": file_digest(told),
+        }
+    write_json(target / INDEX, index)
+
+
+def _origin(workload: Workload, address: str, key: str, collected: Path) -> ModelOrigin:
+    plan = workload.manifest
+    training = plan["trainings"][key]
+    return {
+        "paper": PAPER,
+        "licence": LICENCE,
+        "tier": plan["tier"],
+        "title": plan["title"],
+        "judges": plan["judges"],
+        "meaningless": plan["meaningless"],
+        "scale": plan["scale"],
+        "cell": address,
+        "label": training["label"],
+        "setting": training["data"],
+        "training": key,
+        "seed": training["seed"],
+        "commit": read(collected / key / "result.json", Result).get("commit", ""),
+        "torch": str(plan["identities"][key]["torch"]),
+        "recipe": plan["settings"][training["data"]]["recipe"],
+        "scores": _scores(plan, address, collected),
+    }
+
+
+def _scores(plan: PlanFile, address: str, collected: Path) -> list[ModelScore]:
+    """Every metric on val of the trainings of a cell, that of the first seed beside mean and interval over seeds."""
+    cell = next(cell for cell in plan["cells"] if cell["address"] == address)
+    frequent = plan["data"][cell["data"]]["frequent"]
+    folders = [collected / trained(plan, key) for key in cell["runs"].values()]
+    rows = [results.scores(folder, frequent) for folder in folders if results.status(folder) == results.DONE]
+    found: list[ModelScore] = []
+    for metric, value in rows[0].items():
+        values = np.array([row[metric] for row in rows])
+        mean, half = float(values.mean()), half_width(values)
+        ends = (None, None) if math.isnan(half) else (mean - half, mean + half)
+        found.append(
+            {"metric": metric, "value": value, "mean": mean, "low": ends[0], "high": ends[1], "seeds": len(values)}
+        )
+    return found
