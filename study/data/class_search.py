@@ -86,7 +86,7 @@ def _shown(masks: list[Path], sizes: Iterable[pixels.Size], whole: bool) -> Show
     for count in counts:
         total.update(count)
         where.update(count.keys())
-    return Shown(total, where, len(sampled), len(masks), total.total(), coloured)
+    return Shown(total, where, read=len(sampled), all=len(masks), px=total.total(), colours=coloured)
 
 
 def _is_coloured(path: Path) -> bool:
