@@ -321,7 +321,10 @@ def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys)
     params["tiers"]["cityscapes"]["network"] |= {
         "backbone": "shallow", "levels": ["res2"], "options": {"widths": [4], "strides": [4]}
     }  # fmt: skip
-    params["execution"]["device"] = "cpu" if torch.cuda.is_available() else "cuda"  # nothing is measured
+    params["execution"] |= {
+        "device": "cpu" if torch.cuda.is_available() else "cuda",
+        "workers": 1,
+    }  # nothing is measured
     preview.preview(params, "cityscapes")
     told = capsys.readouterr().out
     for name in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "leftImg8bit_trainextra.zip"):
