@@ -70,7 +70,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     manifest = planner.build(chosen, facts, "cpu").manifest()
     reports = tmp_path / "reports" / "smoke"
     write_json(reports / "plan.json", manifest)
-    write_json(reports / "tuning" / "search.json", {"on": True, "trials": [{"keys": {"0": "a" * 64}}]})
+    trial = {"label": "1x1", "head": "1x1", "kernel_size": 1, "refine": False, "width": None, "setting": "main",
+             "values": {"lr": 0.1}, "keys": {"0": "a" * 64}, "scores": {}, "dropped": None, "failed": "", "whole": True,
+             "best": True}  # fmt: skip
+    write_json(reports / "tuning" / "search.json", {"version": 1, "on": True, "trials": [trial]})
     for key in [*manifest["trainings"], "a" * 64]:
         run(store, key, ("weights.pt",))
     for key in manifest["evaluations"]:
