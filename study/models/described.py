@@ -43,10 +43,10 @@ def network_of(told: ModelNetwork) -> Network:
         told["backbone"],
         tuple(told["levels"]),
         freeze(told["options"]),
-        told["frozen"],
-        told["output_stride"],
-        tuple((level, _head_of(head)) for level, head in told["fixed"].items()),
-        told["deconvolution"],
+        frozen=told["frozen"],
+        output_stride=told["output_stride"],
+        fixed=tuple((level, _head_of(head)) for level, head in told["fixed"].items()),
+        deconvolution=told["deconvolution"],
     )
 
 
