@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional
 
-from study.data.class_colours import class_colours
+from study.data.display import colours_of
 from study.data.originals import Original
 from study.data.pixels import picture, smaller, smaller_size
 from study.data.prepare import padded
@@ -185,7 +185,7 @@ def export(path: Path, subject: Subject, context: Context, origin: ModelOrigin) 
         "variant": described.of_variant(training.variant),
         "network": described.of_network(_shared(training.network), mean, std),
         "classes": facts["classes"],
-        "colours": class_colours(training.data, subject.root, facts["classes"]),
+        "colours": colours_of(facts)[: len(facts["classes"])].tolist(),
         "void": VOID,
         "data": {
             "name": training.data.name,

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from study.data.pixels import voc_palette
-
 LEAST_PX = 256  # a side of a picture to look at: smaller images are enlarged
 OPACITY = 0.5  # of the classes' colours
 
 
 def mask(classes: np.ndarray, colours: np.ndarray) -> Image.Image:
     """Classes uint8 (H, W) as a palette image: a pixel's index is its label, colours (K, 3) are those of labels."""
-    palette = voc_palette()
+    palette = np.zeros((256, 3), np.uint8)
     palette[: len(colours)] = colours
     found = Image.fromarray(classes)
     found.putpalette(palette.tobytes())  # of a grey image: its mode becomes P

@@ -19,15 +19,13 @@ from safetensors.torch import load_file, save_file
 
 from study.ablation.model_card import card
 from study.config import tiers
-from study.data.class_colours import class_colours
-from study.data.pixels import voc_palette
 from study.data.prepare import PAD_COLOUR, prepare
 from study.inference import exported, pictures
 from study.inference.exported import Model, load, windows
 from study.models import described
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
-from study.spec.training import Data, Network, Training, freeze
+from study.spec.training import Network, Training, freeze
 from study.store.runs import Store
 from study.training.batches import cache_features, open_source
 from study.training.count import predict
@@ -261,15 +259,6 @@ def test_every_network_and_variant_of_params_yaml_is_the_same_after_json(tier: s
         assert described.network_of(told) == setting.network
     for variant in (*chosen.extra, Variant(dense(1), at=(("res5", gcn(7)),))):
         assert described.variant_of(json.loads(json.dumps(described.of_variant(variant)))) == variant
-
-
-def test_colours_are_the_users_own_or_vocs(tmp_path: Path) -> None:
-    (tmp_path / "colours.txt").write_text("1 2 3 ground\n4 5 6 roof\n")
-    own = Data("folder", freeze({"palette": {"ground": [1, 2, 3], "roof": [[4, 5, 6], [7, 8, 9]]}}))
-    listed = Data("folder", freeze({"palette": "colours.txt"}))
-    for data in (own, listed):
-        assert class_colours(data, tmp_path, ["ground", "roof"]) == [[1, 2, 3], [4, 5, 6]]
-    assert class_colours(Data("voc"), None, ["a", "b"]) == voc_palette()[:2].tolist()
 
 
 def test_a_mask_has_labels_as_numbers_and_colours_as_palette() -> None:
