@@ -264,5 +264,9 @@ def test_a_search_killed_on_its_way_comes_to_the_same_end(project):
 def test_without_the_switch_nothing_is_searched(project):
     project.stages("data", "plan")
     project.stages("tune")
-    assert json.loads((project.reports / "tuning" / "search.json").read_text()) == {"version": 1, "on": False, "trials": []}
+    assert json.loads((project.reports / "tuning" / "search.json").read_text()) == {
+        "version": 1,
+        "on": False,
+        "trials": [],
+    }
     assert not list((project.folder / "runs").glob("*/rungs.json"))
