@@ -11,6 +11,7 @@ from study.config.execution import Execution
 from study.plan.planner import Plan
 from study.spec.documents import Facts
 from study.spec.errors import InputError
+from study.store import machine
 from study.training import speed_probe
 
 BYTES = 4  # of a weight
@@ -22,14 +23,16 @@ COLLECTED = 2  # the run store's and the report's
 def of_trainings(
     planned: Plan, facts: Mapping[str, Facts], execution: Execution, todo: Collection[str]
 ) -> dict[str, int]:
-    """Bytes of ``todo`` by what they are for; of the ``facts`` only classes and size are asked."""
+    """Bytes of ``todo`` by what they are for; of the ``facts`` only classes and size are asked. A network whose weights
+    no memory of this machine holds fails before it writes any, and stops no other."""
     sizes: dict[object, int] = {}
     weights, largest, results, copies = 0, 0, 0, 0
     for key in todo:
         training, found = planned.trainings[key], facts[planned.data_of[key]]
         network = (training.variant, training.network, len(found["classes"]))
         if network not in sizes:
-            sizes[network] = BYTES * speed_probe.weights(training, len(found["classes"]))
+            needed = BYTES * speed_probe.weights(training, len(found["classes"]))
+            sizes[network] = needed if needed <= machine.memory() else 0
         weights += sizes[network]
         largest = max(largest, sizes[network])
         copies = max(copies, COPIES[training.recipe.optimizer])

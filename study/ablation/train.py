@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -137,7 +136,6 @@ def record(target: Path, kept: Path, execution: Execution, wall_s: float, traine
 
 
 def _facts(execution: Execution, wall_s: float, trained: int) -> Executed:
-    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
         platform.processor(),
@@ -148,7 +146,7 @@ def _facts(execution: Execution, wall_s: float, trained: int) -> Executed:
         "device": execution.device,
         "wall_s": wall_s,
         "trained": trained,
-        "hardware": {"cpu": cpu, "cores": machine.cores(), "memory_gb": round(pages / 2**30, 1)},
+        "hardware": {"cpu": cpu, "cores": machine.cores(), "memory_gb": round(machine.memory() / 2**30, 1)},
     }
 
 

@@ -21,6 +21,11 @@ SOCKETS = "/tmp"  # where paths are short
 LONGEST_TEMPORARY = 36
 
 
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def cores(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
     """CPU cores that this process may use: those that it may run on, or fewer where a container has a quota."""
     return max(1, int(min([len(os.sched_getaffinity(0)), *_quotas(cgroups, own)])))

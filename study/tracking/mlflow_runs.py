@@ -43,6 +43,7 @@ RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "o
           "lr": "learning_rate", "backbone": "backbone"}  # fmt: skip
 BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
 PAGE = 1000  # runs in a search
+ENDED = ("FINISHED", "FAILED")  # a kill may come when all of a run is written but that it ended
 MODELS = 50  # in a search: more than there are headline cells
 LOADER = "study.inference.exported"  # what MLflow imports to load a model
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
@@ -303,7 +304,7 @@ class Tracker:
     def _current(self, kind: str, key: str, digest: str) -> bool:
         """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
         runs = self._runs.get((kind, key), [])
-        kept = [run for run in runs if run.digest == digest][:1]
+        kept = [run for run in runs if run.digest == digest and run.status in ENDED][:1]
         if kept:
             self._delete(run for run in runs if run not in kept)
             self._runs[kind, key] = kept

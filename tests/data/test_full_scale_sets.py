@@ -365,10 +365,10 @@ def drawn_in(root: Path, cache: Path, ticks: list) -> None:
 def test_a_killed_conversion_is_never_taken_for_whole(copied: Any, tmp_path: Path) -> None:
     root, cache = copied("coco"), tmp_path / "cache"
     script = (
-        "import os, pathlib, sys; from study.data.sets import coco; options = eval(sys.argv[1])\n"
+        "import os, pathlib, sys; from study.data.sets import coco; options = coco.Options(**eval(sys.argv[1]))\n"
         "coco.convert(options, *map(pathlib.Path, sys.argv[2:]), lambda done, every: os._exit(9) if done == 2 else 0)"
     )
-    options = repr(module_of(data("coco"))[1])
+    options = repr(module_of(data("coco"))[1].model_dump())
     ended = subprocess.run([sys.executable, "-c", script, options, str(root), str(cache)], cwd=ROOT, check=False)
     assert ended.returncode == 9
     (left,) = (path for path in cache.iterdir() if path.is_dir())

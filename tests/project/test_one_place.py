@@ -36,9 +36,12 @@ BACKBONE = '''class OneConvolution(nn.Module):
     "one_convolution": OneConvolution,'''
 DATA = '''"""Noise, dark on one side of a line and bright on the other."""
 
+from typing import Annotated
+
 import numpy as np
 
 from study.seeds import generator
+from study.spec.checks import Block, whole
 
 
 class Halves:
@@ -62,11 +65,12 @@ class Halves:
         return (noise + 150 * labels[..., None]).astype(np.uint8), labels
 
 
-OPTIONS = {"size"}
+class Options(Block):
+    size: Annotated[int, whole(16, 64)]
 
 
 def open(options, root, cache):
-    return Halves(options["size"])
+    return Halves(options.size)
 '''
 TABLE = """        Table(
             "T99",

@@ -97,7 +97,7 @@ def test_a_project_its_environment_and_its_store_may_lie_at_paths_with_blanks_an
     for name in STAGES:  # by the interpreter's path in the project, which Ray starts its workers by
         project.run(f"{project.folder}/.venv/bin/python", "-m", f"pipelines.{name}")
     assert (project.reports / "report.pdf").is_file()
-    assert len(list((tmp_path / "my (store) #2").glob("*/DONE"))) == 3
+    assert len(list((tmp_path / "my (store) #2").glob("*/DONE"))) == 6  # trainings and confusions
 
 
 def _made(folder: Path) -> Path:

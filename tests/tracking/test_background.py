@@ -45,7 +45,7 @@ def manifest(tmp_path: Path) -> dict:
     mlflow_access.opened(_target(tmp_path).place, "smoke")
     return {
         "trainings": {key: labels | {"seed": seed} for seed, key in enumerate(KEYS)},
-        "data": {"main": {"frequent": None}},
+        "data": {"main": {"task": "segment", "classes": ["a", "b"], "frequent": None}},
     }
 
 

@@ -254,6 +254,17 @@ def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
 
 
 @pytest.mark.slow
+def test_a_run_that_was_killed_when_only_its_end_was_missing_is_written_anew(copied):
+    root, plan = copied
+    whole = _runs(root)["GCN k=3, seed 0"]
+    _client(root).set_terminated(whole.info.run_id, "KILLED")
+    _replay(root, plan)
+    again = _runs(root)["GCN k=3, seed 0"]
+    assert again.info.status == "FINISHED" and again.info.run_id != whole.info.run_id
+    assert again.data.metrics == whole.data.metrics
+
+
+@pytest.mark.slow
 def test_runs_that_left_the_plan_are_deleted(copied):
     root, plan = copied
     tracker = _replay(root, plan)
