@@ -36,7 +36,7 @@ from typing import Any
 
 from benchmarks import worlds
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
-from study.spec.documents import PlanFile
+from study.spec.documents.plan import PlanFile
 from study.statistics import claim_tests, verdicts
 from study.statistics.claim_tests import BEYOND, HERE
 from study.statistics.effects import Effect

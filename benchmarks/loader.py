@@ -26,7 +26,7 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import open_data, prepare, training_size
 from study.spec.checks import checked, whole
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Training

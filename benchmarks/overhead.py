@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 from study.config import tiers
-from study.spec.documents import ProvenanceFile, read
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import read
 from study.store import stage
 
 ROUNDS = 5

@@ -251,7 +251,8 @@ def kinds() -> bool:
     from study.commands import preview
     from study.config.execution import execution_of
     from study.plan import planner
-    from study.spec.documents import PlanFile, read
+    from study.spec.documents.plan import PlanFile
+    from study.spec.documents.reading import read
     from study.store.runs import Store
     from study.training.worker import train
 

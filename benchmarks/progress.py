@@ -34,7 +34,9 @@ from study.ablation.workload import Workload
 from study.config import tiers
 from study.config.execution import execution_of
 from study.plan import planner
-from study.spec.documents import PlanFile, ProvenanceFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import read
 from study.store.code_digest import ROOT
 from study.store.runs import Store, read_json_or_none, write_json
 

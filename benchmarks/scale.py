@@ -35,7 +35,7 @@ from benchmarks.sleepers import Sleepers
 from study.ablation.queue import Engine
 from study.config import tiers
 from study.config.execution import Execution
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.store import stage
 from study.store.code_digest import ROOT
 from study.store.runs import Store

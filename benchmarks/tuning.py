@@ -22,7 +22,7 @@ from study.data.prepare import frequent_classes, prepare
 from study.models.build import build, inherit
 from study.paper import tables
 from study.spec.constants import MAIN
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.heads import Variant
 from study.spec.training import Training
 from study.store.runs import Store

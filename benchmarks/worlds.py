@@ -24,7 +24,8 @@ from study.paper.claims import CLAIMS, Claim
 from study.paper.predicates import LOSSES, Margins, Part, Terms
 from study.plan import planner
 from study.seeds import generator
-from study.spec.documents import Asked, Facts, Groups, PlanFile, trained
+from study.spec.documents.data import Facts, Groups
+from study.spec.documents.plan import Asked, PlanFile, trained
 from study.statistics import claim_tests, questions
 
 TIER = "shapes"  # its plan has every table that a tier of scale mechanism can have

@@ -12,7 +12,9 @@ from study.config import git_state, kept_outputs, places, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
-from study.spec.documents import ModelFile, ModelOrigin, PlanFile, read
+from study.spec.documents.models import ModelFile, ModelOrigin
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject
 from study.store import stage

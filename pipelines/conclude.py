@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from study.config import kept_outputs, tiers
-from study.spec.documents import ProvenanceFile, read
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import read
 from study.store import stage
 
 

@@ -19,7 +19,7 @@ from study.paper.quotes import QUOTES
 from study.paper.tables import TABLES
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
-from study.spec.documents import Facts, Precision
+from study.spec.documents.data import Facts, Precision
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense
 from study.store import stage

@@ -15,7 +15,8 @@ from study.config.execution import execution_of
 from study.paper import headline
 from study.plan import networks, planner
 from study.plan.receptive_fields import looks
-from study.spec.documents import PlanFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.jobs import ConfusionJob, ReceptiveFieldJob
 from study.statistics import per_class, results
 from study.store import stage

@@ -7,7 +7,8 @@ import sys
 from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
 from study.plan import planner
-from study.spec.documents import Facts, read
+from study.spec.documents.data import Facts
+from study.spec.documents.reading import read
 from study.spec.words import counted
 from study.store import stage
 from study.store.runs import write_json

@@ -11,7 +11,10 @@ from pathlib import Path
 from study.ablation.importances import importances
 from study.config import git_state, kept_outputs, tiers
 from study.config.mlflow_address import place
-from study.spec.documents import Executed, Page, PlanFile, ProvenanceFile, Ran, RanRun, Result, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import Page, ProvenanceFile, Ran, RanRun
+from study.spec.documents.reading import read
+from study.spec.documents.runs import Executed, Result
 from study.statistics import outputs, per_class, results
 from study.store import stage
 from study.store.runs import Store, file_digest, write_json

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from study.config import kept_outputs, tiers
-from study.spec.documents import TierFile
+from study.spec.documents.tier import TierFile
 from study.store import stage
 from study.store.runs import write_json
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 
 from study.config import kept_outputs, tiers
-from study.spec.documents import SearchFile
+from study.spec.documents.search import SearchFile
 from study.store import stage
 from study.store.runs import write_json
 

@@ -12,7 +12,7 @@ from study.ablation import progress
 from study.ablation.progress import Kind
 from study.ablation.workload import Workload
 from study.models.work import Work, work
-from study.spec.documents import Facts, size_of
+from study.spec.documents.data import Facts, size_of
 from study.spec.training import Inference, Training
 from study.training.observers import SCORED_IMAGES
 

@@ -14,7 +14,10 @@ import numpy as np
 from study.ablation.model_card import card
 from study.ablation.workload import Workload
 from study.paper.headline import file_name, trainings
-from study.spec.documents import HeadlineModel, ModelFile, ModelOrigin, ModelScore, PlanFile, Result, read, trained
+from study.spec.documents.models import HeadlineModel, ModelFile, ModelOrigin, ModelScore
+from study.spec.documents.plan import PlanFile, trained
+from study.spec.documents.reading import read
+from study.spec.documents.runs import Result
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject
 from study.statistics import results

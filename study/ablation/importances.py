@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from study.spec.constants import MAIN
-from study.spec.documents import Trial
+from study.spec.documents.search import Trial
 
 
 def importances(rows: list[Trial]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.spec.documents import ModelFile, ModelScore
+from study.spec.documents.models import ModelFile, ModelScore
 from study.spec.words import counted
 
 TITLES = {

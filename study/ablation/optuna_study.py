@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from study.spec.documents import PlannedTraining
+from study.spec.documents.plan import PlannedTraining
 
 KEY = "run"  # the user attribute that holds a trial's key in the run store
 CHOICES = "choices"  # the study's own attribute that holds its categorical choices

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from study.spec.documents import Driver, PlanFile, Progress
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.runs import Driver, Progress
 from study.spec.words import counted, duration
 from study.store.runs import Store, read_json_or_none, write_json
 

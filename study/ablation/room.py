@@ -9,7 +9,7 @@ from study.ablation.workload import Workload
 from study.config import places
 from study.config.execution import Execution
 from study.plan.planner import Plan
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.errors import InputError
 from study.store import machine
 from study.training import speed_probe

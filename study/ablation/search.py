@@ -16,7 +16,11 @@ from study.config.mlflow_address import place
 from study.config.search_space import Tuning
 from study.plan import halving
 from study.plan.halving import Candidate
-from study.spec.documents import Facts, Params, PlanFile, SearchFile, read
+from study.spec.documents.data import Facts
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.search import SearchFile
+from study.spec.documents.tier import Params
 from study.statistics import results
 from study.store import stage
 from study.store.runs import Store, first, write_json

@@ -17,7 +17,8 @@ from study.config.execution import Execution
 from study.data.prepare import prepare
 from study.plan import planner
 from study.spec.constants import MAIN
-from study.spec.documents import Executed, PlanFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.runs import Executed
 from study.spec.errors import InputError
 from study.statistics import results
 from study.store import machine, stage

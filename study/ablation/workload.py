@@ -8,7 +8,7 @@ from pathlib import Path
 from study.config import git_state
 from study.config.execution import Execution
 from study.plan.planner import Plan
-from study.spec.documents import PlanFile
+from study.spec.documents.plan import PlanFile
 from study.spec.jobs import Context, EvaluationJob, Subject, TrainingJob
 from study.store.runs import Store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from study.config import tiers
 from study.report import side_by_side
-from study.spec.documents import Params
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 
 TARGET = Path("reports") / "comparison"

@@ -24,7 +24,7 @@ from study.paper.labels import labels
 from study.paper.tables import FIGURES
 from study.plan import halving, planner
 from study.spec.constants import MAIN
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.training import Inference, Network, Training
 from study.spec.words import counted
 from study.store import machine

@@ -12,7 +12,9 @@ from study.config import tiers
 from study.data.prepare import folder_of
 from study.paper import headline
 from study.plan.receptive_fields import looks
-from study.spec.documents import PlanFile, SearchFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.search import SearchFile
 from study.spec.errors import InputError
 from study.store import garbage
 from study.store.garbage import Named

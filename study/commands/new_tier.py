@@ -14,7 +14,7 @@ from study.config.schema import TierName
 from study.data.prepare import open_data
 from study.data.survey import Survey, survey
 from study.spec.checks import checked
-from study.spec.documents import Params
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 
 LIKE = "camvid"  # photographs as the guide's: a frozen backbone, three levels, batches of 8

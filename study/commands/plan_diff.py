@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from study.commands import value_diff
-from study.spec.documents import PlanFile, PlannedEvaluation, PlannedTraining
+from study.spec.documents.plan import PlanFile, PlannedEvaluation, PlannedTraining
 
 SHOWN = 3
 # Parts of a key as the reader knows them; ``training`` is told setting by setting.

@@ -14,8 +14,9 @@ import numpy as np
 
 from study.ablation import headline_models
 from study.config import tiers
-from study.data.sets.folder import SUFFIXES
-from study.spec.documents import HeadlineModel, read
+from study.data.stems import SUFFIXES
+from study.spec.documents.models import HeadlineModel
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.words import counted
 from study.store import stage

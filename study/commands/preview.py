@@ -23,7 +23,9 @@ from study.models.build import build_backbone, check, untrained
 from study.plan import planner
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
-from study.spec.documents import Facts, Params, read
+from study.spec.documents.data import Facts
+from study.spec.documents.reading import read
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.spec.training import Network
 from study.spec.words import counted, duration

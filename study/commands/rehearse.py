@@ -21,7 +21,9 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.synthetic_layouts import LAYOUTS
 from study.spec.constants import MAIN
-from study.spec.documents import Params, PlanFile, TierBlock, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.tier import Params, TierBlock
 from study.spec.errors import InputError
 from study.spec.words import counted, duration
 from study.store.code_digest import ROOT

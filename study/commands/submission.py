@@ -15,7 +15,9 @@ from study.data.prepare import prepare
 from study.inference import benchmark_predict
 from study.inference.benchmark_format import FORMATS
 from study.plan import planner
-from study.spec.documents import Facts, PlanFile, read
+from study.spec.documents.data import Facts
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Inference

@@ -7,7 +7,8 @@ import time
 from study.ablation import progress
 from study.config import tiers
 from study.config.execution import execution_of
-from study.spec.documents import PlanFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.store import drivers, stage
 from study.store.runs import Store

@@ -21,19 +21,14 @@ from study.paper import headline
 from study.plan import halving, planner
 from study.report import deviations, document
 from study.report.digests import check
-from study.spec.documents import (
-    AnatomyFile,
-    CostsFile,
-    Facts,
-    HeadlineModel,
-    Params,
-    PlanFile,
-    ProvenanceFile,
-    Ran,
-    RanRun,
-    SearchFile,
-    read,
-)
+from study.spec.documents.data import Facts
+from study.spec.documents.models import HeadlineModel
+from study.spec.documents.networks import AnatomyFile, CostsFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import ProvenanceFile, Ran, RanRun
+from study.spec.documents.reading import read
+from study.spec.documents.search import SearchFile
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.spec.words import counted
 from study.statistics import outputs, results

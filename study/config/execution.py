@@ -8,7 +8,7 @@ from pathlib import Path
 
 from study.config import schema
 from study.spec.checks import checked
-from study.spec.documents import Params
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.store import machine
 from study.store.runs import Store

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from study.config import schema
 from study.spec.checks import checked
-from study.spec.documents import Params
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.store.runs import Store, located
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from study.config import mlflow_address
-from study.spec.documents import Params
+from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.store.runs import Store
 

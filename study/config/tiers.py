@@ -20,7 +20,7 @@ from study.spec.cells import Cell
 from study.spec.checks import checked
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
-from study.spec.documents import Params, TierBlock
+from study.spec.documents.tier import Params, TierBlock
 from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Data, Inference, Network, Recipe

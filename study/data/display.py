@@ -10,7 +10,7 @@ import numpy as np
 from study.data.pixels import Colour
 from study.data.prepare import PAD_COLOUR
 from study.spec.constants import VOID
-from study.spec.documents import Read
+from study.spec.documents.data import Read
 
 VOID_COLOUR = (204, 204, 204)  # far from what palettes use, white and black among them
 # Dark for the first class, often a background, then the colours that seaborn calls colorblind, but for its grey.

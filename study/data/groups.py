@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from study.seeds import number
-from study.spec.documents import Groups
+from study.spec.documents.data import Groups
 from study.spec.errors import InputError
 
 SHOWN = 3  # groups that a note names

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from study.data.pixels import LOSSLESS, check_name
-from study.data.sets.folder import SUFFIXES
+from study.data.stems import SUFFIXES
 from study.spec.errors import InputError
 
 DEPTH = 3  # folders below the named one that may be that of all images

@@ -46,7 +46,7 @@ from study.spec import checks
 from study.spec.constants import VOID
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
-from study.spec.documents import Facts, Groups, Read
+from study.spec.documents.data import Facts, Groups, Read
 from study.spec.errors import InputError
 from study.spec.training import Data
 from study.store import code_digest, machine

@@ -20,7 +20,7 @@ from study.data.class_search import Classes, classes_of
 from study.data.pair_search import Found, Place, pairs_below, spread
 from study.data.pixels import Size
 from study.data.sets import camvid, cityscapes, voc
-from study.data.sets.folder import listed_stems
+from study.data.stems import listed_stems
 from study.seeds import number
 from study.spec.checks import Json
 from study.spec.constants import VOID

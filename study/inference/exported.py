@@ -28,7 +28,7 @@ from study.models import described
 from study.models.backbones import BACKBONES, Backbone, transfer
 from study.models.build import Segmenter, build, build_backbone, untrained
 from study.spec.constants import VOID
-from study.spec.documents import ModelFile, ModelOrigin
+from study.spec.documents.models import ModelFile, ModelOrigin
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject
 from study.spec.training import Inference, Network, thawed

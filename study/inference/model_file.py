@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from study.spec.checks import fits
-from study.spec.documents import ModelFile, version_of
+from study.spec.documents.models import ModelFile
+from study.spec.documents.reading import version_of
 from study.spec.errors import InputError
 from study.store import runs
 

@@ -20,7 +20,7 @@ from study.models import backbones
 from study.models.build import build_backbone, untrained
 from study.models.decoder import FCN
 from study.models.resnet_gcn_block import GlobalBlock
-from study.spec.documents import (
+from study.spec.documents.networks import (
     BackboneStage,
     Convolution,
     DecoderStep,

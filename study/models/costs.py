@@ -12,7 +12,7 @@ from study.models.anatomy import multiply_adds, outline
 from study.models.backbones import Backbone
 from study.models.build import Classifier, build_backbone, untrained
 from study.models.decoder import FCN
-from study.spec.documents import Costs
+from study.spec.documents.networks import Costs
 from study.spec.heads import Variant
 from study.spec.training import Network
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 from study.spec.checks import Json
-from study.spec.documents import ModelHead, ModelNetwork, ModelVariant
+from study.spec.documents.models import ModelHead, ModelNetwork, ModelVariant
 from study.spec.heads import Conv, Head, PerClass, Variant, Width
 from study.spec.training import Network, freeze, thawed
 

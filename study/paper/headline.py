@@ -3,7 +3,7 @@ and their confusions are counted."""
 
 from __future__ import annotations
 
-from study.spec.documents import PlanFile, trained
+from study.spec.documents.plan import PlanFile, trained
 
 # Chosen by what they are, before any score is known; what a tier does not train is left out.
 HEADLINE = (

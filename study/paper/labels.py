@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES
-from study.spec.documents import Labels
+from study.spec.documents.plan import Labels
 from study.spec.heads import Variant, share_of
 
 CLASSIFIER: Labels = {"label": "classifier", "head": "classifier", "kernel_size": 1, "refine": False, "width": None}

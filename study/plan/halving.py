@@ -17,7 +17,8 @@ from study.paper.labels import labels
 from study.plan import planner
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
-from study.spec.documents import Facts, Trial
+from study.spec.documents.data import Facts
+from study.spec.documents.search import Trial
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Recipe

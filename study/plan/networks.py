@@ -10,7 +10,9 @@ from study.paper.labels import labels
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.digest import digest
-from study.spec.documents import AnatomyFile, CostsFile, NetworksFile, PlanFile, size_of
+from study.spec.documents.data import size_of
+from study.spec.documents.networks import AnatomyFile, CostsFile, NetworksFile
+from study.spec.documents.plan import PlanFile
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Network, freeze
 from study.store import code_digest

@@ -14,9 +14,9 @@ from study.spec.cells import Cell, Table
 from study.spec.checks import Json
 from study.spec.constants import MAIN
 from study.spec.digest import canonical, digest
-from study.spec.documents import (
+from study.spec.documents.data import Facts
+from study.spec.documents.plan import (
     Asked,
-    Facts,
     PlanFile,
     PlannedCell,
     PlannedEvaluation,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from study.config.schema import Receptive
 from study.paper.tables import FIGURES
-from study.spec.documents import PlanFile, Probe
+from study.spec.documents.plan import PlanFile, Probe
 from study.store.keys import key_of_look
 
 

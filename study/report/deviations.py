@@ -15,7 +15,7 @@ from study.paper.quotes import QUOTES
 from study.paper.tables import LEVELS, TABLES
 from study.spec.cells import Cell
 from study.spec.constants import MAIN
-from study.spec.documents import Deviation
+from study.spec.documents.tables import Deviation
 
 SAME, DEPARTS, SILENT = "same", "departs", "paper is silent"
 NAMES = {MAIN: "ablations"}  # what readers know a setting as

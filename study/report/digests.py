@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from study.spec.digest import digest
-from study.spec.documents import TierBlock
+from study.spec.documents.tier import TierBlock
 from study.store import code_digest
 from study.store.runs import file_digest, write_json
 

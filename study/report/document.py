@@ -17,7 +17,11 @@ from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
 from study.report.sections import classes, costs, learning, overview, search, tables, verdicts
-from study.spec.documents import AuditRow, Deviation, PlanFile, ProvenanceFile, TierBlock, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import read
+from study.spec.documents.tables import AuditRow, Deviation
+from study.spec.documents.tier import TierBlock
 from study.statistics import results
 
 

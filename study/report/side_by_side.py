@@ -13,7 +13,10 @@ import pandas as pd
 
 from study.report import document
 from study.report.sections.verdicts import SHOWN, effect_of
-from study.spec.documents import PlanFile, ProvenanceFile, VerdictsFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import read
+from study.spec.documents.verdicts import VerdictsFile
 from study.spec.errors import InputError
 from study.statistics import results
 

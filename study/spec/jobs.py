@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.spec.documents import Facts, PlannedTraining, Probe
+from study.spec.documents.data import Facts
+from study.spec.documents.plan import PlannedTraining, Probe
 from study.spec.training import Inference, Training
 
 

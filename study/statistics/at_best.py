@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.spec.documents import Trial, labels_of
+from study.spec.documents.plan import labels_of
+from study.spec.documents.search import Trial
 from study.statistics.intervals import half_width
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from study import metrics
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Terms
-from study.spec.documents import Asked, Groups, PlanFile, PlannedEvaluation, PlannedTraining, Rules, trained
+from study.spec.documents.data import Groups
+from study.spec.documents.plan import Asked, PlanFile, PlannedEvaluation, PlannedTraining, Rules, trained
 from study.spec.errors import InputError
 from study.statistics import effects, results, settling
 from study.statistics.settling import Settling

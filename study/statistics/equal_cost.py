@@ -16,7 +16,10 @@ import pandas as pd
 
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
-from study.spec.documents import CostRow, CostsFile, PlanFile, columns_of, labels_of, read, trained, version_of
+from study.spec.documents.networks import CostsFile
+from study.spec.documents.plan import PlanFile, labels_of, trained
+from study.spec.documents.reading import columns_of, read, version_of
+from study.spec.documents.tables import CostRow
 from study.statistics import results
 from study.statistics.intervals import half_width
 

@@ -11,7 +11,11 @@ import pandas as pd
 
 from study.paper import audit
 from study.paper.tables import TABLES
-from study.spec.documents import AnatomyFile, PlanFile, SearchFile, Trial, VerdictRow, read
+from study.spec.documents.networks import AnatomyFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.search import SearchFile, Trial
+from study.spec.documents.verdicts import VerdictRow
 from study.statistics import at_best, equal_cost, per_class, results, verdicts
 from study.store import stage
 from study.store.runs import json_bytes

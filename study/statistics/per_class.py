@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from study.paper import headline
-from study.spec.documents import ClassRow, Confusion, PlanFile, columns_of, version_of
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import columns_of, version_of
+from study.spec.documents.tables import ClassRow, Confusion
 from study.statistics import results
 from study.statistics.intervals import half_width
 from study.store.runs import json_bytes

@@ -16,7 +16,7 @@ from study.paper.predicates import Predicate
 from study.spec.cells import COUNTED, SERVED
 from study.spec.constants import NOTHING, PAPER
 from study.spec.digest import digest
-from study.spec.documents import Asked, trained
+from study.spec.documents.plan import Asked, trained
 from study.statistics.settling import Settling
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from study import metrics
 from study.spec.cells import SERVED
-from study.spec.documents import AGAIN, PlanFile, PlannedCell, Submitted, columns_of, version_of
+from study.spec.documents.plan import PlanFile, PlannedCell, Submitted
+from study.spec.documents.reading import AGAIN, columns_of, version_of
 from study.spec.errors import InputError
 from study.statistics.intervals import half_width
 

@@ -19,7 +19,8 @@ from study.paper.claims import ARITHMETIC, CLAIMS, FORMER, SEEN, Claim
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Predicate, value_of
 from study.paper.tables import TABLES
 from study.spec.constants import MECHANISM, NOTHING, PAPER
-from study.spec.documents import Asked, PlanFile, TrainsRow, VerdictRow, VerdictsFile
+from study.spec.documents.plan import Asked, PlanFile
+from study.spec.documents.verdicts import TrainsRow, VerdictRow, VerdictsFile
 from study.spec.errors import InputError
 from study.statistics import effects, questions, settling
 from study.statistics.claim_tests import BEYOND, HERE, Collected, Scores, Tested, bounds_of, distance, right, rules_of

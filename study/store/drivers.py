@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from study.spec.documents import Driver
+from study.spec.documents.runs import Driver
 from study.spec.errors import InputError
 from study.store.runs import Store, held, read_json_or_none, write_json
 

@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from study.spec.documents import PlanFile, SearchFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.search import SearchFile
 from study.spec.words import DAY_S
 from study.store.runs import Run, Store
 

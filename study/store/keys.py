@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from study.spec.checks import Json
 from study.spec.digest import canonical, digest
-from study.spec.documents import Probe
+from study.spec.documents.plan import Probe
 from study.spec.training import Inference, Network, Training
 from study.store import code_digest
 from study.store.runs import weights_digest

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from study.spec.documents import Progress
+from study.spec.documents.runs import Progress
 from study.spec.errors import InputError
 from study.spec.training import Network
 from study.store import machine

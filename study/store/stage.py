@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from study.spec.documents import PlanFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.words import duration
 from study.store import machine

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from study.config.mlflow_address import Place
-from study.spec.documents import PlanFile
+from study.spec.documents.plan import PlanFile
 from study.store.code_digest import ROOT
 from study.store.garbage import used
 from study.store.runs import Store, first, write_json

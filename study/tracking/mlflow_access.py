@@ -12,7 +12,9 @@ from typing import Any
 from filelock import FileLock
 
 from study.config.mlflow_address import Place, Unreachable
-from study.spec.documents import HeadlineModel, PlanFile, read
+from study.spec.documents.models import HeadlineModel
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.statistics import results
 from study.store.runs import Store
 from study.tracking.mlflow_runs import Tracker, refusals

@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from study.spec.cells import SERVED
-from study.spec.documents import HeadlineModel, Page, PlanFile, PlannedCell, PlannedTraining, Read, trained
+from study.spec.documents.data import Read
+from study.spec.documents.models import HeadlineModel
+from study.spec.documents.plan import PlanFile, PlannedCell, PlannedTraining, trained
+from study.spec.documents.provenance import Page
 from study.tracking import ui_links
 from study.tracking.ui_views import class_metrics, experiment_tags, picture, run_labels
 

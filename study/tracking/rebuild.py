@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.config.mlflow_address import Place
-from study.spec.documents import PlanFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.statistics import per_class, results
 from study.statistics.outputs import frames
 from study.store import stage

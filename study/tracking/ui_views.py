@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from study.data import display
-from study.spec.documents import PlannedCell, PlannedTraining, Read
+from study.spec.documents.data import Read
+from study.spec.documents.plan import PlannedCell, PlannedTraining
 
 SHOWN = 4  # samples in a run's picture
 LEAST_PX, GAP, FONT_PX = 192, 4, 13  # of that picture: least width of a sample, between samples, of names

@@ -32,7 +32,7 @@ from study.models.backbones import Backbone
 from study.models.build import Inputs, build_backbone
 from study.seeds import batch_indices, generator
 from study.spec.digest import digest
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.training import Network, Training
 from study.store.code_digest import code_digest, entry
 from study.store.keys import FEATURE_CODE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.spec.documents import Facts
+from study.spec.documents.data import Facts
 from study.spec.errors import InputError
 from study.spec.training import Recipe
 

@@ -14,7 +14,8 @@ import torch
 
 from study.models.build import Classifier, Segmenter, build, build_backbone, untrained
 from study.spec.digest import digest
-from study.spec.documents import Precision, read
+from study.spec.documents.data import Precision
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training

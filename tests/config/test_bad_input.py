@@ -25,7 +25,9 @@ from study.models.backbones import load_weights
 from study.models.build import build_backbone
 from study.plan import planner
 from study.spec.constants import MAIN, VOID
-from study.spec.documents import Facts, PlanFile, read
+from study.spec.documents.data import Facts
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.heads import HEADS
 from study.spec.training import Data, Network, freeze
 from study.store import stage

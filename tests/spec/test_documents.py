@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from study.config import tiers
+from study.config import schema, tiers
 from study.models import anatomy
 from study.plan import halving, planner
-from study.spec import documents
-from study.spec.documents import Kind, PlanFile, ProvenanceFile, SearchFile, TierFile, VerdictsFile, read
+from study.spec import training
+from study.spec.documents.networks import CostsFile, ResidualBlock
+from study.spec.documents.plan import PlanFile, PlannedRecipe, Rules, SettlingRule, Submitted
+from study.spec.documents.provenance import ProvenanceFile
+from study.spec.documents.reading import Kind, read
+from study.spec.documents.search import SearchFile
+from study.spec.documents.tier import TierFile
+from study.spec.documents.verdicts import JudgementRow, VerdictRow, VerdictsFile
 from study.spec.errors import InputError
-from study.statistics import equal_cost
+from study.statistics import equal_cost, settling, verdicts
 from study.store.runs import write_json
 from tests.conftest import ROOT, made_up_facts
 
@@ -106,11 +113,27 @@ def test_every_declared_file_of_a_tier_is_closed():
         own = {kind} if hasattr(kind, "__required_keys__") else set()
         return own | inner | {part for one in own for hint in get_type_hints(one).values() for part in kinds(hint)}
 
-    reached = {part for kind in VERSIONED.values() for part in kinds(kind)} - {documents.JudgementRow, documents.Ran}
-    assert len(reached) > 15 and get_origin(documents.CostsFile) is dict
+    reached = {part for kind in VERSIONED.values() for part in kinds(kind)}
+    assert len(reached) > 15 and get_origin(CostsFile) is dict
     assert [
         kind.__name__ for kind in reached if getattr(kind, "__pydantic_config__", {}).get("extra") != "forbid"
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "made"),
+    [
+        (PlannedRecipe, training.Recipe),
+        (SettlingRule, settling.Settling),
+        (Rules, schema.Rules),
+        (JudgementRow, verdicts.Judgement),
+        (VerdictRow, verdicts.Verdict),
+        (Submitted, schema.Submitted),
+    ],
+)
+def test_what_is_written_of_a_class_is_declared_with_its_fields(declared, made):
+    fields = made.model_fields if hasattr(made, "model_fields") else {field.name for field in dataclasses.fields(made)}
+    assert set(get_type_hints(declared)) == set(fields)
 
 
 def test_costs_of_another_version_are_refused(tmp_path):
@@ -132,4 +155,4 @@ def test_costs_of_another_version_are_refused(tmp_path):
 
 def test_what_networks_are_is_as_declared(tmp_path):
     write_json(tmp_path / "blocks.json", anatomy.blocks())
-    assert len(read(tmp_path / "blocks.json", list[documents.ResidualBlock])) == 2
+    assert len(read(tmp_path / "blocks.json", list[ResidualBlock])) == 2

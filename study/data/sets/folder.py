@@ -8,23 +8,22 @@ as the frames of a video, are told by ``groups``.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from study.data.image_mask_pairs import Classes, Gap, Longest, Pad, Pairs, Tune, folder, lines, rows
+from study.data.group_names import LISTED, groups_of
+from study.data.image_mask_pairs import Classes, Gap, Longest, Pad, Pairs, Tune, folder, rows
 from study.data.mask_codes import UNKNOWN, VOID_NAME, Codes, codes_of_palette, palette_of
-from study.data.pixels import Colour, check_name
+from study.data.pixels import Colour
+from study.data.stems import files_by_stem, folders, listed_stems, stem_of
 from study.seeds import number
 from study.spec.checks import (
     Block,
     Broken,
     FolderText,
     Text,
-    checked,
     different,
     is_path,
     is_share,
@@ -38,9 +37,6 @@ from study.spec.checks import (
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 
-LISTED = ".csv"  # the end of what names a list of groups; else it is a pattern
-COLUMNS = ("stem", "group")  # of such a list
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 WAYS = ("folder", "pattern")  # to say which images are of a split, beside a list
 
 
@@ -271,7 +267,7 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
         notes.append(
             f"grey values from {scale[0]} to {scale[1]} are scaled to 0 to 255, others cut off at these (D107)"
         )
-    grouped = _groups(base, options.groups, [stem for stem, *_ in train + val])
+    grouped = groups_of(base, options.groups, [stem for stem, *_ in train + val])
     voids, palette = _voids(options.void), _palette(base, options)
     source = Pairs(
         classes,
@@ -322,15 +318,15 @@ def _codes(base: Path, options: Options, palette: dict[str, list[Colour]] | None
 def _pairs(base: Path, options: Options, notes: list[str]) -> tuple[dict[str, Path], dict[str, Path]]:
     """Images and masks by stem. Raises InputError for those without the other."""
     ends = {"image": options.image_suffix or "", "mask": options.mask_suffix or ""}
-    places = [folder for _, folder in _folders(base, options.masks)]
+    places = [folder for _, folder in folders(base, options.masks)]
 
     def is_mask(path: Path) -> bool:
         """Masks may lie in one folder with their images."""
         end = ends["mask"]
-        return bool(end) and any(path.is_relative_to(place) for place in places) and _stem(path).endswith(end)
+        return bool(end) and any(path.is_relative_to(place) for place in places) and stem_of(path).endswith(end)
 
-    images = _files(base, options.images, "images of folder", end=ends["image"], notes=notes, is_other=is_mask)
-    masks = _files(base, options.masks, "masks of folder", end=ends["mask"], notes=notes)
+    images = files_by_stem(base, options.images, "images of folder", end=ends["image"], notes=notes, is_other=is_mask)
+    masks = files_by_stem(base, options.masks, "masks of folder", end=ends["mask"], notes=notes)
     ways = [way["folder"] for way in (options.train, options.val) if isinstance(way, dict) and "folder" in way]
     if len(ways) == 2:  # what is in neither folder, such as a test split, needs no mask
         below = tuple(map(_below, ways))
@@ -401,134 +397,5 @@ def _below(folder: str) -> str:
     return unicodedata.normalize("NFC", Path(folder).as_posix()) + "/"
 
 
-def _folders(base: Path, name: str) -> list[tuple[str, Path]]:
-    """The folders that a name stands for, each with how the stems of its files begin: of ``*/images`` those in which
-    ``*`` is one folder or another, whose name is then the first part of a stem."""
-    starred = re.fullmatch(r"(?:([^*]*)/)?\*/([^*]+)", name)
-    if starred is None:
-        return [("", base / name)] if (base / name).is_dir() else []
-    above = base / (starred[1] or "")
-    places = sorted(path for path in above.iterdir() if not path.name.startswith(".")) if above.is_dir() else []
-    return [(place.name, place / starred[2]) for place in places if (place / starred[2]).is_dir()]
-
-
 def _said(way: str | dict[str, str]) -> str:
     return way if isinstance(way, str) else " ".join(f"{name} {shown(text)}" for name, text in way.items())
-
-
-def _groups(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:
-    """The group of each stem, by a pattern or by a list; {} where neither is named.
-
-    Raises InputError for a stem that the pattern finds no group in, or that the list does not have once.
-    """
-    if named is None:
-        return {}
-    if named.endswith(LISTED):
-        return _listed_groups(base / named, stems)
-    found = {stem: re.search(named, stem) for stem in stems}
-    if without := [stem for stem, match in found.items() if match is None or not match[1]]:
-        raise InputError(
-            f"groups of folder must find a group in every stem, got none by {named!r} in {without[0]} and "
-            f"{len(without) - 1} more; write another pattern, or a list of groups"
-        )
-    return {stem: match[1] for stem, match in found.items() if match}
-
-
-def _listed_groups(path: Path, stems: list[str]) -> dict[str, str]:
-    table = csv.DictReader(rows(path), skipinitialspace=True, strict=True)
-    found: dict[str, str] = {}
-    try:
-        if lacking := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
-            raise InputError(
-                f"a list of groups must have the columns {' and '.join(COLUMNS)}, got no {lacking[0]!r} in {path}; "
-                f"write {','.join(COLUMNS)} as its first line"
-            )
-        for row in table:
-            if not row["stem"] or not row["group"]:
-                raise InputError(
-                    f"a row of a list of groups must have a stem and a group, got {shown(list(row.values()))} in "
-                    f"{path}; complete it"
-                )
-            stem = _named(row["stem"].strip())
-            if stem in found:
-                raise InputError(f"a list of groups must have each stem once, got {stem} twice in {path}; remove a row")
-            found[stem] = checked(Text, row["group"].strip(), f"a group in {path}")
-    except csv.Error as error:
-        raise InputError(f"a list of groups must be a CSV file, got {path} ({error}); write it again") from error
-    if without := [stem for stem in stems if stem not in found]:
-        raise InputError(
-            f"a list of groups must have every image's stem, got none of {without[0]} and {len(without) - 1} more in "
-            f"{path}; add a row for each"
-        )
-    return found
-
-
-def _files(
-    base: Path,
-    name: str,
-    where: str,
-    *,
-    end: str,
-    notes: list[str],
-    is_other: Callable[[Path], bool] = lambda path: False,
-) -> dict[str, Path]:
-    """Image files of a folder and those in it, but for others, by stem below the folder, of which ``end`` is cut off.
-    ``notes`` says how many do not end so. Raises InputError for no such folder, none with an image, or two files of one
-    stem."""
-    folders = _folders(base, name)
-    if not folders:
-        raise InputError(f"{where} must be a folder below {base}, got {name!r}; name the one that has them")
-    found: dict[str, Path] = {}
-    left: list[str] = []
-    end = unicodedata.normalize("NFC", end)
-    for start, below, path in ((*one, path) for one in folders for path in sorted(one[1].rglob("*"))):
-        place = start / path.relative_to(below)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in place.parts) or is_other(path):
-            continue
-        check_name(path)
-        stem = _stem(place)
-        if not stem.endswith(end) or stem.rpartition("/")[2] == end:
-            left.append(stem)
-            continue
-        stem = stem.removesuffix(end)
-        if stem in found:
-            raise InputError(
-                f"{where} must have one file a stem, got {found[stem].name} and {path.name} in {path.parent}; "
-                "remove one"
-            )
-        found[stem] = path
-    if not found and left:
-        raise InputError(
-            f"{where} must have names that end in {end!r} (its suffix), got none of {len(left)} in {base / name}, such "
-            f"as {left[0]}; correct the suffix or rename them"
-        )
-    if not found:
-        raise InputError(
-            f"{where} must hold images ({', '.join(sorted(SUFFIXES))}), got none in {base / name} or its folders; name "
-            "the folder that has them"
-        )
-    if left:
-        notes.append(f"{len(left)} files of {name} do not end in {end} and are left alone, such as {left[0]}")
-    return found
-
-
-def _stem(place: Path) -> str:
-    """A path without its suffix; the same letters can be written in two ways in Unicode, of which one stands here."""
-    return unicodedata.normalize("NFC", place.with_suffix("").as_posix())
-
-
-def _named(text: str) -> str:
-    """The stem that a line names, with its image's suffix or without."""
-    place = Path(text)
-    return _stem(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
-
-
-def listed_stems(path: Path, images: dict[str, Path], notes: list[str], end: str) -> list[str]:
-    """Stems of a list, whose lines may have the ``end`` of images' names. Raises InputError for one without image."""
-    named = (_named(line) for line in lines(path, notes))
-    stems = list(dict.fromkeys(stem if stem in images else stem.removesuffix(end) for stem in named))
-    if unknown := [stem for stem in stems if stem not in images]:
-        raise InputError(
-            f"a list must name images that are there, got {unknown[0]!r} in {path}; add the image or unlist it"
-        )
-    return stems

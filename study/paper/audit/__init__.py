@@ -13,7 +13,8 @@ from study.paper.audit.sources import Evidence, Line
 from study.paper.audit.weights import BUILT
 from study.paper.quotes import QUOTES, Quote
 from study.spec.cells import Table
-from study.spec.documents import AuditRow, Reading
+from study.spec.documents.networks import Reading
+from study.spec.documents.tables import AuditRow
 
 Check = Callable[[Evidence], Iterator[Line]]
 GROUPS: dict[str, tuple[Check, ...]] = {

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 
 from study.report.figures import style
 from study.report.figures.style import INK, WIDTH_IN
-from study.spec.documents import PlanFile
+from study.spec.documents.plan import PlanFile
 
 DODGE = {"kxk": 0.25, "stack": -0.25}
 VARIANT_COLUMNS = ["label", "head", "kernel_size", "refine", "width", "data"]

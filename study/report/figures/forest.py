@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from study.report.figures.families import GREEN, GREY, RC, RED, canvas
 from study.report.figures.style import INK
-from study.spec.documents import VerdictRow
+from study.spec.documents.verdicts import VerdictRow
 
 TITLE = "Effects behind the verdicts"
 CAPTION = (

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from study.report.figures.families import RC, VARIANT_COLUMNS, Style, bars, canvas, family_legend, plain_variants
 from study.report.figures.plate import Plate, Source
 from study.report.figures.style import INK
-from study.spec.documents import PlanFile, labels_of
+from study.spec.documents.plan import PlanFile, labels_of
 
 TITLE = "Score against head parameters"
 CAPTION = (

@@ -10,7 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from study.report.figures.families import Style, described, save, styles
-from study.spec.documents import AnatomyFile, PlanFile, read
+from study.spec.documents.networks import AnatomyFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 
 
 @dataclass(frozen=True)

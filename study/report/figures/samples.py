@@ -17,7 +17,8 @@ from study.paper.tables import FIGURES
 from study.report.figures.families import RC, canvas, literal
 from study.report.figures.plate import Plate, Source
 from study.report.figures.style import INK, WIDTH_IN
-from study.spec.documents import PlanFile, Read
+from study.spec.documents.data import Read
+from study.spec.documents.plan import PlanFile
 
 MAX_SAMPLES = 6
 CAPTION = "Images spread evenly over the validation split, none picked by hand; one seed."

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from study.report.schematics.canvas import ARROW, BY, NAME, Point, Sketch, measure
-from study.spec.documents import Convolution
+from study.spec.documents.networks import Convolution
 from study.spec.errors import InputError
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics.block import block
 from study.report.schematics.canvas import render, rows, titled
-from study.spec.documents import ResidualBlock
+from study.spec.documents.networks import ResidualBlock
 
 TITLE = "Figure 5. The bottleneck of ResNet and of ResNet-GCN"
 CAPTION = "An identity block of res-4, read off the modules as the code builds them."

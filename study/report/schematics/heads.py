@@ -10,7 +10,7 @@ from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES
 from study.report.figures.plate import Plate, Source
 from study.report.schematics.block import block
 from study.report.schematics.canvas import render, rows, titled
-from study.spec.documents import Convolution
+from study.spec.documents.networks import Convolution
 from study.spec.heads import Head, dense, gcn, stack
 
 TITLE = "Figure 4. The four heads"

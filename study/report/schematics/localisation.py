@@ -11,7 +11,7 @@ from study.report.schematics.block import extent, kernels
 from study.report.schematics.canvas import GAP, QUIET, ROOM, TINTS, Point, Sketch, measure, render
 from study.report.schematics.canvas import TITLE as TITLE_SIZE
 from study.report.schematics.network import levels
-from study.spec.documents import Convolution, Description
+from study.spec.documents.networks import Convolution, Description
 from study.spec.errors import InputError
 
 TITLE = "Figure 1. Classification, conventional segmentation, Global Convolutional Network"

@@ -21,7 +21,7 @@ from study.report.figures.plate import Plate, Source, anatomy
 from study.report.schematics import canvas
 from study.report.schematics.block import block, extent, kernels
 from study.report.schematics.canvas import ARROW, BY, GAP, NAME, QUIET, RADIUS, Sketch, measure
-from study.spec.documents import DecoderStep, Description
+from study.spec.documents.networks import DecoderStep, Description
 
 NOUNS = {"head": ("head", "heads"), "refine": ("boundary refinement (BR)", "boundary refinements (BR)"),
          "up": ("deconvolution", "deconvolutions"), "add": ("sum", "sums")}  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 
 from study.paper import headline
 from study.spec.constants import MAIN
-from study.spec.documents import PlanFile, PlannedCell
+from study.spec.documents.plan import PlanFile, PlannedCell
 from study.statistics import per_class
 
 MOST = 40  # classes in the table; of more, the most frequent

@@ -11,7 +11,7 @@ import pandas as pd
 from study.report.figures import learning_curves
 from study.report.figures.families import styles
 from study.report.figures.plate import saved
-from study.spec.documents import PlanFile
+from study.spec.documents.plan import PlanFile
 from study.statistics import results
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from study.spec.constants import NOTHING
-from study.spec.documents import PlanFile, ProvenanceFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.provenance import ProvenanceFile
 from study.spec.words import counted
 
 SECRET = {"T8": ("Table 8", "VOC 2012 test"), "T10": ("Table 10", "Cityscapes test")}

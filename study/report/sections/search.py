@@ -12,7 +12,9 @@ from study.report.figures import importances, search_values
 from study.report.figures.families import styles
 from study.report.figures.plate import saved
 from study.spec.constants import MAIN
-from study.spec.documents import PlanFile, SearchFile, Trial, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.search import SearchFile, Trial
 from study.spec.words import interval
 from study.statistics import at_best
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from study.spec.cells import COUNTED, SERVED
-from study.spec.documents import PlanFile, PlannedCell, PlannedEvaluation, PlannedTable, PlannedTraining
+from study.spec.documents.plan import PlanFile, PlannedCell, PlannedEvaluation, PlannedTable, PlannedTraining
 from study.statistics import results
 
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400

@@ -7,7 +7,9 @@ from typing import Any
 
 from study.report.figures import forest
 from study.report.figures.plate import saved
-from study.spec.documents import JudgementRow, PlanFile, TrainsRow, VerdictRow, VerdictsFile, read
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.documents.verdicts import JudgementRow, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.

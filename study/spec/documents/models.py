@@ -1,0 +1,128 @@
+"""weights/: an exported model's metadata, and the index beside it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from study.spec.checks import Json, closed
+from study.spec.documents.plan import PlannedRecipe
+
+
+@closed
+class HeadlineModel(TypedDict):
+    """A model beside a report: its cell and training, and the digests of its file and of its card."""
+
+    label: str
+    seed: int
+    data: str
+    cell: str
+    training: str
+    sha256: str
+    card: str
+
+
+@closed
+class ModelConvolution(TypedDict):
+    """spec.heads.Conv as JSON; ``width`` as in params.yaml, such as 1/2 or 10K."""
+
+    kernel: list[int]
+    width: str | None
+
+
+@closed
+class ModelHead(TypedDict):
+    """spec.heads.Head as JSON."""
+
+    chains: list[list[ModelConvolution]]
+    family: str
+    kernel_size: int
+
+
+@closed
+class ModelVariant(TypedDict):
+    """spec.heads.Variant as JSON."""
+
+    head: ModelHead
+    refine: bool
+    at: dict[str, ModelHead]
+
+
+@closed
+class ModelNetwork(TypedDict):
+    """spec.training.Network as JSON. ``mean`` and ``std`` are those of its pixels, in 0..255, by channel."""
+
+    backbone: str
+    levels: list[str]
+    options: dict[str, Json]
+    frozen: bool
+    output_stride: int
+    fixed: dict[str, ModelHead]
+    deconvolution: str
+    mean: list[float]
+    std: list[float]
+
+
+@closed
+class ModelData(TypedDict):
+    """What a model was trained on and how images reach it: padded to ``size`` (height, width) px, made smaller to a
+    ``longest`` side first, grey of more than 8 bits scaled from ``range``. ``images`` are numbers by split."""
+
+    name: str
+    fingerprint: str
+    images: dict[str, int]
+    size: list[int]
+    longest: int | None
+    range: list[int] | None
+
+
+@closed
+class ModelScore(TypedDict):
+    """A metric on val: ``value`` of this network, mean and 95 % interval over the ``seeds`` of its cell (fractions)."""
+
+    metric: str
+    value: float
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+@closed
+class ModelOrigin(TypedDict):
+    """Where a model comes from: tier, setting, cell, training (a key) and the commit and torch that trained it."""
+
+    paper: str
+    licence: str
+    tier: str
+    title: str
+    judges: str
+    meaningless: bool
+    scale: str
+    cell: str
+    label: str
+    setting: str
+    training: str
+    seed: int
+    commit: str
+    torch: str
+    recipe: PlannedRecipe
+    scores: list[ModelScore]
+
+
+@closed
+class ModelFile(ModelOrigin):
+    """All that a model is beside its tensors (D140). ``colours`` are red, green and blue by class;
+    ``parameters`` counts the weights, those of a frozen backbone too; ``sha256`` is the digest of all."""
+
+    version: Literal[1]
+    project: Literal["large-kernel-study"]
+    variant: ModelVariant
+    network: ModelNetwork
+    classes: list[str]
+    colours: list[list[int]]
+    void: int
+    data: ModelData
+    parameters: int
+    sha256: str

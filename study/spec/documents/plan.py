@@ -1,0 +1,205 @@
+"""plan.json: cells, trainings and evaluations with their keys, and what hangs on them."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from study.spec.checks import Json, closed
+from study.spec.documents.data import Facts
+from study.spec.documents.tier import TierBlock
+
+
+@closed
+class Labels(TypedDict):
+    """What tables, plots and trackers call a variant. ``width`` is a stack's m as a share of the input's channels."""
+
+    label: str
+    head: str
+    kernel_size: int
+    refine: bool
+    width: float | None
+
+
+@closed
+class Submitted(TypedDict):
+    """What a benchmark's server gave to a submission, in per cent."""
+
+    percent: float
+    link: str
+
+
+@closed
+class PlannedTable(TypedDict):
+    """A table of the paper, or one of variants beyond it. ``submitted`` is what a benchmark's server gave."""
+
+    id: str
+    title: str
+    page: int | None
+    rows: list[str]
+    columns: list[str]
+    note: str
+    data: str
+    submitted: Submitted | None
+
+
+@closed
+class PlannedCell(Labels):
+    """A cell with the keys of its trainings (or evaluations) by seed. ``paper`` is the printed value: a fraction or a
+    count; ``parameters`` what the head's specification counts."""
+
+    address: str
+    table: str
+    row: str
+    column: str
+    metric: str
+    paper: float | None
+    parameters: int | None
+    data: str
+    inference: str
+    not_applicable: str | None
+    runs: dict[str, str]
+
+
+@closed
+class PlannedTraining(Labels):
+    """A training: its recipe in short, ``cost`` (a rank), the key ``after`` which it starts, and the digests of the
+    questions that it answers."""
+
+    seed: int
+    data: str
+    steps: int
+    lr: float
+    optimizer: str
+    batch: int
+    backbone: str
+    cost: int
+    after: str | None
+    questions: dict[str, str]
+
+
+@closed
+class PlannedEvaluation(TypedDict):
+    """A training asked in another way, by the name of the tier's inference."""
+
+    label: str
+    seed: int
+    data: str
+    training: str
+    inference: str
+
+
+@closed
+class PlannedRecipe(TypedDict):
+    """spec.training.Recipe as JSON."""
+
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    steps: int
+    batch: int
+    flip: bool
+    crop: list[int] | None
+    precision: str
+    validations: int
+    class_weights: NotRequired[dict[str, float] | str | None]
+
+
+@closed
+class PlannedSetting(TypedDict):
+    """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
+
+    data: dict[str, Json]
+    network: dict[str, Json]
+    recipe: PlannedRecipe
+    after: str | None
+    band_px: int
+
+
+@closed
+class PlannedData(Facts):
+    """The facts of a setting's data, with the setting's part in the study."""
+
+    role: str
+    title: str
+    after: str | None
+
+
+@closed
+class SettlingRule(TypedDict):
+    """statistics.settling.Settling as JSON."""
+
+    peak: float
+    end: float
+    fall: float
+
+
+@closed
+class Rules(TypedDict):
+    """When a claim is decided: level, margins, draws of the bootstrap, and when a training settled (D114)."""
+
+    alpha: float
+    margin_points: float
+    margin_ratio: float
+    error_floor_points: float
+    draws: int
+    settled: SettlingRule
+
+
+@closed
+class Asked(TypedDict):
+    """The part of a plan on which the questions hang that its claims ask."""
+
+    tier: str
+    scale: str
+    verdicts: Rules | None
+    not_asked: dict[str, str]
+    tables: list[PlannedTable]
+    cells: list[PlannedCell]
+    evaluations: dict[str, PlannedEvaluation]
+
+
+@closed
+class PlanFile(Asked):
+    """The plan of a tier, its manifest. ``identities`` has of each key the parts that it is the digest of."""
+
+    version: Literal[1]
+    title: str
+    judges: str
+    block: TierBlock
+    meaningless: bool
+    identities: dict[str, dict[str, Json]]
+    settings: dict[str, PlannedSetting]
+    inference: dict[str, dict[str, Json]]
+    data: dict[str, PlannedData]
+    metrics: dict[str, str]
+    questions: dict[str, str]
+    wording: str
+    trainings: dict[str, PlannedTraining]
+
+
+@closed
+class Probe(TypedDict):
+    """How receptive fields are looked at (Fig. 3), as study.inference.receptive_field.Probe has it."""
+
+    occluder_px: int
+    stride_px: int
+    share: float
+    mass: float
+    times: float
+
+
+def labels_of(found: Labels) -> dict[str, str | int | bool | float | None]:
+    """The labels alone of what has them among others."""
+    return {"label": found["label"], "head": found["head"], "kernel_size": found["kernel_size"],
+            "refine": found["refine"], "width": found["width"]}  # fmt: skip
+
+
+def trained(plan: Asked, key: str) -> str:
+    """The key of a run's training: its own, or of an evaluation that of what it asks."""
+    asked = plan["evaluations"]
+    return asked[key]["training"] if key in asked else key

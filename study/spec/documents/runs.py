@@ -1,0 +1,66 @@
+"""What the run store and results/ have of each run, and of those who drive them."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from study.spec.checks import Json, closed
+
+
+@closed
+class Progress(TypedDict):
+    """What a worker told last: steps done of all, seconds so far, who it is and when it told."""
+
+    step: int
+    steps: int
+    seconds: float
+    host: str
+    pid: int
+    time: float
+    loss: NotRequired[float | None]
+    score: NotRequired[float | None]
+
+
+@closed
+class Result(TypedDict):
+    """What a run wrote of itself at its end; of an evaluation only seconds and commit. Memory is in MiB."""
+
+    seconds: dict[str, float]
+    commit: NotRequired[str]
+    parameters: NotRequired[int]
+    head_parameters: NotRequired[int]
+    peak_memory_mb: NotRequired[float]
+    peak_gpu_memory_mb: NotRequired[float | None]
+    gpu_memory_mb: NotRequired[float | None]
+    device: NotRequired[str]
+    host: NotRequired[str]
+    threads: NotRequired[int]
+    processes: NotRequired[int]
+    steps: NotRequired[int]
+    resumed: NotRequired[list[int]]
+    pid: NotRequired[int]
+
+
+@closed
+class Driver(TypedDict):
+    """A driver at work: since when, by the store's clock, and the name of its files."""
+
+    tier: str
+    host: str
+    pid: int
+    since: float
+    name: NotRequired[str]
+
+
+@closed
+class Executed(TypedDict):
+    """Where and how trainings were executed, for how long, and how many were."""
+
+    engine: str
+    workers: int
+    device: str
+    wall_s: float
+    trained: int
+    hardware: dict[str, Json]

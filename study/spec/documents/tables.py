@@ -1,0 +1,84 @@
+"""Rows of the report's tables: costs.csv, per_class.csv, confusion/, audit.json, deviations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from study.spec.checks import closed
+
+
+@closed
+class AuditRow(TypedDict):
+    """A number of the paper recomputed; ``verdict`` says whether it fits."""
+
+    group: str
+    what: str
+    where: str
+    printed: str
+    recomputed: str
+    verdict: str
+    note: str
+
+
+@closed
+class Deviation(TypedDict):
+    """An item of the protocol: what the paper says (None: silent) and where, what is done here, and its effect."""
+
+    id: str
+    what: str
+    status: str
+    paper: str | None
+    place: str
+    here: str
+    decisions: list[str]
+    effect: str
+
+
+@closed
+class CostRow(TypedDict):
+    """A trained cell: its score (fractions, 95 % interval) and what its network costs. ``macs`` are multiply-adds on
+    one image; ``train_s`` seconds and ``peak_memory_mb`` MiB, means over seeds."""
+
+    address: str
+    label: str
+    metric: str
+    data: str
+    head: str
+    kernel_size: int
+    refine: bool
+    width: float | None
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    head_macs: int
+    head_parameters: int
+    macs: int
+    parameters: int
+    train_s: float
+    peak_memory_mb: float
+    steps: int
+    version: Literal[1]
+
+
+# A class of a variant: its IoU (fractions, 95 % interval over seeds), how many seeds have one, and in how many images
+# and on how many pixels of the training split the class is. ``inference`` is the name of another way in which its
+# trainings were asked. A word of Python is a column.
+ClassRow = TypedDict(
+    "ClassRow",
+    {"setting": str, "variant": str, "inference": str, "class": str, "mean": float, "low": float, "high": float,
+     "seeds": int, "images_with": int, "pixels": int, "version": Literal[1]},
+)  # fmt: skip
+
+
+@closed
+class Confusion(TypedDict):
+    """A file of confusion/: the cell and the training whose val predictions it counts."""
+
+    cell: str
+    training: str
+    label: str
+    seed: int
+    data: str

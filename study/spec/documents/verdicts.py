@@ -1,0 +1,73 @@
+"""verdicts.json."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from study.spec.checks import closed
+
+
+@closed
+class JudgementRow(TypedDict):
+    """statistics.verdicts.Judgement as JSON."""
+
+    verdict: str
+    reason: str
+    part: str
+    unit: str
+    estimate: float | None
+    points: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    adjusted: float | None
+    mde: float | None
+    needed: int | None
+
+
+@closed
+class VerdictRow(JudgementRow):
+    """statistics.verdicts.Verdict as JSON."""
+
+    claim: str
+    says: str
+    on: str
+    where: str
+    printed: str
+    wording: str
+    parts: int
+    bounds: list[float | None]
+    paper: float | None
+    seeds: int
+    beyond: JudgementRow
+    exploratory: str
+    former: JudgementRow | None
+
+
+@closed
+class TrainsRow(TypedDict):
+    """How many seeds of a variant settled, why others did not, and the most that the rate of failures could be."""
+
+    data: str
+    label: str
+    reasons: list[str]
+    settled: int
+    seeds: int
+    most_failures: float
+
+
+@closed
+class VerdictsFile(TypedDict):
+    """The verdicts on all claims; ``family`` are those that are corrected together, ``tuned`` the verdicts with each
+    variant at its best values (None without a search)."""
+
+    version: Literal[1]
+    questions: dict[str, str]
+    wording: str
+    scale: str
+    family: list[str]
+    rows: list[VerdictRow]
+    trains: list[TrainsRow]
+    tuned: list[VerdictRow] | None
