@@ -63,7 +63,7 @@ def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution
     manifest, tuning = planned.manifest(), halving.tuning_of(chosen)
     workload = Workload(planned, manifest, execution, store)
     train.check_shared(planned, execution, planned.trainings)
-    train.read_again(planned, manifest, store)
+    workload.read_again()
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
     values = {key: halving.values(c.recipe, tuning) for c in found for key in c.keys.values()}
     print(

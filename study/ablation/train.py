@@ -14,14 +14,11 @@ from study.ablation.queue import Engine, Event
 from study.ablation.supervise import Work
 from study.ablation.workload import Workload
 from study.config.execution import Execution
-from study.data.prepare import prepare
 from study.plan import planner
-from study.spec.constants import MAIN
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.runs import Executed
-from study.spec.errors import InputError
 from study.statistics import results
-from study.store import machine, stage
+from study.store import machine
 from study.store.runs import Store, first, read_json_or_none, write_json
 from study.tracking import background, mlflow_access
 from study.tracking.background import Target
@@ -46,7 +43,7 @@ def train_all(
     execution, store, chosen = workload.execution, workload.store, planned.tier
     check_shared(planned, execution, todo)
     room.check(workload, todo)
-    read_again(planned, manifest, store)
+    workload.read_again()
     kinds = foretell.trainings(workload, name)
     done = {}
     for key in planned.trainings.keys() - set(todo):
@@ -85,21 +82,6 @@ def check_shared(planned: planner.Plan, execution: Execution, todo: Iterable[str
 
         for key in todo:
             distributed.check(planned.trainings[key], execution.processes, execution.device)
-
-
-def read_again(planned: planner.Plan, manifest: PlanFile, store: Store) -> None:
-    """Make sure that the cached data (and features) are there, and are what the plan was made for."""
-    from study.training.batches import cache_features
-
-    chosen = planned.tier
-    for name in dict.fromkeys([*planned.data_of.values(), MAIN]):
-        setting = chosen.settings[name]
-        tick = stage.ticker(f"reading {setting.data.name} ({name})")
-        found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
-        if found["fingerprint"] != manifest["data"][name]["fingerprint"]:
-            raise InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
-        if setting.network.frozen:
-            cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 
 
 def _settle(event: Event, store: Store, ablation: Ablation | Order, display: Display) -> None:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from study.config import git_state
 from study.config.execution import Execution
+from study.data.prepare import prepare
 from study.plan.planner import Plan
+from study.spec.constants import MAIN
 from study.spec.documents.plan import PlanFile
+from study.spec.errors import InputError
 from study.spec.jobs import Context, EvaluationJob, Subject, TrainingJob
+from study.store import stage
 from study.store.runs import Store
 
 
@@ -56,3 +60,18 @@ class Workload:
         """The job of a planned evaluation."""
         asked = self.planned.evaluations[key]
         return EvaluationJob(key, self.subject(asked.training), self.context(stop), asked.inference)
+
+    def read_again(self) -> None:
+        """Make sure that the cached data (and features) are there, and are what the plan was made for. Raises
+        InputError."""
+        from study.training.batches import cache_features  # torch, only where something is run
+
+        chosen, store = self.planned.tier, self.store
+        for name in dict.fromkeys([*self.planned.data_of.values(), MAIN]):
+            setting = chosen.settings[name]
+            tick = stage.ticker(f"reading {setting.data.name} ({name})")
+            found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
+            if found["fingerprint"] != self.manifest["data"][name]["fingerprint"]:
+                raise InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+            if setting.network.frozen:
+                cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)

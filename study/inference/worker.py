@@ -7,6 +7,7 @@ Never a training: each evaluation is a run of its own in the store, named by its
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -77,28 +78,46 @@ def look(job: ReceptiveFieldJob) -> None:
         run.finish()
 
 
-def confuse(job: ConfusionJob) -> None:
-    """Count a training's val pixels by true and predicted class; nothing if it is done. Says where the counts are not
-    those of the training, as another device or library rounds otherwise.
+def ask(job: EvaluationJob | ConfusionJob) -> dict[str, float] | bool:
+    """Do what is asked of a finished training."""
+    return confuse(job) if isinstance(job, ConfusionJob) else evaluate(job)
+
+
+def confuse(job: ConfusionJob) -> bool:
+    """Count a training's val pixels by true and predicted class, or nothing if it is done. Returns whether the counts
+    are those of the training: another device or library rounds otherwise. Raises as ``evaluate`` does.
 
     Writes confusion.npz: ``confusion`` int64 (K, K) [label, prediction].
     """
     subject, context = job.subject, job.context
     store = Store(context.store)
-    run, trained = store.run(job.key, CONFUSION), store.run(subject.key)
-    with run.writing(), stop_signals.noticing():
-        if run.done():
-            return
-        settle(context.device)
-        source = source_of(subject, context)
-        model = _model_of(subject, store).to(source.device).to(memory_format=torch.channels_last).eval()
-        matrix = confusion(model, source, "val", beat=lambda: stop_signals.check(context.stop))
-        with np.load(trained.path("counts.npz")) as archive:
-            stored = metrics.total(archive["counts"]).sum(0)
-        if (metrics.counts(matrix) != stored).any():
-            print(f"note: what {subject.key[:12]} confuses differs from its counts (another device?)", flush=True)
-        write(run.path("confusion.npz"), lambda file: np.savez_compressed(file, confusion=matrix))
-        run.finish()
+    run = store.run(job.key, CONFUSION)
+    with run.writing(wait=False), stop_signals.noticing():
+        stop_signals.check(context.stop)
+        if not run.done():
+            settle(context.device)
+            source = source_of(subject, context)
+            model = _model_of(subject, store).to(source.device).to(memory_format=torch.channels_last).eval()
+            matrix = confusion(model, source, "val", beat=_Beat(run, subject.facts["splits"]["val"], context.stop))
+            write(run.path("confusion.npz"), lambda file: np.savez_compressed(file, confusion=matrix))
+            run.finish()
+    with np.load(run.path("confusion.npz")) as kept, np.load(store.run(subject.key).path("counts.npz")) as counted:
+        return not (metrics.counts(kept["confusion"]) != metrics.total(counted["counts"]).sum(0)).any()
+
+
+class _Beat:
+    """Called after each batch of an evaluation: tells that it goes on, and ends it where the file ``stop`` exists."""
+
+    def __init__(self, run: Run, images: int, stop: Path | None) -> None:
+        self.run, self.images, self.stop = run, images, stop
+        self.began = self.told = time.monotonic()
+
+    def __call__(self) -> None:
+        stop_signals.check(self.stop)
+        now = time.monotonic()
+        if now - self.told >= PROGRESS_S:
+            self.told = now
+            tell(self.run, 0, self.images, now - self.began)
 
 
 def _on(device: torch.device, network: FromImages) -> receptive_field.Network:

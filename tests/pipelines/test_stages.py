@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -89,6 +90,18 @@ def test_a_stage_of_no_step_keeps_the_weights_of_the_stage_before(staged):
     trained = [name for name, value in states[0].items() if value.is_floating_point() and "running" not in name]
     for later in states[1:]:
         assert all(torch.allclose(states[0][name], later[name], atol=1e-6) for name in trained)
+
+
+@pytest.mark.slow
+def test_what_is_asked_of_finished_networks_reads_data_anew_where_their_copies_are_gone(project):
+    project.tier["receptive"] = None
+    project.save()
+    project.stages("data", "plan", "ablate")
+    cache = project.folder / "runs" / "cache"
+    for place in [place for place in cache.iterdir() if place.is_dir()]:
+        shutil.rmtree(place)
+    assert "counting what 3 networks confuse" in project.stages("evaluate").stdout
+    assert len(list((project.reports / "examined" / "confusion").glob("*.npz"))) == 3
 
 
 @pytest.mark.slow
