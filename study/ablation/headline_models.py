@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +43,19 @@ def collect(workload: Workload, collected: Path, target: Path, export: Export) -
     stops nothing."""
     shutil.rmtree(target, ignore_errors=True)
     plan, index = workload.manifest, dict[str, HeadlineModel]()
+    context = replace(workload.context(), device="cpu")  # the driver's machine may have no GPU
     for address, key in trainings(plan).items():
         run, file = workload.store.run(key), target / f"{file_name(address)}.safetensors"
         if not run.done():
             continue
+        asked = file, workload.subject(key), context, _origin(workload, address, key, collected)
         try:
-            about = export(file, workload.subject(key), workload.context(), _origin(workload, address, key, collected))
-        except (InputError, FileNotFoundError) as error:
+            try:
+                about = export(*asked)
+            except FileNotFoundError:  # the cache was emptied, with the moments of a frozen backbone's features
+                workload.read_again()
+                about = export(*asked)
+        except InputError as error:
             print(
                 f"warning: no model of {address} was written ({error}); every result is kept, and "
                 f"`dvc repro --force data@{plan['tier']} ablate@{plan['tier']}` tries again",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,15 @@ def test_a_stage_on_fewer_images_is_scored_on_the_same_frequent_classes():
     }  # fmt: skip
 
 
+def _models_are_written_again_where_the_cache_is_gone(project, weights):
+    """They hold the moments of features, which the cache alone has."""
+    before = json.loads((weights / "index.json").read_text())
+    for place in [place for place in (project.folder / "runs" / "cache").iterdir() if place.is_dir()]:
+        shutil.rmtree(place)
+    project.stages("ablate")
+    assert before and json.loads((weights / "index.json").read_text()) == before
+
+
 @pytest.mark.slow
 def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_classes(project, voc):
     block = tiers.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
@@ -119,6 +129,7 @@ def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_class
         counted = np.loadtxt(folder / "confusion" / name, int, delimiter=",", skiprows=1, usecols=range(1, 22))
         stored = np.load(folder / "results" / told["training"] / "counts.npz")["counts"]
         assert np.array_equal(metrics.counts(counted), metrics.total(stored).sum(0)) and counted.sum()
+    _models_are_written_again_where_the_cache_is_gone(project, folder / "weights")
     with (folder / "scores.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["address"] == "T5/GCN/overall"]
     assert {row["metric"]: row["paper"] for row in rows} == {"miou": "0.745", "miou_frequent": "", "pixel_accuracy": ""}
