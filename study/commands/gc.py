@@ -65,7 +65,10 @@ def named(places: list[Path], store: Store) -> Named:
     found = Named()
     for place in places:
         for path in sorted((place / "reports").glob("*/plan.json")):
-            plan, tuning = read(path, PlanFile), path.parent / "tuning"
+            try:
+                plan, tuning = read(path, PlanFile), path.parent / "tuning"
+            except InputError as error:
+                raise InputError(f"{error}, or delete that report where nothing that it names is to be kept") from error
             found.add(plan)
             found.runs |= {key_of_confusion(training) for training in headline.segmenting(plan).values()}
             if (tuning / "search.json").is_file():
