@@ -201,6 +201,20 @@ def predict(
 
 
 @study.command()
+@TIER_OPTION
+@CELL
+@click.option("--model", type=click.Path(path_type=Path), help="a model's file, in place of a tier and a cell")
+@click.option("--to", type=click.Path(path_type=Path), help="the file to write (default: beside the model's)")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+def export(tier: str | None, cell: str | None, model: Path | None, to: Path | None, images: tuple[str, ...]) -> int:
+    """Write a trained network as an ONNX file, and check on random pixels, and on your images if you name some, that
+    ONNX Runtime gives the same classes."""
+    from study.commands import export, predict
+
+    return export.main(predict.model_file(tier, cell, model), images, to)
+
+
+@study.command()
 @click.option("--free", type=click.Choice(["yes", "no"]), default="no", envvar="FREE", help="remove it (default: no)")
 @click.option(
     "--keep-days", type=float, default=7.0, envvar="KEEP_DAYS", show_default=True,

@@ -1,0 +1,40 @@
+"""`study export`: a trained network as an ONNX file, checked for equal classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study.commands.predict import images_of
+from study.spec.errors import InputError
+from study.spec.words import counted
+
+
+def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
+    """Write the model to ``to`` (None: beside its own file). Raises InputError for a model that cannot be loaded or
+    exported, images that cannot be read, and a file whose classes differ."""
+    found = images_of(images)
+    to = to or model.with_suffix(".onnx")
+    if to.suffix != ".onnx":
+        raise InputError(f"--to must be a file that ends in .onnx, got {to}; rename it")
+    from study.inference import onnx_file
+    from study.inference.exported import load
+    from study.training.worker import settle
+
+    settle("cpu")
+    network = load(model)
+    ties = onnx_file.write(network, to, {str(path): network.read(path) for path in found.values()})
+    height, width = network.size
+    print(f"{to}: {network.about['label']}, {to.stat().st_size / 1e6:.1f} MB")
+    print(f"input {onnx_file.PIXELS}: uint8 (1, {height}, {width}, 3), red, green and blue")
+    print(
+        f"output {onnx_file.SCORES}: float32 (1, {len(network.names)}, {height}, {width}), probabilities of "
+        + ", ".join(network.names)
+    )
+    checked = ["random pixels", *([counted(len(ties), "image")] if ties else [])]
+    note = (
+        f" ({counted(sum(ties.values()), 'pixel')} of equal probability may go either way)"
+        if any(ties.values())
+        else ""
+    )
+    print(f"ONNX Runtime gives the same classes on {' and '.join(checked)}{note}")
+    return 0
