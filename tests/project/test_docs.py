@@ -87,6 +87,11 @@ RUN = {
         "python -c \"from PIL import Image; Image.new('RGB', (90, 70)).save('photographs/a.png')\"; "
         "python -m study predict --tier smoke --cell T5/GCN+BR/overall photographs/ 'photo*/*.png' --to predictions"
     ),
+    ".venv/bin/study export --tier shapes --cell T5/GCN+BR/overall --to model.onnx photographs/": (
+        "mkdir -p photographs; "
+        "python -c \"from PIL import Image; Image.new('RGB', (90, 70)).save('photographs/a.png')\"; "
+        "python -m study export --tier smoke --cell T5/GCN+BR/overall --to model.onnx photographs/"
+    ),
     "make setup": "make setup",  # nothing is left to install
     "make format": "make format",
 }
