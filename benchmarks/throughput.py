@@ -37,6 +37,7 @@ from study.spec.heads import Variant, gcn
 from study.spec.training import Network, Recipe, freeze
 from study.store import stage
 from study.training.loop import State, fit, start
+from study.training.precision import multiplies_bf16
 from study.training.worker import settle
 
 CLASSES = 21
@@ -254,7 +255,7 @@ def promise(found: list[Measured], device: str) -> str:
     said = f"promised: bf16 at least {PROMISED} times as fast a training step where the CPU has bf16 instructions; "
     if device != "cpu":
         return f"{said}no CPU: not judged"
-    if not any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name):
+    if not multiplies_bf16():
         return f"{said}no bf16 instructions: not judged"
     gains = {depth: gain(found, depth, "train", "ours") for depth in dict.fromkeys(m.depth for m in found)}
     return said + ", ".join(

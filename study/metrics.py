@@ -21,6 +21,20 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int, keep: n
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
+def region_confusions(
+    labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int, void: int
+) -> np.ndarray:
+    """(2, K, K) pixel counts [region, label, prediction] in one pass over an image; pixels labelled ``void`` count
+    nowhere."""
+    size = classes * classes
+    places = labels.astype(np.intp)
+    places *= classes
+    places += predictions
+    np.add(places, INTERNAL * size, out=places, where=~band)
+    places[labels == void] = 2 * size
+    return np.bincount(places.ravel(), minlength=2 * size + 1)[: 2 * size].reshape(2, classes, classes)
+
+
 def counts(matrix: np.ndarray) -> np.ndarray:
     """(K, 3) true positives, false positives, false negatives of a confusion matrix [label, prediction]."""
     hit = np.diagonal(matrix)

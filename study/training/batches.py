@@ -45,7 +45,9 @@ EVALUATION_PX = EVALUATION_BATCH * 512 * 512  # and pixels, but at least one ima
 FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
 
 
-Raw = dict[str, torch.Tensor]  # as read: images uint8 (N, H, W, 3) under IMAGES, or features float16 by level
+Raw = dict[
+    str, torch.Tensor
+]  # as read: images uint8 (N, H, W, 3) under IMAGES, or features float16 (N, h, w, C) by level
 IMAGES = "images"
 
 
@@ -76,9 +78,7 @@ class Source:
         self._open = stream
         self._stream: DataSet | None = None
         self._arrays: dict[str, np.ndarray] = {}
-        self._moments = {
-            level: torch.from_numpy(pair)[:, None, :, None, None].to(device) for level, pair in (moments or {}).items()
-        }
+        self._moments = {level: torch.from_numpy(pair).to(device) for level, pair in (moments or {}).items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Maps of files are opened anew in another process, and only the calling one works on the device."""
@@ -139,8 +139,8 @@ class Source:
         found = {}
         for level, maps in raw.items():
             mean, scale = self._moments[level]
-            tensor = (maps.to(self.device, torch.float32) - mean) * scale
-            found[level] = tensor.contiguous(memory_format=torch.channels_last)
+            tensor = maps.to(self.device, torch.float32, non_blocking=True).sub_(mean).mul_(scale)
+            found[level] = tensor.permute(0, 3, 1, 2)  # in memory: channels last
         return found
 
     def finish(self, raw: Raw, labels: torch.Tensor) -> Batch:
@@ -286,11 +286,11 @@ def features_of(backbone: nn.Module, images: np.ndarray, mirrored: bool) -> dict
 
 
 def channel_moments(maps: np.ndarray) -> np.ndarray:
-    """maps (N, C, H, W) -> (2, C) float32: the mean of each channel and the scale that gives it variance 1 (D32)."""
+    """maps (N, H, W, C) -> (2, C) float32: the mean of each channel and the scale that gives it variance 1 (D32)."""
     parts = [maps[start : start + 64] for start in range(0, len(maps), 64)]
-    number = maps.size / maps.shape[1]
-    mean = sum(np.sum(part, (0, 2, 3), np.float64) for part in parts) / number
-    square = sum(np.sum(np.square(part, dtype=np.float32), (0, 2, 3), np.float64) for part in parts) / number
+    number = maps.size / maps.shape[-1]
+    mean = sum(np.sum(part, (0, 1, 2), np.float64) for part in parts) / number
+    square = sum(np.sum(np.square(part, dtype=np.float32), (0, 1, 2), np.float64) for part in parts) / number
     return np.stack([mean, 1 / np.sqrt(np.maximum(square - mean**2, 1e-6))]).astype(np.float32)
 
 
@@ -309,7 +309,8 @@ def cache_features(
     flip: bool,
     tick: Callable[[int, int], None] = lambda done, all_: None,
 ) -> None:
-    """Run a frozen backbone once over every image (and its mirror image) and keep the maps as float16 (D31)."""
+    """Run a frozen backbone once over every image (and its mirror image) and keep its maps, float16 (N, h, w, C),
+    channels last as convolutions want them (D31)."""
     folder, images_folder = features_folder(network, facts, cache, flip), folder_of(cache, facts["fingerprint"])
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
@@ -330,11 +331,12 @@ def cache_features(
                 batch = images[start : start + FEATURE_BATCH]
                 maps = features_of(backbone, batch, mirrored)
                 for level in network.levels:
+                    found = maps[level].permute(0, 2, 3, 1).numpy()
                     if level not in files:
                         path = temporary / f"{split}-{level}{'-flipped' if mirrored else ''}.npy"
-                        shape = (len(images), *maps[level].shape[1:])
+                        shape = (len(images), *found.shape[1:])
                         files[level] = allocate(path, np.float16, shape)
-                    files[level][start : start + len(batch)] = maps[level].numpy()
+                    files[level][start : start + len(batch)] = found
                 done += len(batch)
                 tick(done, every)
         for level in network.levels:

@@ -106,9 +106,8 @@ def measure(
 
 def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:
     """labels, predictions, band (H, W) -> counts int64 (2, K, 3) of one image."""
-    scored = labels != VOID
-    regions = (scored & band, scored & ~band)
-    return np.stack([metrics.counts(metrics.confusion(labels, predictions, classes, keep)) for keep in regions])
+    regions = metrics.region_confusions(labels, predictions, band, classes, VOID)
+    return np.stack([metrics.counts(region) for region in regions])
 
 
 def counts_of_original(probabilities: torch.Tensor, original: Original, classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from study.models.build import Inputs
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.training import Recipe
+from study.training.precision import precision
 
 Batch = tuple[Inputs, torch.Tensor]
 Step = tuple[int, torch.Tensor | None]
@@ -110,7 +111,7 @@ def fit(
         loss = None
         if teaches(labels):
             state.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            with precision(recipe.precision, device):
                 scores = state.model(inputs)
             loss = loss_of(scores.float(), labels, weights)
             loss.backward()

@@ -174,7 +174,7 @@ def test_the_decoder_computes_what_fig_2a_draws() -> None:
         scores = refined(f"sum_{level}", enlarged(name, scores) + heads[level])
     for name in ("x2", "x1"):
         scores = refined(name, enlarged(name, scores))
-    torch.testing.assert_close(fcn(features), scores)
+    torch.testing.assert_close(fcn(features), scores, atol=1e-6 * float(scores.detach().abs().max()), rtol=1e-5)
 
 
 def test_of_levels_with_equal_strides_the_deeper_comes_first_and_both_are_summed() -> None:
@@ -393,8 +393,11 @@ def test_of_images_classes_255_is_a_class_and_of_pixels_it_is_void() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(precision: str) -> None:
+def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Products are bf16 where the recipe says so; the loss is float32 always, and holds no graph of its step."""
+    monkeypatch.setattr("study.training.precision.multiplies_bf16", lambda: True)
     seen = []
     model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Dropout(0.5)).eval()
     model.register_forward_hook(lambda module, inputs, scores: seen.append((module.training, scores.dtype)))
@@ -403,6 +406,29 @@ def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(precision: st
     losses = [loss for _, loss in fit(start(model, recipe), lambda step: batch, recipe)]
     assert seen == [(True, torch.bfloat16 if precision == "bf16" else torch.float32)] * 2
     assert all(loss.dtype == torch.float32 and loss.ndim == 0 and not loss.requires_grad for loss in losses)
+
+
+@pytest.mark.parametrize(("classes", "height", "width"), [(7, 5, 6), (1, 1, 3), (21, 8, 4)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_deconvolution_is_torchs_own(classes: int, height: int, width: int, channels_last: bool) -> None:
+    """The maps and all three gradients, to the last digits of float64."""
+    layer = deconvolution(classes).double()
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    maps = torch.randn(2, classes, height, width, dtype=torch.float64)
+    maps = maps.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+    needed = (maps, layer.weight, layer.bias)
+    ours, theirs = layer(maps), functional.conv_transpose2d(maps, layer.weight, layer.bias, 2, 1, groups=classes)
+    torch.testing.assert_close(ours, theirs)
+    outer = torch.randn_like(theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, needed, outer), torch.autograd.grad(theirs, needed, outer))
+
+
+def test_a_fixed_deconvolution_passes_gradients_on() -> None:
+    maps = torch.randn(1, 3, 4, 4, requires_grad=True)
+    layer = deconvolution(3, learned=False)
+    layer(maps).sum().backward()
+    assert layer.weight.grad is None and maps.grad is not None and bool(maps.grad.any())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -56,13 +56,13 @@ def cached(voc, tmp_path, flip=True):
 def test_cached_features_are_standardised_over_the_training_split(voc, tmp_path):
     facts, folder = cached(voc, tmp_path)
     assert facts["splits"] == {"train": 5, "tune": 2, "val": 3}
-    for level, shape in (("res4", (112, 4, 4)), ("res5", (320, 2, 2))):
+    for level, shape in (("res4", (4, 4, 112)), ("res5", (2, 2, 320))):
         maps = np.load(folder / f"train-{level}.npy").astype(np.float64)
-        mean, scale = np.load(folder / f"moments-{level}.npy")[:, None, :, None, None]
+        mean, scale = np.load(folder / f"moments-{level}.npy")
         maps = (maps - mean) * scale
         assert maps.shape == (5, *shape)
-        np.testing.assert_allclose(maps.mean((0, 2, 3)), 0, atol=2e-3)
-        np.testing.assert_allclose(maps.var((0, 2, 3)), 1, atol=5e-3)
+        np.testing.assert_allclose(maps.mean((0, 1, 2)), 0, atol=2e-3)
+        np.testing.assert_allclose(maps.var((0, 1, 2)), 1, atol=5e-3)
         assert np.load(folder / f"train-{level}-flipped.npy").shape == maps.shape
         assert not np.array_equal(
             np.load(folder / f"train-{level}-flipped.npy"), np.load(folder / f"train-{level}.npy")

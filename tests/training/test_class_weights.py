@@ -94,7 +94,7 @@ def test_a_training_learns_by_its_weights(tmp_path: Path, monkeypatch: pytest.Mo
         order = job(tmp_path, key, steps=1)
         classes = order.subject.facts["classes"]
         named = ((classes[0], 0.1), (classes[2], 5.0)) if key == "weighted" else None
-        chosen = dataclasses.replace(order.subject.training.recipe, class_weights=named)
+        chosen = dataclasses.replace(order.subject.training.recipe, class_weights=named, precision="fp32")
         training = dataclasses.replace(order.subject.training, recipe=chosen)
         order = dataclasses.replace(order, subject=dataclasses.replace(order.subject, training=training))
         with monkeypatch.context() as patch:

@@ -78,7 +78,9 @@ def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, f
     moments = None
     if features:
         for name, mirrored in (("train-res3", False), ("train-res3-flipped", True)):
-            maps = features_of(Picked(features), images, mirrored)["res3"].numpy().astype(np.float16)
+            maps = (
+                features_of(Picked(features), images, mirrored)["res3"].permute(0, 2, 3, 1).numpy().astype(np.float16)
+            )
             np.save(folder / f"{name}.npy", maps)
         moments = {"res3": np.stack([np.zeros(3, np.float32), np.ones(3, np.float32)])}
     elif not stream:
@@ -187,22 +189,22 @@ def test_a_source_reads_the_same_in_another_process_and_takes_no_data_along(tmp_
 
 
 def test_moments_are_those_of_the_channels() -> None:
-    maps = np.random.default_rng(0).normal(3, 2, (5, 4, 6, 7)).astype(np.float16)
+    maps = np.random.default_rng(0).normal(3, 2, (5, 6, 7, 4)).astype(np.float16)
     mean, scale = channel_moments(maps)
-    np.testing.assert_allclose(mean, maps.astype(float).mean((0, 2, 3)), rtol=1e-3)
-    np.testing.assert_allclose(scale, 1 / maps.astype(float).std((0, 2, 3)), rtol=1e-3)
+    np.testing.assert_allclose(mean, maps.astype(float).mean((0, 1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(scale, 1 / maps.astype(float).std((0, 1, 2)), rtol=1e-3)
 
 
 def test_features_are_standardised_channel_by_channel(tmp_path: Path) -> None:
     """Over the split that the moments are of, every channel that a network sees has mean 0 and variance 1."""
     read = source(tmp_path, stride=4, features=4, flip=False)
     maps = np.load(tmp_path / "train-res3.npy")
-    shifted = (maps + np.array([0, 5, -40], np.float16)[:, None, None]) * np.float16(0.5)
+    shifted = (maps + np.array([0, 5, -40], np.float16)) * np.float16(0.5)
     np.save(tmp_path / "train-res3.npy", shifted)
     moments = {"res3": channel_moments(shifted)}
     read = Source(read.training, 3, torch.device("cpu"), folder=tmp_path, features=tmp_path, band={}, moments=moments)
     seen = torch.cat([inputs["res3"] for inputs, _, _ in read.examples("train")])
-    assert seen.shape == shifted.shape and seen.dtype == torch.float32
+    assert seen.permute(0, 2, 3, 1).shape == shifted.shape and seen.dtype == torch.float32
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-2, rtol=0)
     torch.testing.assert_close(seen.std((0, 2, 3)), torch.ones(3), atol=1e-2, rtol=0)
 
