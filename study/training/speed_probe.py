@@ -153,7 +153,7 @@ def _random(
         backbone = build_backbone(network)
         raw = {
             level: torch.randn(
-                batch, backbone.channels[level], height // backbone.strides[level], width // backbone.strides[level]
+                batch, height // backbone.strides[level], width // backbone.strides[level], backbone.channels[level]
             ).half()
             for level in network.levels
         }
@@ -162,7 +162,7 @@ def _random(
         found = drawn.clone().to(device)
         if name == IMAGES:
             return found.permute(0, 3, 1, 2).to(torch.float32).contiguous(memory_format=torch.channels_last)
-        return ((found.to(torch.float32) - 0.0) * 1.0).contiguous(memory_format=torch.channels_last)
+        return found.to(torch.float32).sub_(0.0).mul_(1.0).permute(0, 3, 1, 2)
 
     def batch_of(step: int) -> Batch:
         inputs = {name: numbers(name, drawn) for name, drawn in raw.items()}
