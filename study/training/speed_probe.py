@@ -122,6 +122,7 @@ def settled(device: str) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
+        torch.set_flush_denormal(False)
 
 
 def _untrained(training: Training, classes: int, device: str) -> tuple[Network, Segmenter | Classifier]:
