@@ -15,7 +15,15 @@ from study.spec.errors import InputError
 
 LIKE = "like"
 WAYS = ("train", "val")  # {folder: ...} or {pattern: ...}: one way to choose images takes the other's place
-NAMED = ("controls", "settings", "inference", "not_applicable", "not_asked", "submitted")  # mappings of a user's names
+NAMED = (
+    "controls",
+    "mechanisms",
+    "settings",
+    "inference",
+    "not_applicable",
+    "not_asked",
+    "submitted",
+)  # mappings of a user's names
 
 
 def in_full(params: Any) -> Any:

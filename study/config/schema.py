@@ -10,6 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated
 
+from study.paper.claims import CLAIMS
 from study.paper.tables import TABLES
 from study.spec import heads, training
 from study.spec.cells import SERVED
@@ -48,6 +49,7 @@ from study.store import code_digest
 CLASSIFY, SEGMENT = "classify", "segment"
 SERVERS = ("voc", "cityscapes")  # formats of benchmark_format.FORMATS, each named as its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
+COMPARED = ("miou", "boundary_accuracy", "internal_accuracy")  # what a mechanism may compare
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
 WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
 WIDEST_PX = 32_768  # a side of an image, a crop or a kernel
@@ -324,11 +326,31 @@ class Inference(Block):
 
 
 class Control(Block):
-    """A second data set on which a few variants test the first."""
+    """A second setting, as changes to the tier's own, that tests it: by ``variants`` or by mechanisms."""
 
     title: Text
-    data: dict[str, Loose]
-    variants: tuple[Variant, ...]
+    data: dict[str, Loose] = {}  # noqa: RUF012
+    network: dict[str, Loose] = {}  # noqa: RUF012
+    recipe: dict[str, Loose] = {}  # noqa: RUF012
+    variants: tuple[Variant, ...] = ()
+
+
+class Mechanism(Block):
+    """A contrast of two variants that should show in one setting and not in another, if the paper is right (D146).
+    ``better`` and ``worse`` are trained in both; ``claim`` names the claim of the paper that it stands for."""
+
+    says: Text
+    claim: Annotated[str, choice(*CLAIMS)]
+    better: Variant
+    worse: Variant
+    shows: Label
+    absent: Label
+    metric: Annotated[str, choice(*COMPARED)] = "miou"
+    inference: Label | None = None  # of the tier's, by which better is asked
+
+    def check(self) -> None:
+        if self.shows == self.absent:
+            raise Broken("be another setting than shows", shown(self.absent), "name the control", "absent")
 
 
 class Setting(Block):
@@ -470,6 +492,7 @@ class Tier(Block):
     ]
     data: Data
     controls: dict[Label, Control] = {}  # noqa: RUF012
+    mechanisms: dict[Label, Mechanism] = {}  # noqa: RUF012
     network: Network
     recipe: Recipe
     settings: dict[Label, Setting] = {}  # noqa: RUF012

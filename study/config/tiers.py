@@ -53,6 +53,21 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Mechanism:
+    """A contrast that should show in the setting ``shows`` and not in ``absent`` if the paper's ``claim`` is right
+    (D146): ``better`` (asked by an ``inference`` of the tier where one is named) above ``worse`` by a ``metric``."""
+
+    says: str
+    claim: str
+    better: Variant
+    worse: Variant
+    shows: str
+    absent: str
+    metric: str
+    inference: str
+
+
+@dataclass(frozen=True)
 class Tier:
     """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
     share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
@@ -79,6 +94,7 @@ class Tier:
     verdicts: Rules | None
     not_asked: dict[str, str]
     tuning: Tuning | None
+    mechanisms: dict[str, Mechanism] = field(default_factory=dict)
     block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
 
     @property
@@ -182,18 +198,25 @@ def load(params: Params, name: str | None = None) -> Tier:
         verdicts=block.verdicts,
         not_asked=block.not_asked,
         tuning=_tuning(block.tuning) if block.tuning else None,
+        mechanisms={name: _mechanism(one) for name, one in block.mechanisms.items()},
         block=own,
     )
     declared = found  # a missing library is no mistake in params.yaml
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
+    for mechanism, one in found.mechanisms.items():
+        _check_mechanism(one, found, f"{where}.mechanisms.{mechanism}")
     needed = {name for name, setting in settings.items() if setting.role != "stage"}
-    for cell in (cell for table in found.tables for cell in TABLES[table].cells):
-        if cell.trained and found.reason(cell) is None:
-            _bound(cell, found, where)
-            at: str | None = cell.setting
-            while at is not None:
-                needed.add(at)
-                at = settings[at].after
+    trained = [cell for table in found.tables for cell in TABLES[table].cells]
+    trained = [cell for cell in trained if cell.trained and found.reason(cell) is None]
+    for cell in trained:
+        _bound(cell, found, where)
+    for name in (*(cell.setting for cell in trained), *(one.shows for one in found.mechanisms.values())):
+        at: str | None = name
+        while at is not None:
+            needed.add(at)
+            at = settings[at].after
+    for one in found.mechanisms.values():
+        needed.add(one.absent)
     if block.submission:
         _check_submission(block.submission, declared, f"{where}.submission")
     # What no table of the tier asks for is checked but for its options, and never read or trained.
@@ -216,10 +239,40 @@ def _tuning(block: schema.Tuning) -> Tuning:
     return Tuning(block.settings, search, block.seeds, rungs=rungs, keep=float(block.keep), factorial=block.factorial)
 
 
+def _mechanism(block: schema.Mechanism) -> Mechanism:
+    return Mechanism(
+        says=block.says, claim=block.claim, better=block.better.variant(), worse=block.worse.variant(),
+        shows=block.shows, absent=block.absent, metric=block.metric, inference=block.inference or "",
+    )  # fmt: skip
+
+
+def _check_mechanism(one: Mechanism, tier: Tier, where: str) -> None:
+    for key, name in (("shows", one.shows), ("absent", one.absent)):
+        setting = tier.settings.get(name)
+        if setting is None or setting.task == CLASSIFY or setting.after is not None:
+            known = [other for other, s in tier.settings.items() if s.task != CLASSIFY and s.after is None]
+            raise InputError(
+                f"{where}.{key} must be a setting of the tier that segments and starts anew, got {name!r}; take one of "
+                f"{', '.join(known)}, or add a control"
+            )
+    if one.inference and one.inference not in tier.inference:
+        raise InputError(
+            f"{where}.inference must be one of the tier's ({', '.join(tier.inference) or 'none'}), got "
+            f"{one.inference!r}; rename it"
+        )
+    if one.better == one.worse and not one.inference:
+        raise InputError(
+            f"{where}.worse must be another variant than better where no inference tells them apart, got "
+            f"{one.worse.label} twice; change one"
+        )
+
+
 def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:
     """By setting, the changes to the tier's own data, network and recipe, and their place."""
     found: dict[str, tuple[dict[str, Any], str]] = {MAIN: ({}, where)}
-    found |= {name: ({"data": control.data}, f"{where}.controls.{name}") for name, control in block.controls.items()}
+    for name, control in block.controls.items():
+        changes = {"data": control.data, "network": control.network, "recipe": control.recipe}
+        found[name] = changes, f"{where}.controls.{name}"
     return found | {name: (dict(other), f"{where}.settings.{name}") for name, other in block.settings.items()}
 
 

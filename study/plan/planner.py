@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
 
-from study.config.tiers import CLASSIFY, Tier
+from study.config.tiers import CLASSIFY, Mechanism, Tier
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec.cells import Cell, Table
@@ -21,6 +21,7 @@ from study.spec.documents.plan import (
     PlannedCell,
     PlannedEvaluation,
     PlannedSetting,
+    PlannedSide,
     PlannedTable,
     PlannedTraining,
     Rules,
@@ -30,6 +31,7 @@ from study.spec.training import Inference, Recipe, Training
 from study.statistics import questions
 from study.store.keys import identity, identity_of_evaluation
 
+WORSE, BETTER = "worse", "better"  # columns of a mechanism's table
 METRIC_TITLES = {
     "miou": "mean IoU, all present classes",
     "miou_frequent": "mean IoU, frequent classes",
@@ -79,6 +81,16 @@ class Plan:
             "scale": self.tier.scale,
             "verdicts": cast(Rules, self.tier.verdicts.model_dump()) if self.tier.verdicts else None,
             "not_asked": self.tier.not_asked,
+            "mechanisms": {
+                name: {
+                    "says": one.says,
+                    "claim": one.claim,
+                    "metric": one.metric,
+                    "shows": _side(f"M{number}", one, one.shows),
+                    "absent": _side(f"M{number}", one, one.absent),
+                }
+                for number, (name, one) in enumerate(self.tier.mechanisms.items(), start=1)
+            },
             "tables": [self._table(table) for table in self.tables],
             "cells": [self._cell(*cell) for cell in self.cells],
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
@@ -100,7 +112,7 @@ class Plan:
                 for name, facts in self.facts.items()
             },
             "metrics": {m: METRIC_TITLES[m] for m in metrics},
-            "questions": questions.digests(asked),
+            "questions": questions.all_digests(asked),
             "wording": questions.wording(),
             "trainings": {key: self._training(key, t, answered[key]) for key, t in self.trainings.items()},
         }  # fmt: skip
@@ -215,7 +227,9 @@ def build(
         tables.append(_listing("X", "Variants beyond the paper", tier.extra, "Added by `extra:` in params.yaml.", MAIN))
     controls = {name: setting for name, setting in tier.settings.items() if setting.role == "control"}
     for number, (name, control) in enumerate(controls.items(), start=1):
-        tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
+        if control.variants:
+            tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
+    tables += [_sides(f"M{number}", one) for number, one in enumerate(tier.mechanisms.values(), start=1)]
     plan = Plan(tier, tuple(tables), (), trainings={}, data_of={}, facts=facts, device=device)
     cells = []
     for table in tables:
@@ -274,6 +288,23 @@ def _ordered(plan: Plan) -> dict[str, Training]:
             left[parent] = max(left[parent], cost(plan.trainings[parent]) + left[key])
     order = sorted(plan.trainings, key=lambda key: (-left[key], plan.trainings[key].seed, key))
     return {key: plan.trainings[key] for key in order}
+
+
+def _sides(name: str, one: Mechanism) -> Table:
+    """The table of a mechanism: a row a setting, the two variants as columns."""
+    columns = {WORSE: (one.worse, ""), BETTER: (one.better, one.inference)}
+    cells = tuple(
+        Cell(name, setting, column, variant=variant, metric=one.metric, paper=None, setting=setting, inference=how)
+        for setting in (one.shows, one.absent)
+        for column, (variant, how) in columns.items()
+    )
+    told = {column: variant.label + (f", {how}" if how else "") for column, (variant, how) in columns.items()}
+    note = f"Worse: {told[WORSE]}; better: {told[BETTER]}."
+    return Table(name, one.says, None, rows=(one.shows, one.absent), columns=tuple(columns), cells=cells, note=note)
+
+
+def _side(table: str, one: Mechanism, setting: str) -> PlannedSide:
+    return {"data": setting, "better": f"{table}/{setting}/{BETTER}", "worse": f"{table}/{setting}/{WORSE}"}
 
 
 def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:

@@ -17,6 +17,7 @@ from study.spec.cells import COUNTED, SERVED
 from study.spec.constants import NOTHING, PAPER
 from study.spec.digest import digest
 from study.spec.documents.plan import Asked, trained
+from study.statistics import mechanisms
 from study.statistics.settling import Settling
 
 
@@ -68,6 +69,11 @@ def digests(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> dict[str,
     return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
 
 
+def all_digests(plan: Asked) -> dict[str, str]:
+    """The digests of claims and mechanisms, each in its own family."""
+    return digests(plan) | digests(plan, mechanisms.claims(plan))
+
+
 def _rules(plan: Asked) -> dict[str, object]:
     """The rules of verdicts in the order of their declaration: a file may have brought them into another."""
     if plan["verdicts"] is None:
@@ -79,13 +85,16 @@ def _rules(plan: Asked) -> dict[str, object]:
 def of_trainings(plan: Asked) -> dict[str, dict[str, str]]:
     """By training, the digests of the questions that its cells are asked: what it writes down before its first step.
     They are labels, and no part of its key."""
-    asked, members, keys = digests(plan), family(plan), dict[str, set[str]]()
+    tested = mechanisms.claims(plan)
+    every = {**CLAIMS, **{claim.id: claim for claim in tested}}
+    asked, members = all_digests(plan), family(plan) + family(plan, tested)
+    keys = dict[str, set[str]]()
     for cell in plan["cells"]:
         for key in cell["runs"].values():
             keys.setdefault(cell["address"], set()).add(trained(plan, key))
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in members:
-        predicate = predicate_of(CLAIMS[name], plan["scale"])
+        predicate = predicate_of(every[name], plan["scale"])
         for key in sorted({k for a in (predicate.addresses if predicate else ()) for k in keys.get(a, ())}):
             found[key][name] = asked[name]
     return found

@@ -19,10 +19,10 @@ from study.paper.claims import ARITHMETIC, CLAIMS, FORMER, SEEN, Claim
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Predicate, value_of
 from study.paper.tables import TABLES
 from study.spec.constants import MECHANISM, NOTHING, PAPER
-from study.spec.documents.plan import Asked, PlanFile
-from study.spec.documents.verdicts import TrainsRow, VerdictRow, VerdictsFile
+from study.spec.documents.plan import Asked, PlanFile, PlannedSide
+from study.spec.documents.verdicts import MechanismRow, SideRow, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.errors import InputError
-from study.statistics import effects, questions, settling
+from study.statistics import effects, mechanisms, questions, settling
 from study.statistics.claim_tests import BEYOND, HERE, Collected, Scores, Tested, bounds_of, distance, right, rules_of
 from study.statistics.effects import POWER
 
@@ -153,14 +153,47 @@ def content(
     at_best = None if tuned is None else judge(tuned, tuned_folder, computed=computed)
     return {
         "version": 1,
-        "questions": questions.digests(plan),
+        "questions": questions.all_digests(plan),
         "wording": questions.wording(),
         "scale": plan["scale"],
         "family": questions.family(plan),
         "rows": _rows(judge_scores(plan, collected, list(CLAIMS.values()))),
         "tuned": None if at_best is None else _rows(at_best),
+        "mechanisms": tested_mechanisms(plan, collected),
         "trains": trains(plan, collected),
     }
+
+
+def tested_mechanisms(plan: PlanFile, collected: Collected) -> list[MechanismRow]:
+    """The answers on the plan's mechanisms, with the effect in either setting."""
+    asked = mechanisms.claims(plan)
+    found: list[MechanismRow] = []
+    for (name, one), verdict in zip(
+        plan.get("mechanisms", {}).items(), judge_scores(plan, collected, asked), strict=True
+    ):
+        measure = mechanisms.measure_of(one)
+        shows, absent = mechanisms.predicate_of(one).parts
+        found.append({
+            "name": name, "says": one["says"], "claim": one["claim"], "unit": UNITS[measure],
+            "verdict": verdict.verdict, "reason": verdict.reason, "adjusted": verdict.adjusted,
+            "needed": verdict.needed, "seeds": verdict.seeds, "beyond": verdict.beyond.verdict,
+            "exploratory": verdict.exploratory, "shows": _side(one["shows"], shows, plan, collected),
+            "absent": _side(one["absent"], absent, plan, collected),
+        })  # fmt: skip
+    return found
+
+
+def _side(side: PlannedSide, part: Part, plan: PlanFile, collected: Collected) -> SideRow:
+    """A mechanism's effect in one setting, with all trainings as they ended."""
+    row: SideRow = {**side, "estimate": None, "low": None, "high": None}
+    seeds = collected.done((side["better"], side["worse"]))
+    if plan["verdicts"] is None or not seeds:
+        return row
+    effect = collected.tried(part, seeds, _margins(plan), HERE, rules_of(plan)).effect
+    for key, value in (("estimate", effect.estimate), ("low", effect.low), ("high", effect.high)):
+        if math.isfinite(value):
+            row[key] = _shown(part.measure, value)  # type: ignore[literal-required]
+    return row
 
 
 def _rows(found: list[Verdict]) -> list[VerdictRow]:
@@ -257,7 +290,7 @@ def _worst(predicate: Predicate, seeds: list[int], plan: Asked, collected: Score
 
 def _printed(predicate: Predicate, margins: Margins | None) -> str:
     """What the paper's own printed numbers say of a claim."""
-    if any(part.measure == LOSSES for part in predicate.parts):
+    if any(part.measure == LOSSES or not _in_paper(part) for part in predicate.parts):
         return "not printed"
     if margins is None and any(part.slack for part in predicate.parts):
         return "depends on a margin"
@@ -289,8 +322,13 @@ def _bounds(part: Part, margins: Margins) -> tuple[float | None, float | None]:
     return low, high
 
 
+def _in_paper(part: Part) -> bool:
+    """Whether the paper has the cells of a part; it has none of a mechanism."""
+    return all(address.split("/", 1)[0] in TABLES for address in part.addresses)
+
+
 def _of_paper(part: Part) -> float | None:
-    if part.measure == LOSSES:
+    if part.measure == LOSSES or not _in_paper(part):
         return None
     value = float(value_of(part.terms, lambda address: printed(TABLES, address), part.measure))
     return _shown(part.measure, value) if part.measure == ERRORS else value

@@ -16,7 +16,8 @@ CAPTION = "The same variants on each set. The y axes span equally many points, s
 def draw(source: Source) -> Figure | None:
     """None without scores on both the main set and a control set."""
     scored = source.scored[source.scored["metric"] == "miou"]
-    sets = {name: data for name, data in source.plan["data"].items() if data["role"] != "stage"}
+    listed = {"main", *(table["data"] for table in source.plan["tables"] if table["id"].startswith("C"))}
+    sets = {name: data for name, data in source.plan["data"].items() if name in listed}
     scored = scored[scored["data"].isin(sets)]
     if source.leading.empty or scored[scored["data"] != "main"].empty:
         return None

@@ -9,12 +9,15 @@ from study.report.figures import forest
 from study.report.figures.plate import saved
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.reading import read
-from study.spec.documents.verdicts import JudgementRow, TrainsRow, VerdictRow, VerdictsFile
+from study.spec.documents.verdicts import JudgementRow, MechanismRow, SideRow, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
 
+PREDICTED = {
+    "supported": "as predicted", "contradicted": "not as predicted", "undecided": "open", "untested": "untested",
+}  # fmt: skip
 NAMED = ("claim", "says", "where", "printed", "wording", "exploratory")  # of a row of verdicts.json
 
 
@@ -39,10 +42,30 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
         "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
         "exploratory": sum(bool(row["exploratory"]) for row in rows),
         "replanned": sum(judged["questions"][name] != digest for name, digest in plan["questions"].items()),
+        "mechanisms": [_mechanism(row) for row in judged.get("mechanisms", [])],
         "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
         "trained": sum(not row["reasons"] for row in judged["trains"]),
         "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
     }  # fmt: skip
+
+
+def _mechanism(row: MechanismRow) -> dict[str, Any]:
+    """A mechanism as text: the effect where it should show and where it should not, and the answer."""
+    p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
+    unit = "" if row["unit"] == "points" else row["unit"]
+    return {
+        "name": row["name"], "says": row["says"], "verdict": row["verdict"], "called": PREDICTED[row["verdict"]],
+        "beyond": PREDICTED[row["beyond"]], "beyond_verdict": row["beyond"], "reason": row["reason"], "unit": unit,
+        "p": p, "exploratory": row["exploratory"], "shows": _side(row["shows"]), "absent": _side(row["absent"]),
+    }  # fmt: skip
+
+
+def _side(row: SideRow) -> dict[str, str]:
+    effect = ""
+    if row["estimate"] is not None:
+        known = row["low"] is not None and row["high"] is not None
+        effect = interval(row["estimate"], row["low"], row["high"]) if known else f"{row['estimate']:+z.1f}"
+    return {"data": row["data"], "effect": effect}
 
 
 def _trains(row: TrainsRow) -> dict[str, Any]:

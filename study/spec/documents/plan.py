@@ -151,6 +151,26 @@ class Rules(TypedDict):
 
 
 @closed
+class PlannedSide(TypedDict):
+    """Where a mechanism is looked for: a setting, and the addresses of two cells there."""
+
+    data: str
+    better: str
+    worse: str
+
+
+@closed
+class PlannedMechanism(TypedDict):
+    """A contrast that should show in one setting and not in another, if the paper's ``claim`` is right (D146)."""
+
+    says: str
+    claim: str
+    metric: str
+    shows: PlannedSide
+    absent: PlannedSide
+
+
+@closed
 class Asked(TypedDict):
     """The part of a plan on which the questions hang that its claims ask."""
 
@@ -158,6 +178,7 @@ class Asked(TypedDict):
     scale: str
     verdicts: Rules | None
     not_asked: dict[str, str]
+    mechanisms: NotRequired[dict[str, PlannedMechanism]]
     tables: list[PlannedTable]
     cells: list[PlannedCell]
     evaluations: dict[str, PlannedEvaluation]

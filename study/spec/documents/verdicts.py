@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -59,6 +59,37 @@ class TrainsRow(TypedDict):
 
 
 @closed
+class SideRow(TypedDict):
+    """A mechanism's contrast in one setting: the effect with its interval, None where it has none."""
+
+    data: str
+    better: str
+    worse: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@closed
+class MechanismRow(TypedDict):
+    """Whether a contrast shows where the paper says that it should, and does not where it says nothing (D146)."""
+
+    name: str
+    says: str
+    claim: str
+    unit: str
+    verdict: str
+    reason: str
+    adjusted: float | None
+    needed: int | None
+    seeds: int
+    beyond: str
+    exploratory: str
+    shows: SideRow
+    absent: SideRow
+
+
+@closed
 class VerdictsFile(TypedDict):
     """The verdicts on all claims; ``family`` are those that are corrected together, ``tuned`` the verdicts with each
     variant at its best values (None without a search)."""
@@ -69,5 +100,6 @@ class VerdictsFile(TypedDict):
     scale: str
     family: list[str]
     rows: list[VerdictRow]
+    mechanisms: NotRequired[list[MechanismRow]]
     trains: list[TrainsRow]
     tuned: list[VerdictRow] | None

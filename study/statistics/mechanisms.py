@@ -1,0 +1,52 @@
+"""Mechanisms put to the test: does a contrast show where the paper says that it should, and only there (D146)?
+
+A mechanism is one more question to the same scores, of two parts: in the setting ``shows`` better is above worse, in
+the setting ``absent`` it is not above it by more than the tier's margin. Both must hold, so their p is the larger;
+Holm's adjustment is over the tier's mechanisms, a family of their own.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from study.paper.claims import Claim
+from study.paper.predicates import ERRORS, SCORES, Part, Predicate
+from study.spec.documents.plan import Asked, PlannedMechanism, PlannedSide
+
+PREFIX = "mechanism "  # before a mechanism's name, where claims and mechanisms have digests side by side
+
+
+def claims(plan: Asked) -> list[Claim]:
+    """The mechanisms of a plan as claims, in their order."""
+    return [
+        Claim(PREFIX + name, one["says"], plan["tier"], predicate := predicate_of(one), predicate, one["says"], "")
+        for name, one in plan.get("mechanisms", {}).items()
+    ]
+
+
+def measure_of(one: PlannedMechanism) -> str:
+    """Accuracies of a region are compared by their errors (D113), mean IoU by points."""
+    return SCORES if one["metric"] == "miou" else ERRORS
+
+
+def predicate_of(one: PlannedMechanism) -> Predicate:
+    """What must hold in the two settings."""
+    return Predicate((_shows(one), _absent(one)))
+
+
+def _shows(one: PlannedMechanism) -> Part:
+    side = one["shows"]
+    if measure_of(one) == SCORES:
+        return Part(f"shows in {side['data']}", _less(side), low=Fraction())
+    return Part(f"shows in {side['data']}", _less(side), high=Fraction(), measure=ERRORS)
+
+
+def _absent(one: PlannedMechanism) -> Part:
+    side = one["absent"]
+    if measure_of(one) == SCORES:
+        return Part(f"absent in {side['data']}", _less(side), high=Fraction(), slack=1)
+    return Part(f"absent in {side['data']}", _less(side), low=Fraction(), slack=1, measure=ERRORS)
+
+
+def _less(side: PlannedSide) -> tuple[tuple[Fraction, str], ...]:
+    return (Fraction(1), side["better"]), (Fraction(-1), side["worse"])
