@@ -83,11 +83,23 @@ def internal_accuracy(counts: np.ndarray) -> float:
     return _accuracy(total(counts)[INTERNAL])
 
 
+def boundary_object_accuracy(counts: np.ndarray) -> float:
+    """Share of the boundary band's pixels of objects (of all classes but the first) that are right (D146)."""
+    return _accuracy(total(counts)[BOUNDARY, 1:])
+
+
+def internal_object_accuracy(counts: np.ndarray) -> float:
+    """Share of the other pixels of objects that are right (D146)."""
+    return _accuracy(total(counts)[INTERNAL, 1:])
+
+
 METRICS: dict[str, Callable[[np.ndarray], float]] = {
     "miou": miou,
     "pixel_accuracy": pixel_accuracy,
     "boundary_accuracy": boundary_accuracy,
     "internal_accuracy": internal_accuracy,
+    "boundary_object_accuracy": boundary_object_accuracy,
+    "internal_object_accuracy": internal_object_accuracy,
 }
 
 

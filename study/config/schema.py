@@ -49,7 +49,10 @@ from study.store import code_digest
 CLASSIFY, SEGMENT = "classify", "segment"
 SERVERS = ("voc", "cityscapes")  # formats of benchmark_format.FORMATS, each named as its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
-COMPARED = ("miou", "boundary_accuracy", "internal_accuracy")  # what a mechanism may compare
+COMPARED = (
+    "miou",
+    *(f"{region}_{what}" for region in ("boundary", "internal") for what in ("accuracy", "object_accuracy")),
+)
 AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
 WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
 WIDEST_PX = 32_768  # a side of an image, a crop or a kernel

@@ -70,9 +70,11 @@ def _miou(summed: np.ndarray, classes: Iterable[int] | None = None) -> np.ndarra
     return _share(np.nansum(iou, axis=1), (~np.isnan(iou)).sum(1))
 
 
-def _accuracy(regions: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+def _accuracy(regions: list[int], first: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """Of the classes from ``first`` on."""
+
     def accuracy(summed: np.ndarray) -> np.ndarray:
-        pixels = summed[:, regions].sum((1, 2))
+        pixels = summed[:, regions, first:].sum((1, 2))
         return _share(pixels[:, TP], pixels[:, TP] + pixels[:, FN])
 
     return accuracy
@@ -83,6 +85,8 @@ BATCHED: dict[Callable, Callable[..., np.ndarray]] = {
     metrics.pixel_accuracy: _accuracy([BOUNDARY, INTERNAL]),
     metrics.boundary_accuracy: _accuracy([BOUNDARY]),
     metrics.internal_accuracy: _accuracy([INTERNAL]),
+    metrics.boundary_object_accuracy: _accuracy([BOUNDARY], 1),
+    metrics.internal_object_accuracy: _accuracy([INTERNAL], 1),
 }
 RANKED: dict[Callable, Callable[[np.ndarray], np.ndarray]] = {  # what these are the mean of
     metrics.top1_accuracy: lambda ranks: (ranks < 1).astype(float),

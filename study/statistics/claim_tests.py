@@ -27,7 +27,11 @@ from study.statistics import effects, results, settling
 from study.statistics.settling import Settling
 
 # The other region of a metric of one: its counts are put to zero, so that the accuracy of all pixels is that of one.
-REGIONS = {"boundary_accuracy": metrics.INTERNAL, "internal_accuracy": metrics.BOUNDARY}
+REGIONS = {
+    "boundary_accuracy": metrics.INTERNAL, "internal_accuracy": metrics.BOUNDARY,
+    "boundary_object_accuracy": metrics.INTERNAL, "internal_object_accuracy": metrics.BOUNDARY,
+}  # fmt: skip
+OF_OBJECTS = ("boundary_object_accuracy", "internal_object_accuracy")  # the first class does not count
 HERE, BEYOND = "here", "beyond"  # the two questions: on these images, on new ones (D70)
 Seeds = list[int]
 
@@ -334,6 +338,8 @@ class Collected(Scores):
         found = [counts.copy() for counts in found]
         for counts in found:
             counts[:, REGIONS[metric]] = 0
+            if metric in OF_OBJECTS:
+                counts[:, :, 0] = 0
         return found
 
     def _score(self, address: str) -> Callable[[np.ndarray], float]:

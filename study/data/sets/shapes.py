@@ -58,6 +58,8 @@ class Options(Coarse):
     lines: Annotated[int, whole(0, 1000)]  # distractors a scene
     noise: Annotated[float, number(0, 255)]  # standard deviation in grey levels
     mislabelled: Annotated[float, number(0, 1)]  # share of the training scenes
+    least: Annotated[float, number(0.1, 1)] = 1.0  # size of the smallest glyphs, as a share of the usual size
+    grid: Annotated[int, whole(1, 64)] = 1  # px of the cells that a glyph's outline follows
 
     def check(self) -> None:
         super().check()
@@ -152,9 +154,12 @@ class Shapes:
 
     def _glyph(self, random: np.random.Generator, sites: tuple[str, str]) -> np.ndarray:
         """Mask (H, W) of a glyph of random size, tilt and place that stays in the image."""
-        half = random.uniform(*SPINE) * self.side / 2  # of the spine's length
-        arm = random.uniform(*ARM) * self.side
-        bar = random.uniform(*BAR) * self.side / 2  # half a bar's width
+        side = float(self.side)
+        if self.options.least < 1:
+            side *= random.uniform(self.options.least, 1)
+        half = random.uniform(*SPINE) * side / 2  # of the spine's length
+        arm = random.uniform(*ARM) * side
+        bar = random.uniform(*BAR) * side / 2  # half a bar's width
         tilt = random.uniform(-TILT, TILT)
         sin, cos, wide = np.sin(tilt), np.cos(tilt), bar + arm
         room_x = self.side / 2 - (wide * cos + half * abs(sin))
@@ -165,7 +170,15 @@ class Shapes:
         mask = (abs(across) <= bar) & (abs(along) <= half)
         for side, end in (SITES[site] for site in sites):
             mask |= (abs(side * across - wide / 2) <= wide / 2) & (abs(end * along - half + bar) <= bar)
-        return mask
+        return self._on_grid(mask)
+
+    def _on_grid(self, mask: np.ndarray) -> np.ndarray:
+        """The mask with each cell of the grid whole, as its middle is."""
+        cell = self.options.grid
+        if cell == 1:
+            return mask
+        middles = mask[cell // 2 :: cell, cell // 2 :: cell]
+        return middles.repeat(cell, 0).repeat(cell, 1)[: self.side, : self.side]
 
     def _line(self, random: np.random.Generator) -> np.ndarray:
         """Mask (H, W) of a thin line through the whole image, a distractor."""
@@ -177,5 +190,7 @@ class Shapes:
 def open(options: Options, root: Path | None, cache: Path) -> Shapes:
     """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
     (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
-    mislabelled (share of the scenes), coarse_share (of the images), coarse_px. Nothing is read from ``root``."""
+    mislabelled (share of the scenes), coarse_share (of the images), coarse_px; of all scenes: least (size of the
+    smallest glyphs as a share of the usual size, sizes are even from there to it), grid (px of the cells that a glyph's
+    outline follows). Nothing is read from ``root``."""
     return Shapes(options)

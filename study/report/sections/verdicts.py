@@ -61,10 +61,10 @@ def _mechanism(row: MechanismRow) -> dict[str, Any]:
 
 
 def _side(row: SideRow) -> dict[str, str]:
-    effect = ""
-    if row["estimate"] is not None:
-        known = row["low"] is not None and row["high"] is not None
-        effect = interval(row["estimate"], row["low"], row["high"]) if known else f"{row['estimate']:+z.1f}"
+    estimate, low, high = row["estimate"], row["low"], row["high"]
+    effect = "" if estimate is None else f"{estimate:+z.1f}"
+    if estimate is not None and low is not None and high is not None:
+        effect = interval(estimate, low, high)
     return {"data": row["data"], "effect": effect}
 
 
