@@ -30,7 +30,11 @@ from study.paper.tables import TABLES
 # question is new then.
 METHOD = 2
 # By tier, the seeds whose results had been seen when the questions were put as they stand: they confirm none.
-SEEN: dict[str, tuple[int, ...]] = {"shapes": (0, 1, 2, 3, 4, 5), "camvid": (0, 1, 2), "voc_subset": (0, 1, 2)}
+SEEN: dict[str, tuple[int, ...]] = {
+    "shapes": (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14),
+    "camvid": (0, 1, 2),
+    "voc_subset": (0, 1, 2),
+}
 
 VOC, CITYSCAPES, ARITHMETIC = "VOC 2012", "Cityscapes", "arithmetic"
 

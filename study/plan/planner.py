@@ -20,6 +20,7 @@ from study.spec.documents.plan import (
     PlanFile,
     PlannedCell,
     PlannedEvaluation,
+    PlannedMechanism,
     PlannedSetting,
     PlannedSide,
     PlannedTable,
@@ -82,13 +83,7 @@ class Plan:
             "verdicts": cast(Rules, self.tier.verdicts.model_dump()) if self.tier.verdicts else None,
             "not_asked": self.tier.not_asked,
             "mechanisms": {
-                name: {
-                    "says": one.says,
-                    "claim": one.claim,
-                    "metric": one.metric,
-                    "shows": _side(f"M{number}", one, one.shows),
-                    "absent": _side(f"M{number}", one, one.absent),
-                }
+                name: planned_mechanism(f"M{number}", one)
                 for number, (name, one) in enumerate(self.tier.mechanisms.items(), start=1)
             },
             "tables": [self._table(table) for table in self.tables],
@@ -229,7 +224,7 @@ def build(
     for number, (name, control) in enumerate(controls.items(), start=1):
         if control.variants:
             tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
-    tables += [_sides(f"M{number}", one) for number, one in enumerate(tier.mechanisms.values(), start=1)]
+    tables += [mechanism_table(f"M{number}", one) for number, one in enumerate(tier.mechanisms.values(), start=1)]
     plan = Plan(tier, tuple(tables), (), trainings={}, data_of={}, facts=facts, device=device)
     cells = []
     for table in tables:
@@ -290,7 +285,7 @@ def _ordered(plan: Plan) -> dict[str, Training]:
     return {key: plan.trainings[key] for key in order}
 
 
-def _sides(name: str, one: Mechanism) -> Table:
+def mechanism_table(name: str, one: Mechanism) -> Table:
     """The table of a mechanism: a row a setting, the two variants as columns."""
     columns = {WORSE: (one.worse, ""), BETTER: (one.better, one.inference)}
     cells = tuple(
@@ -303,8 +298,15 @@ def _sides(name: str, one: Mechanism) -> Table:
     return Table(name, one.says, None, rows=(one.shows, one.absent), columns=tuple(columns), cells=cells, note=note)
 
 
-def _side(table: str, one: Mechanism, setting: str) -> PlannedSide:
-    return {"data": setting, "better": f"{table}/{setting}/{BETTER}", "worse": f"{table}/{setting}/{WORSE}"}
+def planned_mechanism(table: str, one: Mechanism) -> PlannedMechanism:
+    """What a plan says of the mechanism of a table."""
+
+    def side(setting: str) -> PlannedSide:
+        return {"data": setting, "better": f"{table}/{setting}/{BETTER}", "worse": f"{table}/{setting}/{WORSE}"}
+
+    return {
+        "says": one.says, "claim": one.claim, "metric": one.metric, "shows": side(one.shows), "absent": side(one.absent)
+    }  # fmt: skip
 
 
 def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:

@@ -17,10 +17,10 @@ PREFIX = "mechanism "  # before a mechanism's name, where claims and mechanisms 
 
 
 def claims(plan: Asked) -> list[Claim]:
-    """The mechanisms of a plan as claims, in their order."""
+    """The mechanisms of a plan as claims, by name: a file does not keep the order of its keys."""
     return [
         Claim(PREFIX + name, one["says"], plan["tier"], predicate := predicate_of(one), predicate, one["says"], "")
-        for name, one in plan.get("mechanisms", {}).items()
+        for name, one in sorted(plan.get("mechanisms", {}).items())
     ]
 
 

@@ -169,7 +169,7 @@ def tested_mechanisms(plan: PlanFile, collected: Collected) -> list[MechanismRow
     asked = mechanisms.claims(plan)
     found: list[MechanismRow] = []
     for (name, one), verdict in zip(
-        plan.get("mechanisms", {}).items(), judge_scores(plan, collected, asked), strict=True
+        sorted(plan.get("mechanisms", {}).items()), judge_scores(plan, collected, asked), strict=True
     ):
         measure = mechanisms.measure_of(one)
         shows, absent = mechanisms.predicate_of(one).parts

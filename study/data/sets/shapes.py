@@ -3,7 +3,8 @@
 A glyph is a spine with two arms. An arm stands at one of four sites (left or right of the upper or lower end), and the
 pair of sites is the shape: six shapes, each arm in three of them, so no single arm tells the class. Its texture is one
 of six fine patterns. Shape, texture, colour, size and tilt are drawn independently of each other. The cue says whether
-the label asks for shape or for texture: both cues have the *same images*, so ``texture`` is the negative control.
+the label asks for shape, for texture or for colour (which channel is bright and which dark). All have the *same
+images*, so ``texture``, which a few pixels tell, and ``colour``, which one tells, are negative controls.
 
 The cue ``both`` makes a classification set of the same images (Tables 6 and 11): one class for the image, which shape
 in which texture. Stages of training (Tables 7 and 9) take larger, noisier sets of the same scenes: more of them, some
@@ -28,6 +29,9 @@ SITES = {"left-top": (-1, -1), "right-top": (1, -1), "left-bottom": (-1, 1), "ri
 # Shares of the image's side: at 64 px the arms' two heights are 29 to 41 px apart, and a bar is 7 to 10 px wide.
 SPINE, ARM, BAR = (0.60, 0.75), (0.20, 0.28), (0.11, 0.15)
 TILT = 0.25  # rad, to either side
+LEVELS = (20, 235)  # of a dark and of a bright channel; the third is anything
+CHANNELS = ("red", "green", "blue")
+COLOURS = tuple(itertools.permutations(CHANNELS, 2))  # (bright, dark)
 SHAPES = tuple(itertools.combinations(SITES, 2))
 TEXTURES = {  # one period of a two-tone pattern, as rows of pixels
     "horizontal": ((1, 1), (0, 0)),
@@ -43,8 +47,8 @@ class Options(Coarse):
     cue: Annotated[
         str,
         choice(
-            "shape", "texture", "both",
-            must="be shape or texture (what tells the class of a pixel) or both (the class of an image)",
+            "shape", "texture", "colour", "both",
+            must="be shape, texture or colour (what tells the class of a pixel) or both (the class of an image)",
         ),
     ]  # fmt: skip
     size: Annotated[
@@ -83,7 +87,8 @@ class Shapes:
         if options.cue == "both":
             self.classes = tuple(f"{shape}, {texture}" for shape, texture in itertools.product(shapes, TEXTURES))
         else:
-            self.classes = ("background", *(shapes if options.cue == "shape" else TEXTURES))
+            colours = [f"{bright} without {dark}" for bright, dark in COLOURS]
+            self.classes = ("background", *{"shape": shapes, "texture": TEXTURES, "colour": colours}[options.cue])
         self.splits = {"train": options.train, "tune": options.tune, "val": options.val}
         self._rows, self._columns = np.mgrid[: self.side, : self.side].astype(np.float32)
 
@@ -100,12 +105,13 @@ class Shapes:
         scenes = [self._scene(*address) for address in addresses]
         image = np.concatenate([pixels for pixels, *_ in scenes], 1)
         if self.task == "classify":
-            _, _, shape, texture = scenes[0]
-            return image, self._annotated(shape * len(TEXTURES) + texture, len(self.classes), addresses[0])
+            told = scenes[0][2]
+            label = told["shape"] * len(TEXTURES) + told["texture"]
+            return image, self._annotated(label, len(self.classes), addresses[0])
         masks = []
-        for address, (_, glyph, shape, texture) in zip(addresses, scenes, strict=True):
-            label = shape if self.options.cue == "shape" else texture
-            masks.append(np.where(glyph, 1 + self._annotated(label, len(self.classes) - 1, address), 0))
+        for address, (_, glyph, told) in zip(addresses, scenes, strict=True):
+            label = self._annotated(told[self.options.cue], len(self.classes) - 1, address)
+            masks.append(np.where(glyph, 1 + label, 0))
         labels = np.concatenate(masks, 1).astype(np.uint8)
         if split == "train" and generator("shapes", "coarse", split, index).random() < self.options.coarse_share:
             from study.data.boundaries import coarse  # scipy, which only reading needs
@@ -113,17 +119,19 @@ class Shapes:
             labels = coarse(labels, self.options.coarse_px)
         return image, labels
 
-    def _scene(self, *address: str | int) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """Image uint8 (side, side, 3), mask of its glyph (side, side), numbers of the shape and of the texture."""
+    def _scene(self, *address: str | int) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """Image uint8 (side, side, 3), mask of its glyph (side, side), and its number by each cue."""
         random = generator("shapes", *address)
         shape, texture = random.integers(len(SHAPES)), random.integers(len(TEXTURES))
         image = self._background(random)
         glyph = self._glyph(random, SHAPES[shape])
-        image[glyph] = self._paint(random, tuple(TEXTURES.values())[texture])[glyph]
+        paint, colour = self._paint(random, tuple(TEXTURES.values())[texture])
+        image[glyph] = paint[glyph]
         for _ in range(self.options.lines):
             image[self._line(random)] = random.uniform(0, 255, 3)
         image += random.normal(0, self.options.noise, image.shape).astype(np.float32)
-        return image.clip(0, 255).astype(np.uint8), glyph, int(shape), int(texture)
+        told = {"shape": int(shape), "texture": int(texture), "colour": colour}
+        return image.clip(0, 255).astype(np.uint8), glyph, told
 
     def _annotated(self, label: int, among: int, address: tuple[str | int, ...]) -> int:
         """The label, or in a share of the training scenes another one ``among`` so many, each equally likely.
@@ -142,15 +150,18 @@ class Shapes:
         grey = patches.repeat(8, 0).repeat(8, 1)[: self.side, : self.side]
         return np.stack([grey] * 3, -1)
 
-    def _paint(self, random: np.random.Generator, texture: tuple[tuple[int, ...], ...]) -> np.ndarray:
-        """The texture in two tones of one random colour, at a random phase, (H, W, 3)."""
+    def _paint(self, random: np.random.Generator, texture: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, int]:
+        """The texture in two tones of one random colour, at a random phase, (H, W, 3); and the colour's number."""
         colour = random.uniform(0, 255, 3)
-        colour[random.permutation(3)[:2]] = random.permutation([20, 235])  # saturated, so it is not grey
+        levels, channels = random.permutation(LEVELS), random.permutation(3)[:2]
+        colour[channels] = levels  # saturated, so it is not grey
+        bright, dark = channels[np.argmax(levels)], channels[np.argmin(levels)]
         tile = np.asarray(texture)
         phase = random.integers(0, 4, 2)
         repeats = [self.side // side + 1 for side in tile.shape]
         pattern = np.roll(np.tile(tile, repeats), phase, (0, 1))[: self.side, : self.side]
-        return (colour * (0.5 + 0.5 * pattern[..., None])).astype(np.float32)
+        number = COLOURS.index((CHANNELS[bright], CHANNELS[dark]))
+        return (colour * (0.5 + 0.5 * pattern[..., None])).astype(np.float32), number
 
     def _glyph(self, random: np.random.Generator, sites: tuple[str, str]) -> np.ndarray:
         """Mask (H, W) of a glyph of random size, tilt and place that stays in the image."""
@@ -188,9 +199,9 @@ class Shapes:
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Shapes:
-    """options: cue (shape, texture, both), size (px), panels (scenes side by side in an image), train, tune, val
-    (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training split:
-    mislabelled (share of the scenes), coarse_share (of the images), coarse_px; of all scenes: least (size of the
+    """options: cue (shape, texture, colour, both), size (px), panels (scenes side by side in an image), train, tune,
+    val (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training
+    split: mislabelled (share of the scenes), coarse_share (of the images), coarse_px; of all scenes: least (size of the
     smallest glyphs as a share of the usual size, sizes are even from there to it), grid (px of the cells that a glyph's
     outline follows). Nothing is read from ``root``."""
     return Shapes(options)

@@ -52,7 +52,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
 def _mechanism(row: MechanismRow) -> dict[str, Any]:
     """A mechanism as text: the effect where it should show and where it should not, and the answer."""
     p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
-    unit = "" if row["unit"] == "points" else row["unit"]
+    unit = "" if row["unit"] == "points" else row["unit"] + ","
     return {
         "name": row["name"], "says": row["says"], "verdict": row["verdict"], "called": PREDICTED[row["verdict"]],
         "beyond": PREDICTED[row["beyond"]], "beyond_verdict": row["beyond"], "reason": row["reason"], "unit": unit,
