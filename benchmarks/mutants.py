@@ -82,10 +82,19 @@ MUTANTS = (
         (MODELS + "test_refinement_starts_as_the_identity[gcn]",),
     ),
     Mutant(
-        "void counted in scores", "study/training/count.py",
-        "    scored = labels != VOID\n",
-        "    labels, scored = np.where(labels == VOID, 0, labels), np.ones(labels.shape, bool)\n",
+        "void counted in scores", "study/metrics.py",
+        "    places[labels == void] = 2 * size\n", "    places[labels == void] = 0\n",
         (METRICS + "test_void_pixels_are_neither_hits_nor_misses",),
+    ),
+    Mutant(
+        "a deconvolution with its rows exchanged", "study/models/decoder.py",
+        "_MET = torch.tensor([[3, 1, 4], [4, 2, 0]])", "_MET = torch.tensor([[1, 3, 4], [4, 0, 2]])",
+        (MODELS + "test_the_decoder_computes_what_fig_2a_draws",),
+    ),
+    Mutant(
+        "a mechanism that may show anywhere", "study/statistics/mechanisms.py",
+        "return Predicate((_shows(one), _absent(one)))", "return Predicate((_shows(one), _shows(one)))",
+        ("tests/statistics/test_mechanisms.py::test_a_gain_within_the_margin_counts_as_none",),
     ),
     Mutant(
         "void counted in the loss", "study/training/loop.py",

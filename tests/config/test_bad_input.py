@@ -177,8 +177,15 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
         ("band_px", ..., "tiers.smoke must have the key 'band_px'", "data", "add it"),
         ("bands_px", 3, "tiers.smoke must have known keys only", "'bands_px'", "take one of"),
         ("frequent", {"min_images": 3}, "frequent must have the key 'min_pixels'", "min_images", "add it"),
-        ("controls.texture.data", {"name": "fog"}, "controls.texture.data.name must be one of", "'fog'", "rename"),
-        ("controls.texture.variants", [{"head": "gcn", "k": 2}], "odd", "2", "take one of"),
+        ("controls.colour.data", {"name": "fog"}, "controls.colour.data.name must be one of", "'fog'", "rename"),
+        ("controls.colour.variants", [{"head": "gcn", "k": 2}], "odd", "2", "take one of"),
+        ("mechanisms.shape.shows", "fog", "shape.shows must be a setting of the tier", "'fog'", "take one of main"),
+        ("mechanisms.shape.absent", "T7 Stage-2", "absent must be a setting", "'T7 Stage-2'", "take one of main"),
+        ("mechanisms.shape.absent", "main", "absent must be another setting than shows", "'main'", "name the control"),
+        ("mechanisms.shape.claim", "luck", "claim must be one of rises", "'luck'", "rename"),
+        ("mechanisms.shape.metric", "accuracy", "metric must be one of miou", "'accuracy'", "rename"),
+        ("mechanisms.shape.inference", "TTA", "inference must be one of the tier's (MS", "'TTA'", "rename"),
+        ("mechanisms.shape.worse", {"head": "gcn", "k": 15}, "worse must be another", "GCN k=15 twice", "change one"),
     ],
 )
 def test_a_wrong_value_in_a_tier_is_told(told: Told, path: str, value: Any, rule: str, got: str, remedy: str) -> None:

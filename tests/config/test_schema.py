@@ -163,7 +163,7 @@ def _told(params: Any, store: Store) -> str:
         ("tiers.shapes.data.root", "a\0b", "tiers.shapes.data.root must be a path, got 'a\\x00b'"),
         ("tiers.shapes.data.root", "~nobody at all/x", "tiers.shapes.data.root must be a path"),
         ("tiers.shapes.data.size", 10**6, "tiers.shapes.data.size must be at most 4,096, got 1000000"),
-        ("tiers.shapes.controls.texture.data", {"panels": "2"}, "texture.data.panels must be a whole number from 1 up"),
+        ("tiers.shapes.controls.colour.data", {"panels": "2"}, "colour.data.panels must be a whole number from 1 up"),
         ("tiers.shapes.network.options", {"widths": [8], "strides": [1, 2]}, "strides must be one for each of widths"),
         ("tiers.shapes.network.options.widths", [24, 0, 64], "options.widths must be a whole number from 1 up, got 0"),
         ("tiers.camvid.network.options.weights", ["a"], "network.options.weights must be a path, got ['a']"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from study.data.boundaries import boundary_band, coarse
 from study.data.prepare import DataSet, folder_of, open_data, prepare
-from study.data.sets.shapes import SHAPES, TEXTURES
+from study.data.sets.shapes import CHANNELS, SHAPES, TEXTURES
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.training import Data, freeze
@@ -73,7 +73,7 @@ def test_what_is_measured_is_the_same_and_clean_whatever_is_trained_on(change: d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("cue", "classes"), [("shape", 6), ("texture", 6), ("both", 36)])
+@pytest.mark.parametrize(("cue", "classes"), [("shape", 6), ("texture", 6), ("colour", 6), ("both", 36)])
 def test_a_share_of_the_training_scenes_carries_another_class_and_no_pixel_changes(cue: str, classes: int) -> None:
     def classes_of(share: float) -> tuple[np.ndarray, np.ndarray]:
         images, labels = everything(scenes(cue=cue, train=300, mislabelled=share), "train")
@@ -98,6 +98,36 @@ def test_mistakes_depend_on_neither_shape_nor_texture() -> None:
     for kind in (clean // len(TEXTURES), clean % len(TEXTURES)):
         for value in range(6):
             assert 0.3 < (clean != wrong)[kind == value].mean() < 0.7
+
+
+def test_a_colour_is_the_bright_and_the_dark_channel_of_every_pixel() -> None:
+    """In the images of the other cues; the third channel and texture tell nothing of it."""
+    source = scenes(cue="colour", noise=0, lines=0, train=60)
+    images, labels = everything(source, "train")
+    assert np.array_equal(images, everything(scenes(noise=0, lines=0, train=60), "train")[0])
+    found = set()
+    for image, mask in zip(images, labels, strict=True):
+        bright, dark = source.classes[mask.max()].split(" without ")
+        pixels = image[mask > 0]
+        assert (pixels[:, CHANNELS.index(bright)] >= 117).all() and (pixels[:, CHANNELS.index(dark)] <= 20).all()
+        found.add(mask.max())
+    assert found == set(range(1, 7))
+
+
+def test_outlines_follow_the_grid_and_nothing_else_changes() -> None:
+    images, labels = everything(scenes(grid=4), "train")
+    plain_images, plain = everything(scenes(), "train")
+    blocks = labels.reshape(len(labels), 8, 4, 8, 4)
+    assert (blocks == blocks[:, :, :1, :, :1]).all() and (labels != plain).mean() < 0.2
+    assert np.array_equal(images[(labels == 0) & (plain == 0)], plain_images[(labels == 0) & (plain == 0)])
+    assert np.array_equal(labels.max((1, 2)), plain.max((1, 2)))
+
+
+def test_the_least_size_makes_glyphs_smaller_and_no_class_another() -> None:
+    (_, labels), (_, plain) = (everything(scenes(train=80, **more), "train") for more in ({"least": 0.5}, {}))
+    sizes, usual = ((maps > 0).sum((1, 2)) for maps in (labels, plain))
+    assert sizes.min() < 0.5 * usual.min() and sizes.max() < 1.1 * usual.max()
+    assert np.array_equal(labels.max((1, 2)), plain.max((1, 2)))
 
 
 def test_a_mislabelled_object_keeps_its_outline() -> None:
@@ -199,7 +229,7 @@ def test_the_scenes_of_the_first_version_are_the_scenes_of_today(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "rule", "got"),
     [
-        ({"cue": "smell"}, "the cue of shapes must be shape or texture", "'smell'"),
+        ({"cue": "smell"}, "the cue of shapes must be shape, texture or colour", "'smell'"),
         ({"size": 31}, "at least 32 px", "31"),
         ({"size": True}, "at least 32 px", "True"),
         ({"panels": 0}, "panels of shapes must be a whole number from 1 up", "0"),
@@ -216,6 +246,8 @@ def test_the_scenes_of_the_first_version_are_the_scenes_of_today(tmp_path: Path)
         ({"coarse_share": 0.5}, "coarse_px of shapes must be from 1 up where coarse_share is above 0", "0"),
         ({"cue": "both", "panels": 2}, "panels of shapes must be 1 with the cue both", "2"),
         ({"cue": "both", "coarse_share": 1, "coarse_px": 1}, "coarse_share of shapes must be 0 with the cue", "1"),
+        ({"least": 0}, "least of shapes must be a number from 0.1 to 1", "0"),
+        ({"grid": 0}, "grid of shapes must be a whole number from 1 up", "0"),
         ({"blur": 1}, "data shapes must have the options", "'blur'"),
     ],
 )

@@ -132,7 +132,7 @@ def block(**changes) -> dict:
         ({"settings": {"T7 Stage-2": {"after": "T7 Stage-0"}}}, "must name a setting .*'T7 Stage-0'; take one"),
         ({"settings": {"a": {"after": "b"}, "b": {"after": "a"}}}, "must name a setting of the tier that comes before"),
         ({"settings": {"T7 Stage-1": {"task": "guess"}}}, "task must be one of .*, got 'guess'"),
-        ({"settings": {"texture": {}}}, "must have a name of its own"),
+        ({"settings": {"colour": {}}}, "must have a name of its own"),
         ({"settings": {}}, "must have 'T6 ResNet50 pretraining', which .*; add it, or say under not_applicable"),
         ({"inference": {}}, "inference must have 'MS', which T7/Stage-3-MS/.* needs"),
         ({"inference": {"MS": {"scales": []}}}, "scales must name at least one scale"),
@@ -151,7 +151,7 @@ def test_bad_settings_are_told_by_rule_value_and_remedy(change, words):
 def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained():
     reasons = {"T6": "no", "T7": "no", "T9/Stage-1": "no", "T9/Stage-2-MS": "no", "T9/Stage-2-MS-CRF": "no"}
     chosen = tiers.load(block(not_applicable=reasons), "smoke")
-    assert set(chosen.settings) == {"main", "texture", "T9 Stage-1", "T9 Stage-2"}
+    assert set(chosen.settings) == {"main", "colour", "T9 Stage-1", "T9 Stage-2"}
 
 
 @pytest.mark.parametrize(
