@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, COUNTS = ROOT / "docs" / "example", "counts.zip"
 JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, as far as it has them
-MOST_BYTES = 5_000_000  # of the counts of a tier
+MOST_BYTES = 8_000_000  # of the counts of a tier
 SCORES = ("scores.csv", "verdicts.json", "costs.csv")
 FIRST = (*SCORES, "report.pdf", "provenance.json")
 
