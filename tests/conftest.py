@@ -153,7 +153,7 @@ class Project:
         self.params["tier"] = "smoke"
         self.params["execution"] |= {"engine": "inline", "device": "cpu"}
         smoke = self.params["tiers"]["smoke"]
-        smoke |= {"tables": ["T5"], "controls": {}}
+        smoke |= {"tables": ["T5"], "controls": {}, "mechanisms": {}}
         smoke["data"] |= {"train": 8, "tune": 2, "val": 4}
         smoke["recipe"] |= {"steps": 4, "batch": 4}
         self.save()

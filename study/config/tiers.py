@@ -253,7 +253,7 @@ def _check_mechanism(one: Mechanism, tier: Tier, where: str) -> None:
             known = [other for other, s in tier.settings.items() if s.task != CLASSIFY and s.after is None]
             raise InputError(
                 f"{where}.{key} must be a setting of the tier that segments and starts anew, got {name!r}; take one of "
-                f"{', '.join(known)}, or add a control"
+                f"{', '.join(known)}, add a control, or take the mechanism away (null)"
             )
     if one.inference and one.inference not in tier.inference:
         raise InputError(

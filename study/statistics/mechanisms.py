@@ -19,7 +19,15 @@ PREFIX = "mechanism "  # before a mechanism's name, where claims and mechanisms 
 def claims(plan: Asked) -> list[Claim]:
     """The mechanisms of a plan as claims, by name: a file does not keep the order of its keys."""
     return [
-        Claim(PREFIX + name, one["says"], plan["tier"], predicate := predicate_of(one), predicate, one["says"], "")
+        Claim(
+            id=PREFIX + name,
+            says=one["says"],
+            on=plan["tier"],
+            predicate=predicate_of(one),
+            mechanism=predicate_of(one),
+            shows=one["says"],
+            place="",
+        )
         for name, one in sorted(plan.get("mechanisms", {}).items())
     ]
 

@@ -231,7 +231,7 @@ def _asked(claim: Claim, plan: Asked, collected: Scores) -> Verdict:
     where = claim.place + (f" (p. {claim.page})" if claim.page else "")
     row = Verdict(
         claim=claim.id, says=claim.says, on=claim.on, where=where,
-        printed=_printed(claim.predicate, margins if plan["verdicts"] else None),
+        printed=_printed(claim.predicate, margins if plan["verdicts"] else None) if claim.place else "not printed",
         parts=len(predicate.parts) if predicate else 0,
     )  # fmt: skip
     if reason := questions.hindrance(claim, plan):
@@ -290,7 +290,7 @@ def _worst(predicate: Predicate, seeds: list[int], plan: Asked, collected: Score
 
 def _printed(predicate: Predicate, margins: Margins | None) -> str:
     """What the paper's own printed numbers say of a claim."""
-    if any(part.measure == LOSSES or not _in_paper(part) for part in predicate.parts):
+    if any(part.measure == LOSSES for part in predicate.parts):
         return "not printed"
     if margins is None and any(part.slack for part in predicate.parts):
         return "depends on a margin"
@@ -322,13 +322,8 @@ def _bounds(part: Part, margins: Margins) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _in_paper(part: Part) -> bool:
-    """Whether the paper has the cells of a part; it has none of a mechanism."""
-    return all(address.split("/", 1)[0] in TABLES for address in part.addresses)
-
-
 def _of_paper(part: Part) -> float | None:
-    if part.measure == LOSSES or not _in_paper(part):
+    if part.measure == LOSSES:
         return None
     value = float(value_of(part.terms, lambda address: printed(TABLES, address), part.measure))
     return _shown(part.measure, value) if part.measure == ERRORS else value
@@ -414,7 +409,8 @@ def _with(row: Verdict, judged: Judgement, question: str, claim: Claim, plan: As
     part = _shown_part(parts, judged)
     return replace(
         row, wording=WORDS[plan["scale"]][judged.verdict].format(on=claim.on, shows=claim.shows),
-        bounds=_bounds(part, _margins(plan)), paper=_of_paper(part), seeds=parts[0].effect.seeds,
+        bounds=_bounds(part, _margins(plan)), paper=_of_paper(part) if claim.place else None,
+        seeds=parts[0].effect.seeds,
     )  # fmt: skip
 
 

@@ -97,16 +97,17 @@ def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
         groups.setdefault(candidate.group, []).append(candidate)
     rates = [0.004, 0.008, 0.016, 0.032]
     assert all(sorted(c.recipe.lr for c in members) == rates for members in groups.values())
-    assert {training.recipe.steps for training in planned.trainings.values()} == {800}
+    assert {training.recipe.steps for training in planned.trainings.values()} == {550}
     assert {training.seed for training in planned.trainings.values()} == {100}
     labels = {variant.label for _, variant in groups if variant}
     assert {"1x1", "GCN k=15 + BR", "stack k=11", "1x1 + BR", "GCN k=7 + BR"} <= labels
     least = halving.steps_of(found, shapes.tuning)
-    assert least["main", ONE] == 4 * 800  # of the factorial: trained to the end
-    assert least["main", Variant(gcn(3))] == 4 * 200 + 2 * 200 + 1 * 400
+    assert least["main", ONE] == 4 * 550  # of the factorial: trained to the end
+    assert least["main", Variant(gcn(3))] == 4 * 138 + 2 * 137 + 1 * 275
 
 
-def test_the_plan_at_each_best_has_the_searched_cells_only(shapes):
+def test_the_plan_at_each_best_has_the_searched_cells_only():
+    shapes = tiers.load(tiers.read(), "smoke")
     facts = {name: {"fingerprint": name, "classes": [], "listed": {}} for name in shapes.settings}
     recipe = shapes.tuning.recipes(shapes.main.recipe)[1]
     cells = halving.tuned(shapes, facts, "cpu", {("main", GCN15): recipe}).cells

@@ -161,7 +161,7 @@ def test_random_deep_networks_give_numbers_with_statistics_that_are_fixed():
 
 def smoke_with(**recipe) -> tiers.Tier:
     params = tiers.read(ROOT / "params.yaml")
-    params["tiers"]["smoke"] |= {"tables": ["T5"], "controls": {}}
+    params["tiers"]["smoke"] |= {"tables": ["T5"], "controls": {}, "mechanisms": {}}
     params["tiers"]["smoke"]["recipe"] |= recipe
     return tiers.load(params, "smoke")
 

@@ -56,8 +56,8 @@ def told(
     def run(every: bool = False, block: dict[str, Any] | None = None, **changed: Any) -> tuple[Forecast, str]:
         params: dict[str, Any] = in_full(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
         own = params["tiers"]["smoke"] | {
-            "data": OPTIONS | {"name": "folder", "root": str(root)}, "settings": {}, "controls": {}, "tuning": None,
-            "tables": ["T5"], "not_asked": {}, "receptive": None, "inference": {},
+            "data": OPTIONS | {"name": "folder", "root": str(root)}, "settings": {}, "controls": {}, "mechanisms": {},
+            "tuning": None, "tables": ["T5"], "not_asked": {}, "receptive": None, "inference": {},
         }  # fmt: skip
         own["network"] |= {"levels": ["res2"], "options": {"widths": [4], "strides": [4]}}
         params |= {"tier": "mine", "tiers": {"mine": own | (block or {})}} | changed

@@ -471,7 +471,7 @@ def test_what_was_read_is_not_read_again_and_a_damaged_cache_is_rebuilt(camvid: 
 )
 def test_a_stage_ends_with_one_line_and_status_2(tmp_path: Path, change: dict[str, str], message: str) -> None:
     params = _changed("data", PARAMS["tiers"]["camvid"]["data"]) | {"tier": "smoke"} | change
-    params["tiers"]["smoke"] |= {"controls": {}, "tables": ["T1"]}
+    params["tiers"]["smoke"] |= {"controls": {}, "mechanisms": {}, "tables": ["T1"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STUDY_")}
     environment |= {"PYTHONPATH": str(ROOT), "STUDY_STORE": str(tmp_path / "runs")}

@@ -277,7 +277,9 @@ def test_a_list_of_groups_that_lacks_something_is_told(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_data_stage_tells_the_notes_and_hands_the_groups_on(project: Project, streets: Path) -> None:
     options = CAMVID | {"tune": 4, "gap": 1, "pad": [16, 16]}
-    project.tier.update({"data": {"name": "camvid", "root": str(streets)} | options, "controls": {}, "settings": {}})
+    project.tier.update(
+        {"data": {"name": "camvid", "root": str(streets)} | options, "controls": {}, "mechanisms": {}, "settings": {}}
+    )
     project.save()
     said = project.stages("data", "plan").stdout
     assert "note: camvid: tune is a block of 4 images" in said and "note: camvid: val has one group only" in said

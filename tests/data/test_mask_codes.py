@@ -297,6 +297,7 @@ def params_with(data: str) -> str:
   mine:
     like: smoke
     controls: null
+    mechanisms: null
     settings: null
     tables: [T1]
     data:

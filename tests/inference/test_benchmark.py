@@ -247,7 +247,7 @@ def devkit(root: Path, tests: int = 4) -> Path:
 def small(params: dict, root: Path) -> dict:
     """The smoke tier on such a set."""
     block = params["tiers"]["smoke"]
-    block |= {"tables": ["T5"], "controls": {}, "settings": {}, "samples": 3}
+    block |= {"tables": ["T5"], "controls": {}, "mechanisms": {}, "settings": {}, "samples": 3}
     block["data"] = {"name": "voc", "root": str(root), "train": "train", "tune": 2, "pad": [64, 64]}
     block["recipe"] |= {"steps": 6, "batch": 2}
     return params

@@ -158,6 +158,7 @@ def test_every_decision_that_is_named_is_written_down():
 @pytest.mark.parametrize("path", sorted([*MODULES.values(), *SCRIPTS.values()]), ids=lambda path: path.stem)
 def test_no_call_has_more_than_five_positional_arguments(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if not ast.unparse(call.func).startswith("torch.ops.")]  # torch's own order
     long = [f"{path.name}:{call.lineno}" for call in calls if len(call.args) > 5]
     assert long == [], "name the arguments"
 

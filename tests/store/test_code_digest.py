@@ -385,7 +385,7 @@ def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but
         ("study.models.heads", "LinearHead"),
         ("study.models.decoder", "FCN"),
         ("study.training.count", "image_counts"),
-        ("study.metrics", "confusion"),
+        ("study.metrics", "region_confusions"),
         ("study.training.batches", "Source"),
         ("study.seeds", "batch_indices"),
         ("study.models.backbones", "ShallowResNet"),
