@@ -71,7 +71,8 @@ def begin(label):
 def run(number):
     began = time.perf_counter()
     for _ in range(number):
-        next(loop)
+        if next(loop, None) is None:
+            raise SystemExit("error: rounds x steps + 2 must be within a training's steps; take fewer")
     return (time.perf_counter() - began) / number
 
 for line in sys.stdin:
@@ -125,6 +126,8 @@ def main() -> int:
         folder.mkdir()
         archive = subprocess.run(["git", "archive", arguments.before], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+        if (folder / "params.yaml").read_bytes() != (ROOT / "params.yaml").read_bytes():
+            print("note: each commit has its own params.yaml: where recipes or networks differ, so do the trainings")
         store = arguments.store or Path(name) / "store"
         servers = Server(folder, store), Server(ROOT, store)
         for tier in arguments.tiers:

@@ -16,7 +16,6 @@ from study.models.build import build, check, inherit, stride_of
 from study.paper.audit import maps
 from study.paper.audit.sources import DIFFERS, Evidence
 from study.paper.quotes import QUOTES
-from study.paper.tables import TABLES
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
 from study.spec.documents.data import Facts, Precision
@@ -128,9 +127,15 @@ def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path
 def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
     """What would fail later is told before anything is read: a level that a backbone lacks, weights that misfit, crops
     that are larger than the images, a scale that leaves nothing, a library that is missing."""
-    variants = [*chosen.extra, *(variant for setting in chosen.settings.values() for variant in setting.variants)]
-    named = {level for variant in variants for level, _ in variant.at}
-    build(Variant(dense(1), at=tuple((level, dense(1)) for level in sorted(named))), chosen.main.network, 2, seed=0)
+    levels: dict[str, set[str]] = {MAIN: {level for variant in chosen.extra for level, _ in variant.at}}
+    asked = [(name, variant) for name, setting in chosen.settings.items() for variant in setting.variants]
+    asked += [(cell.setting, cell.variant) for cell in chosen.cells if cell.trained and cell.variant]
+    for name, variant in asked:
+        if name in chosen.settings:
+            levels.setdefault(name, set()).update(level for level, _ in variant.at)
+    for name, named in levels.items():
+        at = tuple((level, dense(1)) for level in sorted(named))
+        build(Variant(dense(1), at=at), chosen.settings[name].network, 2, seed=0)
     for name, setting in chosen.settings.items():
         source, crop = sources[name], setting.recipe.crop
         trained = training_size(source)
@@ -143,7 +148,7 @@ def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
         seen = {"images of": source.size, "training images of": crop or trained}
         for what, size in seen.items():
             check(setting.network, size, f"{what} {name}")
-    for cell in (cell for table in chosen.tables for cell in TABLES[table].cells):
+    for cell in chosen.cells:
         if cell.inference and chosen.reason(cell) is None:
             stride = stride_of(chosen.settings[cell.setting].network)
             predict.check(chosen.inference[cell.inference], sources[cell.setting].size, stride)

@@ -11,6 +11,8 @@ TITLES = {
     "pixel_accuracy": "pixel accuracy",
     "boundary_accuracy": "accuracy in the boundary band",
     "internal_accuracy": "accuracy inside",
+    "boundary_object_accuracy": "accuracy of objects in the boundary band",
+    "internal_object_accuracy": "accuracy inside objects",
 }
 LIMITS = {
     "paper": "It was trained at the paper's scale, by this project's reading of what the paper leaves open.",

@@ -204,7 +204,7 @@ def predict(
 @TIER_OPTION
 @CELL
 @click.option("--model", type=click.Path(path_type=Path), help="a model's file, in place of a tier and a cell")
-@click.option("--to", type=click.Path(path_type=Path), help="the file to write (default: beside the model's)")
+@click.option("--to", type=click.Path(path_type=Path), help="the file to write (default: in the current folder)")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 def export(tier: str | None, cell: str | None, model: Path | None, to: Path | None, images: tuple[str, ...]) -> int:
     """Write a trained network as an ONNX file, and check on random pixels, and on your images if you name some, that

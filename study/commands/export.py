@@ -10,10 +10,10 @@ from study.spec.words import counted
 
 
 def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
-    """Write the model to ``to`` (None: beside its own file). Raises InputError for a model that cannot be loaded or
+    """Write the model to ``to`` (None: to the current folder). Raises InputError for a model that cannot be loaded or
     exported, images that cannot be read, and a file whose classes differ."""
     found = images_of(images)
-    to = to or model.with_suffix(".onnx")
+    to = to or Path(model.with_suffix(".onnx").name)  # not beside it: that folder is DVC's
     if to.suffix != ".onnx":
         raise InputError(f"--to must be a file that ends in .onnx, got {to}; rename it")
     from study.inference import onnx_file
@@ -22,7 +22,9 @@ def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
 
     settle("cpu")
     network = load(model)
-    ties = onnx_file.write(network, to, {str(path): network.read(path) for path in found.values()})
+    if network.about["meaningless"]:
+        print(f"note: {network.about['tier']} only shows that the pipeline works; its predictions mean nothing")
+    ties = onnx_file.write(network, to, list(found.values()))
     height, width = network.size
     print(f"{to}: {network.about['label']}, {to.stat().st_size / 1e6:.1f} MB")
     print(f"input {onnx_file.PIXELS}: uint8 (1, {height}, {width}, 3), red, green and blue")
@@ -30,11 +32,7 @@ def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
         f"output {onnx_file.SCORES}: float32 (1, {len(network.names)}, {height}, {width}), probabilities of "
         + ", ".join(network.names)
     )
-    checked = ["random pixels", *([counted(len(ties), "image")] if ties else [])]
-    note = (
-        f" ({counted(sum(ties.values()), 'pixel')} of equal probability may go either way)"
-        if any(ties.values())
-        else ""
-    )
+    checked = ["random pixels", *([f"the upper left window of {counted(len(ties), 'image')}"] if ties else [])]
+    note = f" ({counted(sum(ties), 'pixel')} of equal probability may go either way)" if any(ties) else ""
     print(f"ONNX Runtime gives the same classes on {' and '.join(checked)}{note}")
     return 0

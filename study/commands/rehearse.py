@@ -61,11 +61,12 @@ def shortened(params: Params, name: str, folder: Path) -> Params:
     """params.yaml for the rehearsal of a tier: stand-ins, two steps a training, one seed."""
     block: dict[str, Any] = stand_in(params["tiers"][name], folder)
     for part, setting in tiers.load(params, name).settings.items():  # what has no stand-in is read where it lies
-        data = (block if part == MAIN else block.get("settings", {}).get(part, {})).get("data", {})
+        other = block.get("settings", {}).get(part) or block.get("controls", {}).get(part) or {}
+        data = (block if part == MAIN else other).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
             data["root"] = str(setting.root)
     cpu = execution_of(params).device == "cpu"
-    for part in (block, *block.get("settings", {}).values()):
+    for part in (block, *block.get("controls", {}).values(), *block.get("settings", {}).values()):
         recipe = part.get("recipe", {})
         if "steps" in recipe:
             recipe["steps"] = STEPS

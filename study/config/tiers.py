@@ -16,7 +16,7 @@ from study.config.inheritance import in_full
 from study.config.schema import AROUND, CLASSIFY, SEGMENT, Receptive, Rules, Submission, Submitted
 from study.config.search_space import Tuning
 from study.paper.tables import TABLES
-from study.spec.cells import Cell
+from study.spec.cells import Cell, Table
 from study.spec.checks import checked
 from study.spec.constants import MAIN
 from study.spec.data_set_plugins import module_of
@@ -26,6 +26,7 @@ from study.spec.heads import Variant
 from study.spec.training import Data, Inference, Network, Recipe
 from study.store.runs import located
 
+WORSE, BETTER = "worse", "better"  # columns of a mechanism's table
 TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
 
 
@@ -101,11 +102,35 @@ class Tier:
     def main(self) -> Setting:
         return self.settings[MAIN]
 
+    def mechanism_tables(self) -> list[Table]:
+        """A table of each mechanism, M1 and on in their order."""
+        return [mechanism_table(f"M{number}", one) for number, one in enumerate(self.mechanisms.values(), start=1)]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Of the paper's tables that the tier has, and of its mechanisms."""
+        return [
+            cell for table in (*map(TABLES.__getitem__, self.tables), *self.mechanism_tables()) for cell in table.cells
+        ]
+
     def reason(self, cell: Cell) -> str | None:
         """Why a cell is not applicable at this tier, None where it is."""
         parts = cell.address.split("/")
         starts = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return next((self.not_applicable[start] for start in starts if start in self.not_applicable), None)
+
+
+def mechanism_table(name: str, one: Mechanism) -> Table:
+    """The table of a mechanism: a row a setting, the two variants as columns."""
+    columns = {WORSE: (one.worse, ""), BETTER: (one.better, one.inference)}
+    cells = tuple(
+        Cell(name, setting, column, variant=variant, metric=one.metric, paper=None, setting=setting, inference=how)
+        for setting in (one.shows, one.absent)
+        for column, (variant, how) in columns.items()
+    )
+    told = {column: variant.label + (f", {how}" if how else "") for column, (variant, how) in columns.items()}
+    note = f"Worse: {told[WORSE]}; better: {told[BETTER]}."
+    return Table(name, one.says, None, rows=(one.shows, one.absent), columns=tuple(columns), cells=cells, note=note)
 
 
 def read(path: Path = Path("params.yaml")) -> Params:
@@ -206,17 +231,14 @@ def load(params: Params, name: str | None = None) -> Tier:
     for mechanism, one in found.mechanisms.items():
         _check_mechanism(one, found, f"{where}.mechanisms.{mechanism}")
     needed = {name for name, setting in settings.items() if setting.role != "stage"}
-    trained = [cell for table in found.tables for cell in TABLES[table].cells]
-    trained = [cell for cell in trained if cell.trained and found.reason(cell) is None]
-    for cell in trained:
+    for cell in found.cells:
+        if not cell.trained or found.reason(cell) is not None:
+            continue
         _bound(cell, found, where)
-    for name in (*(cell.setting for cell in trained), *(one.shows for one in found.mechanisms.values())):
-        at: str | None = name
+        at: str | None = cell.setting
         while at is not None:
             needed.add(at)
             at = settings[at].after
-    for one in found.mechanisms.values():
-        needed.add(one.absent)
     if block.submission:
         _check_submission(block.submission, declared, f"{where}.submission")
     # What no table of the tier asks for is checked but for its options, and never read or trained.
@@ -253,7 +275,7 @@ def _check_mechanism(one: Mechanism, tier: Tier, where: str) -> None:
             known = [other for other, s in tier.settings.items() if s.task != CLASSIFY and s.after is None]
             raise InputError(
                 f"{where}.{key} must be a setting of the tier that segments and starts anew, got {name!r}; take one of "
-                f"{', '.join(known)}, add a control, or take the mechanism away (null)"
+                f"{', '.join(known)}, add a control, or take away the mechanism (null) or all (mechanisms: null)"
             )
     if one.inference and one.inference not in tier.inference:
         raise InputError(
@@ -357,7 +379,7 @@ def _without_library(tier: Tier, block: schema.Tier) -> dict[str, str]:
     if find_spec("pydensecrf") is not None:
         return {}
     optional = {name for name, how in block.inference.items() if how.optional and how.crf}
-    cells = (cell for table in tier.tables for cell in TABLES[table].cells if cell.inference in optional)
+    cells = (cell for cell in tier.cells if cell.inference in optional)
     return {
         cell.address: "The dense CRF's library is not installed (make crf, then dvc repro --force)." for cell in cells
     }

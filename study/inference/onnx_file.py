@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -45,21 +46,20 @@ class _Window(nn.Module):
         return scores.softmax(1)
 
 
-def write(model: Model, to: Path, images: dict[str, np.ndarray]) -> dict[str, int]:
-    """Write a model that sits on the CPU to ``to``; returns for each of ``images`` {name: uint8 (H, W, 3)} at how many
-    pixels of its first window both runtimes differ, each of which is a tie (TIE).
+def write(model: Model, to: Path, images: Sequence[Path] = ()) -> list[int]:
+    """Write a model that sits on the CPU to ``to``; returns for each of ``images`` at how many pixels of its upper left
+    window the runtimes differ. Each of these is a tie (TIE).
 
-    Nothing is written where the network cannot be exported or the runtimes differ elsewhere; both raise InputError.
-    Raises StoreError where the disk refuses.
+    Nothing is written, and InputError raised, where the network cannot be exported, an image cannot be read, or the
+    runtimes differ elsewhere. Raises StoreError where the disk refuses.
     """
     content = _exported(model)
     session = _session(content)
-    windows = {"random pixels": np.random.default_rng(0).integers(0, 256, (*model.size, 3), np.uint8)}
-    windows |= {name: _first_window(image, model.size) for name, image in images.items()}
-    ties = {name: _ties(model, session, name, window) for name, window in windows.items()}
+    _ties(model, session, "random pixels", np.random.default_rng(0).integers(0, 256, (*model.size, 3), np.uint8))
+    ties = [_ties(model, session, str(path), _first_window(model.read(path), model.size)) for path in images]
     to.parent.mkdir(parents=True, exist_ok=True)
     runs.write(to, lambda file: file.write(content))
-    return {name: ties[name] for name in images}
+    return ties
 
 
 def _exported(model: Model) -> bytes:
@@ -106,7 +106,7 @@ def _first_window(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _ties(model: Model, session: onnxruntime.InferenceSession, name: str, window: np.ndarray) -> int:
     """Pixels where the runtimes' classes differ. Raises InputError where one of them is no tie."""
-    ours = model.scores(window)
+    ours = model.scores(window, max(model.size))  # as it is, also where images are made smaller first
     (theirs,) = session.run([SCORES], {PIXELS: window[None]})
     different = ours.argmax(0) != theirs[0].argmax(0)
     best = np.sort(ours, axis=0)[-2:]

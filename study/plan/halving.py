@@ -62,7 +62,7 @@ def candidates(tier: Tier, facts: Mapping[str, Facts], device: str) -> tuple[Pla
     tuning = tuning_of(tier)
     planned, found = Plan(tier, (), (), trainings={}, data_of={}, facts=facts, device=device), []
     asked: dict[Group, bool] = {}
-    for cell, setting, runs in planner.build(tier, facts, device).cells:
+    for cell, setting, runs in planner.build(dataclasses.replace(tier, mechanisms={}), facts, device).cells:
         if runs and cell.variant is not None and setting in tuning.settings:
             asked.setdefault((setting, cell.variant), False)
     if MAIN in tuning.settings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
 
-from study.config.tiers import CLASSIFY, Mechanism, Tier
+from study.config.tiers import BETTER, CLASSIFY, WORSE, Mechanism, Tier
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec.cells import Cell, Table
@@ -32,7 +32,6 @@ from study.spec.training import Inference, Recipe, Training
 from study.statistics import questions
 from study.store.keys import identity, identity_of_evaluation
 
-WORSE, BETTER = "worse", "better"  # columns of a mechanism's table
 METRIC_TITLES = {
     "miou": "mean IoU, all present classes",
     "miou_frequent": "mean IoU, frequent classes",
@@ -224,7 +223,7 @@ def build(
     for number, (name, control) in enumerate(controls.items(), start=1):
         if control.variants:
             tables.append(_listing(f"C{number}", control.title, control.variants, "", name))
-    tables += [mechanism_table(f"M{number}", one) for number, one in enumerate(tier.mechanisms.values(), start=1)]
+    tables += tier.mechanism_tables()
     plan = Plan(tier, tuple(tables), (), trainings={}, data_of={}, facts=facts, device=device)
     cells = []
     for table in tables:
@@ -283,19 +282,6 @@ def _ordered(plan: Plan) -> dict[str, Training]:
             left[parent] = max(left[parent], cost(plan.trainings[parent]) + left[key])
     order = sorted(plan.trainings, key=lambda key: (-left[key], plan.trainings[key].seed, key))
     return {key: plan.trainings[key] for key in order}
-
-
-def mechanism_table(name: str, one: Mechanism) -> Table:
-    """The table of a mechanism: a row a setting, the two variants as columns."""
-    columns = {WORSE: (one.worse, ""), BETTER: (one.better, one.inference)}
-    cells = tuple(
-        Cell(name, setting, column, variant=variant, metric=one.metric, paper=None, setting=setting, inference=how)
-        for setting in (one.shows, one.absent)
-        for column, (variant, how) in columns.items()
-    )
-    told = {column: variant.label + (f", {how}" if how else "") for column, (variant, how) in columns.items()}
-    note = f"Worse: {told[WORSE]}; better: {told[BETTER]}."
-    return Table(name, one.says, None, rows=(one.shows, one.absent), columns=tuple(columns), cells=cells, note=note)
 
 
 def planned_mechanism(table: str, one: Mechanism) -> PlannedMechanism:

@@ -12,7 +12,7 @@ from typing import Any
 
 from study.config.tiers import Setting, Tier
 from study.paper.quotes import QUOTES
-from study.paper.tables import LEVELS, TABLES
+from study.paper.tables import LEVELS
 from study.spec.cells import Cell
 from study.spec.constants import MAIN
 from study.spec.documents.tables import Deviation
@@ -160,9 +160,8 @@ def _always(text: str) -> Callable[[Any], str]:
 
 
 def _asked(tier: Tier) -> list[Cell]:
-    """The cells of the tier's tables that are trained here."""
-    cells = (cell for table in tier.tables for cell in TABLES[table].cells)
-    return [cell for cell in cells if cell.trained and tier.reason(cell) is None]
+    """The cells of the tier that are trained here."""
+    return [cell for cell in tier.cells if cell.trained and tier.reason(cell) is None]
 
 
 def _inferences(read: Callable[[Any], Any]) -> Callable[[Tier], str | None]:

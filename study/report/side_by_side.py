@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.report import document
 from study.report.sections.verdicts import SHOWN, effect_of
-from study.spec.documents.plan import PlanFile
+from study.spec.documents.plan import PlanFile, PlannedCell
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
 from study.spec.documents.verdicts import VerdictsFile
@@ -75,7 +75,7 @@ def _content(reports: dict[str, _Report]) -> dict[str, Any]:
         for cell in (cell for cell in one.plan["cells"] if cell["runs"]):
             paper = "" if cell["paper"] is None else f"{cell['paper'] * 100:.1f}"
             what = {name: cell[name] for name in ("table", "row", "column")} | {"paper": paper, "found": {}}
-            cells.setdefault(cell["address"], what)["found"][name] = _score(one.scores[cell["address"], cell["metric"]])
+            cells.setdefault(_place(cell), what)["found"][name] = _score(one.scores[cell["address"], cell["metric"]])
     about = [
         {"name": name, "tier": one.plan["tier"], "title": one.plan["title"], "scale": one.judged["scale"]}
         | {"seeds": len({training["seed"] for training in one.plan["trainings"].values()})}
@@ -84,6 +84,14 @@ def _content(reports: dict[str, _Report]) -> dict[str, Any]:
         for name, one in reports.items()
     ]
     return {"reports": about, "claims": list(claims.values()), "cells": list(cells.values()), "differ": _differ(about)}
+
+
+def _place(cell: PlannedCell) -> str:
+    """What a cell is compared by: its address, but outside of the paper's tables, whose numbers differ from tier to
+    tier, what it is of."""
+    if cell["table"].startswith("T"):
+        return cell["address"]
+    return "/".join(str(cell[name]) for name in ("data", "label", "inference", "metric"))  # type: ignore[literal-required]
 
 
 def _score(row: Any) -> str:

@@ -76,9 +76,12 @@ def _metrics(plan: PlanFile, summary: pd.DataFrame, judged: list[VerdictRow]) ->
     """The report in short, for `dvc metrics` and `dvc exp show`: mean IoU (fractions, main data set) of the smallest
     and the largest kernel of each head, with and without BR; the numbers of verdicts by kind and of cells that failed.
     """
-    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]
+    cells = pd.DataFrame(plan["cells"])[
+        ["address", "head", "kernel_size", "refine", "width", "data", "label", "inference"]
+    ]
     rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
-    rows = rows[(rows["data"] == "main") & rows["mean"].notna() & (rows["head"] != "classifier")]
+    rows = rows[(rows["data"] == "main") & (rows["inference"] == "") & (rows["head"] != "classifier")]
+    rows = rows[rows["mean"].notna()]
     rows = rows[_of_full_width(rows)].drop_duplicates("label")
     ends = [group.iloc[[0, -1]] for _, group in rows.sort_values("kernel_size").groupby(["head", "refine"], sort=False)]
     shown = pd.concat(ends) if ends else rows
@@ -97,7 +100,10 @@ def _of_full_width(rows: pd.DataFrame) -> pd.Series:
 def kernel_sizes(plan: PlanFile, summary: pd.DataFrame) -> pd.DataFrame:
     """Mean mIoU by head and kernel size on the main data set, one row for each of both (of full width, without BR), for
     the template ``heads`` of `dvc plots`."""
-    cells = pd.DataFrame(plan["cells"])[["address", "head", "kernel_size", "refine", "width", "data", "label"]]
+    cells = pd.DataFrame(plan["cells"])[
+        ["address", "head", "kernel_size", "refine", "width", "data", "label", "inference"]
+    ]
     rows = summary[summary["metric"] == "miou"].merge(cells, on="address")
-    rows = rows[(rows["data"] == "main") & ~rows["refine"] & _of_full_width(rows)].drop_duplicates("label")
+    rows = rows[(rows["data"] == "main") & (rows["inference"] == "") & ~rows["refine"] & _of_full_width(rows)]
+    rows = rows.drop_duplicates("label")
     return rows[["head", "kernel_size", "mean"]].rename(columns={"mean": "miou"}).sort_values(["head", "kernel_size"])

@@ -38,7 +38,7 @@ def test_another_runtime_gives_the_classes_of_val_and_all_facts(
     Image.fromarray(images[0]).save(tmp_path / "image.png")
     file = tmp_path / "model.onnx"
     assert export.main(made.file, (str(tmp_path / "image.png"),), file) == 0
-    assert "the same classes on random pixels and 1 image" in capsys.readouterr().out
+    assert "the same classes on random pixels and the upper left window of 1 image" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     theirs = [session.run(None, {onnx_file.PIXELS: image[None]})[0][0].argmax(0) for image in images]
     assert len(np.unique(said)) > 1 and (np.stack(theirs) != said).mean() < 1e-3
@@ -46,10 +46,14 @@ def test_another_runtime_gives_the_classes_of_val_and_all_facts(
     assert json.loads(facts["classes"]) == made.about["classes"] and facts["sha256"] == made.about["sha256"]
 
 
-def test_a_frozen_backbone_is_in_the_file(tmp_path: Path) -> None:
-    made = Made(tmp_path, FROZEN)
+def test_a_frozen_backbone_is_in_the_file_which_goes_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    made = Made(tmp_path / "elsewhere", FROZEN)
+    monkeypatch.chdir(tmp_path)
     assert export.main(made.file, (), None) == 0
-    assert made.file.with_suffix(".onnx").is_file()
+    assert (tmp_path / "model.onnx").is_file()
 
 
 def test_a_file_whose_classes_differ_is_not_written(
@@ -63,7 +67,7 @@ def test_a_file_whose_classes_differ_is_not_written(
     content = onnx_file._exported(other)
     monkeypatch.setattr(onnx_file, "_exported", lambda model: content)
     with pytest.raises(InputError, match="must give the classes that the network gives"):
-        onnx_file.write(load(made.file), tmp_path / "model.onnx", {})
+        onnx_file.write(load(made.file), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
 
@@ -74,7 +78,7 @@ def test_an_operation_that_onnx_lacks_is_one_error(model: Model, tmp_path: Path)
 
     odd = load_like(model, Odd())
     with pytest.raises(InputError, match=r"operations that ONNX has, got GCN k=5 .*use the \.safetensors file"):
-        onnx_file.write(odd, tmp_path / "model.onnx", {})
+        onnx_file.write(odd, tmp_path / "model.onnx")
 
 
 def load_like(model: Model, network: torch.nn.Module) -> Model:

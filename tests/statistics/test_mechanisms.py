@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.config.tiers import Mechanism
+from study.config.tiers import Mechanism, mechanism_table
 from study.paper.predicates import ERRORS
 from study.plan import planner
 from study.spec.heads import Variant, dense, gcn
@@ -27,7 +27,7 @@ def plan(metric: str = "miou", number: int = 1) -> dict[str, Any]:
         *(getattr(ONE, name) for name in ("says", "claim", "better", "worse", "shows", "absent")), metric, ""
     )
     names = [f"M{place}" for place in range(1, number + 1)]
-    found = test_document.fake_plan([planner.mechanism_table(name, one) for name in names], SEEDS)
+    found = test_document.fake_plan([mechanism_table(name, one) for name in names], SEEDS)
     return found | {"mechanisms": {f"pair {name}": planner.planned_mechanism(name, one) for name in names}}
 
 

@@ -25,7 +25,7 @@ def summary(plan: PlanFile, provenance: ProvenanceFile) -> str:
     text = f"{counted(_variants(plan, 'main'), 'variant')} with {counted(len(seeds), 'seed')} each were trained on "
     text += f"{main['name']} ({main['splits']['train']:,} training images)"
     if of_role["control"]:
-        told = (f"{_variants(plan, name)} on the control set {name}" for name in of_role["control"])
+        told = (f"{_variants(plan, name)} in the setting {name}" for name in of_role["control"])
         text += " and " + ", ".join(told)
     if of_role["stage"]:
         text += f", more in {counted(len(of_role['stage']), 'other setting')} (stages, pretrainings)"

@@ -32,6 +32,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
     for row, again in zip(rows, judged["tuned"] or [], strict=False):
         row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
+    where = {row["claim"]: row["where"] for row in judged["rows"]}
     kinds: dict[str, int] = {}
     for row in rows:
         if not row["exploratory"]:
@@ -41,20 +42,22 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
         "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
         "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
         "exploratory": sum(bool(row["exploratory"]) for row in rows),
-        "replanned": sum(judged["questions"][name] != digest for name, digest in plan["questions"].items()),
-        "mechanisms": [_mechanism(row) for row in judged.get("mechanisms", [])],
+        "replanned": sum(judged["questions"].get(name) != digest for name, digest in plan["questions"].items()),
+        "mechanisms": [_mechanism(row, where[row["claim"]]) for row in judged.get("mechanisms", [])],
         "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
         "trained": sum(not row["reasons"] for row in judged["trains"]),
         "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
     }  # fmt: skip
 
 
-def _mechanism(row: MechanismRow) -> dict[str, Any]:
-    """A mechanism as text: the effect where it should show and where it should not, and the answer."""
+def _mechanism(row: MechanismRow, where: str) -> dict[str, Any]:
+    """A mechanism as text: the effect where it should show and where it should not, and the answer; ``where`` the paper
+    makes the claim that it is of."""
     p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
     unit = "" if row["unit"] == "points" else row["unit"] + ","
     return {
-        "name": row["name"], "says": row["says"], "verdict": row["verdict"], "called": PREDICTED[row["verdict"]],
+        "name": row["name"], "says": row["says"], "where": where,
+        "verdict": row["verdict"], "called": PREDICTED[row["verdict"]],
         "beyond": PREDICTED[row["beyond"]], "beyond_verdict": row["beyond"], "reason": row["reason"], "unit": unit,
         "p": p, "exploratory": row["exploratory"], "shows": _side(row["shows"]), "absent": _side(row["absent"]),
     }  # fmt: skip

@@ -29,7 +29,7 @@ def _reasons(plan: dict[str, Any], drawn: list[str] = ["F3", "F6", "F7"]) -> dic
 def test_the_summary_counts_variants_seeds_controls_stages_and_what_finished() -> None:
     told = overview.summary(_plan(), {"trainings": {"done": 1003, "planned": 1004}})
     assert told == (
-        "2 variants with 2 seeds each were trained on scenes (1,200 training images) and 1 on the control set texture, "
+        "2 variants with 2 seeds each were trained on scenes (1,200 training images) and 1 in the setting texture, "
         "more in 1 other setting (stages, pretrainings); 1,003 of 1,004 planned trainings finished, for the 3 cells of "
         "2 tables."
     )
