@@ -127,11 +127,14 @@ def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path
 def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
     """What would fail later is told before anything is read: a level that a backbone lacks, weights that misfit, crops
     that are larger than the images, a scale that leaves nothing, a library that is missing."""
-    levels: dict[str, set[str]] = {MAIN: {level for variant in chosen.extra for level, _ in variant.at}}
-    asked = [(name, variant) for name, setting in chosen.settings.items() for variant in setting.variants]
-    asked += [(cell.setting, cell.variant) for cell in chosen.cells if cell.trained and cell.variant]
+    asked = [(MAIN, variant) for variant in chosen.extra]
+    asked += [(name, variant) for name, setting in chosen.settings.items() for variant in setting.variants]
+    asked += [
+        (name, one) for m in chosen.mechanisms.values() for name in (m.shows, m.absent) for one in (m.better, m.worse)
+    ]
+    levels: dict[str, set[str]] = {MAIN: set()}
     for name, variant in asked:
-        if name in chosen.settings:
+        if variant.at:
             levels.setdefault(name, set()).update(level for level, _ in variant.at)
     for name, named in levels.items():
         at = tuple((level, dense(1)) for level in sorted(named))

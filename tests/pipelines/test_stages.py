@@ -164,6 +164,10 @@ def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained
         (("settings", "T7 Stage-3"), {"after": "T7 Stage-2", "data": {"cue": "texture"},
                                       "network": {"options": {"widths": [8, 16, 16, 24], "strides": [1, 2, 4, 4]}}},
          "weights must fit .* tensor by tensor"),
+        (("mechanisms",), {"mine": {"claim": "gain_k", "says": "It gains", "shows": "main", "absent": "T7 Stage-1",
+                                    "better": {"head": "gcn", "k": 3, "at": {"res9": {"head": "dense", "k": 1}}},
+                                    "worse": {"head": "dense", "k": 1}}},
+         "a level must be one of the backbone's .* got 'res9'"),
     ],
 )  # fmt: skip
 @pytest.mark.slow
