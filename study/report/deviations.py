@@ -200,7 +200,7 @@ def _crf(how: Any) -> str | None:
 
 def _near_boundaries(here: Callable[[Tier], Any]) -> Callable[[Tier], Any]:
     """``here`` where the tier measures accuracy near boundaries."""
-    return lambda tier: here(tier) if any(cell.metric == "boundary_accuracy" for cell in _asked(tier)) else None
+    return lambda tier: here(tier) if any(cell.metric.startswith("boundary") for cell in _asked(tier)) else None
 
 
 def _score(table: str) -> Callable[[Tier], str | None]:

@@ -156,7 +156,7 @@ def test_settings_that_differ_are_named_and_one_that_departs_is_enough() -> None
 
 
 def test_only_what_a_tier_trains_comes_up() -> None:
-    few = found("shapes", (("tables",), ["T1"]))
+    few = found("shapes", (("tables",), ["T1"]), (("mechanisms",), {}))
     assert not {"band", "distance", "stage1", "resnet50", "imagenet", "scales", "crf", "test_voc"} & few.keys()
     assert "T7" not in few["steps"]["here"]
     streets = found("cityscapes")
