@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 from typing import Any
@@ -156,7 +157,9 @@ def test_settings_that_differ_are_named_and_one_that_departs_is_enough() -> None
 
 
 def test_only_what_a_tier_trains_comes_up() -> None:
-    few = found("shapes", (("tables",), ["T1"]), (("mechanisms",), {}))
+    chosen = dataclasses.replace(tiers.load(PARAMS, "shapes"), tables=("T1",), mechanisms={})
+    few = {row["id"]: row for row in rows(chosen)}
+    assert {"band", "scales"} <= found("shapes").keys(), "a mechanism asks for both"
     assert not {"band", "distance", "stage1", "resnet50", "imagenet", "scales", "crf", "test_voc"} & few.keys()
     assert "T7" not in few["steps"]["here"]
     streets = found("cityscapes")
