@@ -182,7 +182,7 @@ def folder_block(root: Path, size: tuple[int, int], classes: int, **changed: Any
         "title": "Photographs", "judges": "Nothing.", "meaningless": True, "seeds": [0], "tables": ["T2", "T5"],
         "data": {"name": "folder", "root": str(root), "images": "images", "masks": "masks", "void": 255,
                  "classes": [f"class {number}" for number in range(classes)], "val": 0.3, "tune": 12, "pad": pad},
-        "controls": {},
+        "controls": {}, "mechanisms": {},
         "network": {"backbone": "efficientnet_lite0", "levels": ["res3", "res4", "res5"], "frozen": True,
                     "output_stride": 8, "options": {"weights": "imagenet"}},
         "recipe": {"optimizer": "adamw", "lr": 0.003, "momentum": 0.9, "weight_decay": 0.001, "schedule": "cosine",
@@ -219,7 +219,8 @@ def random_block(shapes: dict[str, Any], root: Path, seed: int) -> dict[str, Any
         widths = draw.choice([[8, 16, 16, 16], [16, 24, 48, 64]])
         block = shapes | {
             "title": "Scenes", "judges": "Nothing.", "meaningless": True, "scale": "none", "seeds": [0],
-            "tables": tables, "extra": extra, "controls": {}, "settings": {}, "tuning": None, "not_asked": {},
+            "tables": tables, "extra": extra, "controls": {}, "mechanisms": {}, "settings": {}, "tuning": None,
+            "not_asked": {},
             "data": shapes["data"] | {"size": draw.choice([64, 96, 128]), "train": images, "tune": 12, "val": 30},
             "network": shapes["network"] | {"levels": ["res2", "res3", "res4", "res5"],
                                             "options": {"widths": widths, "strides": [1, 2, 4, 4]}},

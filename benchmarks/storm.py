@@ -231,7 +231,7 @@ def prepare(folder: Path, steps: int) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["tier"] = "smoke"
     smoke = params["tiers"]["smoke"]
-    smoke |= {"tables": ["T1", "T5"], "controls": {}}
+    smoke |= {"tables": ["T1", "T5"], "controls": {}, "mechanisms": {}}
     smoke["data"] |= {"train": 64, "tune": 8, "val": 16}
     smoke["recipe"] |= {"steps": steps, "batch": 8}
     params["execution"] |= {"engine": "inline", "device": "cpu"}

@@ -35,7 +35,7 @@ from study.training import speed_probe
 LONG_S = 6.0  # of probing one group: then its other variants are not probed, but scaled
 # Seconds, on the machine of study.ablation.foretell, beside what is foretold there (benchmarks/preview.py).
 STARTED_S = 3.2  # of a core, until a process that trains has imported all
-STAGES_S = 48.0  # of all stages, starting workers, scoring, drawing and writing the report of a small plan
+STAGES_S = 70.0  # of all stages, starting workers, scoring, drawing and writing the report of a small plan
 TRAINING_S, EVALUATION_S = 0.35, 0.15  # of collecting and logging one
 
 
