@@ -54,9 +54,9 @@ def write(model: Model, to: Path, images: Sequence[Path] = ()) -> list[int]:
     runtimes differ elsewhere. Raises StoreError where the disk refuses.
     """
     content = _exported(model)
-    session = _session(content)
-    _ties(model, session, "random pixels", np.random.default_rng(0).integers(0, 256, (*model.size, 3), np.uint8))
-    ties = [_ties(model, session, str(path), _first_window(model.read(path), model.size)) for path in images]
+    runtime = _runtime(content)
+    _ties(model, runtime, "random pixels", np.random.default_rng(0).integers(0, 256, (*model.size, 3), np.uint8))
+    ties = [_ties(model, runtime, str(path), _first_window(model.read(path), model.size)) for path in images]
     to.parent.mkdir(parents=True, exist_ok=True)
     runs.write(to, lambda file: file.write(content))
     return ties
@@ -90,7 +90,7 @@ def _exported(model: Model) -> bytes:
     return cast(bytes, proto.SerializeToString(deterministic=True))
 
 
-def _session(content: bytes) -> onnxruntime.InferenceSession:
+def _runtime(content: bytes) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -104,10 +104,10 @@ def _first_window(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.pad(cut, [(0, size[0] - cut.shape[0]), (0, size[1] - cut.shape[1]), (0, 0)])
 
 
-def _ties(model: Model, session: onnxruntime.InferenceSession, name: str, window: np.ndarray) -> int:
+def _ties(model: Model, runtime: onnxruntime.InferenceSession, name: str, window: np.ndarray) -> int:
     """Pixels where the runtimes' classes differ. Raises InputError where one of them is no tie."""
     ours = model.scores(window, max(model.size))  # as it is, also where images are made smaller first
-    (theirs,) = session.run([SCORES], {PIXELS: window[None]})
+    (theirs,) = runtime.run([SCORES], {PIXELS: window[None]})
     different = ours.argmax(0) != theirs[0].argmax(0)
     best = np.sort(ours, axis=0)[-2:]
     wrong = int((different & (best[1] - best[0] > TIE)).sum())

@@ -58,9 +58,9 @@ def test_what_kinds_take_compares_as_it_did_where_it_was_measured(trainings):
 
 def test_a_training_takes_its_steps_and_then_its_images(staged):
     kinds = {kind.name: kind for kind in foretell.trainings(staged, "smoke").values()}
-    first, second = kinds["T9 Stage-1", "GCN k=25 + BR"], kinds["T9 Stage-2", "GCN k=25 + BR"]
+    first, second = kinds["T7 Stage-1", "1x1"], kinds["T7 Stage-2", "1x1"]
     assert (first.steps, second.steps) == (20, 20)
-    assert first.beside_s == second.beside_s and 0.3 < first.beside_s < 6
+    assert first.beside_s == second.beside_s and 0.3 < first.beside_s < 3
 
 
 def test_the_seeds_of_a_variant_are_one_kind_and_are_kept_for_the_status(workload, trainings):
@@ -85,8 +85,8 @@ def test_frozen_features_take_no_time_and_crops_take_their_own(workload):
     assert foretell.of_training(("",), training, large).step_s == pytest.approx(2 * whole.step_s, rel=0.1)
 
 
-def test_an_evaluation_takes_its_passes_and_the_crf(workload):
-    training = sixteen(t for t in workload.planned.trainings.values() if t.variant and t.variant.refine)
+def test_an_evaluation_takes_its_passes_and_the_crf(staged):
+    training = sixteen(t for t in staged.planned.trainings.values() if t.variant and t.variant.refine)
 
     def image(asked: Inference) -> float:
         return foretell.of_evaluation(("",), training, asked, FACTS | {"size": [64, 128]}).step_s
@@ -96,7 +96,7 @@ def test_an_evaluation_takes_its_passes_and_the_crf(workload):
     assert crops == pytest.approx(4 * once)
     assert image(Inference(crop=(64, 64), crops=(1, 4), flip=True)) == pytest.approx(2 * crops)
     assert image(Inference(crop=(64, 64), crops=(1, 4), scales=(1.0, 1.0, 1.0))) == pytest.approx(3 * crops)
-    assert image(Inference(crop=(64, 64), scales=(2.0,))) > 1.8 * once
+    assert image(Inference(crop=(64, 64), scales=(2.0,))) > 1.9 * once
     assert image(Inference(crop=(64, 64), crf=crf)) - once == pytest.approx(64 * 128 * 7 * 10 * foretell.CRF_S)
 
 

@@ -47,6 +47,7 @@ def _as_in_trainings():
     settle("cpu")
     yield
     torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
     torch.set_num_threads(before)
 
 
@@ -82,16 +83,6 @@ class Made:
 FROZEN = Network(
     "shallow", ("res3", "res4"), freeze({"widths": [4, 6, 8], "strides": [2, 4, 8]}), frozen=True, output_stride=2
 )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return Made(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def model(made: Made) -> Model:
-    return load(made.file)
 
 
 @pytest.mark.parametrize("network", [None, FROZEN], ids=["trained whole", "frozen backbone"])

@@ -21,16 +21,6 @@ from tests.inference.test_exported import FROZEN, Made
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return Made(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
-def model(made: Made) -> Model:
-    return load(made.file)
-
-
 def test_another_runtime_gives_the_classes_of_val_and_all_facts(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
