@@ -339,7 +339,7 @@ class Control(Block):
 
 
 class Mechanism(Block):
-    """A contrast of two variants that should show in one setting and not in another, if the paper is right (D146).
+    """A contrast of two variants that should show in one setting and hardly in another, if the paper is right (D146).
     ``better`` and ``worse`` are trained in both; ``claim`` names the claim of the paper that it stands for."""
 
     says: Text
@@ -350,6 +350,7 @@ class Mechanism(Block):
     absent: Label
     metric: Annotated[str, choice(*COMPARED)] = "miou"
     inference: Label | None = None  # of the tier's, by which better is asked
+    remains: Annotated[float, number(0, 1)] = 0.25  # the largest share of the gain that may be left in absent
 
     def check(self) -> None:
         if self.shows == self.absent:

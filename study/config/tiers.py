@@ -55,8 +55,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A contrast that should show in the setting ``shows`` and not in ``absent`` if the paper's ``claim`` is right
-    (D146): ``better`` (asked by an ``inference`` of the tier where one is named) above ``worse`` by a ``metric``."""
+    """A contrast that should show in the setting ``shows`` and hardly in ``absent`` if the paper's ``claim`` is right
+    (D146): ``better`` (asked by an ``inference`` of the tier where one is named) above ``worse`` by a ``metric``.
+    ``remains`` is the largest share of the gain that may be left in ``absent``."""
 
     says: str
     claim: str
@@ -66,6 +67,7 @@ class Mechanism:
     absent: str
     metric: str
     inference: str
+    remains: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Tier:
         return self.settings[MAIN]
 
     def mechanism_tables(self) -> list[Table]:
-        """A table of each mechanism, M1 and on in their order."""
-        return [mechanism_table(f"M{number}", one) for number, one in enumerate(self.mechanisms.values(), start=1)]
+        """A table of each mechanism, by its name."""
+        return [mechanism_table(mechanism_id(name), one) for name, one in self.mechanisms.items()]
 
     @property
     def cells(self) -> list[Cell]:
@@ -118,6 +120,11 @@ class Tier:
         parts = cell.address.split("/")
         starts = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return next((self.not_applicable[start] for start in starts if start in self.not_applicable), None)
+
+
+def mechanism_id(name: str) -> str:
+    """The id of a mechanism's table: by name, so that the order of the block does not matter."""
+    return f"M-{name}"
 
 
 def mechanism_table(name: str, one: Mechanism) -> Table:
@@ -265,6 +272,7 @@ def _mechanism(block: schema.Mechanism) -> Mechanism:
     return Mechanism(
         says=block.says, claim=block.claim, better=block.better.variant(), worse=block.worse.variant(),
         shows=block.shows, absent=block.absent, metric=block.metric, inference=block.inference or "",
+        remains=float(block.remains),
     )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ class Deconvolution(nn.ConvTranspose2d):
         if maps.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(maps, output_size)
         assert self.bias is not None
-        return _Doubled.apply(maps.contiguous(memory_format=torch.channels_last), self.weight, self.bias)
+        with torch._C.DisableTorchFunction():  # its convolutions stay in fp32 where others are rounded to bf16 (D145)
+            return _Doubled.apply(maps.contiguous(memory_format=torch.channels_last), self.weight, self.bias)
 
 
 # Which row (column) of the kernel meets the cell before, at and after an upper (left) and a lower (right) pixel's own;

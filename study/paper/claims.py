@@ -31,7 +31,7 @@ from study.paper.tables import TABLES
 METHOD = 2
 # By tier, the seeds whose results had been seen when the questions were put as they stand: they confirm none.
 SEEN: dict[str, tuple[int, ...]] = {
-    "shapes": (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14),
+    "shapes": (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24),
     "camvid": (0, 1, 2),
     "voc_subset": (0, 1, 2),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
 
-from study.config.tiers import BETTER, CLASSIFY, WORSE, Mechanism, Tier
+from study.config.tiers import BETTER, CLASSIFY, WORSE, Mechanism, Tier, mechanism_id
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec.cells import Cell, Table
@@ -82,8 +82,7 @@ class Plan:
             "verdicts": cast(Rules, self.tier.verdicts.model_dump()) if self.tier.verdicts else None,
             "not_asked": self.tier.not_asked,
             "mechanisms": {
-                name: planned_mechanism(f"M{number}", one)
-                for number, (name, one) in enumerate(self.tier.mechanisms.items(), start=1)
+                name: planned_mechanism(mechanism_id(name), one) for name, one in self.tier.mechanisms.items()
             },
             "tables": [self._table(table) for table in self.tables],
             "cells": [self._cell(*cell) for cell in self.cells],
@@ -291,7 +290,8 @@ def planned_mechanism(table: str, one: Mechanism) -> PlannedMechanism:
         return {"data": setting, "better": f"{table}/{setting}/{BETTER}", "worse": f"{table}/{setting}/{WORSE}"}
 
     return {
-        "says": one.says, "claim": one.claim, "metric": one.metric, "shows": side(one.shows), "absent": side(one.absent)
+        "says": one.says, "claim": one.claim, "metric": one.metric, "remains": one.remains, "shows": side(one.shows),
+        "absent": side(one.absent),
     }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Mechanisms put to the test: does a contrast show where the paper says that it should, and only there (D146)?
 
-A mechanism is one more question to the same scores, of two parts: in the setting ``shows`` better is above worse, in
-the setting ``absent`` it is not above it by more than the tier's margin. Both must hold, so their p is the larger;
-Holm's adjustment is over the tier's mechanisms, a family of their own.
+A mechanism is one more question to the same scores, of two parts: in the setting ``shows`` better is above worse, and
+in the setting ``absent`` no more than the share ``remains`` of that gain is left, give or take the tier's margin. Both
+must hold, so their p is the larger; Holm's adjustment is over the tier's mechanisms, a family of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure_of(one: PlannedMechanism) -> str:
 
 def predicate_of(one: PlannedMechanism) -> Predicate:
     """What must hold in the two settings."""
-    return Predicate((_shows(one), _absent(one)))
+    return Predicate((_shows(one), _hardly(one)))
 
 
 def _shows(one: PlannedMechanism) -> Part:
@@ -49,12 +49,14 @@ def _shows(one: PlannedMechanism) -> Part:
     return Part(f"shows in {side['data']}", _less(side), high=Fraction(), measure=ERRORS)
 
 
-def _absent(one: PlannedMechanism) -> Part:
-    side = one["absent"]
+def _hardly(one: PlannedMechanism) -> Part:
+    share = Fraction(str(one["remains"]))
+    terms = (*((share * weight, cell) for weight, cell in _less(one["shows"])), *_less(one["absent"], -1))
+    name = f"hardly in {one['absent']['data']}"
     if measure_of(one) == SCORES:
-        return Part(f"absent in {side['data']}", _less(side), high=Fraction(), slack=1)
-    return Part(f"absent in {side['data']}", _less(side), low=Fraction(), slack=1, measure=ERRORS)
+        return Part(name, terms, low=Fraction(), slack=1)
+    return Part(name, terms, high=Fraction(), slack=1, measure=ERRORS)
 
 
-def _less(side: PlannedSide) -> tuple[tuple[Fraction, str], ...]:
-    return (Fraction(1), side["better"]), (Fraction(-1), side["worse"])
+def _less(side: PlannedSide, sign: int = 1) -> tuple[tuple[Fraction, str], ...]:
+    return (Fraction(sign), side["better"]), (Fraction(-sign), side["worse"])

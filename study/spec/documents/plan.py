@@ -161,11 +161,13 @@ class PlannedSide(TypedDict):
 
 @closed
 class PlannedMechanism(TypedDict):
-    """A contrast that should show in one setting and not in another, if the paper's ``claim`` is right (D146)."""
+    """A contrast that should show in one setting and hardly in another, if the paper's ``claim`` is right (D146).
+    ``remains`` is the largest share of the gain that may be left in the other."""
 
     says: str
     claim: str
     metric: str
+    remains: float
     shows: PlannedSide
     absent: PlannedSide
 
