@@ -37,13 +37,13 @@ from typing import Any
 from benchmarks import worlds
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
 from study.spec.documents.plan import PlanFile
-from study.statistics import claim_tests, verdicts
+from study.statistics import answers, claim_tests, sequence, verdicts
 from study.statistics.claim_tests import BEYOND, HERE
 from study.statistics.effects import Effect
 from study.statistics.intervals import Spread, binomial
 from study.store import code_digest
 
-SEEDS = (3, 5)
+DESIGNS = ((3, 0), (5, 0), (5, 13))  # seeds that all have, and the most that open claims get (0: no more)
 SIMULATIONS, PHOTOGRAPHED = 2000, 200
 ALPHA = 0.05  # the rate that is promised
 KEPT, BROKEN, TOO_FEW = ".", "!", "?"
@@ -62,6 +62,7 @@ class Block:
     truth: str
     seeds: int
     simulations: int
+    most: int = 0  # with looks
 
     @property
     def photographs(self) -> bool:
@@ -91,17 +92,19 @@ class Tally:
     """What came of the answers to one question."""
 
     def __init__(self, question: str) -> None:
-        self.question, self.families, self.wrong, self.strict = question, 0, 0, 0
+        self.question, self.families, self.wrong, self.strict, self.trainings = question, 0, 0, 0, 0
         self.claims: dict[str, dict[str, int]] = {}
 
-    def add(self, said: dict[str, str], truth: dict[str, int], lines: dict[str, int]) -> None:
-        """One family: what was said of its claims, and how they truly stand."""
-        strict = {name: _wrong(kind, truth[name]) for name, kind in said.items()}
+    def add(self, said: dict[str, str], truths: Stands, trainings: int) -> None:
+        """One family: what was said of its claims, how they truly stand, and how many trainings it took."""
+        truth, lines, same = truths
+        strict = {name: _wrong(kind, truth[name], same[name]) for name, kind in said.items()}
         wrong = {
-            name: _wrong(kind, lines[name] if kind == verdicts.SUPPORTED else truth[name])
+            name: _wrong(kind, lines[name] if kind == answers.SUPPORTED else truth[name], same[name])
             for name, kind in said.items()
         }
         self.families += 1
+        self.trainings += trainings
         self.wrong += any(wrong.values())
         self.strict += any(strict.values())
         for name, kind in said.items():
@@ -112,26 +115,46 @@ class Tally:
                 counts["true" if truth[name] > 0 else "false"] = (
                     counts.get("true" if truth[name] > 0 else "false", 0) + 1
                 )
-                if kind == (verdicts.SUPPORTED if truth[name] > 0 else verdicts.CONTRADICTED):
+                if kind == (answers.SUPPORTED if truth[name] > 0 else answers.CONTRADICTED):
                     which = "found" if truth[name] > 0 else "refuted"
                     counts[which] = counts.get(which, 0) + 1
 
     def row(self) -> dict[str, Any]:
         return {"question": self.question, "families": self.families, "wrong": self.wrong, "strict": self.strict,
-                "claims": self.claims}  # fmt: skip
+                "trainings": self.trainings, "claims": self.claims}  # fmt: skip
 
 
-def _wrong(kind: str, truth: int) -> bool:
-    return (kind == verdicts.SUPPORTED and truth < 1) or (kind == verdicts.CONTRADICTED and truth > -1)
+Stands = tuple[dict[str, int], dict[str, int], dict[str, int]]  # of claims: truly, their lines, whether all is alike
+
+
+def _wrong(kind: str, truth: int, same: int) -> bool:
+    if kind == answers.SAME:
+        return same < 1
+    return (kind == answers.SUPPORTED and truth < 1) or (kind == answers.CONTRADICTED and truth > -1)
 
 
 @functools.cache
-def _layout(seeds: int) -> Layout:
-    return worlds.layout(seeds)
+def _layout(seeds: int, most: int) -> Layout:
+    return worlds.layout(seeds, most)
 
 
 def judged(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> dict[str, verdicts.Verdict]:
     return {row.claim: row for row in verdicts.judge_scores(plan, collected, of.claims)}
+
+
+def followed(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> tuple[dict[str, verdicts.Verdict], int]:
+    """The verdicts of a study, and how many trainings of its claims' cells it took."""
+    course = sequence.follow(plan, collected, [of.claims])
+    rows = verdicts.judge_scores(plan, collected, of.claims, course)
+    asked = {key for seed in of.seeds for key in sequence.keys_of(plan, of.needed, [seed])}
+    return {row.claim: row for row in rows}, len(course.drawn & asked & plan["trainings"].keys())
+
+
+def stands(of: Layout, number: Any) -> Stands:
+    """How the claims of a layout truly stand."""
+    scale, margins = of.plan["scale"], answers.margins_of(of.plan)
+    with_turns, lines = (worlds.standings(of.claims, scale, number, margins, line) for line in (False, True))
+    return with_turns, lines, worlds.alike(of.claims, scale, number, margins)
 
 
 def _check_what_decides(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> None:
@@ -145,7 +168,7 @@ def _check_what_decides(plan: PlanFile, collected: claim_tests.Scores, of: Layou
 def run(block: Block) -> dict[str, Any]:
     """Simulate a block; its line of results."""
     began = time.monotonic()
-    of = _layout(block.seeds)
+    of = _layout(block.seeds, block.most)
     tallies = photographed(block, of) if block.photographs else [scored(block, of)]
     return dataclasses.asdict(block) | {"code": code(), "took_s": round(time.monotonic() - began, 1),
                                         "rows": [tally.row() for tally in tallies]}  # fmt: skip
@@ -156,32 +179,24 @@ def scored(block: Block, of: Layout) -> Tally:
     world, truth, tally = WORLDS[block.world], TRUTHS[block.truth], Tally(HERE)
     means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
     number = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
-    margins = verdicts._margins(of.plan)
-    stand, lines = (worlds.standings(of.claims, of.plan["scale"], number, margins, line) for line in (False, True))
+    truths = stands(of, number)
     for one in range(block.simulations):
         collected = worlds.simulate(world, truth, of, one)
         if one == 0:
             _check_what_decides(of.plan, collected, of)
         with what_decides():
-            rows = judged(of.plan, collected, of)
-        tally.add({name: row.verdict for name, row in rows.items()}, stand, lines)
+            rows, trainings = followed(of.plan, collected, of)
+        tally.add({name: row.verdict for name, row in rows.items()}, truths, trainings)
     return tally
 
 
 def photographed(block: Block, of: Layout) -> list[Tally]:
     """Studies from counts on disk, here and beyond; what is said here must be what the scores alone say."""
     world, truth = PHOTOGRAPHS[block.world], TRUTHS[block.truth]
-    plan, here, beyond, margins = worlds.grouped(of.plan, world), Tally(HERE), Tally(BEYOND), verdicts._margins(of.plan)
+    plan, here, beyond = worlds.grouped(of.plan, world), Tally(HERE), Tally(BEYOND)
     means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
     everywhere = worlds.numbers({a: float(mean) for cells, mean in means.items() for a in cells}, of.losses(truth))
-
-    def standing(number: Any) -> tuple[dict[str, int], dict[str, int]]:
-        with_turns, lines = (
-            worlds.standings(of.claims, plan["scale"], number, margins, line) for line in (False, True)
-        )
-        return with_turns, lines
-
-    on_new = standing(everywhere)
+    on_new = stands(of, everywhere)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         worlds.prepare(folder, of)
@@ -191,12 +206,12 @@ def photographed(block: Block, of: Layout) -> list[Tally]:
             if one == 0:
                 _check_what_decides(plan, collected, of)
             with what_decides():
-                rows = judged(plan, collected, of)
+                rows, trainings = followed(plan, collected, of)
                 scores = judged(plan, _scores_of(collected, of), of)
             said = {name: row.verdict for name, row in rows.items()}
             assert said == {name: row.verdict for name, row in scores.items()}, "counts and their scores must agree"
-            here.add(said, *standing(worlds.numbers(known, losses)))
-            beyond.add({name: row.beyond.verdict for name, row in rows.items()}, *on_new)
+            here.add(said, stands(of, worlds.numbers(known, losses)), trainings)
+            beyond.add({name: row.beyond.verdict for name, row in rows.items()}, on_new, trainings)
     return [here, beyond]
 
 
@@ -220,13 +235,13 @@ def blocks(names: list[str], simulations: int) -> list[Block]:
     """What there is to do, the most telling first."""
     photographed = max(1, round(simulations * PHOTOGRAPHED / SIMULATIONS))
     scored = [
-        Block(world, truth, seeds, simulations)
-        for truth in TRUTHS for world in WORLDS for seeds in SEEDS
+        Block(world, truth, seeds, simulations, most)
+        for truth in TRUTHS for world in WORLDS for seeds, most in DESIGNS
         if world in names and (truth not in ONLY_NORMAL or world == "normal")
     ]  # fmt: skip
     counted = [
-        Block(world, truth, seeds, photographed)
-        for truth in OF_PHOTOGRAPHS for world in PHOTOGRAPHS for seeds in SEEDS if world in names
+        Block(world, truth, seeds, photographed, most)
+        for truth in OF_PHOTOGRAPHS for world in PHOTOGRAPHS for seeds, most in DESIGNS if world in names
     ]  # fmt: skip
     first = [block for block in scored if block.truth == next(iter(TRUTHS))]
     return first + counted + [block for block in scored if block not in first]
@@ -271,24 +286,27 @@ def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
         mark = kept(row) if block.promised(row["question"]) else " "
         sums = {
             what: sum(claim.get(what, 0) for claim in row["claims"].values())
-            for what in ("true", "found", "false", "refuted", verdicts.UNTESTED)
+            for what in ("true", "found", "false", "refuted", answers.UNTESTED, answers.SAME)
         }
         asked = families * len(row["claims"])
+        design = f"{block.seeds}-{block.most}" if block.most else str(block.seeds)
 
         def share(part: int, whole: int) -> str:
             return f"{100 * part / whole:6.1f}" if whole else "     -"
 
         found.append(
-            f"{block.world:19} {block.truth:14} {block.seeds:5}  {row['question']:8} {families:5} "
+            f"{block.world:19} {block.truth:14} {design:>5}  {row['question']:8} {families:5} "
             f"{share(row['wrong'], families)} {100 * bound:6.1f} {mark}{share(row['strict'], families)}   "
             f"{share(sums['found'], sums['true'])} {share(sums['refuted'], sums['false'])} "
-            f"{share(sums[verdicts.UNTESTED], asked)}"
+            f"{share(sums[answers.UNTESTED], asked)} {share(sums[answers.SAME], asked)} "
+            f"{row.get('trainings', 0) / families:9.1f}"
         )
     return found
 
 
 HEAD = (
-    f"{'world':19} {'truth':14} seeds  question studies  wrong  bound   strict    found refuted untested\n"
+    f"{'world':19} {'truth':14} seeds  question studies  wrong  bound   strict    found refuted untested   same "
+    "trainings\n"
     "(per cent; of a promise: . kept, the bound is below 6.5; ! broken, the rate is above 5; ? too few to tell)"
 )
 

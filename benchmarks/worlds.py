@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from study.config import tiers
+from study.config.schema import Seeds
 from study.paper import tables
 from study.paper.audit import sources
 from study.paper.claims import CLAIMS, Claim
@@ -26,12 +27,13 @@ from study.plan import planner
 from study.seeds import generator
 from study.spec.documents.data import Facts, Groups
 from study.spec.documents.plan import Asked, PlanFile, trained
-from study.statistics import claim_tests, questions
+from study.statistics import answers, claim_tests, questions
 
 # A tier of scale mechanism with every table that such a tier can have.
 JUDGED = {
     "scale": "mechanism", "meaningless": False, "mechanisms": {}, "not_asked": {"resnet_gcn": "It cannot hold here."}
 }  # fmt: skip
+EACH = 4  # seeds that a look adds
 FIRST_SEED = 3  # results of 0 to 2 had been seen when the claims were put as they stand
 EQUAL = 70.0  # points, where all is equal
 OF_TRAINING = 0.8  # share of a score's variance that all scores of one training have in common
@@ -170,12 +172,18 @@ def _tier() -> tiers.Tier:
     return tiers.load({**params, "tiers": {**params["tiers"], "smoke": block | JUDGED}}, "smoke")  # type: ignore[typeddict-item]
 
 
-def layout(seeds: int, draws: int = 200) -> Layout:
-    """The plan of the tier with so many seeds, as if all of its libraries were there."""
-    chosen = dataclasses.replace(_tier(), seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)), not_applicable={})
+def layout(seeds: int, most: int = 0, draws: int = 200) -> Layout:
+    """The plan of the tier with so many seeds, as if all of its libraries were there; with looks at EACH more, and no
+    budget, where it may have up to ``most``."""
+    every = tuple(range(FIRST_SEED, FIRST_SEED + max(seeds, most)))
+    chosen = dataclasses.replace(_tier(), seeds=every, not_applicable={})
     facts = {name: cast(Facts, {"fingerprint": "f" * 64, "classes": ["a", "b"]}) for name in chosen.settings}
     made = planner.build(chosen, facts, "cpu").manifest()
     made["verdicts"] = {**claim_tests.rules_of(made), "draws": draws}
+    if most:
+        looks = Seeds(start=FIRST_SEED, first=seeds, most=most, each=EACH)
+        work = dict.fromkeys((*made["trainings"], *made["evaluations"]), 1.0)
+        made["sequence"] = planner.looks(looks, work)
     return Layout(made)
 
 
@@ -208,6 +216,23 @@ def standings(
     return found
 
 
+def alike(claims: Iterable[Claim], scale: str, number: Callable[[str, str], float], margins: Margins) -> dict[str, int]:
+    """Of each claim, whether one of its parts truly differs from nothing by less than the margin: 1, or -1; 0 where the
+    truth lies on the margin."""
+    found = {}
+    for claim in claims:
+        predicate = questions.predicate_of(claim, scale)
+        assert predicate is not None
+        stands = [-1]
+        for part in predicate.parts:
+            if answers.one_sided(part):
+                effect = sum(float(weight) * number(address, part.measure) for weight, address in part.terms)
+                inside = answers.margin_of(part, margins) - abs(effect)
+                stands.append(0 if abs(inside) < ALIKE else 1 if inside > 0 else -1)
+        found[claim.id] = max(stands)
+    return found
+
+
 def numbers(known: Mapping[str, float], losses: Mapping[str, float]) -> Callable[[str, str], float]:
     """Values by address and measure of ``known`` scores, as fractions, and of losses."""
 
@@ -233,7 +258,8 @@ class Simulated(claim_tests.Scores):
         self.losses, self.lost = losses, lost
 
     def troubles(self, addresses: Iterable[str]) -> list[str]:
-        return [f"{address}, seed {seed} (simulated)" for address in addresses for seed in self.lost.get(address, ())]
+        lost = ((address, seed) for address in addresses for seed in self.lost.get(address, ()) if self._kept(seed))
+        return [f"{address}, seed {seed} (simulated)" for address, seed in lost]
 
     def unknown(self, measure: str, question: str) -> str:
         return "" if question == claim_tests.HERE else super().unknown(measure, question)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from study.ablation import headline_models, supervise, train
+from study.ablation import batches, headline_models, supervise, train
 from study.ablation.workload import Workload
 from study.config import git_state, kept_outputs, places, tiers
 from study.config.execution import execution_of
 from study.config.mlflow_address import place
 from study.plan import planner
 from study.spec.documents.models import ModelFile, ModelOrigin
-from study.spec.documents.plan import PlanFile
+from study.spec.documents.plan import DrawnFile, PlanFile, restricted
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject
 from study.store import stage
-from study.store.runs import Store
+from study.store.runs import Store, write_json
 from study.tracking import background, mlflow_access
 from study.tracking.background import Target
 
@@ -34,6 +35,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
         raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
     todo = [key for key in planned.trainings if not store.run(key).done()]
+    looks, trained = "sequence" in manifest, len(todo)
     places.check(params, store, chosen.name)
     at = place(params, store)
     mlflow_access.checked(at, chosen.name, todo)
@@ -41,13 +43,20 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     workload = Workload(planned, manifest, execution, store)
     if todo:
         git_state.note()
+    if looks:
+        course, trained = batches.run(workload, target, chosen.name, open_engine)
+        manifest = restricted(manifest, course.drawn)
+        drawn: DrawnFile = {"version": 1, "keys": sorted(course.drawn)}
+        write_json(folder / "results" / stage.DRAWN, drawn)
+    elif todo:
         with background.logging(manifest, target, len(todo), execution.workers) as ended:
             train.train_all(workload, todo, chosen.name, open_engine=open_engine, ended=ended)
     train.collect(manifest, target)
+    workload = replace(workload, manifest=manifest)
     headline_models.collect(workload, folder / "results", folder / "weights", _export)
     with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, store.root) as tracker:
         mlflow_access.models(folder / "weights", tracker)
-    train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, len(todo))
+    train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, trained)
 
 
 def _export(file: Path, subject: Subject, context: Context, origin: ModelOrigin) -> ModelFile:

@@ -26,7 +26,10 @@ def main() -> None:
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))
     asked, seeds = counted(len(manifest["evaluations"]), "evaluation"), counted(len(chosen.seeds), "seed")
-    print(f"{chosen.name}: {', '.join(told)} and {asked}, with {seeds}")
+    by_need = (
+        f"; {len(chosen.first_seeds)} to begin with, the others as open claims need them" if chosen.by_need else ""
+    )
+    print(f"{chosen.name}: {', '.join(told)} and {asked}, with {seeds}{by_need}")
 
 
 if __name__ == "__main__":

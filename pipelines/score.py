@@ -29,7 +29,7 @@ def main() -> None:
     chosen = tiers.load(params)
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    plan = read(folder / "plan.json", PlanFile)
+    plan = stage.drawn_plan(folder)
     frame, summary = outputs.frames(folder, plan)
     for name in ("tables", "plots", per_class.CONFUSED):  # what an earlier plan left there is no result of this one
         shutil.rmtree(folder / name, ignore_errors=True)

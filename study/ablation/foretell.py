@@ -31,8 +31,8 @@ def trainings(workload: Workload, study: str) -> dict[str, Kind]:
     planned, manifest = workload.planned, workload.manifest
     known: dict[tuple[str, ...], Kind] = {}
     found = {}
-    for key, training in planned.trainings.items():
-        labels = manifest["trainings"][key]
+    for key, labels in manifest["trainings"].items():
+        training = planned.trainings[key]
         name = (labels["data"], labels["label"])
         if name not in known:  # seeds, whose networks are alike
             known[name] = of_training(name, training, manifest["data"][labels["data"]])
@@ -46,8 +46,8 @@ def evaluations(workload: Workload) -> dict[str, Kind]:
     planned, manifest = workload.planned, workload.manifest
     known: dict[tuple[str, ...], Kind] = {}
     found = {}
-    for key, asked in planned.evaluations.items():
-        labels = manifest["evaluations"][key]
+    for key, labels in manifest["evaluations"].items():
+        asked = planned.evaluations[key]
         name = (labels["data"], labels["label"], asked.name)
         if name not in known:
             training = planned.trainings[asked.training]

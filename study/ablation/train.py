@@ -46,8 +46,10 @@ def train_all(
     workload.read_again()
     kinds = foretell.trainings(workload, name)
     done = {}
-    for key in planned.trainings.keys() - set(todo):
+    for key in manifest["trainings"].keys() - set(todo):
         run, frequent = store.run(key), manifest["data"][planned.data_of[key]]["frequent"]
+        if not run.path("DONE").is_file():  # it failed at an earlier look
+            continue
         _, value = results.leading(results.scores(run.folder, frequent))
         done[key] = (value, run.read("curve.json")["score"])
     log = store.study_log(chosen.name)

@@ -366,7 +366,7 @@ def search(planned: planner.Plan, speeds: _Speeds, workers: int, present: bool) 
     first = {candidate.group: next(iter(candidate.keys.values())) for candidate in found}
     asked = {(planned.data_of[key], training.variant) for key, training in planned.trainings.items()}
     again = [group for group in first if group in asked]
-    seeds, seconds = len(planned.tier.seeds), 0.0
+    seeds, seconds = len(planned.tier.first_seeds), 0.0
     repeated = seeds * sum(trials.trainings[first[group]].recipe.steps for group in again)
     work = (
         f"{counted(len(found), 'candidate')} of {counted(len(first), 'variant')}, {sum(steps.values()):,} steps, then "

@@ -74,7 +74,9 @@ def shortened(params: Params, name: str, folder: Path) -> Params:
             recipe["validations"] = 1
         if cpu and "batch" in recipe:
             recipe["batch"] = min(CPU_BATCH, recipe["batch"])  # ImageNet's would need more memory than there is
-    block |= {"seeds": block["seeds"][:1], "meaningless": True, "scale": "none", "samples": 1, "receptive": None}
+    seeds = block["seeds"]
+    block |= {"seeds": [seeds["start"]] if isinstance(seeds, dict) else seeds[:1]}
+    block |= {"meaningless": True, "scale": "none", "samples": 1, "receptive": None}
     block |= {"title": f"Rehearsal of {name}: its numbers mean nothing", "judges": "Nothing: this was a rehearsal."}
     return {"tier": name, "execution": params["execution"], "tiers": {name: block}}
 

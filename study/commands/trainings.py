@@ -7,9 +7,10 @@ import time
 from study.ablation import progress
 from study.config import tiers
 from study.config.execution import execution_of
-from study.spec.documents.plan import PlanFile
+from study.spec.documents.plan import PlanFile, restricted
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
+from study.statistics import sequence
 from study.store import drivers, stage
 from study.store.runs import Store
 
@@ -18,8 +19,10 @@ def status(tier: str | None) -> None:
     """Print which trainings of a tier are done, running, failed and left."""
     params = tiers.read()
     name = tiers.load(params, tier).name
-    plan = read(stage.folder(name) / "plan.json", PlanFile)
-    store = Store()
+    store, plan = Store(), read(stage.folder(name) / "plan.json", PlanFile)
+    if "sequence" in plan:  # what no claim has called for yet is not left to do
+        first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
+        plan = restricted(plan, first | {path.name for path in store.root.iterdir()})
     print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
 

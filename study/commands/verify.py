@@ -18,6 +18,7 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import folder_of, intact
 from study.paper import headline
+from study.paper.claims import CLAIMS
 from study.plan import halving, planner
 from study.report import deviations, document
 from study.report.digests import check
@@ -31,7 +32,8 @@ from study.spec.documents.search import SearchFile
 from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.spec.words import counted
-from study.statistics import outputs, results
+from study.statistics import mechanisms, outputs, results, sequence
+from study.statistics.claim_tests import Collected
 from study.store import runs, stage
 from study.tracking import background
 
@@ -64,14 +66,16 @@ def verify(params: Params, name: str | None = None) -> int:
     provenance = read(folder / "provenance.json", ProvenanceFile)
     _plan(params, chosen, folder, manifest, found)
     _data(manifest, provenance, found)
-    _counts(folder, manifest, provenance["runs"], found)
-    _weights(folder, manifest, found)
+    drawn = stage.drawn_plan(folder)
+    _counts(folder, drawn, provenance["runs"], found)
+    _weights(folder, drawn, found)
     _anatomy(chosen, folder, manifest, found)
     if (tuned := stage.tuned_plan(folder)) is not None:
         _search(chosen, folder, manifest, tuned, found)
         _counts(folder / "tuning", tuned, provenance["tuned"]["runs"] if "tuned" in provenance else {}, found)
     try:
-        _numbers(chosen, folder, manifest, found)
+        _numbers(chosen, folder, drawn, found)
+        _drawn(folder, manifest, drawn, found)
     except BROKEN as error:
         found.add(f"the numbers of {folder} must follow from stored counts, got some that cannot be read ({error})")
     lines, files = check(folder, params["tiers"][chosen.name])
@@ -147,6 +151,15 @@ def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found
             found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
     if absent:
         found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _drawn(folder: Path, manifest: PlanFile, drawn: PlanFile, found: Findings) -> None:
+    """What was trained against what the looks call for."""
+    if "sequence" in manifest:
+        collected = Collected(manifest, [folder / "results", folder / "examined"], {})
+        course = sequence.follow(manifest, collected, [list(CLAIMS.values()), mechanisms.claims(manifest)])
+        if course.drawn != drawn["trainings"].keys() | drawn["evaluations"].keys():
+            found.add(f"results/{stage.DRAWN} must name what the looks call for, got others")
 
 
 def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:

@@ -8,14 +8,15 @@ larger can only be a slip.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
 
 from study.paper.claims import CLAIMS
 from study.paper.tables import TABLES
 from study.spec import heads, training
 from study.spec.cells import SERVED
 from study.spec.checks import (
-    A_LIST,
     LARGEST,
     Block,
     Broken,
@@ -65,6 +66,46 @@ def _is_seed(value: object) -> bool:
 
 Seed = Annotated[int, whole(0)]
 Share = Annotated[float, number(0, 1)]
+
+
+class Seeds(Block):
+    """Seeds by need (D149): the ``first`` so many, from ``start`` up, for every training, then ``each`` so many more at
+    a time, up to ``most``, for claims that are open. ``budget`` bounds the whole study, in tera multiply-adds."""
+
+    start: Seed
+    first: Annotated[int, whole(2, 1000, "be a whole number from 2 up (one seed does not tell how seeds vary)")]
+    most: Annotated[int, whole(2, 10_000)]
+    each: Annotated[int, whole(1, 1000)] = 4
+    budget: Annotated[float | None, above(0, 1e18)] = None
+
+    def check(self) -> None:
+        if self.most < self.first:
+            raise Broken(
+                f"be at least first ({self.first})", shown(self.most), "write more, or a plain list of seeds", "most"
+            )  # fmt: skip
+
+    @property
+    def at(self) -> tuple[int, ...]:
+        """The numbers of seeds at the looks."""
+        return (*range(self.first, self.most, self.each), self.most)
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """All seeds that may be drawn, in their order."""
+        return tuple(range(self.start, self.start + self.most))
+
+
+def _seeds(value: Any) -> Any:
+    """A plain list of seeds as a tuple, or the block of Seeds."""
+    if isinstance(value, dict):
+        return Seeds.model_validate(value)
+    if not listed(value, lambda _: True):
+        raise Broken("be a list, or a mapping of start, first and most", shown(value), "write it in brackets")
+    if not (value and listed(value, _is_seed) and different(value)):
+        raise Broken("be different whole numbers from 0 up", shown(value), "write e.g. [0, 1, 2]")
+    return tuple(value)
+
+
 TierName = Annotated[
     str,
     matching(
@@ -415,7 +456,7 @@ class Settling(Block):
 
 
 class Rules(Block):
-    """How verdicts are found (D81): ``alpha`` of intervals and of Holm's adjustment; the margins below which a
+    """How verdicts are found (D81): ``alpha`` of intervals and of each family of claims; the margins below which a
     difference counts as none, in points of per cent and as a ratio of errors above 1; the error on the tune split, in
     points, below which a ratio of errors is not judged (D113); the number of bootstrap draws; and which trainings
     count."""
@@ -482,14 +523,8 @@ class Tier(Block):
     not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
     tuning: Tuning | None = None
     notes: tuple[Text, ...] = ()
-    seeds: Annotated[
-        tuple[Seed, ...],
-        A_LIST,
-        rule(
-            lambda seeds: bool(seeds) and listed(seeds, _is_seed) and different(seeds),
-            "be different whole numbers from 0 up", "write e.g. [0, 1, 2]",
-        ),
-    ]  # fmt: skip
+    seeds: Annotated[Any, PlainValidator(_seeds, json_schema_input_type=list[int] | Seeds)]
+    judged_by: Annotated[str, choice("miou", "miou_frequent")] = "miou"  # the mean that claims about mean IoU are about
     tables: Annotated[
         tuple[Annotated[str, choice(*TABLES)], ...],
         rule(different, "be different tables", "drop the second of two equal ones"),
@@ -534,6 +569,16 @@ class Tier(Block):
                     f"name tables of the tier whose scores a server gives ({', '.join(served) or 'none'})",
                     shown(table), "remove it", "submitted",
                 )  # fmt: skip
+        if isinstance(self.seeds, Seeds) and self.scale == NOTHING:
+            raise Broken(
+                "be a plain list where a tier judges no claim (seeds are added for claims that are open)",
+                "a mapping", f"write e.g. [{self.seeds.start}]", "seeds",
+            )  # fmt: skip
+        if self.judged_by == "miou_frequent" and self.frequent is None:
+            raise Broken(
+                "be miou where no rule says which classes are frequent", shown(self.judged_by),
+                "write the rule, frequent: {min_images: ..., min_pixels: ...}, or take it out", "judged_by",
+            )  # fmt: skip
         self._check_settings()
         if self.tuning:
             self._check_tuning(self.tuning)
@@ -564,10 +609,11 @@ class Tier(Block):
         for name in tuning.settings:
             if name not in free:
                 raise Broken(f"be one of {', '.join(free)}", shown(name), "rename it", "tuning.settings")
-        if not tuning.seeds or set(tuning.seeds) & set(self.seeds):
+        reported = self.seeds.all if isinstance(self.seeds, Seeds) else self.seeds
+        if not tuning.seeds or set(tuning.seeds) & set(reported):
             raise Broken(
                 "be seeds that no reported number uses (so that no variant is chosen for its luck with one)",
-                f"{list(tuning.seeds)} beside {list(self.seeds)}", f"write e.g. [{max(self.seeds) + 100}]",
+                f"{list(tuning.seeds)} beside {shown(reported)}", f"write e.g. [{max(reported) + 100}]",
                 "tuning.seeds",
             )  # fmt: skip
 

@@ -74,7 +74,9 @@ class Mechanism:
 class Tier:
     """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
     share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
-    judged, ``verdicts`` by which rules (None only where none may), ``tuning`` what is searched for each variant."""
+    judged, ``verdicts`` by which rules (None only where none may), ``tuning`` what is searched for each variant.
+    ``seeds`` are all that may be drawn; ``by_need`` says which of them wait for claims that are open (D149), None where
+    all are drawn. ``judged_by`` is the mean that claims about mean IoU are about."""
 
     name: str
     title: str
@@ -98,11 +100,18 @@ class Tier:
     not_asked: dict[str, str]
     tuning: Tuning | None
     mechanisms: dict[str, Mechanism] = field(default_factory=dict)
+    by_need: schema.Seeds | None = None
+    judged_by: str = "miou"
     block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
 
     @property
     def main(self) -> Setting:
         return self.settings[MAIN]
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every training has."""
+        return self.seeds[: self.by_need.first] if self.by_need else self.seeds
 
     def mechanism_tables(self) -> list[Table]:
         """A table of each mechanism, by its name."""
@@ -207,6 +216,7 @@ def load(params: Params, name: str | None = None) -> Tier:
         raise InputError(f"tier must be one of {', '.join(tiers)}, got {name!r}; set `tier:` in params.yaml")
     where = f"tiers.{name}"
     own, block = tiers[name], checked(schema.Tier, tiers[name], where)
+    by_need = block.seeds if isinstance(block.seeds, schema.Seeds) else None
     settings = _settings(own, block, where, os.environ.get(f"STUDY_DATA_{name.upper()}"))
     found = Tier(
         name=name,
@@ -214,7 +224,7 @@ def load(params: Params, name: str | None = None) -> Tier:
         judges=block.judges,
         meaningless=block.meaningless,
         notes=block.notes,
-        seeds=block.seeds,
+        seeds=by_need.all if by_need else block.seeds,
         tables=block.tables,
         settings=settings,
         inference={name: how.made() for name, how in block.inference.items()},
@@ -231,6 +241,8 @@ def load(params: Params, name: str | None = None) -> Tier:
         not_asked=block.not_asked,
         tuning=_tuning(block.tuning) if block.tuning else None,
         mechanisms={name: _mechanism(one) for name, one in block.mechanisms.items()},
+        by_need=by_need,
+        judged_by=block.judged_by,
         block=own,
     )
     declared = found  # a missing library is no mistake in params.yaml
@@ -369,8 +381,8 @@ def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
             f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
             f"{wanted.format!r}; name a cell trained on {wanted.format}"
         )
-    if wanted.seed not in tier.seeds:
-        seeds = ", ".join(map(str, tier.seeds))
+    if wanted.seed not in tier.first_seeds:
+        seeds = ", ".join(map(str, tier.first_seeds))
         raise InputError(f"{where}.seed must be one of {seeds}, got {wanted.seed}; rename it")
 
 

@@ -167,7 +167,9 @@ def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[G
         elif runs and not any((name, cell.variant) in chosen for name in names):
             covered = ", ".join(tuning.settings)
             reasons[cell.address] = f"Not searched: the search covers {covered}, and these cells are of {names[0]}."
-    asked = dataclasses.replace(tier, not_applicable=tier.not_applicable | reasons, mechanisms={})
+    asked = dataclasses.replace(
+        tier, not_applicable=tier.not_applicable | reasons, mechanisms={}, seeds=tier.first_seeds, by_need=None
+    )
     return planner.build(asked, facts, device, chosen)
 
 

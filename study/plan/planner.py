@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, cast
 
+from study.config.schema import Seeds
 from study.config.tiers import BETTER, CLASSIFY, WORSE, Mechanism, Tier, mechanism_id
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
@@ -21,12 +24,14 @@ from study.spec.documents.plan import (
     PlannedCell,
     PlannedEvaluation,
     PlannedMechanism,
+    PlannedSequence,
     PlannedSetting,
     PlannedSide,
     PlannedTable,
     PlannedTraining,
     Rules,
 )
+from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Inference, Recipe, Training
 from study.statistics import questions
@@ -88,6 +93,13 @@ class Plan:
             "cells": [self._cell(*cell) for cell in self.cells],
             "evaluations": {key: self._evaluation(evaluation) for key, evaluation in self.evaluations.items()},
         }
+        if self.tier.judged_by != "miou":
+            asked["judged_by"] = self.tier.judged_by
+        if self.tier.by_need:
+            from study.plan import cost  # torch, where seeds are drawn by need
+
+            asked["sequence"] = looks(self.tier.by_need, cost.of_plan(self))
+            self._check_sequence(asked, asked["sequence"])
         answered = questions.of_trainings(asked)
         return {
             **asked,
@@ -109,6 +121,27 @@ class Plan:
             "wording": questions.wording(),
             "trainings": {key: self._training(key, t, answered[key]) for key, t in self.trainings.items()},
         }  # fmt: skip
+
+    def _check_sequence(self, asked: Asked, sequence: PlannedSequence) -> None:
+        """Raises InputError where seeds by need have no claim to decide, or the budget does not hold the first ones."""
+        where = f"tiers.{self.tier.name}.seeds"
+        if not questions.family(asked):
+            raise InputError(
+                f"{where} must be a plain list where the tier's tables ask no claim, got a mapping; write e.g. "
+                f"[{sequence['seeds'][0]}], or add tables"
+            )
+        first = {str(seed) for seed in sequence["seeds"][: sequence["at"][0]]}
+        keys = {key for _, _, runs in self.cells for seed, key in runs.items() if str(seed) in first}
+        keys |= {self.evaluations[key].training for key in keys if key in self.evaluations}
+        for key in list(keys):
+            while key in self.init:
+                keys.add(key := self.init[key])
+        cost = math.fsum(sequence["work"][key] for key in keys)
+        if sequence["budget"] is not None and sequence["budget"] < cost:
+            raise InputError(
+                f"{where}.budget must hold the first {sequence['at'][0]} seeds of every training ({cost:,.0f} tera "
+                f"multiply-adds), got {sequence['budget']:,.0f}; write more, or a smaller first"
+            )
 
     def _table(self, table: Table) -> PlannedTable:
         submitted = self.tier.submitted.get(table.id)
@@ -177,6 +210,13 @@ class Plan:
             "training": evaluation.training,
             "inference": evaluation.name,
         }
+
+
+def looks(seeds: Seeds, work: dict[str, float]) -> PlannedSequence:
+    """The looks at a study, each with alpha in proportion to the seeds that it adds; ``work`` is what everything costs,
+    by key."""
+    shares = [(at - before) / seeds.most for before, at in itertools.pairwise((0, *seeds.at))]
+    return {"seeds": list(seeds.all), "at": list(seeds.at), "shares": shares, "budget": seeds.budget, "work": work}
 
 
 def _common(names: set[str]) -> str:

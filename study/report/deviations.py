@@ -139,6 +139,13 @@ def _pretraining(setting: Setting) -> str:
     )
 
 
+def _seeds(tier: Tier) -> str:
+    if tier.by_need is None:
+        return f"{len(tier.seeds)}, of seed {', '.join(map(str, tier.seeds))}"
+    first, most = tier.by_need.first, tier.by_need.most
+    return f"{first}, of seed {tier.seeds[0]} and on, and up to {most} for claims that are open"
+
+
 def _loss(setting: Setting) -> str:
     weights = setting.recipe.class_weights
     named = weights if isinstance(weights, str) or weights is None else ", ".join(f"{n} {w:g}" for n, w in weights)
@@ -350,7 +357,7 @@ ITEMS: tuple[Item, ...] = (
     _silent("precision", "Precision of arithmetic in training", about=SEGMENTATION, here=lambda s: s.recipe.precision,
             decisions=("D58",), effect="Below the spread of seeds."),
     _silent("seeds", "Trainings of each variant", about=(),
-            here=lambda t: f"{len(t.seeds)}, of seed {', '.join(map(str, t.seeds))}", decisions=("D17", "D18", "D72"),
+            here=_seeds, decisions=("D17", "D18", "D72", "D149"),
             effect="Intervals can be given; the paper's single trainings have none, so small gaps there may be "
             "chance."),
     # Stages

@@ -17,7 +17,7 @@ from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
 from study.report.sections import classes, costs, learning, overview, search, tables, verdicts
-from study.spec.documents.plan import PlanFile
+from study.spec.documents.plan import PlanFile, restricted
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
 from study.spec.documents.tables import AuditRow, Deviation
@@ -29,7 +29,8 @@ def build(folder: Path, tier: TierBlock, deviations: list[Deviation]) -> Path:
     """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
     costs.csv, matched.csv, lengths.csv, per_class.csv, provenance.json, results/ and examined/. ``tier`` is the tier's
     block of params.yaml, ``deviations`` the rows of study.report.deviations. Equal inputs give equal bytes."""
-    plan = read(folder / "plan.json", PlanFile)
+    provenance = read(folder / "provenance.json", ProvenanceFile)
+    plan = restricted(read(folder / "plan.json", PlanFile), provenance["runs"])
     frame = results.read(folder / "scores.csv")
     summary = results.summary(frame)
     shutil.rmtree(folder / "figures", ignore_errors=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.report import document
 from study.report.sections.verdicts import SHOWN, effect_of
-from study.spec.documents.plan import PlanFile, PlannedCell
+from study.spec.documents.plan import PlanFile, PlannedCell, restricted
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
 from study.spec.documents.verdicts import VerdictsFile
@@ -54,10 +54,11 @@ def _read(name: str, folder: Path) -> _Report:
         raise InputError(f"a report to compare must be whole, got no {missing[0]} of {name} in {folder}; run it")
     frame = results.read(folder / "scores.csv")
     rows = {(row.address, row.metric): row for row in results.summary(frame).itertuples()}
+    provenance = read(folder / "provenance.json", ProvenanceFile)
     return _Report(
-        read(folder / "plan.json", PlanFile),
+        restricted(read(folder / "plan.json", PlanFile), provenance["runs"]),
         read(folder / "verdicts.json", VerdictsFile),
-        read(folder / "provenance.json", ProvenanceFile),
+        provenance,
         rows,
     )
 

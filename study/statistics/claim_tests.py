@@ -7,21 +7,22 @@ per cent; errors are natural logarithms and losses nats everywhere.
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from study import metrics
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Terms
 from study.spec.documents.data import Groups
-from study.spec.documents.plan import Asked, PlanFile, PlannedEvaluation, PlannedTraining, Rules, trained
+from study.spec.documents.plan import Asked, PlanFile, PlannedCell, PlannedEvaluation, PlannedTraining, Rules, trained
 from study.spec.errors import InputError
 from study.statistics import effects, results, settling
 from study.statistics.settling import Settling
@@ -120,6 +121,11 @@ def _fall(before: Terms, after: Terms) -> str:
     return f"{later} {'below' if weight > 0 else 'above'} {earlier}"
 
 
+def judged_by(plan: Asked, cell: PlannedCell) -> str:
+    """The metric by which a cell's claims are judged: the tier names the mean of IoU that it takes (D149)."""
+    return plan.get("judged_by", "miou") if cell["metric"] == "miou" else cell["metric"]
+
+
 def rules_of(plan: Asked) -> Rules:
     """The rules of a plan that judges."""
     assert plan["verdicts"] is not None  # or it has no family of claims
@@ -128,31 +134,34 @@ def rules_of(plan: Asked) -> Rules:
 
 class Scores:
     """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
-    address and seed; there is nothing else: no images, no curves. ``unsettled`` says by address what is known of
-    trainings that did not settle, ``replaced`` why a cell's scores are those of another question."""
+    address and seed; there is nothing else: no images, no curves."""
 
-    def __init__(
-        self,
-        plan: Asked,
-        known: Mapping[str, Mapping[int, float]],
-        unsettled: Mapping[str, str] = MappingProxyType({}),
-        replaced: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        self.plan, self.known, self.unsettled_cells, self.replaced = plan, known, unsettled, replaced
+    def __init__(self, plan: Asked, known: Mapping[str, Mapping[int, float]]) -> None:
+        self.plan, self.known = plan, known
         self.cells = {cell["address"]: cell for cell in plan["cells"]}
+        self.only: frozenset[int] | None = None
+
+    def of_seeds(self, seeds: Iterable[int]) -> Self:
+        """The same results, of no other seeds than these: what was known at a look."""
+        found = copy.copy(self)
+        found.only = frozenset(seeds)
+        return found
+
+    def _kept(self, seed: int) -> bool:
+        return self.only is None or seed in self.only
 
     def done(self, addresses: Iterable[str]) -> Seeds:
         """The seeds that every one of the cells has results of."""
-        return sorted(set.intersection(*(set(self.known.get(address, {})) for address in addresses)))
+        found = set.intersection(*(set(self.known.get(address, {})) for address in addresses))
+        return sorted(filter(self._kept, found))
 
     def troubles(self, addresses: Iterable[str]) -> list[str]:
         """Trainings of the cells that failed or did not settle, by name, with the reason."""
-        return [f"{a} ({self.unsettled_cells[a]})" for a in addresses if a in self.unsettled_cells]
+        return []
 
     def hindrance(self, addresses: Iterable[str], question: str) -> str:
         """Why the cells' scores do not answer a question; nothing where they do."""
-        reasons = dict.fromkeys(self.replaced[address] for address in addresses if address in self.replaced)
-        return f"Not judged again: {'; '.join(reasons)}." if reasons else ""
+        return ""
 
     def faults(self, addresses: Iterable[str]) -> str:
         """Why the cells' scores say nothing of ``errors``; nothing where they do."""
@@ -167,7 +176,7 @@ class Scores:
         """Why a question cannot be asked of a measure; nothing where it can."""
         if measure == LOSSES:
             return "The trainings' losses were not kept."
-        return "Not judged again: counts not kept." if question == BEYOND else ""
+        return "Its counts were not kept." if question == BEYOND else ""
 
     def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
         """A cell by seed (seeds,), in the unit of the measure."""
@@ -220,6 +229,8 @@ class Collected(Scores):
         planned: dict[str, PlannedTraining | PlannedEvaluation] = {**self.plan["trainings"], **self.plan["evaluations"]}
         for address in addresses:
             for seed, key in self.cells[address]["runs"].items():
+                if not self._kept(int(seed)):
+                    continue
                 if int(seed) not in self._done(address):
                     found[key] = "it has no result"
                 elif reason := self.unsettled(trained(self.plan, key)):
@@ -327,7 +338,7 @@ class Collected(Scores):
     def _done(self, address: str) -> dict[int, str]:
         runs = self.cells[address]["runs"].items()
         state = {key: results.status(results.place(key, self.folders)) for _, key in runs}
-        return {int(seed): key for seed, key in runs if state[key] == results.DONE}
+        return {int(seed): key for seed, key in runs if state[key] == results.DONE and self._kept(int(seed))}
 
     def _counts(self, address: str, seeds: Seeds) -> effects.Counts:
         """Counts of a cell by seed, of one region where its metric is of one (see ``_score``)."""
@@ -344,7 +355,10 @@ class Collected(Scores):
 
     def _score(self, address: str) -> Callable[[np.ndarray], float]:
         """The score of ``_counts``: one for both regions, so that a contrast can hold the two together."""
-        metric = self.cells[address]["metric"]
+        cell = self.cells[address]
+        metric = judged_by(self.plan, cell)
+        if metric == "miou_frequent":
+            return functools.partial(metrics.miou, classes=tuple(self.plan["data"][cell["data"]]["frequent"] or ()))
         return metrics.pixel_accuracy if metric in REGIONS else (metrics.METRICS | metrics.ERRORS)[metric]
 
     def _read(self, key: str) -> np.ndarray:

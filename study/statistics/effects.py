@@ -18,7 +18,7 @@ seeds; three 2.5 times; five 1.2 times, at alpha 0.05 with nothing from images. 
 
 *Several parts* (D74): a claim that says "all of these" holds where each part does at alpha, without a correction (it is
 wrongly upheld only if a false part passes; intersection-union). One that says "any of these", and every list of claims
-of which some will be pointed at, is corrected by ``holm``.
+of which some will be pointed at, shares one alpha (study.statistics.levels).
 """
 
 from __future__ import annotations
@@ -247,20 +247,6 @@ def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, 
             if p < found[0]:
                 found = p, effect, (i, j)
     return found
-
-
-def holm(ps: list[float]) -> list[float]:
-    """p values adjusted for being tested together (Holm 1979: right however they depend on each other).
-
-    A nan, a claim that could not be judged, stays nan but counts as one of them: which claims were asked does not
-    depend on which could be answered.
-    """
-    known = np.nan_to_num(np.array(ps, dtype=float), nan=1.0)
-    order = np.argsort(known)
-    adjusted = np.empty_like(known)
-    # The library's own collects garbage at every call, which takes longer than all else of a verdict.
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(known[order] * np.arange(len(ps), 0, -1)))
-    return [math.nan if math.isnan(p) else float(q) for p, q in zip(ps, adjusted, strict=True)]
 
 
 def equivalent(effect: Effect, margin: float, alpha: float) -> float:

@@ -2,7 +2,7 @@
 
 A mechanism is one more question to the same scores, of two parts: in the setting ``shows`` better is above worse, and
 in the setting ``absent`` no more than the share ``remains`` of that gain is left, give or take the tier's margin. Both
-must hold, so their p is the larger; Holm's adjustment is over the tier's mechanisms, a family of their own.
+must hold, so their p is the larger. The tier's mechanisms share an alpha of their own.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def measure_of(one: PlannedMechanism) -> str:
 
 def predicate_of(one: PlannedMechanism) -> Predicate:
     """What must hold in the two settings."""
-    return Predicate((_shows(one), _hardly(one)))
+    return Predicate((gain_in(one, one["shows"]), _hardly(one)))
 
 
-def _shows(one: PlannedMechanism) -> Part:
-    side = one["shows"]
+def gain_in(one: PlannedMechanism, side: PlannedSide) -> Part:
+    """That the better variant is better in a setting."""
     if measure_of(one) == SCORES:
         return Part(f"shows in {side['data']}", _less(side), low=Fraction())
     return Part(f"shows in {side['data']}", _less(side), high=Fraction(), measure=ERRORS)

@@ -33,12 +33,13 @@ def frames(folder: Path, plan: PlanFile) -> tuple[pd.DataFrame, pd.DataFrame]:
 def contents(
     folder: Path, plan: PlanFile, frame: pd.DataFrame, summary: pd.DataFrame, importances: Importances
 ) -> dict[str, bytes]:
-    """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts."""
+    """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts. ``plan``
+    is restricted to what was drawn; the verdicts follow from the whole."""
     anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
     tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
     judged = verdicts.content(
-        plan,
+        read(folder / "plan.json", PlanFile),
         folder / "results",
         folder / "examined",
         computed=audit.counts(anatomy["table11"]),

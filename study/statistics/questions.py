@@ -65,13 +65,27 @@ def family(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> list[str]:
 def digests(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
     """By claim, the digest of its question in this plan."""
     claims = list(claims)
-    common = (METHOD, plan["scale"], sorted(_rules(plan).items(), key=str), family(plan, claims))
+    common = (
+        METHOD,
+        plan["scale"],
+        sorted(_rules(plan).items(), key=str),
+        family(plan, claims),
+        _looks(plan),
+        plan.get("judged_by", "miou"),
+    )
     return {claim.id: digest((predicate_of(claim, plan["scale"]), str(common)))[:16] for claim in claims}
 
 
 def all_digests(plan: Asked) -> dict[str, str]:
     """The digests of claims and mechanisms, each in its own family."""
     return digests(plan) | digests(plan, mechanisms.claims(plan))
+
+
+def _looks(plan: Asked) -> object:
+    """What of the looks decides a verdict: their seeds and shares of alpha. The budget does not: whatever is spent, no
+    more verdicts are wrong."""
+    told = plan.get("sequence")
+    return None if told is None else (told["at"], told["shares"])
 
 
 def _rules(plan: Asked) -> dict[str, object]:

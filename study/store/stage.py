@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from study.spec.documents.plan import PlanFile
+from study.spec.documents.plan import DrawnFile, PlanFile, restricted
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.words import duration
@@ -17,6 +17,7 @@ from study.store.runs import StoreError
 from study.store.stop_signals import Stopped
 
 TICK_S = 5.0
+DRAWN = "drawn.json"  # among the results
 
 
 def folder(tier: str) -> Path:
@@ -24,6 +25,14 @@ def folder(tier: str) -> Path:
     path = Path("reports") / tier
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def drawn_plan(folder: Path) -> PlanFile:
+    """The plan of a tier as far as it was called for: of one with looks, what its claims drew (D149)."""
+    plan = read(folder / "plan.json", PlanFile)
+    if "sequence" not in plan:
+        return plan
+    return restricted(plan, read(folder / "results" / DRAWN, DrawnFile)["keys"])
 
 
 def tuned_plan(folder: Path) -> PlanFile | None:

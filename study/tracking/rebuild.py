@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.config.mlflow_address import Place
-from study.spec.documents.plan import PlanFile
-from study.spec.documents.reading import read
 from study.statistics import per_class, results
 from study.statistics.outputs import frames
 from study.store import stage
@@ -16,7 +14,7 @@ from study.tracking.mlflow_runs import Tracker
 
 def replay(folder: Path, tracker: Tracker) -> None:
     """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
-    plan = read(folder / "plan.json", PlanFile)
+    plan = stage.drawn_plan(folder)
     mlflow_access.trainings(plan, folder / "results", tracker)
     mlflow_access.models(folder / "weights", tracker)
     tracker.cells(plan, *frames(folder, plan), per_class.confused(folder, plan))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from benchmarks import calibration, worlds
 from benchmarks.calibration import Block
 from benchmarks.worlds import PHOTOGRAPHS, TRUTHS, WORLDS, Layout
 from study.paper.claims import CLAIMS
-from study.statistics import claim_tests, effects, verdicts
+from study.statistics import answers, claim_tests, effects, levels, sequence
 
 STUDIES = 50
 FAST = (("unequal", "null", 3),)
@@ -47,7 +46,7 @@ def test_a_family_has_a_wrong_verdict_no_more_often_than_promised(world: str, tr
 
 def test_truths_are_what_they_say() -> None:
     of = worlds.layout(3)
-    margins = verdicts._margins(of.plan)
+    margins = answers.margins_of(of.plan)
 
     def stand(name: str, line: bool = False) -> dict[str, int]:
         means = dict(zip(map(tuple, of.addresses), of.means(TRUTHS[name]) / 100, strict=True))
@@ -98,7 +97,7 @@ def test_counts_go_through_the_files_that_a_study_collects(world: str) -> None:
     here, beyond = calibration.photographed(Block(world, "paper", 3, 2), worlds.layout(3))
     assert here.families == beyond.families == 2
     kinds = {kind for counts in beyond.claims.values() for kind in counts}
-    assert verdicts.UNDECIDED in kinds and set(beyond.claims["kxk_hard"]) == {verdicts.UNTESTED, "true"}
+    assert answers.UNDECIDED in kinds and set(beyond.claims["kxk_hard"]) == {answers.UNTESTED, "true"}
 
 
 @pytest.mark.slow
@@ -110,19 +109,26 @@ def test_images_that_are_alike_and_not_known_to_be_are_found_out() -> None:
 # ------------------------------------------------------------------------------------------------------ planted faults
 @pytest.mark.slow
 def test_a_family_that_is_not_corrected_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def steps(ps: dict[str, float], plan: dict[str, Any]) -> dict[str, verdicts._Step]:
-        return {name: verdicts._Step(p, plan["verdicts"]["alpha"]) for name, p in ps.items()}
-
-    monkeypatch.setattr(verdicts, "_steps", steps)
+    monkeypatch.setattr(levels.Levels, "adjusted", lambda self, ps: dict(ps))
     tally = calibration.scored(Block("normal", "null", 3, STUDIES), worlds.layout(3))
     assert tally.wrong > most(STUDIES)
+
+
+@pytest.mark.slow
+def test_a_study_that_looks_and_does_not_pay_for_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block("normal", "null", 5, STUDIES, 13)
+    assert calibration.scored(block, worlds.layout(5, 13)).wrong <= most(STUDIES)
+    peeking = worlds.layout(5, 13)
+    peeking.plan["sequence"]["shares"] = [1.0] * len(peeking.plan["sequence"]["at"])
+    monkeypatch.setattr(sequence, "REACH", 0.0)
+    assert calibration.scored(block, peeking).wrong > most(STUDIES)
 
 
 @pytest.mark.slow
 def test_a_contradiction_that_is_not_corrected_for_its_parts_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block("normal", "null", 5, 300)
     assert calibration.scored(block, only("stages")).wrong <= most(300)
-    monkeypatch.setattr(verdicts, "_p_fails", lambda parts: min(part.fails for part in parts))
+    monkeypatch.setattr(answers, "_p_fails", lambda parts: min(part.fails for part in parts))
     assert calibration.scored(block, only("stages")).wrong > most(300)
 
 
@@ -143,7 +149,7 @@ def test_a_training_that_did_not_settle_and_is_kept_is_found_out(monkeypatch: py
         return calibration.scored(block, only(name)).claims[name]
 
     told = of_one("stages")
-    assert told[verdicts.UNTESTED] > 0 and told["found"] + told[verdicts.UNTESTED] == STUDIES
+    assert told[answers.UNTESTED] > 0 and told["found"] + told[answers.UNTESTED] == STUDIES
     monkeypatch.setattr(worlds.Simulated, "troubles", claim_tests.Scores.troubles)
     assert 0 < of_one("stages")["found"] < STUDIES
 
@@ -159,16 +165,16 @@ def test_a_second_call_goes_on_and_results_depend_on_no_worker(
                                      "--workers", "2"])  # fmt: skip
     calibration.main()
     first = capsys.readouterr().out
-    assert "2 blocks, 0 of them known" in first
+    assert "3 blocks, 0 of them known" in first
     kept = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {line["seeds"] for line in kept} == set(calibration.SEEDS)
+    assert {(line["seeds"], line["most"]) for line in kept} == set(calibration.DESIGNS)
     for line in kept:
-        block = Block(line["world"], line["truth"], line["seeds"], line["simulations"])
+        block = Block(line["world"], line["truth"], line["seeds"], line["simulations"], line["most"])
         assert calibration.run(block)["rows"] == line["rows"]
     path.write_text(path.read_text() + '{"world": "nor')  # killed while it wrote
     calibration.main()
     again = capsys.readouterr().out
-    assert "2 of them known" in again and again.splitlines()[-3:] == first.splitlines()[-3:]
+    assert "3 of them known" in again and again.splitlines()[-3:] == first.splitlines()[-3:]
     stale = path.read_text().replace(calibration.code(), "another")
     path.write_text(stale)
     assert calibration.known(path) == {}
@@ -188,7 +194,14 @@ def test_what_is_said_of_a_promise() -> None:
         (100, 2000), (130, 2000), (0, 10), (3, 60), (60, 1000),
     )}  # fmt: skip
     assert list(said.values()) == [".", "!", "?", "?", "?"]
-    row = {"question": "here", "wrong": 1, "strict": 2, "families": 60, "claims": {"it": {"true": 60, "found": 30}}}
+    row = {
+        "question": "here",
+        "wrong": 1,
+        "strict": 2,
+        "families": 60,
+        "trainings": 600,
+        "claims": {"it": {"true": 60, "found": 30}},
+    }
     block = Block("normal", "paper", 3, 60)
     text = calibration.table({block: {"rows": [row]}}, [block, Block("ties", "paper", 3, 60)])
     assert "1.7" in text and "50.0" in text and text.endswith("1 promised rates: 0 kept, 0 broken, 1 open.")

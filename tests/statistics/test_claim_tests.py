@@ -15,7 +15,7 @@ from study.paper import predicates
 from study.paper.claims import CLAIMS
 from study.paper.predicates import ERRORS, SCORES, Margins, Part, above, equal_within, every, gain, increasing
 from study.spec.errors import InputError
-from study.statistics import claim_tests, effects, questions, settling, verdicts
+from study.statistics import answers, claim_tests, effects, questions, sequence, settling, verdicts
 from study.statistics.intervals import Spread, half_width
 from tests.report import test_document
 from tests.statistics import test_verdicts
@@ -86,66 +86,90 @@ def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measur
     return found._replace(part=part, holds=holds, fails=fails, drop=None)
 
 
-def test_steps_of_holm_go_from_the_smallest_p_and_keep_a_place_for_what_has_none() -> None:
-    steps = verdicts._steps({"a": 0.04, "b": 0.001, "c": 0.02, "d": math.nan}, PLAN)
-    assert {name: step.level for name, step in steps.items()} == pytest.approx(
-        {"b": ALPHA / 4, "c": ALPHA / 3, "a": ALPHA / 2, "d": ALPHA}
-    )
-    assert [steps[name].adjusted for name in "bca"] == pytest.approx([0.004, 0.06, 0.08])
-    assert math.isnan(steps["d"].adjusted)
-
-
 @pytest.mark.parametrize(
-    ("holds", "fails", "adjusted", "level", "kind"),
+    ("holds", "fails", "adjusted", "kind"),
     [
-        (0.01, 1.0, ALPHA, 0.02, verdicts.SUPPORTED),
-        (0.01, 1.0, ALPHA + 1e-9, 0.02, verdicts.UNDECIDED),
-        (1.0, 0.01, ALPHA, 0.02, verdicts.CONTRADICTED),
-        (0.001, 0.02, 0.01, 0.02, verdicts.CONTRADICTED),
-        (0.001, ALPHA, 0.01, 0.02, verdicts.UNDECIDED),
-        (0.001, ALPHA + 1e-9, 0.01, 0.02, verdicts.SUPPORTED),
+        (0.01, 1.0, ALPHA, answers.SUPPORTED),
+        (0.01, 1.0, ALPHA + 1e-9, answers.UNDECIDED),
+        (1.0, 0.01, ALPHA, answers.CONTRADICTED),
+        (0.001, 0.02, 0.01, answers.CONTRADICTED),
+        (0.001, ALPHA + 1e-9, 0.01, answers.SUPPORTED),
     ],
 )
-def test_levels_are_reached_where_p_equals_them(holds, fails, adjusted, level, kind) -> None:
-    judged = verdicts._judged([part_of("it", holds, fails)], verdicts._Step(adjusted, level), 3, PLAN)
-    assert judged.verdict == kind
+def test_a_claim_is_decided_where_its_adjusted_p_is_at_most_alpha(holds, fails, adjusted, kind) -> None:
+    assert answers.kind_of([part_of("it", holds, fails)], adjusted, math.inf, ALPHA) == kind
+
+
+def test_a_trend_with_a_clear_fall_has_to_be_contradicted() -> None:
+    assert answers.p_of([part_of("it", 0.001, 0.02)], ALPHA) == 0.02
+    assert answers.p_of([part_of("it", 0.001, ALPHA + 1e-9)], ALPHA) == 0.001
+
+
+@pytest.mark.parametrize(("same", "kind"), [(ALPHA, answers.SAME), (ALPHA + 1e-9, answers.UNDECIDED)])
+def test_no_difference_is_an_answer_only_where_a_difference_is_none(same: float, kind: str) -> None:
+    parts = [part_of("it", 0.3, 1.0)]
+    assert answers.kind_of(parts, 0.9, same, ALPHA) == kind
+    assert answers.kind_of(parts, ALPHA, same, ALPHA) == answers.SUPPORTED, "a difference comes first"
+
+
+def test_p_of_no_difference_is_twice_that_of_two_one_sided_tests_for_each_part() -> None:
+    near, far = put(0, None, 0.1), put(0, None, 3)
+    one = effects.equivalent(near.effect, 0.005, ALPHA)
+    assert answers.p_same([near], MARGINS) == pytest.approx(min(1, 2 * one))
+    tight = near._replace(effect=dataclasses.replace(near.effect, spread=Spread(1e-8, 0.0, 5, 100.0)))
+    once = answers.p_same([tight], MARGINS)
+    assert 0 < once < 0.01 and answers.p_same([tight, far], MARGINS) == pytest.approx(2 * once)
+    for part in (put(1, None, 0.1), put(-1, 1, 0.1)):
+        assert answers.p_same([part], MARGINS) == 1.0, "only what says on which side of nothing it lies"
+
+
+def test_the_chance_of_a_verdict_is_that_of_its_weakest_part_and_grows_with_seeds() -> None:
+    weak, strong = put(0, None, 1), put(0, None, 3)
+    few, many = (answers.chance([weak, strong], MARGINS, 0.01, seeds) for seeds in (5, 20))
+    assert few == pytest.approx(dataclasses.replace(SPREAD, seeds=5).power(0.01, 0.01))
+    assert 0 < few < many <= 1
+    assert answers.chance([part_of("it", math.nan, math.nan)], MARGINS, 0.01, 50) == 0.0
+    against = answers.chance([strong, put(0, None, -1)], MARGINS, 0.01, 5)
+    assert against == pytest.approx(dataclasses.replace(SPREAD, seeds=5).power(0.01, 0.005))
 
 
 def test_what_is_shown_is_the_weakest_part_of_what_holds_and_the_clearest_of_what_fails() -> None:
     parts = [part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3), part_of("third", 0.002, 1.0, 4)]
-    shown = verdicts._judged(parts, verdicts._Step(0.02, 0.02), 3, PLAN)
-    assert (shown.part, shown.verdict, shown.estimate) == ("second", verdicts.SUPPORTED, pytest.approx(3))
+    shown = answers.judged(parts, answers.SUPPORTED, 0.02, ALPHA / 3, PLAN)
+    assert (shown.part, shown.verdict, shown.estimate) == ("second", answers.SUPPORTED, pytest.approx(3))
     parts = [part_of("first", 1.0, 0.01, -2), part_of("second", 0.01, 1.0, 3), part_of("third", 1.0, 0.002, -4)]
-    shown = verdicts._judged(parts, verdicts._Step(0.006, 0.02), 3, PLAN)
-    assert (shown.part, shown.verdict) == ("third", verdicts.CONTRADICTED)
+    shown = answers.judged(parts, answers.CONTRADICTED, 0.006, ALPHA / 3, PLAN)
+    assert (shown.part, shown.verdict) == ("third", answers.CONTRADICTED)
     assert shown.reason == "Not so: third (-4.0 points)." and shown.p == pytest.approx(0.006), "three times the least"
 
 
 def test_the_least_effect_of_a_ratio_is_the_fewer_errors_that_are_found() -> None:
-    least = SPREAD.detectable(ALPHA / 3, verdicts.POWER)
+    least = SPREAD.detectable(ALPHA / 3, effects.POWER)
     for measure, expected in ((ERRORS, 100 * (1 - math.exp(-least))), (SCORES, 100 * least)):
-        judged = verdicts._judged([part_of("it", 0.01, 1.0, measure=measure)], verdicts._Step(0.02, 0.02), 3, PLAN)
+        judged = answers.judged([part_of("it", 0.01, 1.0, measure=measure)], answers.SUPPORTED, 0.02, ALPHA / 3, PLAN)
         assert judged.mde == pytest.approx(expected)
 
 
 def test_a_part_that_does_not_vary_leaves_no_number_of_seeds() -> None:
     parts = [part_of("first", 0.2, 1.0), part_of("second", math.nan, math.nan)]
-    assert math.isnan(verdicts._p(parts)) and math.isnan(verdicts._p([part_of("it", 0.1, math.nan)]))
-    assert verdicts._needed(parts, MARGINS, 0.01) == (
+    assert math.isnan(answers.p_of(parts, ALPHA)) and math.isnan(answers.p_of([part_of("it", 0.1, math.nan)], ALPHA))
+    assert answers.seeds_needed(parts, MARGINS, 0.01) == (
         None, "Its scores do not vary or have no value: nothing can be said of chance."
     )  # fmt: skip
 
 
 def test_seeds_that_are_needed_to_support_all_parts_or_to_contradict_one() -> None:
     def seeds(estimate: float, alpha: float) -> int:
-        found = put(0, None, estimate).effect.seeds_for(abs(estimate) / 100, verdicts.POWER, alpha)
+        found = put(0, None, estimate).effect.seeds_for(abs(estimate) / 100, effects.POWER, alpha)
         assert found is not None
         return found
 
     weak, strong = part_of("weak", 0.5, 1.0, 0.5), part_of("strong", 0.2, 1.0, 1.5)
-    assert verdicts._needed([weak, strong], MARGINS, 0.01)[0] == seeds(0.5, 0.01) > seeds(1.5, 0.01)
+    assert answers.seeds_needed([weak, strong], MARGINS, 0.01)[0] == seeds(0.5, 0.01) > seeds(1.5, 0.01)
     wrong, worse = part_of("wrong", 1.0, 0.5, -0.5), part_of("worse", 1.0, 0.2, -1.0)
-    assert verdicts._needed([strong, wrong, worse], MARGINS, 0.01)[0] == seeds(-1.0, 0.01 / 3) > seeds(1.5, 0.01 / 3)
+    assert (
+        answers.seeds_needed([strong, wrong, worse], MARGINS, 0.01)[0] == seeds(-1.0, 0.01 / 3) > seeds(1.5, 0.01 / 3)
+    )
 
 
 def test_of_what_is_counted_the_part_that_fails_is_named() -> None:
@@ -154,23 +178,32 @@ def test_of_what_is_counted_the_part_that_fails_is_named() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdicts, "printed", lambda tables, address: numbers(address))
         row = verdicts._counted(verdicts.Verdict(), both, numbers, MARGINS)
-        assert (row.verdict, row.part, row.reason) == (verdicts.CONTRADICTED, "b above a", "Not so: b above a.")
+        assert (row.verdict, row.part, row.reason) == (answers.CONTRADICTED, "b above a", "Not so: b above a.")
         assert row.estimate == -1
         row = verdicts._counted(verdicts.Verdict(), every(above("a", "c"), above("b", "c")), numbers, MARGINS)
-        assert (row.verdict, row.part, row.estimate) == (verdicts.SUPPORTED, "a above c", 2), "the first where all hold"
-    assert verdicts._capital("must be") == "Must be"
+        assert (row.verdict, row.part, row.estimate) == (answers.SUPPORTED, "a above c", 2), "the first where all hold"
+    assert answers._capital("must be") == "Must be"
+
+
+def shown_in_a_row(judged: answers.Judgement, parts: list[claim_tests.Tested]) -> verdicts.Verdict:
+    """The row of a claim that left with this judgement after three seeds."""
+    answer = sequence.Answer(
+        0, (0, 1, 2), sequence.DECIDED_THERE, {"here": judged, "beyond": answers.Judgement()},
+        {"here": parts, "beyond": []},
+    )  # fmt: skip
+    made = PLAN | {"cells": []}
+    known = claim_tests.Scores(made, {name: dict.fromkeys(range(3), 0.5) for name in "ab"})
+    return verdicts._with(verdicts.Verdict(), test_verdicts.claimed(above("a", "b")), answer, made, known)
 
 
 def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
     first, second = part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3)
     second = second._replace(part=dataclasses.replace(second.part, low=Fraction(2)))
-    judged = verdicts._judged([first, second], verdicts._Step(0.02, 0.02), 3, PLAN)
-    row = verdicts._with(
-        verdicts.Verdict(), judged, claim_tests.HERE, test_verdicts.claimed(above("a", "b")), PLAN, [first, second]
-    )
+    judged = answers.judged([first, second], answers.SUPPORTED, 0.02, ALPHA / 3, PLAN)
+    row = shown_in_a_row(judged, [first, second])
     assert (row.part, row.bounds, row.paper, row.seeds) == ("second", (2.0, None), 5.0, 3)
-    assert row.wording == verdicts.WORDS["paper"][verdicts.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
+    assert row.wording == verdicts.WORDS["paper"][answers.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
 
 
 def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,10 +211,9 @@ def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatc
     step, trend = part_of("step", 0.001, 1.0, 5), part_of("trend", 0.001, 0.002, 5)
     step = step._replace(part=dataclasses.replace(step.part, terms=((Fraction(1), "b"),)))
     trend = trend._replace(drop=(0.001, "b below a", put(0, None, -3).effect))
-    judged = verdicts._judged([step, trend], verdicts._Step(0.01, 0.02), 3, PLAN)
-    assert (judged.verdict, judged.part, judged.estimate) == (verdicts.CONTRADICTED, "b below a", pytest.approx(-3))
-    claim = test_verdicts.claimed(above("a", "b"))
-    row = verdicts._with(verdicts.Verdict(), judged, claim_tests.HERE, claim, PLAN, [step, trend])
+    judged = answers.judged([step, trend], answers.CONTRADICTED, 0.01, ALPHA / 3, PLAN)
+    assert (judged.verdict, judged.part, judged.estimate) == (answers.CONTRADICTED, "b below a", pytest.approx(-3))
+    row = shown_in_a_row(judged, [step, trend])
     assert row.paper == 5.0, "a less b, not b alone"
 
 
@@ -204,7 +236,7 @@ def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -
             np.savez(tmp_path / key / "counts.npz", counts=counts)
     collected = claim_tests.Collected(made, [tmp_path], {})
     a, b, c, d = map(test_verdicts.c, "abcd")
-    worst = verdicts._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, claim_tests.HERE)
+    worst = answers._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, claim_tests.HERE)
     assert worst.startswith(f" As they ended: {b} above {a} by +")
 
 
@@ -238,14 +270,6 @@ def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(t
     )
     (tmp_path / key / "tune.npz").unlink()
     assert faults(25) == f"The tune split's counts of {address} were not kept."
-
-
-def test_what_is_known_of_scores_alone_is_named() -> None:
-    plan = {"cells": [{"address": "a"}, {"address": "b"}]}
-    scores = claim_tests.Scores(plan, {}, unsettled={"a": "it fell"}, replaced={"b": "the width was another"})
-    assert scores.troubles(["a", "b"]) == ["a (it fell)"]
-    assert scores.hindrance(["a", "b"], claim_tests.HERE) == "Not judged again: the width was another."
-    assert scores.hindrance(["a"], claim_tests.HERE) == ""
 
 
 # ------------------------------------------------------------------------------------- what predicates are made of

@@ -10,14 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from study import metrics
 from study.seeds import generator
 from study.spec.errors import InputError
 from study.statistics import bootstrap
-from study.statistics.effects import Counts, Effect, Sample, combined, contrast, drop, equivalent, holm, of_seeds
+from study.statistics.effects import Counts, Effect, Sample, combined, contrast, drop, equivalent, of_seeds
 from study.statistics.intervals import LEAST_P, Spread, binomial, half_width
 
 
@@ -379,16 +378,6 @@ def test_the_exact_bound_of_a_rate() -> None:
     assert binomial(0, 3, 0.05) == pytest.approx(1 - 0.05 ** (1 / 3))  # 63 %
     assert binomial(3, 3, 0.05) == 1.0
     assert stats.binom.cdf(1, 5, binomial(1, 5, 0.05)) == pytest.approx(0.05)
-
-
-def test_holm_by_hand_and_what_could_not_be_judged_still_counts():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.2]) == [0.2]
-    assert holm([]) == []
-    adjusted = holm([0.01, math.nan, 0.03])
-    assert adjusted[0] == pytest.approx(0.03) and adjusted[2] == pytest.approx(0.06) and math.isnan(adjusted[1])
-    many = [*generator("holm").random(20) ** 3, 0.01, 0.01]
-    assert holm(many) == pytest.approx(multipletests(many, method="holm")[1])
 
 
 def test_the_scale_of_voc_takes_less_than_two_seconds():

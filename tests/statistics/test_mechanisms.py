@@ -18,7 +18,7 @@ SEEDS = 5
 ONE = Mechanism(
     "k = 15 gains here, not there", "gain_k", Variant(gcn(15)), Variant(dense(1)), "main", "texture", "miou", ""
 )
-SHOWS, NOT, OPEN = "supported", "contradicted", "undecided"
+SHOWS, NOT, OPEN, NONE = "supported", "contradicted", "undecided", "no difference"
 
 
 def plan(metric: str = "miou", number: int = 1) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def scores(shows: float, absent: float, spread: float = 0.1, level: float = 60.0
         (5.0, 0.0, 0.1, SHOWS, ""),
         (5.0, -5.0, 0.1, SHOWS, ""),  # worse in the other setting: it does not show there either
         (5.0, 5.0, 0.1, NOT, "hardly in texture"),
-        (0.0, 0.0, 0.1, OPEN, "shows in main"),  # no gain is refuted by a loss alone
+        (0.0, 0.0, 0.1, NONE, "shows in main"),
+        (0.0, 0.0, 1.0, OPEN, "shows in main"),
         (-5.0, 0.0, 0.1, NOT, "shows in main"),
         (5.0, 0.0, 5.0, OPEN, ""),
     ],

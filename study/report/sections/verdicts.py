@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,29 @@ from study.report.figures import forest
 from study.report.figures.plate import saved
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.reading import read
-from study.spec.documents.verdicts import JudgementRow, MechanismRow, SideRow, TrainsRow, VerdictRow, VerdictsFile
+from study.spec.documents.verdicts import (
+    JudgementRow,
+    LookRow,
+    MechanismRow,
+    SideRow,
+    TrainsRow,
+    VerdictRow,
+    VerdictsFile,
+)
 from study.spec.words import interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
-SHOWN = {"supported": "shows here", "contradicted": "does not show here"}
+SHOWN = {
+    "supported": "shows here", "contradicted": "does not show here", "no difference": "no difference that matters",
+}  # fmt: skip
 
 PREDICTED = {
-    "supported": "as predicted", "contradicted": "not as predicted", "undecided": "open", "untested": "untested",
+    "supported": "as predicted", "contradicted": "not as predicted", "no difference": "not as predicted",
+    "undecided": "open", "untested": "untested",
 }  # fmt: skip
-NAMED = ("claim", "says", "where", "printed", "wording", "exploratory")  # of a row of verdicts.json
+NAMED = (  # of a row of verdicts.json
+    "claim", "says", "where", "printed", "wording", "exploratory", "closing", "later", "seeds",
+)  # fmt: skip
 
 
 def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
@@ -46,6 +60,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
         "mechanisms": [_mechanism(row, where[row["claim"]]) for row in judged.get("mechanisms", [])],
         "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
         "trained": sum(not row["reasons"] for row in judged["trains"]),
+        "looks": _looks(judged["looks"]),
         "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
     }  # fmt: skip
 
@@ -58,9 +73,26 @@ def _mechanism(row: MechanismRow, where: str) -> dict[str, Any]:
     return {
         "name": row["name"], "says": row["says"], "where": where,
         "verdict": row["verdict"], "called": PREDICTED[row["verdict"]],
-        "beyond": PREDICTED[row["beyond"]], "beyond_verdict": row["beyond"], "reason": row["reason"], "unit": unit,
+        "beyond": PREDICTED[row["beyond"]], "beyond_verdict": row["beyond"],
+        "reason": " ".join(filter(None, (row["reason"], row["closing"]))), "unit": unit,
+        "seeds": row["seeds"],
         "p": p, "exploratory": row["exploratory"], "shows": _side(row["shows"]), "absent": _side(row["absent"]),
     }  # fmt: skip
+
+
+def _looks(looks: list[LookRow]) -> list[dict[str, Any]]:
+    """The looks of a study that had several: seeds, claims asked, how many left for which reason, and the cost so far
+    as a share of the whole."""
+    if len(looks) < 2:
+        return []
+    return [
+        {
+            "seeds": look["seeds"], "open": len(look["open"]),
+            "left": ", ".join(f"{n} {why}" for why, n in sorted(Counter(look["left"].values()).items())) or "none",
+            "spent": f"{100 * look['spent'] / looks[-1]['spent']:.0f} %" if looks[-1]["spent"] else "",
+        }
+        for look in looks
+    ]  # fmt: skip
 
 
 def _side(row: SideRow) -> dict[str, str]:
@@ -81,15 +113,11 @@ def _trains(row: TrainsRow) -> dict[str, Any]:
 
 
 def _judged(row: VerdictRow, names: dict[str, str]) -> dict[str, Any]:
-    """One verdict as text: the answer on this benchmark, that beyond it, and that on the question as it was asked
-    before. ``names`` are those of verdicts."""
+    """One verdict as text: the answer on this benchmark and that beyond it. ``names`` are those of verdicts."""
     named: dict[str, Any] = {name: value for name, value in row.items() if name in NAMED}
     if names and row["says"] in row["wording"]:
         named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
-    former = None if row["former"] is None else _answer(row["former"], row["parts"], names)
-    return named | _answer(row, row["parts"], names) | {
-        "beyond": _answer(row["beyond"], row["parts"], names), "former": former,
-    }  # fmt: skip
+    return named | _answer(row, row["parts"], names) | {"beyond": _answer(row["beyond"], row["parts"], names)}
 
 
 def effect_of(row: JudgementRow, digits: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -173,6 +174,19 @@ class PlannedMechanism(TypedDict):
 
 
 @closed
+class PlannedSequence(TypedDict):
+    """At which numbers of ``seeds`` a study looks at its results, the ``shares`` of alpha of these looks, and what it
+    may cost: ``budget`` (None: what it takes) and ``work`` by key of a training or evaluation, in tera multiply-adds.
+    """
+
+    seeds: list[int]
+    at: list[int]
+    shares: list[float]
+    budget: float | None
+    work: dict[str, float]
+
+
+@closed
 class Asked(TypedDict):
     """The part of a plan on which the questions hang that its claims ask."""
 
@@ -181,6 +195,8 @@ class Asked(TypedDict):
     verdicts: Rules | None
     not_asked: dict[str, str]
     mechanisms: NotRequired[dict[str, PlannedMechanism]]
+    sequence: NotRequired[PlannedSequence]
+    judged_by: NotRequired[str]
     tables: list[PlannedTable]
     cells: list[PlannedCell]
     evaluations: dict[str, PlannedEvaluation]
@@ -220,6 +236,28 @@ def labels_of(found: Labels) -> dict[str, str | int | bool | float | None]:
     """The labels alone of what has them among others."""
     return {"label": found["label"], "head": found["head"], "kernel_size": found["kernel_size"],
             "refine": found["refine"], "width": found["width"]}  # fmt: skip
+
+
+@closed
+class DrawnFile(TypedDict):
+    """drawn.json: the keys of the trainings and evaluations that a study with looks called for (D149)."""
+
+    version: Literal[1]
+    keys: list[str]
+
+
+def restricted(plan: PlanFile, keys: Iterable[str]) -> PlanFile:
+    """A plan without the trainings and evaluations that are not among ``keys``."""
+    kept = set(keys)
+    if kept >= plan["trainings"].keys() | plan["evaluations"].keys():
+        return plan
+    found = plan.copy()
+    found["cells"] = [
+        {**cell, "runs": {seed: key for seed, key in cell["runs"].items() if key in kept}} for cell in plan["cells"]
+    ]
+    found["trainings"] = {key: training for key, training in plan["trainings"].items() if key in kept}
+    found["evaluations"] = {key: asked for key, asked in plan["evaluations"].items() if key in kept}
+    return found
 
 
 def trained(plan: Asked, key: str) -> str:

@@ -43,7 +43,11 @@ class VerdictRow(JudgementRow):
     seeds: int
     beyond: JudgementRow
     exploratory: str
-    former: JudgementRow | None
+    look: int
+    left: str
+    chance: float | None
+    closing: str
+    later: str
 
 
 @closed
@@ -85,8 +89,22 @@ class MechanismRow(TypedDict):
     seeds: int
     beyond: str
     exploratory: str
+    look: int
+    left: str
+    closing: str
     shows: SideRow
     absent: SideRow
+
+
+@closed
+class LookRow(TypedDict):
+    """A look at a study: the number of ``seeds``, the claims and mechanisms that were ``open`` before it, those that
+    ``left`` with it, by reason, and the tera multiply-adds ``spent`` by then (0 where none were planned)."""
+
+    seeds: int
+    open: list[str]
+    left: dict[str, str]
+    spent: float
 
 
 @closed
@@ -94,12 +112,13 @@ class VerdictsFile(TypedDict):
     """The verdicts on all claims; ``family`` are those that are corrected together, ``tuned`` the verdicts with each
     variant at its best values (None without a search)."""
 
-    version: Literal[1]
+    version: Literal[2]
     questions: dict[str, str]
     wording: str
     scale: str
     family: list[str]
     rows: list[VerdictRow]
     mechanisms: NotRequired[list[MechanismRow]]
+    looks: list[LookRow]
     trains: list[TrainsRow]
     tuned: list[VerdictRow] | None
