@@ -28,7 +28,7 @@ FIRST = (*SCORES, "report.pdf", "provenance.json")
 
 def counts(report: Path, target: Path) -> None:
     """Write ``target``, a zip of what the verdicts of a report folder are made of; equal inputs give equal bytes."""
-    paths = [report / "plan.json", report / "examined" / "anatomy.json"]
+    paths = [report / "plan.json", report / "examined" / "anatomy.json", report / "results" / "drawn.json"]
     for place in ("results", "examined"):
         paths += [path for name in JUDGED for path in (report / place).glob(f"*/{name}")]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as archive:

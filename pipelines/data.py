@@ -40,6 +40,13 @@ def main() -> None:
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick=tick, stream=setting.stream)
     settle_frequent(facts, chosen.frequent)
+    if chosen.judged_by == "miou_frequent" and not facts[MAIN]["frequent"]:
+        images, pixels = chosen.frequent or (0, 0)
+        raise InputError(
+            f"tiers.{chosen.name}.frequent must leave a class by which claims are judged, got none that is in {images} "
+            f"training images and has {100 * pixels:g} % of their labelled pixels; lower min_images or min_pixels, or "
+            "write judged_by: miou"
+        )
     _note(facts)
     _audit({key: number for found in facts.values() for key, number in found["listed"].items()})
     for name, setting in chosen.settings.items():

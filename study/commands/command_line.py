@@ -135,11 +135,15 @@ def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
 @study.command()
 @TIER
 @click.option("--all", "every", is_flag=True, help="Open every image and mask, not some of each split.")
-def preview(tier: str | None, every: bool) -> None:
+@click.option(
+    "--hours", type=click.FloatRange(min=0, min_open=True), envvar="HOURS",
+    help="turn so many hours here into the budget of a tier that draws seeds by need",
+)  # fmt: skip
+def preview(tier: str | None, every: bool, hours: float | None) -> None:
     """What a tier would run, how long that takes on this machine, and what is wrong with its data."""
     from study.commands import preview  # torch, only where it is probed
 
-    preview.preview(tiers.read(), tier, every)
+    preview.preview(tiers.read(), tier, every, hours)
 
 
 @study.command()

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from study.ablation import room
-from study.commands import rehearse
+from study.commands import expect, rehearse
 from study.commands.forecast import Forecast, Setting, forecast, here
 from study.config import places, tiers
 from study.config.execution import Execution, execution_of, rehearsed, trainings_a_gpu
@@ -58,8 +58,9 @@ class Known:
     lacks: str = ""
 
 
-def preview(params: Params, name: str | None, every: bool = False) -> Forecast:
-    """Print what a tier will run and cost on this device, and return how long. Nothing is trained or fetched.
+def preview(params: Params, name: str | None, every: bool = False, hours: float | None = None) -> Forecast:
+    """Print what a tier will run and cost on this device, and return how long. Nothing is trained or fetched. Where the
+    tier draws seeds by need, that is of its first look, and ``hours`` are turned into its budget in params.yaml.
 
     Some images and masks of each split are opened, or ``every`` one. Raises InputError for a mistake in the tier, for
     images that would end the data stage (all of those found at once), and for a place that cannot be written; data that
@@ -74,7 +75,15 @@ def preview(params: Params, name: str | None, every: bool = False) -> Forecast:
     known = _known(params, chosen, store.cache, every)
     _data(chosen, known)
     _refuse({setting.data: known[name].sample for name, setting in chosen.settings.items()}.values())
-    planned = planner.build(chosen, _facts(chosen, known, execution.device, store.cache), execution.device)
+    facts, first = _facts(chosen, known, execution.device, store.cache), chosen
+    if chosen.by_need:
+        first = dataclasses.replace(chosen, seeds=chosen.first_seeds, by_need=None)
+    elif hours is not None:
+        raise InputError(
+            f"hours must be asked of a tier that draws seeds by need, got those of {chosen.name}; write its seeds as "
+            "{start: 0, first: 5, most: 13}"
+        )
+    planned = planner.build(first, facts, execution.device)
     done = {key for key in planned.trainings if store.run(key).path("DONE").is_file()}
     seen = {name: _seen(setting, known[name], store.cache) for name, setting in chosen.settings.items()}
     foretold = forecast(planned, seen, execution, store, bool(params.get("tune", False)))
@@ -83,7 +92,30 @@ def preview(params: Params, name: str | None, every: bool = False) -> Forecast:
         print(f"  gpus_per_training auto: {_share(chosen.name)}")
     left = [key for key in planned.trainings if key not in done]
     _disk(planned, known, seen, execution, left=left, store=store)
+    if chosen.by_need:
+        _by_need(chosen, planned, seen, foretold, store, hours)
     return foretold
+
+
+def _by_need(
+    chosen: tiers.Tier,
+    first: planner.Plan,
+    seen: dict[str, Setting],
+    foretold: Forecast,
+    store: Store,
+    hours: float | None,
+) -> None:
+    """What the looks of a tier cost and should decide."""
+    facts = {name: cast(Facts, {**first.facts[name], **seen[name].facts}) for name in first.facts}
+    plan = planner.build(chosen, facts, first.device).manifest()
+    work = plan["sequence"]["work"]
+    left = [key for key in first.trainings if not store.run(key).path("DONE").is_file()]
+    left += [key for key in first.evaluations if not store.run(key).path("DONE").is_file()]
+    seconds = {part.name: part.seconds for part in foretold.parts}
+    budget = expect.tell(plan, sum(work[key] for key in left), seconds, hours)
+    if budget is not None:
+        expect.write(Path("params.yaml"), chosen.name, budget)
+        print(f"\n  params.yaml: tiers.{chosen.name}.seeds has budget: {budget:g} now")
 
 
 def _refuse(samples: Iterable[Sample | None]) -> None:

@@ -208,7 +208,7 @@ def test_an_empty_block_is_told(told: Told, blocks: Any) -> None:
 def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
     """The good path: each tier's 19 variants by seed and what it adds, once each."""
     loaded = tiers.load(PARAMS, name)
-    fact = {"fingerprint": "0", "classes": ["a", "b"]}
+    fact = {"fingerprint": "0", "classes": ["a", "b"], "size": [64, 64], "splits": {}}
     planned = planner.build(loaded, dict.fromkeys(loaded.settings, fact), "cpu")
     main = [t for key, t in planned.trainings.items() if planned.data_of[key] == MAIN]
     assert {t.seed for t in planned.trainings.values()} == set(loaded.seeds)

@@ -106,7 +106,8 @@ def _read(params: Any, store: Store) -> None:
     chosen = tiers.load(tiers.check(params))
     execution_of(params)
     place(params, store)
-    facts = {"fingerprint": "0", "classes": ["a", "b"], "precision": {"precision": "fp32"}}
+    facts = {"fingerprint": "0", "classes": ["a", "b"], "precision": {"precision": "fp32"}, "splits": {}}
+    facts |= {"size": [64, 64]}
     planner.build(chosen, dict.fromkeys(chosen.settings, facts), "cpu").manifest()
     for setting in chosen.settings.values():
         if setting.data.name == "shapes":

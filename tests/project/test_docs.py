@@ -6,7 +6,6 @@ tests of its own in test_guide.py.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -34,9 +33,9 @@ from study.config.inheritance import in_full
 from study.config.mlflow_address import place
 from study.paper import audit
 from study.paper.tables import FIGURES, TABLES
-from study.plan import planner
 from study.report import figure_list
 from study.statistics import results, verdicts
+from study.store import stage
 from study.store.runs import Store
 from tests.conftest import ROOT, Project, listening
 
@@ -349,9 +348,13 @@ def test_the_tables_of_pages_are_those_of_what_is_shipped() -> None:
         assert f"| {row['says']} | " in PAGES["README.md"] and f"| {row['estimate']:+.1f} [" in PAGES["README.md"]
 
 
+SHIPPED = sorted(path.parent.relative_to(ROOT / "docs" / "example") for path in ROOT.glob("docs/example/**/counts.zip"))
+
+
 @pytest.mark.slow
-def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(tmp_path: Path) -> None:
-    example = ROOT / "docs" / "example"
+@pytest.mark.parametrize("name", SHIPPED, ids=str)
+def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(name: Path, tmp_path: Path) -> None:
+    example = ROOT / "docs" / "example" / name
     assert (example / ship.COUNTS).stat().st_size <= ship.MOST_BYTES
     with zipfile.ZipFile(example / ship.COUNTS) as archive:
         archive.extractall(tmp_path)
@@ -360,28 +363,11 @@ def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(tmp_path
     folders = (tmp_path / "results", tmp_path / "examined")
     found = verdicts.content(made, *folders, computed=computed)
     assert json.loads(json.dumps(found)) == json.loads((example / "verdicts.json").read_text(encoding="utf-8"))
-    frame, kept = results.frame(made, *folders, computed=computed), pd.read_csv(example / "scores.csv")
+    drawn = stage.drawn_plan(tmp_path)
+    frame, kept = results.frame(drawn, *folders, computed=computed), pd.read_csv(example / "scores.csv")
     assert frame["value"].tolist() == pytest.approx(kept["value"].tolist(), nan_ok=True) and len(kept) > 300
     ship.counts(tmp_path, tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == (example / ship.COUNTS).read_bytes()
-
-
-@pytest.mark.parametrize("name", page_tables.PHOTOGRAPHS)
-def test_the_verdicts_on_photographs_follow_from_the_scores_that_were_kept(name: str) -> None:
-    """On these images; what new images would say is not judged again, as their counts were not kept."""
-    folder, chosen = ROOT / "docs" / "example" / name, tiers.load(tiers.read(ROOT / "params.yaml"), name)
-    facts = {setting: {"fingerprint": "0", "classes": ["a", "b"]} for setting in chosen.settings}
-    with (folder / "scores.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    not_kept = json.loads((folder / "not-kept.json").read_text(encoding="utf-8"))
-    found = verdicts.judge_again(planner.build(chosen, facts, "cpu").manifest(), rows, not_kept)
-    kept = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(found)) == kept["rows"]
-    beyond = {row["beyond"]["reason"] for row in kept["rows"] if row["low"] is not None}
-    assert beyond == {"Not judged again: counts not kept."}
-    assert {row["exploratory"] for row in kept["rows"] if row["low"] is not None} == {
-        "the results of seeds 0, 1, 2 had been seen when it was asked so"
-    }
 
 
 def test_the_citation_has_what_its_format_demands_and_names_the_paper() -> None:

@@ -1,0 +1,139 @@
+"""What a tier that draws seeds by need may come to: the claims that it should decide, and for which cost (D149)."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from study.config import tiers
+from study.paper.claims import CLAIMS, PRIMARY
+from study.spec.documents.plan import PlanFile
+from study.spec.errors import InputError
+from study.spec.words import counted, duration
+from study.statistics import answers, questions, sequence
+from study.statistics.claim_tests import HERE, Scores, judged_by, rules_of
+from study.statistics.levels import Levels
+from study.store.code_digest import ROOT
+
+DEFAULT = "shapes"  # whose report is docs/example itself
+TIMED = ("trainings", "evaluations")  # the parts of a forecast that planned cost stands for
+
+
+def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours: float | None) -> float | None:
+    """Print what the looks of a plan cost, and what they should decide; with ``hours``, the budget of as many here.
+    ``left`` is the cost of what the ``seconds`` of a forecast's parts, by name, are of. Returns that budget."""
+    looks = sequence.of_plan(plan)
+    first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
+    begin, whole = (math.fsum(looks.work[key] for key in keys) for keys in (first, looks.work))
+    parts = [seconds.get(name) for name in TIMED]
+    pace = None if None in parts or not left else math.fsum(filter(None, parts)) / left
+    print(f"\n  seeds: {looks.at[0]} of everything, then for claims that are open; looks at {_listed(looks.at)}")
+    print(f"    first look       {begin:10,.0f} tera multiply-adds")
+    print(f"    all seeds        {whole:10,.0f}{_about(pace, whole - begin)}")
+    budget = None
+    if not math.isinf(looks.budget):
+        print(f"    budget           {looks.budget:10,.0f}{_about(pace, min(looks.budget, whole) - begin)}")
+    if hours is not None:
+        budget = _budget(begin, pace, sum(filter(None, seconds.values())), hours)
+        print(f"    {hours:g} h here        {budget:10,.0f} tera multiply-adds")
+    _chances(plan)
+    return budget
+
+
+def _about(pace: float | None, more: float) -> str:
+    return "" if pace is None else f"  about {duration(pace * max(0.0, more))} more than the first look"
+
+
+def _budget(begin: float, pace: float | None, known: float, hours: float) -> float:
+    """The budget that takes so many hours, the first look and all that is not trained among them."""
+    if pace is None:
+        raise InputError(
+            "hours must be those of a machine that can train the tier, which this one cannot; leave them out"
+        )
+    rest = 3600 * hours - known
+    if rest < 0:
+        raise InputError(f"hours must hold the first look ({duration(known)} here), got {hours:g}; write more")
+    return float(f"{begin + rest / pace:.3g}")
+
+
+def write(path: Path, tier: str, budget: float) -> None:
+    """Put the budget into the block of a tier in params.yaml, and nothing else. Raises InputError where the block does
+    not have its seeds in one line."""
+    text = path.read_text(encoding="utf-8")
+    block = re.search(rf"(?ms)^  {re.escape(tier)}:\n(.*?)(?=^  \S|\Z)", text)
+    assert block is not None  # the tier was read from this file
+    line = re.search(r"(?m)^    seeds: \{(.*?)\}", block[1])
+    if line is None and re.search(r"(?m)^    seeds:", block[1]):
+        raise InputError(
+            f"tiers.{tier}.seeds must be a mapping in one line to be changed; write budget: {budget:g} there"
+        )
+    if line is None:  # it has those of another tier
+        at, old, new = block.start(1), "", f"    seeds: {{budget: {budget:g}}}\n"
+    else:
+        kept = [part.strip() for part in line[1].split(",") if not part.strip().startswith("budget")]
+        at, old = block.start(1) + line.start(), line[0]
+        new = f"    seeds: {{{', '.join([*kept, f'budget: {budget:g}'])}}}"
+    path.write_text(text[:at] + new + text[at + len(old) :], encoding="utf-8")
+    tiers.load(tiers.read(path), tier)
+
+
+def measured(plan: PlanFile) -> tuple[Path | None, dict[str, dict[int, float]]]:
+    """The scores of an earlier run of a tier here, or of the one that is shipped, by address and seed; nothing where
+    there are none."""
+    shipped = ROOT / "docs" / "example" / ("" if plan["tier"] == DEFAULT else plan["tier"]) / "scores.csv"
+    for path in (Path("reports") / plan["tier"] / "scores.csv", shipped):
+        if not path.is_file():
+            continue
+        metrics = {cell["address"]: judged_by(plan, cell) for cell in plan["cells"]}
+        found: dict[str, dict[int, float]] = {}
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["value"] and row["seed"] and metrics.get(row["address"]) == row["metric"]:
+                    found.setdefault(row["address"], {})[int(row["seed"])] = float(row["value"])
+        return path, found
+    return None, {}
+
+
+def _chances(plan: PlanFile) -> None:
+    """Claim by claim, the chance of a verdict at each look, were effects and spreads as those that were measured."""
+    path, known = measured(plan)
+    family = questions.family(plan)
+    if path is None:
+        print(f"\n  verdicts: unknown for {counted(len(family), 'claim')}; no run of this tier was measured before")
+        return
+    looks, scores, margins = sequence.of_plan(plan), Scores(plan, known), answers.margins_of(plan)
+    levels, alpha = Levels(family, PRIMARY), rules_of(plan)["alpha"]
+    name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    print(f"\n  verdicts to expect, were effects and spreads as in {name}")
+    print(f"    {'claim':22} {'effect':>16}" + "".join(f"{f'{at} seeds':>10}" for at in looks.at) + "   more cost")
+    sums, unknown = [0.0] * len(looks.at), []
+    for claim in family:
+        predicate = questions.predicate_of(CLAIMS[claim], plan["scale"])
+        untested, parts = answers.tested(predicate, plan, scores, HERE, 1.0)
+        if predicate is None or not parts or math.isnan(max(part.holds for part in parts)):
+            unknown.append(claim)
+            continue
+        found, best = [], 0.0
+        for number, share in zip(looks.at, looks.shares, strict=True):
+            level = levels.initial[claim] * alpha * share
+            best = max(best, answers.chance(parts, margins, level, number))
+            found.append(best)
+        sums = [total + chance for total, chance in zip(sums, found, strict=True)]
+        shown = max(parts, key=lambda part: part.holds)
+        effect = (
+            f"{answers.in_unit(shown.part.measure, shown.effect.estimate):+.1f} {answers.UNITS[shown.part.measure]}"
+        )
+        more = sequence.keys_of(plan, predicate.addresses, looks.seeds[looks.at[0] :])
+        cost = math.fsum(looks.work[key] for key in more)
+        print(f"    {claim:22} {effect:>16}" + "".join(f"{100 * one:8.0f} %" for one in found) + f"  {cost:10,.0f}")
+    told = ", ".join(f"{total:.1f} with {at} seeds" for total, at in zip(sums, looks.at, strict=True))
+    print(f"    in all, of {counted(len(family), 'claim')}: {told}")
+    if unknown:
+        print(f"    unknown: {', '.join(unknown)}")
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
