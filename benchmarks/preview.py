@@ -313,7 +313,11 @@ def main() -> int:
                 blocks = blocks | {tier: folder_block(root, (240, 320), 5)}
             if tier == "random":
                 blocks = blocks | {tier: random_block(blocks["shapes"], root, arguments.seed)}
-            kept &= run(params | {"tier": tier, "tune": False, "tiers": blocks}, tier)
+            params |= {"tiers": blocks}
+            if (by_need := tiers.load(params, tier).by_need) is not None:  # how far its looks go is not foretold
+                first = {"seeds": list(by_need.all[: by_need.first])}
+                params |= {"tiers": blocks | {tier: blocks[tier] | first}}
+            kept &= run(params | {"tier": tier, "tune": False}, tier)
     return int(not kept)
 
 

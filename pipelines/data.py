@@ -16,7 +16,7 @@ from study.models.build import build, check, inherit, stride_of
 from study.paper.audit import maps
 from study.paper.audit.sources import DIFFERS, Evidence
 from study.paper.quotes import QUOTES
-from study.spec.constants import MAIN
+from study.spec.constants import MAIN, NOTHING
 from study.spec.data_set_plugins import module_of
 from study.spec.documents.data import Facts, Precision
 from study.spec.errors import InputError
@@ -40,7 +40,7 @@ def main() -> None:
         tick = stage.ticker(f"reading {setting.data.name} ({name})")
         facts[name] = prepare(setting.data, setting.root, cache, chosen.band_px, tick=tick, stream=setting.stream)
     settle_frequent(facts, chosen.frequent)
-    if chosen.judged_by == "miou_frequent" and not facts[MAIN]["frequent"]:
+    if chosen.scale != NOTHING and chosen.judged_by == "miou_frequent" and not facts[MAIN]["frequent"]:
         images, pixels = chosen.frequent or (0, 0)
         raise InputError(
             f"tiers.{chosen.name}.frequent must leave a class by which claims are judged, got none that is in {images} "
