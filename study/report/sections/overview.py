@@ -21,8 +21,12 @@ def summary(plan: PlanFile, provenance: ProvenanceFile) -> str:
     of_role = {
         role: [name for name, data in plan["data"].items() if data["role"] == role] for role in ("control", "stage")
     }
-    seeds = {training["seed"] for training in plan["trainings"].values()}
-    text = f"{counted(_variants(plan, 'main'), 'variant')} with {counted(len(seeds), 'seed')} each were trained on "
+    seeds: dict[tuple[str, str], int] = {}
+    for training in plan["trainings"].values():
+        seeds[training["data"], training["label"]] = seeds.get((training["data"], training["label"]), 0) + 1
+    fewest, most = min(seeds.values(), default=0), max(seeds.values(), default=0)
+    more = f" (and up to {most} for open claims)" if most > fewest else " each"
+    text = f"{counted(_variants(plan, 'main'), 'variant')} with {counted(fewest, 'seed')}{more} were trained on "
     text += f"{main['name']} ({main['splits']['train']:,} training images)"
     if of_role["control"]:
         told = (f"{_variants(plan, name)} in the setting {name}" for name in of_role["control"])
