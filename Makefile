@@ -104,7 +104,7 @@ gc: setup ## list what no current plan references in the run store, and free it 
 new-tier: setup ## print the block of a tier for a folder of images and masks (FOLDER=..., WRITE=yes: append it)
 	@$(STUDY) new-tier
 
-preview: setup ## what a tier would run, how long here, and what is wrong with its data (TIER=..., HOURS=1: its budget)
+preview: setup ## what a tier would run, how long here, and what is wrong with its data (TIER=..., HOURS=1)
 	@$(STUDY) preview
 
 rehearse: setup ## run every stage for two steps a training, at full resolution, on stand-ins for the data (TIER=...)

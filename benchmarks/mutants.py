@@ -93,8 +93,27 @@ MUTANTS = (
     ),
     Mutant(
         "a mechanism that may show anywhere", "study/statistics/mechanisms.py",
-        "return Predicate((_shows(one), _absent(one)))", "return Predicate((_shows(one), _shows(one)))",
-        ("tests/statistics/test_mechanisms.py::test_a_gain_within_the_margin_counts_as_none",),
+        'return Predicate((gain_in(one, one["shows"]), _hardly(one)))',
+        'return Predicate((gain_in(one, one["shows"]),))',
+        ("tests/statistics/test_mechanisms.py::test_a_quarter_of_the_gain_may_remain_give_or_take_the_margin",),
+    ),
+    Mutant(
+        "a study that looks and does not pay for it", "study/plan/planner.py",
+        "shares = [(at - before) / seeds.most for before, at in itertools.pairwise((0, *seeds.at))]",
+        "shares = [1.0 for before, at in itertools.pairwise((0, *seeds.at))]",
+        ("tests/statistics/test_sequence.py::test_looks_are_at_whole_batches_and_share_alpha_by_their_seeds",),
+    ),
+    Mutant(
+        "a claim that is judged by seeds drawn after it had left", "study/statistics/sequence.py",
+        "known, share = self.collected.of_seeds(seeds), sequence.shares[look]",
+        "known, share = self.collected, sequence.shares[look]",
+        ("tests/statistics/test_sequence.py::test_what_comes_after_a_claim_has_left_does_not_change_its_answer",),
+    ),
+    Mutant(
+        "a level that no difference passes on", "study/statistics/sequence.py",
+        "adjusted = levels.decided(ps, alpha)",
+        "adjusted = levels.decided({n: min(p, answers.p_same(mine[n], self.margins)) for n, p in ps.items()}, alpha)",
+        ("tests/statistics/test_sequence.py::test_no_difference_passes_nothing_on",),
     ),
     Mutant(
         "void counted in the loss", "study/training/loop.py",
@@ -175,7 +194,7 @@ MUTANTS = (
         (PAIRING + "test_three_steps_are_those_that_the_recipe_says[adamw]",),
     ),
     Mutant(
-        "contradiction not corrected for the number of parts", "study/statistics/verdicts.py",
+        "contradiction not corrected for the number of parts", "study/statistics/answers.py",
         "len(parts) * min(part.fails for part in parts)", "min(part.fails for part in parts)",
         ("tests/statistics/test_verdicts.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
     ),

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from study.ablation import batches, headline_models, supervise, train
+from study.ablation import batches, evaluate, headline_models, supervise, train
 from study.ablation.workload import Workload
 from study.config import git_state, kept_outputs, places, tiers
 from study.config.execution import execution_of
@@ -24,7 +24,7 @@ from study.tracking import background, mlflow_access
 from study.tracking.background import Target
 
 
-def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
+def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
     params = tiers.read()
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     kept_outputs.note(chosen.name)
@@ -44,7 +44,7 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     if todo:
         git_state.note()
     if looks:
-        course, trained = batches.run(workload, target, chosen.name, open_engine)
+        course, trained = batches.run(workload, target, chosen.name, _asks, open_engine)
         manifest = restricted(manifest, course.drawn)
         drawn: DrawnFile = {"version": 1, "keys": sorted(course.drawn)}
         write_json(folder / "results" / stage.DRAWN, drawn)
@@ -57,6 +57,12 @@ def main(open_engine: train.OpenEngine = supervise.open_engine) -> None:
     with mlflow_access.kept(at, chosen.name), mlflow_access.writing(at, chosen.name, store.root) as tracker:
         mlflow_access.models(folder / "weights", tracker)
     train.record(folder / "results", store.ablated(chosen.name), execution, time.monotonic() - began, trained)
+
+
+def _asks() -> evaluate.Asks:
+    from study.inference.worker import ask  # torch, where something is asked
+
+    return ask
 
 
 def _export(file: Path, subject: Subject, context: Context, origin: ModelOrigin) -> ModelFile:

@@ -30,7 +30,7 @@ def main() -> None:
     planned = planner.build(chosen, manifest["data"], execution.device)
     target = folder / "examined"
     workload = Workload(planned, manifest, execution, store)
-    evaluate.ask(workload)
+    evaluate.ask(workload, _asks)
     for key in manifest["evaluations"]:
         run = store.run(key, EVALUATED)
         if run.path("DONE").is_file():
@@ -51,6 +51,12 @@ def main() -> None:
     described = networks.remembered(planned, manifest, store)
     for name in ("anatomy", "costs"):
         write_json(target / f"{name}.json", described[name])
+
+
+def _asks() -> evaluate.Asks:
+    from study.inference.worker import ask  # torch, where something is asked
+
+    return ask
 
 
 def _receptive(workload: Workload, target: Path) -> None:

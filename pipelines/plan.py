@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from study.ablation import planned_cost
 from study.config import kept_outputs, tiers
 from study.config.execution import execution_of
 from study.plan import planner
@@ -19,9 +20,8 @@ def main() -> None:
     chosen = tiers.load(params)
     kept_outputs.note(chosen.name)
     folder = stage.folder(chosen.name)
-    manifest = planner.build(
-        chosen, read(folder / "data.json", dict[str, Facts]), execution_of(params).device
-    ).manifest()
+    planned = planner.build(chosen, read(folder / "data.json", dict[str, Facts]), execution_of(params).device)
+    manifest = planned.manifest(planned_cost.of_plan(planned))
     write_json(folder / "plan.json", manifest)
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from study.ablation import evaluate, supervise, train
+from study.ablation.supervise import OpenEngine
 from study.ablation.workload import Workload
 from study.paper.claims import CLAIMS
 from study.spec.documents.plan import restricted
@@ -18,7 +20,11 @@ from study.tracking.background import Target
 
 
 def run(
-    workload: Workload, target: Target, name: str, open_engine: train.OpenEngine = supervise.open_engine
+    workload: Workload,
+    target: Target,
+    name: str,
+    ask_one: Callable[[], evaluate.Asks],
+    open_engine: OpenEngine = supervise.open_engine,
 ) -> tuple[Course, int]:
     """Train and evaluate what the looks of the workload's plan call for, until all claims have left; returns the course
     and how many trainings ran. What the store has is not done again, so a study that was killed comes to the same end.
@@ -41,7 +47,7 @@ def run(
             trained += len(todo)
         elif course.ended:
             return course, trained
-        evaluate.ask(now, confused=False, open_engine=open_engine)
+        evaluate.ask(now, ask_one, confused=False, open_engine=open_engine)
         attempted |= course.drawn
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
-from study.ablation import supervise
 from study.ablation.progress import Display
 from study.ablation.queue import Event
-from study.ablation.supervise import Work
-from study.ablation.train import OpenEngine
+from study.ablation.supervise import OpenEngine, Work, open_engine
 from study.ablation.workload import Workload
 from study.paper import headline
 from study.spec.jobs import ConfusionJob
@@ -18,10 +17,15 @@ from study.statistics import results
 from study.store.keys import key_of_confusion
 from study.store.runs import CONFUSION, EVALUATED, Run
 
+Asks = Callable[[Any], Any]  # study.inference.worker.ask
 
-def ask(workload: Workload, confused: bool = True, open_engine: OpenEngine = supervise.open_engine) -> None:
+
+def ask(
+    workload: Workload, ask_one: Callable[[], Asks], *, confused: bool = True, open_engine: OpenEngine = open_engine
+) -> None:
     """Run the evaluations of the workload's plan that the store does not have, and where ``confused`` count what the
-    headline networks confuse; a failure is a hole and stops no other."""
+    headline networks confuse; a failure is a hole and stops no other. ``ask_one`` gives the function of a job, which
+    needs torch."""
     planned, manifest = workload.planned, workload.manifest
     execution, store = workload.execution, workload.store
     todo = [key for key in manifest["evaluations"] if not store.run(key, EVALUATED).done()]
@@ -38,7 +42,6 @@ def ask(workload: Workload, confused: bool = True, open_engine: OpenEngine = sup
     if not ready and not confusing:
         return
     from study.ablation import foretell  # torch, only where something is to be done
-    from study.inference.worker import ask as ask_one
 
     workload.read_again()
     with ExitStack() as stack:
@@ -55,7 +58,7 @@ def ask(workload: Workload, confused: bool = True, open_engine: OpenEngine = sup
                 display.begin(key)
 
         tier = planned.tier.name
-        work = stack.enter_context(Work(ask_one, execution, store, tier, begun=begun, open_engine=open_engine))
+        work = stack.enter_context(Work(ask_one(), execution, store, tier, begun=begun, open_engine=open_engine))
         for key in ready:
             work.submit(key, workload.evaluation(key, work.stop))
         if confusing:

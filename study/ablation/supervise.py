@@ -20,6 +20,7 @@ WAIT_S = 0.5
 WATCH_S = 2.0  # between two looks at what running trainings tell
 BUSY_S = 5.0  # until a training that another driver is at is asked for again
 PREEMPTED_S = 5.0  # a machine that is being taken away should be gone by then
+OpenEngine = Callable[[Callable[[Any], Any], Execution], queue.Engine]
 AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", queue.LOST}
 
 
@@ -47,7 +48,7 @@ class Work:
         tier: str,
         *,
         begun: Callable[[str], None] = lambda key: None,
-        open_engine: Callable[[Callable[[Any], Any], Execution], queue.Engine] = open_engine,
+        open_engine: OpenEngine = open_engine,
     ) -> None:
         self.open_engine = open_engine
         self.execution, self.store, self.tier = execution, store, tier

@@ -5,13 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from study.ablation import supervise
 from study.ablation.optuna_study import Ablation, Order
 from study.ablation.progress import Display
-from study.ablation.queue import Engine, Event
-from study.ablation.supervise import Work
+from study.ablation.queue import Event
+from study.ablation.supervise import OpenEngine, Work
 from study.ablation.workload import Workload
 from study.config.execution import Execution
 from study.plan import planner
@@ -22,8 +21,6 @@ from study.store import machine
 from study.store.runs import Store, first, read_json_or_none, write_json
 from study.tracking import background, mlflow_access
 from study.tracking.background import Target
-
-OpenEngine = Callable[[Callable[[Any], Any], Execution], Engine]
 
 
 def train_all(

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from study.ablation import room
+from study.ablation import planned_cost, room
 from study.commands import expect, rehearse
 from study.commands.forecast import Forecast, Setting, forecast, here
 from study.config import places, tiers
@@ -93,7 +93,7 @@ def preview(params: Params, name: str | None, every: bool = False, hours: float 
     left = [key for key in planned.trainings if key not in done]
     _disk(planned, known, seen, execution, left=left, store=store)
     if chosen.by_need:
-        _by_need(chosen, planned, seen, foretold, store, hours)
+        _by_need(chosen, planned, seen, foretold=foretold, store=store, hours=hours)
     return foretold
 
 
@@ -101,13 +101,15 @@ def _by_need(
     chosen: tiers.Tier,
     first: planner.Plan,
     seen: dict[str, Setting],
+    *,
     foretold: Forecast,
     store: Store,
     hours: float | None,
 ) -> None:
     """What the looks of a tier cost and should decide."""
     facts = {name: cast(Facts, {**first.facts[name], **seen[name].facts}) for name in first.facts}
-    plan = planner.build(chosen, facts, first.device).manifest()
+    planned = planner.build(chosen, facts, first.device)
+    plan = planned.manifest(planned_cost.of_plan(planned))
     work = plan["sequence"]["work"]
     left = [key for key in first.trainings if not store.run(key).path("DONE").is_file()]
     left += [key for key in first.evaluations if not store.run(key).path("DONE").is_file()]

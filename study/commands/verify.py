@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.ablation import headline_models
+from study.ablation import headline_models, planned_cost
 from study.ablation.importances import importances
 from study.commands import plan_diff, value_diff
 from study.config import tiers
@@ -100,7 +100,8 @@ def _plan(params: Params, chosen: tiers.Tier, folder: Path, manifest: PlanFile, 
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
         found.add(f"data.json must have every setting of params.yaml, got none of {', '.join(lacking)}")
         return
-    today = json.loads(json.dumps(planner.build(chosen, facts, device).manifest()))
+    planned = planner.build(chosen, facts, device)
+    today = json.loads(json.dumps(planned.manifest(planned_cost.of_plan(planned))))
     found.files += 1
     for line in plan_diff.changes(manifest, today):
         found.add(line)

@@ -3,7 +3,7 @@ what differs, deeply.
 
 A mapping is merged, a list or a value replaces. A data set of another name, or the options of another backbone, replace
 the other's whole: they have keys of their own. null stands for what is left out, so it takes away a table of settings,
-an evaluation, or anything that a tier need not have.
+an evaluation, or anything that a tier need not have. The budget of seeds is each tier's own.
 """
 
 from __future__ import annotations
@@ -58,9 +58,16 @@ def _whole(name: Any, blocks: dict[Any, Any], through: tuple[Any, ...]) -> Any:
     if other in (name, *through):
         way = " -> ".join(map(str, (*through, name, other)))
         raise InputError(f"{where} must not lead back to itself, got {way}; write one of these tiers without `{LIKE}:`")
-    base = _whole(other, blocks, (*through, name))
+    base = _without_budget(_whole(other, blocks, (*through, name)))
     own = {key: value for key, value in block.items() if key != LIKE}
     return _left_out(_over(base, own)) if isinstance(base, dict) else own
+
+
+def _without_budget(block: Any) -> Any:
+    """A block without the budget of its seeds, which is what that tier's own trainings cost."""
+    if not isinstance(block, dict) or not isinstance(seeds := block.get("seeds"), dict):
+        return block
+    return block | {"seeds": {key: value for key, value in seeds.items() if key != "budget"}}
 
 
 def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
-
 from study.paper.claims import CLAIMS
 from study.paper.tables import TABLES
 from study.spec import heads, training
@@ -30,6 +28,7 @@ from study.spec.checks import (
     choice,
     different,
     either,
+    either_block,
     listed,
     matching,
     number,
@@ -95,10 +94,7 @@ class Seeds(Block):
         return tuple(range(self.start, self.start + self.most))
 
 
-def _seeds(value: Any) -> Any:
-    """A plain list of seeds as a tuple, or the block of Seeds."""
-    if isinstance(value, dict):
-        return Seeds.model_validate(value)
+def _listed_seeds(value: Any) -> tuple[int, ...]:
     if not listed(value, lambda _: True):
         raise Broken("be a list, or a mapping of start, first and most", shown(value), "write it in brackets")
     if not (value and listed(value, _is_seed) and different(value)):
@@ -523,7 +519,7 @@ class Tier(Block):
     not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
     tuning: Tuning | None = None
     notes: tuple[Text, ...] = ()
-    seeds: Annotated[Any, PlainValidator(_seeds, json_schema_input_type=list[int] | Seeds)]
+    seeds: Annotated[Any, either_block(Seeds, _listed_seeds, list[int])]  # a plain list, or Seeds
     judged_by: Annotated[str, choice("miou", "miou_frequent")] = "miou"  # the mean that claims about mean IoU are about
     tables: Annotated[
         tuple[Annotated[str, choice(*TABLES)], ...],

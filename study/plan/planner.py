@@ -77,8 +77,9 @@ class Plan:
             key = self.init[key]
         return self.data_of[key]
 
-    def manifest(self) -> PlanFile:
-        """The content of plan.json."""
+    def manifest(self, work: Mapping[str, float] = MappingProxyType({})) -> PlanFile:
+        """The content of plan.json. ``work`` is what trainings and evaluations cost by key, in tera multiply-adds; a
+        plan with looks has it (see study.ablation.planned_cost)."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
         settings = {name: self.tier.settings[name] for name in self.facts}
         asked: Asked = {
@@ -96,9 +97,7 @@ class Plan:
         if self.tier.judged_by != "miou":
             asked["judged_by"] = self.tier.judged_by
         if self.tier.by_need:
-            from study.plan import cost  # torch, where seeds are drawn by need
-
-            asked["sequence"] = looks(self.tier.by_need, cost.of_plan(self))
+            asked["sequence"] = looks(self.tier.by_need, work)
             self._check_sequence(asked, asked["sequence"])
         answered = questions.of_trainings(asked)
         return {
@@ -136,7 +135,7 @@ class Plan:
         for key in list(keys):
             while key in self.init:
                 keys.add(key := self.init[key])
-        cost = math.fsum(sequence["work"][key] for key in keys)
+        cost = math.fsum(sequence["work"].get(key, 0.0) for key in keys)
         if sequence["budget"] is not None and sequence["budget"] < cost:
             raise InputError(
                 f"{where}.budget must hold the first {sequence['at'][0]} seeds of every training ({cost:,.0f} tera "
@@ -212,11 +211,12 @@ class Plan:
         }
 
 
-def looks(seeds: Seeds, work: dict[str, float]) -> PlannedSequence:
+def looks(seeds: Seeds, work: Mapping[str, float]) -> PlannedSequence:
     """The looks at a study, each with alpha in proportion to the seeds that it adds; ``work`` is what everything costs,
     by key."""
     shares = [(at - before) / seeds.most for before, at in itertools.pairwise((0, *seeds.at))]
-    return {"seeds": list(seeds.all), "at": list(seeds.at), "shares": shares, "budget": seeds.budget, "work": work}
+    every, at = list(seeds.all), list(seeds.at)
+    return {"seeds": every, "at": at, "shares": shares, "budget": seeds.budget, "work": dict(work)}
 
 
 def _common(names: set[str]) -> str:

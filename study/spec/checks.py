@@ -174,6 +174,15 @@ def listed(value: Any, test: Test) -> bool:
     return isinstance(value, list | tuple) and all(map(test, value))
 
 
+def either_block(block: type[Block], read: Callable[[Any], Any], editor: Any) -> PlainValidator:
+    """A mapping that is ``block``, or what ``read`` makes of another value."""
+
+    def choose(value: Any) -> Any:
+        return block.model_validate(value) if isinstance(value, dict) else read(value)
+
+    return PlainValidator(choose, json_schema_input_type=editor | block)
+
+
 def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
     """So many different names."""
 

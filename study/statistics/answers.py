@@ -146,7 +146,7 @@ def kind_of(parts: list[Tested], adjusted: float, same: float, alpha: float) -> 
 
 
 def judged(
-    parts: list[Tested], kind: str, adjusted: float, first: float, plan: Asked, needed_at: float | None = None
+    parts: list[Tested], kind: str, adjusted: float, first: float, plan: Asked, *, needed_at: float | None = None
 ) -> Judgement:
     """The answer where parts were tested. ``first`` is the level at which the claim could be decided before any other
     was, ``needed_at`` that of the look with which its seeds end."""

@@ -156,9 +156,13 @@ class _Study:
         judged_beyond = self._judged(beyond, BEYOND, look)
         for name, why in left.items():
             self.course.answers[name] = Answer(
-                look, seeds, why, {HERE: judged[name], BEYOND: judged_beyond[name]},
-                {HERE: found[name][1], BEYOND: beyond[name][1]}, chances[name],
-            )  # fmt: skip
+                look,
+                seeds,
+                why,
+                judged={HERE: judged[name], BEYOND: judged_beyond[name]},
+                parts={HERE: found[name][1], BEYOND: beyond[name][1]},
+                chance=chances[name],
+            )
         spent = self._cost(self.course.drawn)
         self.course.looks.append(Look(len(seeds), list(active), left, spent))
         for name in stays:
@@ -190,7 +194,9 @@ class _Study:
                 kind = answers.kind_of(parts, adjusted[name], same, alpha)
                 first = levels.initial[name] * alpha
                 at_end = first * self.sequence.shares[-1]
-                judged[name] = answers.judged(parts, kind, adjusted[name], first * share, self.plan, at_end)
+                judged[name] = answers.judged(
+                    parts, kind, adjusted[name], first * share, self.plan, needed_at=at_end
+                )
         return judged
 
     def _chance(self, name: str, parts: list[Tested], look: int) -> float:

@@ -95,15 +95,15 @@ def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
     groups: dict[halving.Group, list[Candidate]] = {}
     for candidate in found:
         groups.setdefault(candidate.group, []).append(candidate)
-    rates = [0.004, 0.008, 0.016, 0.032]
+    rates = [0.002, 0.004, 0.008, 0.016]
     assert all(sorted(c.recipe.lr for c in members) == rates for members in groups.values())
-    assert {training.recipe.steps for training in planned.trainings.values()} == {550}
+    assert {training.recipe.steps for training in planned.trainings.values()} == {500}
     assert {training.seed for training in planned.trainings.values()} == {100}
     labels = {variant.label for _, variant in groups if variant}
     assert {"1x1", "GCN k=15 + BR", "stack k=11", "1x1 + BR", "GCN k=7 + BR"} <= labels
     least = halving.steps_of(found, shapes.tuning)
-    assert least["main", ONE] == 4 * 550  # of the factorial: trained to the end
-    assert least["main", Variant(gcn(3))] == 4 * 138 + 2 * 137 + 1 * 275
+    assert least["main", ONE] == 4 * 500  # of the factorial: trained to the end
+    assert least["main", Variant(gcn(3))] == 4 * 125 + 2 * 125 + 1 * 250
 
 
 def test_the_plan_at_each_best_has_the_searched_cells_only():

@@ -18,7 +18,7 @@ from study.spec import training
 from study.spec.documents.networks import CostsFile, ResidualBlock
 from study.spec.documents.plan import PlanFile, PlannedRecipe, Rules, SettlingRule, Submitted
 from study.spec.documents.provenance import ProvenanceFile
-from study.spec.documents.reading import Kind, read
+from study.spec.documents.reading import Kind, read, version_of
 from study.spec.documents.search import SearchFile
 from study.spec.documents.tier import TierFile
 from study.spec.documents.verdicts import JudgementRow, VerdictRow, VerdictsFile
@@ -67,7 +67,11 @@ def test_a_file_of_another_version_is_refused_with_the_remedy(name, version, wri
     content = {key: value for key, value in written[name].items() if key != "version"}
     write_json(tmp_path / name, content if version is None else content | {"version": version})
     said = told(tmp_path / name, VERSIONED[name])
-    assert name in said and "version 1" in said and ("none" if version is None else str(version)) in said
+    assert (
+        name in said
+        and f"version {version_of(VERSIONED[name])}" in said
+        and ("none" if version is None else str(version)) in said
+    )
 
 
 def broken(content: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import worlds
 from benchmarks.worlds import TRUTHS, WORLDS
 from study.statistics import questions, sequence, verdicts
-from study.statistics.answers import DECIDED
+from study.statistics.answers import CONTRADICTED, DECIDED, SAME, SUPPORTED
 from study.statistics.claim_tests import HERE, Scores
 from study.statistics.sequence import DECIDED_THERE, LAST, NOT_TESTED, OUT_OF_BUDGET, OUT_OF_REACH, Course
 
@@ -148,3 +148,14 @@ def test_a_cell_draws_the_trainings_that_its_own_start_from() -> None:
     stages = {plan["trainings"][key]["data"] for key in keys if key in plan["trainings"]}
     assert stages == {"T7 Stage-1", "T7 Stage-2", "T7 Stage-3"}
     assert sum(key in plan["evaluations"] for key in keys) == 1
+
+
+def test_no_difference_passes_nothing_on() -> None:
+    """Its level was used for a difference already; whoever is decided by one passes its level on."""
+    known = study(truth="half")
+    followed = sequence._Study(layout().plan, known, [layout().claims])
+    followed.follow(lambda key: True)
+    levels, answered = followed.levels[0][HERE], followed.course.answers
+    same = {name for name, answer in answered.items() if answer.judged[HERE].verdict == SAME}
+    apart = {name for name, answer in answered.items() if answer.judged[HERE].verdict in (SUPPORTED, CONTRADICTED)}
+    assert same and apart and same <= levels.shares.keys() and not apart & levels.shares.keys()

@@ -9,7 +9,8 @@ from study.report.sections import overview
 
 def _plan(**changes: Any) -> dict[str, Any]:
     told = {"role": "main", "name": "scenes", "splits": {"train": 1200}}
-    trainings = [("GCN k=3", "main", 0), ("GCN k=3", "main", 1), ("1x1", "main", 0), ("1x1", "texture", 0)]
+    named = [("GCN k=3", "main"), ("1x1", "main"), ("1x1", "texture")]
+    trainings = [(*one, seed) for one in named for seed in (0, 1)]
     return {
         "data": {"main": told, "texture": told | {"role": "control"}, "stage1": told | {"role": "stage"}},
         "trainings": {str(n): dict(zip(("label", "data", "seed"), t, strict=True)) for n, t in enumerate(trainings)},
@@ -33,6 +34,13 @@ def test_the_summary_counts_variants_seeds_controls_stages_and_what_finished() -
         "more in 1 other setting (stages, pretrainings); 1,003 of 1,004 planned trainings finished, for the 3 cells of "
         "2 tables."
     )
+
+
+def test_seeds_that_only_open_claims_have_are_told_apart() -> None:
+    plan = _plan()
+    plan["trainings"]["more"] = {"label": "1x1", "data": "main", "seed": 2}
+    told = overview.summary(plan, {"trainings": {"done": 7, "planned": 7}})
+    assert told.startswith("2 variants with 2 seeds (and up to 3 for open claims) were trained on scenes")
 
 
 def test_a_table_that_no_tier_asks_for_and_one_that_a_server_scores_are_told_apart() -> None:

@@ -15,8 +15,10 @@ BACKWARD = 3  # a training step costs about as much as three passes forward
 
 
 def of_plan(plan: Plan) -> dict[str, float]:
-    """The cost of each training and evaluation of a plan, by key."""
+    """The cost of each training and evaluation of a plan with looks, by key; nothing where all seeds are drawn."""
     found: dict[str, float] = {}
+    if plan.tier.by_need is None:
+        return found
     for key, training in plan.trainings.items():
         found[key] = of_training(training, plan.facts[plan.data_of[key]])
     for key, asked in plan.evaluations.items():
