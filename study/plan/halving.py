@@ -59,10 +59,10 @@ class Candidate:
 def candidates(tier: Tier, facts: Mapping[str, Facts], device: str) -> tuple[Plan, list[Candidate]]:
     """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
     searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
-    tuning = tuning_of(tier)
+    tuning, tier = tuning_of(tier), _searched(tier)
     planned, found = Plan(tier, (), (), trainings={}, data_of={}, facts=facts, device=device), []
     asked: dict[Group, bool] = {}
-    for cell, setting, runs in planner.build(dataclasses.replace(tier, mechanisms={}), facts, device).cells:
+    for cell, setting, runs in planner.build(tier, facts, device).cells:
         if runs and cell.variant is not None and setting in tuning.settings:
             asked.setdefault((setting, cell.variant), False)
     if MAIN in tuning.settings:
@@ -167,10 +167,13 @@ def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[G
         elif runs and not any((name, cell.variant) in chosen for name in names):
             covered = ", ".join(tuning.settings)
             reasons[cell.address] = f"Not searched: the search covers {covered}, and these cells are of {names[0]}."
-    asked = dataclasses.replace(
-        tier, not_applicable=tier.not_applicable | reasons, mechanisms={}, seeds=tier.first_seeds, by_need=None
-    )
+    asked = dataclasses.replace(_searched(tier), not_applicable=tier.not_applicable | reasons)
     return planner.build(asked, facts, device, chosen)
+
+
+def _searched(tier: Tier) -> Tier:
+    """What a search has of a tier: no mechanisms, and the seeds that every training has."""
+    return dataclasses.replace(tier, mechanisms={}, seeds=tier.first_seeds, by_need=None)
 
 
 def tuning_of(tier: Tier) -> Tuning:

@@ -80,6 +80,18 @@ def test_seeds_are_drawn_for_open_claims_and_a_kill_at_a_look_changes_nothing(
 
 
 @pytest.mark.slow
+def test_a_search_of_best_values_takes_the_seeds_that_all_trainings_have(by_need: Project) -> None:
+    by_need.tier["tables"] = ["T5"]
+    by_need.params["tune"] = True
+    by_need.save()
+    by_need.stages("data", "plan", "ablate", "evaluate", "tune", "score", "report")
+    tuned = json.loads((by_need.reports / "tuning" / "plan.json").read_text())
+    assert "sequence" not in tuned and {t["seed"] for t in tuned["trainings"].values()} == {0, 1}
+    judged = json.loads((by_need.reports / "verdicts.json").read_text())
+    assert {row["seeds"] for row in judged["tuned"]} <= {0, 2} and len(judged["tuned"]) == len(judged["rows"])
+
+
+@pytest.mark.slow
 def test_a_budget_that_does_not_hold_the_first_seeds_is_refused_before_anything_runs(by_need: Project) -> None:
     by_need.tier["seeds"] = SEEDS | {"budget": 1e-9}
     by_need.save()
