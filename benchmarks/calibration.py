@@ -49,7 +49,7 @@ ALPHA = 0.05  # the rate that is promised
 KEPT, BROKEN, TOO_FEW = ".", "!", "?"
 MOST = 0.065  # what the bound of a promised rate must be below
 RESULTS = Path("runs") / "calibration.jsonl"
-ONLY_NORMAL = ("slightly bent",)  # truths of which the other worlds tell nothing new
+ONLY_NORMAL = ("slightly bent", "past the margin")  # truths of which the other worlds tell nothing new
 OF_PHOTOGRAPHS = ("null", "paper")  # truths
 GUESSED_S = {True: 1.0, False: 0.03}  # a simulation of photographs, and of scores
 

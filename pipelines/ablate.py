@@ -18,6 +18,7 @@ from study.spec.documents.plan import DrawnFile, PlanFile, restricted
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.jobs import Context, Subject
+from study.statistics import sequence
 from study.store import stage
 from study.store.runs import Store, write_json
 from study.tracking import background, mlflow_access
@@ -34,8 +35,12 @@ def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
     if set(planned.trainings) != set(manifest["trainings"]):
         raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
     began = time.monotonic()
-    todo = [key for key in planned.trainings if not store.run(key).done()]
-    looks, trained = "sequence" in manifest, len(todo)
+    by_need, first = "sequence" in manifest, set(planned.trainings)
+    if by_need:
+        first = sequence.keys_of(manifest, (c["address"] for c in manifest["cells"]), sequence.first_seeds(manifest))
+        first |= store.drawn(chosen.name)
+    todo = [key for key in planned.trainings if key in first and not store.run(key).done()]
+    trained = len(todo)
     places.check(params, store, chosen.name)
     at = place(params, store)
     mlflow_access.checked(at, chosen.name, todo)
@@ -43,7 +48,7 @@ def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
     workload = Workload(planned, manifest, execution, store)
     if todo:
         git_state.note()
-    if looks:
+    if by_need:
         course, trained = batches.run(workload, target, chosen.name, _asks, open_engine)
         manifest = restricted(manifest, course.drawn)
         drawn: DrawnFile = {"version": 1, "keys": sorted(course.drawn)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 from study.ablation import evaluate, supervise, train
 from study.ablation.supervise import OpenEngine
 from study.ablation.workload import Workload
-from study.paper.claims import CLAIMS
 from study.spec.documents.plan import restricted
 from study.spec.words import counted
-from study.statistics import mechanisms, sequence
+from study.statistics import sequence
 from study.statistics.claim_tests import Collected
 from study.statistics.sequence import Course
 from study.store.runs import EVALUATED
@@ -27,50 +27,54 @@ def run(
     open_engine: OpenEngine = supervise.open_engine,
 ) -> tuple[Course, int]:
     """Train and evaluate what the looks of the workload's plan call for, until all claims have left; returns the course
-    and how many trainings ran. What the store has is not done again, so a study that was killed comes to the same end.
+    and how many trainings ran.
+
+    What the store has is not done again, and what failed counts as drawn until `make retry` clears it. So a study that
+    was killed comes to the same end.
     """
-    plan, store, attempted, trained = workload.manifest, workload.store, set[str](), 0
-    families = [list(CLAIMS.values()), mechanisms.claims(plan)]
-    collected = Collected(plan, [store.root], {})
-    ended = _Ended(workload, attempted)
-    told = 0
+    plan, store, ended = workload.manifest, workload.store, _Ended(workload)
+    families, trained, told = sequence.families(plan), 0, 0
+    collected = Collected(plan, [target.folder, store.root], {})
     while True:
-        course = sequence.follow(plan, collected, families, ended)
+        for key in plan["trainings"].keys() & ended.keys:
+            if not (target.folder / key).is_dir():
+                background.collect(key, target)
+        course = sequence.follow(plan, collected, families, ended, beyond=False)
+        store.keep_drawn(plan["tier"], course.drawn)
         for look in course.looks[told:]:
-            print(_words(look, course), flush=True)
+            print(_words(look), flush=True)
         told = len(course.looks)
-        now = replace(workload, manifest=restricted(plan, course.drawn))
-        todo = [key for key in workload.planned.trainings if key in course.drawn and not ended(key)]
+        waiting = {key for key in course.drawn if not ended(key)}
+        if not waiting:
+            return course, trained
+        failed = {key for key in course.drawn - waiting if not store.run(key).path("DONE").is_file()}
+        now = replace(workload, manifest=restricted(plan, course.drawn - failed))
+        todo = [key for key in workload.planned.trainings if key in waiting]
         if todo:
             with background.logging(now.manifest, target, len(todo), workload.execution.workers) as log:
                 train.train_all(now, todo, name, open_engine=open_engine, ended=log)
             trained += len(todo)
-        elif course.ended:
-            return course, trained
         evaluate.ask(now, ask_one, confused=False, open_engine=open_engine)
-        attempted |= course.drawn
+        ended.keys |= course.drawn
 
 
 class _Ended:
-    """Whether a training or evaluation is done, or was attempted in this call."""
+    """Whether a training or evaluation is done, or has failed; ``keys`` are those of which that is known."""
 
-    def __init__(self, workload: Workload, attempted: set[str]) -> None:
-        self.store, self.evaluations, self.attempted = workload.store, workload.planned.evaluations, attempted
-        self.done = set[str]()  # telling it takes a digest of every file
+    def __init__(self, workload: Workload) -> None:
+        self.store, self.evaluations = workload.store, workload.planned.evaluations
+        self.keys = set[str]()  # telling it takes a digest of every file
 
     def __call__(self, key: str) -> bool:
-        if key in self.attempted or key in self.done:
-            return True
-        run = self.store.run(key, EVALUATED) if key in self.evaluations else self.store.run(key)
-        if run.done():
-            self.done.add(key)
-        return key in self.done
+        if key not in self.keys:
+            run = self.store.run(key, EVALUATED) if key in self.evaluations else self.store.run(key)
+            if run.done() or (run.failure() is not None and not run.path("DONE").is_file()):
+                self.keys.add(key)
+        return key in self.keys
 
 
-def _words(look: sequence.Look, course: Course) -> str:
-    kinds: dict[str, int] = {}
-    for why in look.left.values():
-        kinds[why] = kinds.get(why, 0) + 1
+def _words(look: sequence.Look) -> str:
+    kinds = Counter(look.left.values())
     left = ", ".join(f"{number} {why}" for why, number in kinds.items()) or "none leave"
     going = len(look.open) - len(look.left)
     return f"look at {counted(look.seeds, 'seed')}: of {counted(len(look.open), 'open claim')} {left}; {going} go on"

@@ -29,6 +29,8 @@ def ask(
     planned, manifest = workload.planned, workload.manifest
     execution, store = workload.execution, workload.store
     todo = [key for key in manifest["evaluations"] if not store.run(key, EVALUATED).done()]
+    if "sequence" in manifest:  # what failed counts as drawn, until `make retry` clears it
+        todo = [key for key in todo if store.run(key, EVALUATED).failure() is None]
     ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
     for key in set(todo) - set(ready):
         store.run(key, EVALUATED).fail(

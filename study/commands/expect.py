@@ -29,7 +29,8 @@ def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours
     first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
     begin, whole = (math.fsum(looks.work[key] for key in keys) for keys in (first, looks.work))
     parts = [seconds.get(name) for name in TIMED]
-    pace = None if None in parts or not left else math.fsum(filter(None, parts)) / left
+    known = None not in parts
+    pace = math.fsum(filter(None, parts)) / left if known and left else None
     print(f"\n  seeds: {looks.at[0]} of everything, then for claims that are open; looks at {_listed(looks.at)}")
     print(f"    first look       {begin:10,.0f} tera multiply-adds")
     print(f"    all seeds        {whole:10,.0f}{_about(pace, whole - begin)}")
@@ -37,6 +38,11 @@ def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours
     if not math.isinf(looks.budget):
         print(f"    budget           {looks.budget:10,.0f}{_about(pace, min(looks.budget, whole) - begin)}")
     if hours is not None:
+        if known and not left:
+            raise InputError(
+                "hours must be asked before the first look, whose trainings tell this machine's pace, got a tier whose "
+                "first look is done; write a budget instead"
+            )
         budget = _budget(begin, pace, sum(filter(None, seconds.values())), hours)
         print(f"    {hours:g} h here        {budget:10,.0f} tera multiply-adds")
     _chances(plan)
@@ -60,24 +66,29 @@ def _budget(begin: float, pace: float | None, known: float, hours: float) -> flo
 
 
 def write(path: Path, tier: str, budget: float) -> None:
-    """Put the budget into the block of a tier in params.yaml, and nothing else. Raises InputError where the block does
-    not have its seeds in one line."""
+    """Put the budget into the block of a tier in params.yaml, and change nothing else. Raises InputError, and writes
+    nothing, where the block is not written so that this can be done."""
     text = path.read_text(encoding="utf-8")
-    block = re.search(rf"(?ms)^  {re.escape(tier)}:\n(.*?)(?=^  \S|\Z)", text)
-    assert block is not None  # the tier was read from this file
-    line = re.search(r"(?m)^    seeds: \{(.*?)\}", block[1])
-    if line is None and re.search(r"(?m)^    seeds:", block[1]):
+    block = re.search(rf"(?ms)^  {re.escape(tier)}:[ \t]*(?:#[^\n]*)?\n(.*?)(?=^ {{0,2}}[^\s#]|\Z)", text)
+    if block is not None:
+        line = re.search(r"(?m)^    seeds: \{(.*?)\}", block[1])
+        if line is not None:
+            kept = [part.strip() for part in line[1].split(",") if not part.strip().startswith("budget")]
+            at, old = block.start(1) + line.start(), line[0]
+            new = f"    seeds: {{{', '.join([*kept, f'budget: {budget:g}'])}}}"
+        else:  # it has those of another tier
+            at, old, new = block.start(1), "", f"    seeds: {{budget: {budget:g}}}\n"
+        text = text[:at] + new + text[at + len(old) :]
+    try:
+        written = tiers.load(tiers.check(tiers.content(text)), tier).by_need
+    except InputError:
+        written = None
+    if written is None or written.budget != budget:
         raise InputError(
-            f"tiers.{tier}.seeds must be a mapping in one line to be changed; write budget: {budget:g} there"
+            f"tiers.{tier}.seeds must be a mapping in one line, for its budget to be written; write budget: {budget:g} "
+            "there"
         )
-    if line is None:  # it has those of another tier
-        at, old, new = block.start(1), "", f"    seeds: {{budget: {budget:g}}}\n"
-    else:
-        kept = [part.strip() for part in line[1].split(",") if not part.strip().startswith("budget")]
-        at, old = block.start(1) + line.start(), line[0]
-        new = f"    seeds: {{{', '.join([*kept, f'budget: {budget:g}'])}}}"
-    path.write_text(text[:at] + new + text[at + len(old) :], encoding="utf-8")
-    tiers.load(tiers.read(path), tier)
+    path.write_text(text, encoding="utf-8")
 
 
 def measured(plan: PlanFile) -> tuple[Path | None, dict[str, dict[int, float]]]:

@@ -80,7 +80,7 @@ def preview(params: Params, name: str | None, every: bool = False, hours: float 
         first = dataclasses.replace(chosen, seeds=chosen.first_seeds, by_need=None)
     elif hours is not None:
         raise InputError(
-            f"hours must be asked of a tier that draws seeds by need, got those of {chosen.name}; write its seeds as "
+            f"hours must be asked of a tier that draws seeds by need, got {chosen.name}; write its seeds as "
             "{start: 0, first: 5, most: 13}"
         )
     planned = planner.build(first, facts, execution.device)
@@ -108,6 +108,8 @@ def _by_need(
 ) -> None:
     """What the looks of a tier cost and should decide."""
     facts = {name: cast(Facts, {**first.facts[name], **seen[name].facts}) for name in first.facts}
+    if hours is not None and chosen.by_need:  # the old budget, which may be too small, is no matter
+        chosen = dataclasses.replace(chosen, by_need=chosen.by_need.model_copy(update={"budget": None}))
     planned = planner.build(chosen, facts, first.device)
     plan = planned.manifest(planned_cost.of_plan(planned))
     work = plan["sequence"]["work"]

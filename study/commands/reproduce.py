@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 from study.config import git_state, tiers
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.store import stage
+from study.store.runs import Store
 
 PARAMS = Path("params.yaml")
 
@@ -24,7 +27,17 @@ def repro(tier: str | None, tune: str | None = None) -> int:
 def retry(tier: str | None) -> int:
     """Train again what failed, then report."""
     choose(tier)
+    _forget_failures(tiers.load(tiers.read()).name)
     return _dvc("--force", "--single-item", "ablate") or _dvc("--force", "--single-item", "tune") or repro(None)
+
+
+def _forget_failures(tier: str) -> None:
+    """Of a tier with looks, forget what failed: there a failure counts as drawn until somebody tries again (D149)."""
+    path, store = stage.folder(tier) / "plan.json", Store()
+    plan = read(path, PlanFile) if path.is_file() else None
+    if plan is not None and "sequence" in plan:
+        for key in (*plan["trainings"], *plan["evaluations"]):
+            store.run(key).path("failed.json").unlink(missing_ok=True)
 
 
 def force(tier: str | None) -> int:

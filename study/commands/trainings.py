@@ -22,7 +22,7 @@ def status(tier: str | None) -> None:
     store, plan = Store(), read(stage.folder(name) / "plan.json", PlanFile)
     if "sequence" in plan:  # what no claim has called for yet is not left to do
         first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
-        plan = restricted(plan, first | {path.name for path in store.root.iterdir()})
+        plan = restricted(plan, first | store.drawn(name))
     print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
 

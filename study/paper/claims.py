@@ -26,8 +26,8 @@ from study.paper.predicates import (
 )
 from study.paper.tables import TABLES
 
-# Raised by a change of what turns scores into verdicts (study.statistics but for its frames): every
-# question is new then.
+# Raised by a change of what turns scores into verdicts (study.statistics but for its frames; PRIMARY,
+# PRIMARY_SHARE): every question is new then.
 METHOD = 3
 # By tier, the seeds whose results had been seen when the questions were put as they stand: they confirm none.
 SEEN: dict[str, tuple[int, ...]] = {

@@ -34,7 +34,7 @@ from study.spec.documents.plan import (
 from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Inference, Recipe, Training
-from study.statistics import questions
+from study.statistics import mechanisms, questions
 from study.store.keys import identity, identity_of_evaluation
 
 METRIC_TITLES = {
@@ -124,7 +124,7 @@ class Plan:
     def _check_sequence(self, asked: Asked, sequence: PlannedSequence) -> None:
         """Raises InputError where seeds by need have no claim to decide, or the budget does not hold the first ones."""
         where = f"tiers.{self.tier.name}.seeds"
-        if not questions.family(asked):
+        if not questions.family(asked) and not questions.family(asked, mechanisms.claims(asked)):
             raise InputError(
                 f"{where} must be a plain list where the tier's tables ask no claim, got a mapping; write e.g. "
                 f"[{sequence['seeds'][0]}], or add tables"

@@ -107,11 +107,14 @@ def p_of(parts: list[Tested], alpha: float) -> float:
 
 
 def p_same(parts: list[Tested], margins: Margins) -> float:
-    """p that no part lies within the margin of no difference; 1 where no part can.
+    """p that no part lies within the margin of no difference; 1 where no part can, or one says itself that there is
+    none.
 
     Twice that of two one-sided tests, times the number of parts: a claim may also be decided by a difference, and the
     two ways to be wrong about it add up to one level (D149).
     """
+    if any(part.part.low is not None and part.part.high is not None for part in parts):
+        return 1.0
     ps = [effects.equivalent(part.effect, margin_of(part.part, margins), 0.05) for part in parts if _plain(part)]
     known = [p for p in ps if not math.isnan(p)]
     return min(1.0, 2 * len(parts) * min(known)) if known else 1.0
@@ -148,8 +151,9 @@ def kind_of(parts: list[Tested], adjusted: float, same: float, alpha: float) -> 
 def judged(
     parts: list[Tested], kind: str, adjusted: float, first: float, plan: Asked, *, needed_at: float | None = None
 ) -> Judgement:
-    """The answer where parts were tested. ``first`` is the level at which the claim could be decided before any other
-    was, ``needed_at`` that of the look with which its seeds end."""
+    """The answer where parts were tested. ``adjusted`` is the p of this kind of answer, adjusted; ``first`` is the
+    level at which the claim could be decided before any other was, ``needed_at`` that of the look with which its seeds
+    end."""
     margins = margins_of(plan)
     shown = {
         CONTRADICTED: lambda: min(parts, key=lambda part: part.fails),
@@ -162,7 +166,9 @@ def judged(
     elif kind == CONTRADICTED:
         reason = f"Not so: {name} ({in_unit(measure, effect.estimate):+.1f} {UNITS[measure]})."
     elif kind == SAME:
-        reason = f"No difference that matters: {name} by {in_unit(measure, effect.estimate):+.1f} {UNITS[measure]}."
+        (_, a), (_, b) = shown.part.terms[:2]
+        told = f"{in_unit(measure, effect.estimate):+z.1f} {UNITS[measure]}"
+        reason = f"{a} and {b} differ by less than the margin ({told})."
     elif kind == UNDECIDED:
         needed, reason = seeds_needed(parts, margins, needed_at or first)
     mde = math.nan
@@ -171,8 +177,8 @@ def judged(
         mde = abs(in_unit(measure, -mde)) if measure == ERRORS else in_unit(measure, mde)
     numbers: dict[str, Any] = {
         "estimate": in_unit(measure, effect.estimate), "low": in_unit(measure, effect.low),
-        "high": in_unit(measure, effect.high), "mde": mde, "p": p_of(parts, rules_of(plan)["alpha"]),
-        "adjusted": adjusted,
+        "high": in_unit(measure, effect.high), "mde": mde, "adjusted": adjusted,
+        "p": p_same(parts, margins) if kind == SAME else p_of(parts, rules_of(plan)["alpha"]),
     }  # fmt: skip
     numbers = {name: None if math.isnan(number) else number for name, number in numbers.items()}
     return Judgement(kind, reason, name, UNITS[measure], needed=needed, **numbers)
@@ -207,9 +213,9 @@ def seeds_needed(parts: list[Tested], margins: Margins, level: float) -> tuple[i
     return min(known), f"Some {min(known)} seeds would decide it, were the effects as measured."
 
 
-def chance(parts: list[Tested], margins: Margins, level: float, seeds: int) -> float:
+def chance(parts: list[Tested], margins: Margins, level: float, seeds: int, same: float | None = None) -> float:
     """The chance that a claim is decided at a level with so many seeds, were its effects as measured; 0 where nothing
-    is known of how they vary."""
+    is known of how they vary. ``same`` is the level of no difference, where that is another."""
     if any(math.isnan(part.p) for part in parts):
         return 0.0
 
@@ -225,7 +231,7 @@ def chance(parts: list[Tested], margins: Margins, level: float, seeds: int) -> f
     ]
     if all(holding):
         ways = [min(power(part, distance(part, margins), level) for part in parts)]
-    ways += [power(part, inside, level / len(parts)) for part, inside in _insides(parts, margins)]
+    ways += [power(part, inside, (same or level) / len(parts)) for part, inside in _insides(parts, margins)]
     return max(ways, default=0.0)
 
 

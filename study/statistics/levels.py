@@ -26,6 +26,7 @@ class Levels:
             self.shares |= dict.fromkeys(group, (share if both else 1.0) / max(1, len(group)))
         self.groups = [first, rest]
         self.initial = dict(self.shares)
+        self.reached = 0.0  # the largest adjusted p of those that were decided
 
     def decide(self, name: str) -> None:
         """Pass a decided claim's share on."""
@@ -39,6 +40,7 @@ class Levels:
         """The same shares, to go on with on one's own."""
         found = Levels(())
         found.shares, found.groups, found.initial = dict(self.shares), self.groups, self.initial
+        found.reached = self.reached
         return found
 
     def decided(self, ps: Mapping[str, float], alpha: float) -> dict[str, float]:
@@ -47,11 +49,12 @@ class Levels:
         adjusted = self.adjusted(ps)
         for name in sorted((name for name in ps if adjusted[name] <= alpha), key=lambda name: adjusted[name]):
             self.decide(name)
+            self.reached = max(self.reached, adjusted[name])
         return adjusted
 
     def adjusted(self, ps: Mapping[str, float]) -> dict[str, float]:
         """By claim of ``ps``, the least alpha at which it is decided: p values adjusted for the whole family."""
-        found, left, least = dict.fromkeys(ps, math.nan), self.copy(), 0.0
+        found, left, least = dict.fromkeys(ps, math.nan), self.copy(), self.reached
         known = [name for name, p in ps.items() if not math.isnan(p)]
         while known:
             name = min(known, key=lambda one: (ps[one] / left.shares[one], one))

@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from study.paper.claims import PRIMARY, Claim
+from study.paper.claims import CLAIMS, PRIMARY, Claim
 from study.spec.documents.plan import PlanFile
-from study.statistics import answers, questions
-from study.statistics.answers import DECIDED, Judgement
+from study.statistics import answers, mechanisms, questions
+from study.statistics.answers import DECIDED, SAME, Judgement
 from study.statistics.claim_tests import BEYOND, HERE, Scores, Tested, rules_of
 from study.statistics.levels import Levels
 
@@ -95,14 +95,25 @@ def follow(
     collected: Scores,
     families: Sequence[Sequence[Claim]],
     ready: Callable[[str], bool] = lambda key: True,
+    *,
+    beyond: bool = True,
 ) -> Course:
     """Follow a study through its looks, as far as its results go. ``families`` of claims have an alpha each; ``ready``
-    says of the key of a training or evaluation whether it has ended, well or not."""
-    return _Study(plan, collected, families).follow(ready)
+    says of the key of a training or evaluation whether it has ended, well or not. Without ``beyond``, which decides
+    nothing of the course, claims are not judged beyond these images."""
+    return _Study(plan, collected, families, beyond).follow(ready)
+
+
+def families(plan: PlanFile) -> list[list[Claim]]:
+    """The families that a plan asks: the paper's claims, and the tier's mechanisms."""
+    return [list(CLAIMS.values()), mechanisms.claims(plan)]
 
 
 class _Study:
-    def __init__(self, plan: PlanFile, collected: Scores, families: Sequence[Sequence[Claim]]) -> None:
+    def __init__(
+        self, plan: PlanFile, collected: Scores, families: Sequence[Sequence[Claim]], beyond: bool = True
+    ) -> None:
+        self.beyond = beyond
         self.plan, self.collected, self.sequence = plan, collected, of_plan(plan)
         self.margins, self.cells = answers.margins_of(plan), {cell["address"]: cell for cell in plan["cells"]}
         self.claims: dict[str, Claim] = {}
@@ -152,7 +163,9 @@ class _Study:
         promises = {name: self._chance(name, found[name][1], look + 1) for name in going}
         stays = self._afford(promises, look + 1)
         left |= dict.fromkeys((name for name in going if name not in stays), OUT_OF_BUDGET)
-        beyond = {name: self._tested(name, known, BEYOND, share) for name in left}
+        beyond: dict[str, tuple[Judgement, list[Tested]]] = {name: (Judgement(), []) for name in left}
+        if self.beyond:
+            beyond = {name: self._tested(name, known, BEYOND, share) for name in left}
         judged_beyond = self._judged(beyond, BEYOND, look)
         for name, why in left.items():
             self.course.answers[name] = Answer(
@@ -188,21 +201,19 @@ class _Study:
                 if not parts:
                     judged[name] = untested
                     continue
-                same = math.inf
-                if name in levels.shares:
-                    same = answers.p_same(parts, self.margins) / share / levels.shares[name]
+                # At its own share, never at what others passed on: who passed on may be called alike wrongly too.
+                same = min(1.0, answers.p_same(parts, self.margins) / share / levels.initial[name])
                 kind = answers.kind_of(parts, adjusted[name], same, alpha)
+                shown = same if kind == SAME else adjusted[name]
                 first = levels.initial[name] * alpha
                 at_end = first * self.sequence.shares[-1]
-                judged[name] = answers.judged(
-                    parts, kind, adjusted[name], first * share, self.plan, needed_at=at_end
-                )
+                judged[name] = answers.judged(parts, kind, shown, first * share, self.plan, needed_at=at_end)
         return judged
 
     def _chance(self, name: str, parts: list[Tested], look: int) -> float:
-        levels = self.levels[self.family_of[name]][HERE]
-        level = levels.shares[name] * rules_of(self.plan)["alpha"] * self.sequence.shares[look]
-        return answers.chance(parts, self.margins, level, self.sequence.at[look])
+        levels, alpha = self.levels[self.family_of[name]][HERE], rules_of(self.plan)["alpha"]
+        now, first = (alpha * self.sequence.shares[look] * one[name] for one in (levels.shares, levels.initial))
+        return answers.chance(parts, self.margins, now, self.sequence.at[look], first)
 
     def _afford(self, promises: dict[str, float], look: int) -> list[str]:
         """The claims whose seeds of a look the budget holds, those first that promise most verdicts for their cost."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 from study.paper.audit.sources import printed
@@ -22,7 +23,7 @@ from study.spec.constants import MECHANISM, NOTHING, PAPER
 from study.spec.documents.plan import Asked, PlanFile, PlannedMechanism, PlannedSide, restricted
 from study.spec.documents.verdicts import LookRow, MechanismRow, SideRow, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.words import counted
-from study.statistics import mechanisms, questions, sequence, settling
+from study.statistics import answers, mechanisms, questions, sequence, settling
 from study.statistics.answers import (
     CONTRADICTED,
     SAME,
@@ -41,13 +42,13 @@ WORDS = {
     PAPER: {
         SUPPORTED: "Supported on {on}, at the paper's scale.",
         CONTRADICTED: "Contradicted on {on}, at the paper's scale.",
-        SAME: "On {on}, at the paper's scale, there is no difference that matters.",
+        SAME: "On {on}, at the paper's scale, part of it makes no difference that matters.",
         UNDECIDED: "On {on}, at the paper's scale, it could be either.",
     },
     MECHANISM: {
         SUPPORTED: "The mechanism shows here: {shows}. Of {on} it says nothing.",
         CONTRADICTED: "The mechanism does not show here ({shows}). Of {on} it says nothing.",
-        SAME: "Here there is no difference that matters ({shows}). Of {on} it says nothing.",
+        SAME: "Part of it makes no difference that matters here ({shows}). Of {on} it says nothing.",
         UNDECIDED: "The mechanism may show here or not ({shows}). Of {on} it says nothing.",
     },
     ARITHMETIC: {SUPPORTED: "Arithmetic bears it out.", CONTRADICTED: "Arithmetic speaks against it."},
@@ -86,22 +87,33 @@ class Verdict(Judgement):
 
 
 def judge(
-    plan: PlanFile, *folders: Path, computed: Mapping[str, float], claims: Iterable[Claim] = CLAIMS.values()
+    plan: PlanFile,
+    *folders: Path,
+    computed: Mapping[str, float],
+    claims: Iterable[Claim] = CLAIMS.values(),
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Verdict]:
     """A verdict on each claim, in their order. ``plan`` is the content of plan.json, ``folders`` hold what was
-    collected by key, ``computed`` counted cells by address."""
-    return judge_scores(plan, Collected(plan, folders, computed), list(claims))
+    collected by key, ``computed`` counted cells by address. ``also`` are digests of questions that are as good as the
+    plan's own."""
+    return judge_scores(plan, Collected(plan, folders, computed), list(claims), also=also)
 
 
-def judge_scores(plan: PlanFile, collected: Scores, claims: list[Claim], course: Course | None = None) -> list[Verdict]:
+def judge_scores(
+    plan: PlanFile,
+    collected: Scores,
+    claims: list[Claim],
+    course: Course | None = None,
+    also: Mapping[str, str] = MappingProxyType({}),
+) -> list[Verdict]:
     """A verdict on each claim from scores, and from counts as far as ``collected`` has them. ``course`` is that of the
-    whole study; without it the claims are followed alone."""
+    whole study; without it the claims are followed alone. ``also`` as in ``judge``."""
     course = course or sequence.follow(plan, collected, [claims])
     rows = {claim.id: _asked(claim, plan, collected) for claim in claims}
     for claim in claims:
         if (answer := course.answers.get(claim.id)) is not None:
             rows[claim.id] = _with(rows[claim.id], claim, answer, plan, collected)
-    late = _late(plan, collected, claims, course)
+    late = _late(plan, collected, course, claims=claims, also=also)
     return [replace(row, exploratory=late.get(name, "")) for name, row in rows.items()]
 
 
@@ -116,8 +128,10 @@ def content(
     verdicts at the shared setting and, with the plan ``tuned`` and its results, those with each variant at its best
     (D95); and which variants train at all."""
     collected, claims = Collected(plan, folders, computed), list(CLAIMS.values())
-    course = sequence.follow(plan, collected, [claims, mechanisms.claims(plan)])
-    at_best = None if tuned is None else judge(tuned, tuned_folder, computed=computed)
+    course = sequence.follow(plan, collected, sequence.families(plan))
+    at_best = None
+    if tuned is not None:  # a training that stands in both plans wrote down the questions of the first
+        at_best = judge(tuned, tuned_folder, computed=computed, also=questions.digests(plan))
     return {
         "version": 2,
         "questions": questions.all_digests(plan),
@@ -141,26 +155,28 @@ def tested_mechanisms(plan: PlanFile, collected: Collected, course: Course) -> l
     ):
         answer = course.answers.get(verdict.claim)
         known = collected if answer is None else collected.of_seeds(answer.seeds)
+        share = 1.0 if answer is None else sequence.of_plan(plan).shares[answer.look]
         found.append({
             "name": name, "says": one["says"], "claim": one["claim"],
             "unit": UNITS[mechanisms.measure_of(one)],
             "verdict": verdict.verdict, "reason": verdict.reason, "adjusted": verdict.adjusted,
             "needed": verdict.needed, "seeds": verdict.seeds, "beyond": verdict.beyond.verdict,
             "exploratory": verdict.exploratory, "look": verdict.look, "left": verdict.left,
-            "closing": verdict.closing, "shows": _side(one, one["shows"], plan, known),
-            "absent": _side(one, one["absent"], plan, known),
+            "closing": verdict.closing, "shows": _side(one, one["shows"], known, share),
+            "absent": _side(one, one["absent"], known, share),
         })  # fmt: skip
     return found
 
 
-def _side(one: PlannedMechanism, side: PlannedSide, plan: PlanFile, collected: Collected) -> SideRow:
-    """A mechanism's effect in one setting, with all trainings as they ended."""
+def _side(one: PlannedMechanism, side: PlannedSide, collected: Scores, share: float) -> SideRow:
+    """A mechanism's effect in one setting, with all trainings as they ended; ``share`` is that of its look in alpha."""
+    plan = collected.plan
     part = mechanisms.gain_in(one, side)
     row: SideRow = {**side, "estimate": None, "low": None, "high": None}
     seeds = collected.done((side["better"], side["worse"]))
     if plan["verdicts"] is None or not seeds:
         return row
-    effect = collected.tried(part, seeds, margins_of(plan), HERE, rules_of(plan)).effect
+    effect = collected.tried(part, seeds, margins_of(plan), HERE, answers.rules_at(plan, share)).effect
     for key, value in (("estimate", effect.estimate), ("low", effect.low), ("high", effect.high)):
         if math.isfinite(value):
             row[key] = in_unit(part.measure, value)  # type: ignore[literal-required]
@@ -287,11 +303,10 @@ def _closing(claim: Claim, answer: Answer, plan: PlanFile) -> str:
     elif answer.left == OUT_OF_BUDGET:
         found.append(f"Out of budget after {number} seeds.")
     elif answer.left == LAST and answer.look:
-        found.append(f"Open after its last seed, the {number}th.")
+        found.append(f"Open after all of its {number} seeds.")
     predicate = questions.predicate_of(claim, plan["scale"])
     if judged.needed is not None and judged.needed > number and predicate is not None:
-        trainings = len({c["runs"][str(answer.seeds[0])] for c in plan["cells"]
-                         if c["address"] in predicate.addresses and str(answer.seeds[0]) in c["runs"]})  # fmt: skip
+        trainings = len(sequence.keys_of(plan, predicate.addresses, answer.seeds[:1]) & plan["trainings"].keys())
         more = judged.needed - number
         found.append(f"Closing it: {counted(more, 'more seed')} of {counted(trainings, 'training')}.")
     return " ".join(found)
@@ -311,7 +326,9 @@ def _shown_part(parts: list[Tested], judged: Judgement) -> Part:
     return next(one.part for one in parts if judged.part in (one.part.name, one.against[0]))
 
 
-def _late(plan: Asked, collected: Scores, claims: list[Claim], course: Course) -> dict[str, str]:
+def _late(
+    plan: Asked, collected: Scores, course: Course, *, claims: list[Claim], also: Mapping[str, str]
+) -> dict[str, str]:
     """By claim that was asked, why its verdict is exploratory: its question is newer than what is judged."""
     asked, seen = questions.digests(plan, claims), sorted(set(SEEN.get(plan["tier"], ())) & set(_seeds(plan)))
     found = {}
@@ -324,7 +341,9 @@ def _late(plan: Asked, collected: Scores, claims: list[Claim], course: Course) -
         elif isinstance(collected, Collected):
             known = collected.of_seeds(answer.seeds)
             recorded = known.recorded(claim.id, [a for a in predicate.addresses if a in known.cells])
-            if late := sum(number for digest, number in recorded.items() if digest != asked[claim.id]):
+            if late := sum(
+                number for digest, number in recorded.items() if digest not in (asked[claim.id], also.get(claim.id))
+            ):
                 found[claim.id] = f"{late} of its {sum(recorded.values())} trainings began before it was asked so"
     return found
 

@@ -296,6 +296,13 @@ class Store:
         """Where and how the last trainings of a study were executed, and for how long."""
         return self.cache / f"ablate-{study.replace(' ', '-')}.json"
 
+    def drawn(self, tier: str) -> set[str]:
+        """The keys that the looks of a tier have called for so far (D149); nothing where it has not begun."""
+        return set(read_json_or_none(self.cache / f"drawn-{tier}.json") or ())
+
+    def keep_drawn(self, tier: str, keys: set[str]) -> None:
+        write_json(self.cache / f"drawn-{tier}.json", sorted(keys))
+
     def foretold(self, study: str) -> Path:
         """The seconds that the trainings of a study, or the evaluations of a tier, should take."""
         return self.cache / f"foretold-{study.replace(' ', '-')}.json"

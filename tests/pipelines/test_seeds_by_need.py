@@ -155,5 +155,44 @@ def test_hours_become_a_budget_in_the_block_and_nowhere_else(tmp_path: Path) -> 
     assert tiers.load(params, "shapes").by_need.budget == 77 and tiers.load(params, "camvid").by_need.budget == 321
     before, after = text.splitlines(), path.read_text(encoding="utf-8").splitlines()
     assert len(set(after) - set(before)) <= 2, "every other line stays as it was"
-    with pytest.raises(InputError, match="must be a mapping in one line"):
-        expect.write(path, "smoke", 5.0)
+    for name, changed in (
+        ("smoke", path.read_text(encoding="utf-8")),
+        ("shapes", text.replace("    seeds: {start: 40, ", "    seeds:\n      {start: 40, ")),
+    ):
+        path.write_text(changed, encoding="utf-8")
+        with pytest.raises(InputError, match="must be a mapping in one line"):
+            expect.write(path, name, 5.0)
+        assert path.read_text(encoding="utf-8") == changed, "nothing is lost"
+    odd = text.replace("  camvid:\n", "  camvid:  # streets\n  # a remark\n")
+    path.write_text(odd, encoding="utf-8")
+    expect.write(path, "camvid", 99.0)
+    assert tiers.load(tiers.read(path), "camvid").by_need.budget == 99
+
+
+def test_a_tier_of_mechanisms_alone_draws_seeds_by_need() -> None:
+    from study.plan import planner
+
+    params = tiers.in_full(tiers.read())
+    params["tiers"]["shapes"] |= {"tables": ["T11"]}
+    chosen = tiers.load(params, "shapes")
+    facts = {name: {"fingerprint": "f", "classes": ["a"], "size": [64, 64], "splits": {}} for name in chosen.settings}
+    assert planner.build(chosen, facts, "cpu").manifest()["sequence"]["at"] == [5, 9]
+
+
+@pytest.mark.slow
+def test_a_failure_counts_as_drawn_until_somebody_tries_again(by_need: Project) -> None:
+    by_need.tier["tables"] = ["T5"]
+    by_need.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]  # it fits into no memory
+    by_need.save()
+    by_need.stages("data", "plan")
+    stage(by_need, "ablate")
+    plan = json.loads((by_need.reports / "plan.json").read_text())
+    failed = [path.parent.name for path in (by_need.folder / "runs").glob("*/failed.json")]
+    assert {plan["trainings"][key]["label"] for key in failed} == {"stack k=7 m=100000"} and len(failed) == 2
+    before = [(by_need.folder / "runs" / key / "failed.json").stat().st_mtime_ns for key in failed]
+    stage(by_need, "ablate")
+    assert [(by_need.folder / "runs" / key / "failed.json").stat().st_mtime_ns for key in failed] == before
+    told = by_need.python("-m", "study", "status").stdout
+    assert "2 failed" in told
+    by_need.python("-c", "from study.commands import reproduce; reproduce._forget_failures('smoke')")
+    assert not list((by_need.folder / "runs").glob("*/failed.json"))

@@ -121,6 +121,7 @@ def test_p_of_no_difference_is_twice_that_of_two_one_sided_tests_for_each_part()
     assert 0 < once < 0.01 and answers.p_same([tight, far], MARGINS) == pytest.approx(2 * once)
     for part in (put(1, None, 0.1), put(-1, 1, 0.1)):
         assert answers.p_same([part], MARGINS) == 1.0, "only what says on which side of nothing it lies"
+    assert answers.p_same([tight, put(-1, 1, 0.1)], MARGINS) == 1.0, "what asks for no difference is decided by that"
 
 
 def test_the_chance_of_a_verdict_is_that_of_its_weakest_part_and_grows_with_seeds() -> None:

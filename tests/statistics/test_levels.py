@@ -7,6 +7,7 @@ import math
 import pytest
 from statsmodels.stats.multitest import multipletests
 
+from study.paper.claims import METHOD, PRIMARY
 from study.seeds import generator
 from study.statistics.levels import PRIMARY_SHARE, Levels
 
@@ -56,6 +57,19 @@ def test_claims_are_decided_in_one_call_by_what_earlier_ones_pass_on() -> None:
     again = Levels(["a", "b"])
     assert again.decided({"a": 0.03, "b": 0.04}, 0.05) == pytest.approx({"a": 0.06, "b": 0.06})
     assert again.shares == {"a": 0.5, "b": 0.5}
+
+
+def test_what_was_decided_at_an_earlier_look_bounds_the_adjusted_p_of_later_ones() -> None:
+    levels = Levels(["a", "b"])
+    levels.decided({"a": 0.02}, 0.05)
+    assert levels.decided({"b": 0.001}, 0.05) == pytest.approx({"b": 0.04}), "at alpha 0.03 nothing was passed on"
+
+
+def test_who_comes_first_is_part_of_the_method() -> None:
+    """Whoever changes this raises METHOD, which makes all questions new."""
+    assert (METHOD, PRIMARY_SHARE, sorted(PRIMARY)) == (
+        3, 0.8, ["beats_kxk", "beats_stack_text", "br_boundary", "gain_k", "gcn_inside", "rises"],
+    )  # fmt: skip
 
 
 def test_a_family_of_primary_claims_alone_has_all_of_alpha() -> None:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from study.report.figures.families import GREEN, GREY, RC, RED, canvas
+from study.report.figures.families import BROWN, GREEN, GREY, RC, RED, canvas
 from study.report.figures.style import INK
 from study.spec.documents.verdicts import VerdictRow
 
@@ -20,7 +20,7 @@ CAPTION = (
     "The deciding part of each claim that was tested, with its interval on these images; logarithmic beyond one "
     "point. Pale: where the claim says it lies. Hollow: the paper's own number, from other data."
 )
-VERDICTS = {"supported": GREEN, "contradicted": RED, "undecided": GREY}
+VERDICTS = {"supported": GREEN, "contradicted": RED, "no difference": BROWN, "undecided": GREY}
 
 
 @mpl.rc_context(RC)
