@@ -57,6 +57,7 @@ def forget(what: str, tier: str | None) -> None:
             f"a cell must be an address such as T1/score/15 with trainings, or a run's key, got {what!r}; "
             f"scores.csv of the tier {name} lists both"
         )
-    for key in sorted(keys):
-        Store().run(key).clear()
+    store = Store()
+    for key in sorted(key for key in keys if store.run(key).folder.is_dir()):  # not seeds that no claim called for
+        store.run(key).clear()
         print(f"forgotten: {progress.named(known[key])}")

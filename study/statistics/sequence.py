@@ -24,7 +24,7 @@ from study.statistics.levels import Levels
 
 REACH = 0.1  # a claim with a smaller chance of a verdict at the last look is out of reach
 DECIDED_THERE, NOT_TESTED, LAST, OUT_OF_REACH, OUT_OF_BUDGET = (
-    "decided", "not tested", "last seeds", "out of reach", "out of budget",
+    "decided", "not tested", "open at the end", "out of reach", "out of budget",
 )  # fmt: skip
 
 
