@@ -16,7 +16,7 @@ ADDRESS := $(if $(filter command,$(origin HOST)),--host "$$HOST")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup install install-large install-small crf install-crf repro retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check format mutants bench lock
+.PHONY: help setup install install-large install-small crf install-crf repro explore retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ install-crf:
 
 repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes: also search learning rates)
 	@$(STUDY) repro
+
+explore: setup ## search for better networks than the paper's, and try the best with new seeds (TIER=..., TRIALS=60)
+	@$(STUDY) explore
 
 retry: setup ## train again what failed in a tier, then report (TIER=...)
 	@$(STUDY) retry

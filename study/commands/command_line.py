@@ -78,6 +78,18 @@ def force(cell: str, tier: str | None) -> int:
 
 @study.command()
 @TIER
+@click.option(
+    "--trials", type=click.IntRange(min=0), envvar="TRIALS", help="how many in all; 0 takes the exploration out again"
+)
+def explore(tier: str | None, trials: int | None) -> int:
+    """Search for better networks, try the best with new seeds, then report."""
+    from study.commands import reproduce
+
+    return reproduce.explore(tier, trials)
+
+
+@study.command()
+@TIER
 @click.option("--tune", type=click.Choice(["yes", "no"]), envvar="TUNE", help="whether best values are searched")
 def choose(tier: str | None, tune: str | None) -> None:
     """Set the tier in params.yaml, for `dvc` commands."""

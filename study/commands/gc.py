@@ -12,6 +12,7 @@ from study.config import tiers
 from study.data.prepare import folder_of
 from study.paper import headline
 from study.plan.receptive_fields import looks
+from study.spec.documents.explored import ExploredFile
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.reading import read
 from study.spec.documents.search import SearchFile
@@ -74,6 +75,10 @@ def named(places: list[Path], store: Store) -> Named:
             if (tuning / "search.json").is_file():
                 tuned = read(tuning / "plan.json", PlanFile) if (tuning / "plan.json").is_file() else plan
                 found.add(tuned, read(tuning / "search.json", SearchFile))
+            if (path.parent / "explored" / "explored.json").is_file():
+                explored = read(path.parent / "explored" / "explored.json", ExploredFile)
+                found.runs |= {trial["key"] for trial in explored.get("trials", ())}
+                found.runs |= {key for one in explored.get("winners", ()) for key in one["keys"].values()}
             _cached(found, plan, place, store)
     return found
 

@@ -16,11 +16,18 @@ from study.store import stage
 from study.store.runs import Store
 
 PARAMS = Path("params.yaml")
+TRIALS = 60
 
 
 def repro(tier: str | None, tune: str | None = None) -> int:
     """Train, evaluate and report; returns 1 where a stage or a training failed."""
     choose(tier, tune)
+    return _dvc() or _where()
+
+
+def explore(tier: str | None, trials: int | None) -> int:
+    """Search for better networks with so many trials (kept in params.yaml; None: 60, or those it has), then report."""
+    choose(tier, trials=trials if trials is not None else tiers.read().get("explore", 0) or TRIALS)
     return _dvc() or _where()
 
 
@@ -63,8 +70,8 @@ def _where() -> int:
     return 0
 
 
-def choose(tier: str | None, tune: str | None = None) -> None:
-    """Set the keys ``tier:`` and ``tune:`` of params.yaml, leaving the rest of the file as it is."""
+def choose(tier: str | None, tune: str | None = None, trials: int | None = None) -> None:
+    """Set the keys ``tier:``, ``tune:`` and ``explore:`` of params.yaml, leaving the rest of the file as it is."""
     params = tiers.read(PARAMS)
     git_state.tell_dvc()
     chosen = tiers.load(params, tier)
@@ -75,6 +82,12 @@ def choose(tier: str | None, tune: str | None = None) -> None:
             raise InputError(
                 f"tiers.{chosen.name}.tuning must say what is searched before --tune yes, got none; write it as the "
                 "tier shapes does"
+            )
+    if trials is not None:
+        wanted[tiers.EXPLORE] = str(trials)
+        if trials and chosen.explore is None:
+            raise InputError(
+                f"tiers.{chosen.name}.explore must say what is explored, got none; write it as docs/exploring.md does"
             )
     before = text = PARAMS.read_text(encoding="utf-8")
     for key, value in wanted.items():

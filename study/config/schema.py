@@ -16,8 +16,10 @@ from study.spec import heads, training
 from study.spec.cells import SERVED
 from study.spec.checks import (
     LARGEST,
+    OPEN,
     Block,
     Broken,
+    Json,
     Label,
     Loose,
     PathText,
@@ -508,6 +510,113 @@ class Tuning(Block):
             heads.gcn(k)  # it refuses what is no kernel size
 
 
+def _odd(value: object) -> bool:
+    return type(value) is int and 0 < value < WIDEST_PX and value % 2 == 1
+
+
+class Space(Block):
+    """The networks that an exploration chooses among: one head family for all levels, a kernel size for each, the width
+    of stacks, boundary refinement on or off, and a rate between the two of ``lr``."""
+
+    head: Annotated[
+        tuple[Annotated[str, choice(*HEADS)], ...],
+        rule(lambda heads: bool(heads) and different(heads), "be different head families", "write e.g. [dense, gcn]"),
+    ]
+    k: Annotated[
+        tuple[Annotated[int, whole(1)], ...],
+        rule(
+            lambda sizes: bool(sizes) and different(sizes) and all(map(_odd, sizes)),
+            "be different odd kernel sizes (Sec. 3.1: an even one shifts the map)", "write e.g. [1, 3, 7, 15]",
+        ),
+    ]  # fmt: skip
+    width: Annotated[
+        tuple[Annotated[Any, stack_width(WIDEST)], ...], rule(bool, "name widths", "write e.g. [1/2, 1]", "none")
+    ] = (Fraction(1),)
+    refine: Annotated[tuple[YesNo, ...], rule(bool, "name true, false or both", "write [false, true]", "none")] = (
+        False,
+        True,
+    )
+    lr: Annotated[
+        tuple[Annotated[float, above(0, 1e3)], ...],
+        rule(
+            lambda ends: len(ends) == 2 and ends[0] <= ends[1], "be the least and the greatest rate",
+            "write e.g. [0.001, 0.02]",
+        ),
+    ]  # fmt: skip
+
+    def check(self) -> None:
+        if "stack" in self.head and max(self.k) < 3:
+            raise Broken("have a size from 3 up for stacks", shown(self.k), "add 3, 5 ...", "k")
+
+
+class Chosen(Block):
+    """A sampler or a pruner of Optuna by ``name``, with its arguments beside it."""
+
+    model_config = OPEN
+
+    name: Annotated[str, matching(r"[A-Za-z]\w*", "be the name of a class of Optuna", "write e.g. TPESampler")]
+
+    @property
+    def arguments(self) -> dict[str, Json]:
+        return dict(self.model_extra or {})
+
+
+class Winners(Block):
+    """What becomes of the networks that were found: they are trained with these ``seeds``, which no search has seen,
+    and scored on val. Beside the front, the best network under each bound of ``macs`` (giga multiply-adds an image).
+    At ``most`` so many networks."""
+
+    seeds: Annotated[
+        tuple[Seed, ...], rule(lambda s: bool(s) and different(s), "be different seeds", "write e.g. [400, 401, 402]")
+    ]
+    macs: tuple[Annotated[float, above(0, 1e9)], ...] = ()
+    most: Annotated[int, whole(1, 100)] = 8
+
+
+class Explore(Block):
+    """A search for the best network, which the paper never made (D150). ``objective``: ``pareto`` for the score on the
+    tune split and the cost ``against``, ``score`` under the bounds of ``under``, or ``cost`` (that of ``against``)
+    above the score ``least``."""
+
+    space: Space
+    objective: Annotated[str, choice("pareto", "score", "cost")] = "pareto"
+    against: Annotated[str, choice("macs", "parameters")] = "macs"
+    under: dict[Annotated[str, choice("macs", "parameters")], Annotated[float, above(0, 1e12)]] = {}  # noqa: RUF012
+    least: Share | None = None
+    sampler: Chosen = Chosen(name="TPESampler")
+    pruner: Chosen | None = None
+    rungs: tuple[Share, ...] = ()
+    cost: Annotated[float | None, above(0, 1e18)] = None  # tera multiply-adds, after which no trial begins
+    seed: Seed
+    winners: Winners
+
+    def check(self) -> None:
+        if self.pruner is not None and self.objective == "pareto":
+            raise Broken(
+                "be left out with two objectives, which no pruner of Optuna takes", shown(self.pruner.name),
+                "take it out, or write objective: score", "pruner",
+            )  # fmt: skip
+        if (self.pruner is None) != (not self.rungs):
+            raise Broken(
+                "be shares of the steps at which the pruner is asked, and none without a pruner", shown(self.rungs),
+                "write e.g. [0.25, 0.5] beside a pruner", "rungs",
+            )  # fmt: skip
+        if list(self.rungs) != sorted({share for share in self.rungs if 0 < share < 1}):
+            raise Broken(
+                "be rising shares of the steps between 0 and 1", shown(self.rungs), "write e.g. [0.25, 0.5]", "rungs"
+            )
+        if (self.least is None) == (self.objective == "cost"):
+            raise Broken(
+                "be there where the cost is the objective, and nowhere else", shown(self.least),
+                "write the least score, such as 0.6" if self.least is None else "take it out", "least",
+            )  # fmt: skip
+        if self.seed in self.winners.seeds:
+            raise Broken(
+                "be seeds that the search does not use (or luck would be taken for skill)", shown(self.winners.seeds),
+                "write others", "winners.seeds",
+            )  # fmt: skip
+
+
 class Tier(Block):
     """One block below ``tiers:``."""
 
@@ -518,6 +627,7 @@ class Tier(Block):
     verdicts: Rules | None = None
     not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
     tuning: Tuning | None = None
+    explore: Explore | None = None
     notes: tuple[Text, ...] = ()
     seeds: Annotated[Any, either_block(Seeds, _listed_seeds, list[int])]  # a plain list, or Seeds
     judged_by: Annotated[str, choice("miou", "miou_frequent")] = "miou"  # the mean that claims about mean IoU are about
@@ -575,6 +685,13 @@ class Tier(Block):
                 "be miou where no rule says which classes are frequent", shown(self.judged_by),
                 "write the rule, frequent: {min_images: ..., min_pixels: ...}, or take it out", "judged_by",
             )  # fmt: skip
+        if self.explore is not None:
+            used = set(self.seeds.all if isinstance(self.seeds, Seeds) else self.seeds)
+            if used & {self.explore.seed, *self.explore.winners.seeds}:
+                raise Broken(
+                    "have seeds that no reported number uses", f"{shown(sorted(used))} for the tables",
+                    f"write others, such as {max(used) + 200}", "explore",
+                )  # fmt: skip
         self._check_settings()
         if self.tuning:
             self._check_tuning(self.tuning)
@@ -619,6 +736,7 @@ class Params(Block):
 
     tier: TierName
     tune: YesNo = False  # whether each variant's best values are searched
+    explore: Annotated[int, whole(0, 1_000_000)] = 0  # trials of the exploration of the chosen tier
     execution: Execution
     tracking: Tracking | None = None
     tiers: dict[str, Tier]  # by TierName

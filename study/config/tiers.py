@@ -27,6 +27,7 @@ from study.spec.training import Data, Inference, Network, Recipe
 from study.store.runs import located
 
 WORSE, BETTER = "worse", "better"  # columns of a mechanism's table
+EXPLORE = "explore"  # the key of params.yaml that says how many trials an exploration has
 TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
 
 
@@ -101,6 +102,7 @@ class Tier:
     tuning: Tuning | None
     mechanisms: dict[str, Mechanism] = field(default_factory=dict)
     by_need: schema.Seeds | None = None
+    explore: schema.Explore | None = None
     judged_by: str = "miou"
     block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
 
@@ -242,6 +244,7 @@ def load(params: Params, name: str | None = None) -> Tier:
         tuning=_tuning(block.tuning) if block.tuning else None,
         mechanisms={name: _mechanism(one) for name, one in block.mechanisms.items()},
         by_need=by_need,
+        explore=block.explore,
         judged_by=block.judged_by,
         block=own,
     )

@@ -13,7 +13,8 @@ from study.store.runs import file_digest, write_json
 
 NAME = "outputs.json"
 READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "per_class.csv", "audit.json",
-        "verdicts.json", "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*")  # fmt: skip
+        "verdicts.json", "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*",
+        "explored/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
 TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers

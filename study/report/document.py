@@ -16,7 +16,7 @@ import typst
 from study.report import figure_list
 from study.report.digests import LOOK, TEMPLATE
 from study.report.figures.plate import Source
-from study.report.sections import classes, costs, learning, overview, search, tables, verdicts
+from study.report.sections import classes, costs, explored, learning, overview, search, tables, verdicts
 from study.spec.documents.plan import PlanFile, restricted
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
@@ -42,6 +42,7 @@ def build(folder: Path, tier: TierBlock, deviations: list[Deviation]) -> Path:
         "costs": costs.draw(folder, plan),
         "learning": learning.words(folder, plan),
         "search_figures": search.draw(folder, plan),
+        "explored_figures": explored.draw(folder, plan),
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     (folder / "report.json").write_text(text, encoding="utf-8")
@@ -72,4 +73,5 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame, drawn: list[dict[
         "matched": costs.words(folder),
         "holes": tables.holes(failed.values()),
         "search": search.words(folder, plan),
+        "explored": explored.words(folder, plan, summary),
     }

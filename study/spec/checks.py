@@ -316,6 +316,9 @@ class Block(BaseModel):
         """Raises Broken for values that do not go together."""
 
 
+OPEN = ConfigDict(frozen=True, extra="allow")  # of a block that takes other keys too, as they are
+
+
 def keys_of(block: type[Block]) -> tuple[set[str], set[str]]:
     """The keys that a block must have, and those that it may have."""
     required = {name for name, field in block.model_fields.items() if field.is_required()}

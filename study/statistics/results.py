@@ -65,6 +65,12 @@ def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     return found
 
 
+def tune_score(folder: Path) -> float:
+    """The mean IoU of one training on the whole tune split."""
+    with np.load(folder / "tune.npz") as archive:
+        return metrics.miou(archive["counts"])
+
+
 def class_scores(folder: Path) -> list[float]:
     """IoU of each class of one training, nan where a class is neither in val nor predicted."""
     with np.load(folder / "counts.npz") as archive:

@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 from study.spec.cells import SERVED
 from study.spec.documents.data import Read
+from study.spec.documents.explored import ExploredTrial
 from study.spec.documents.models import HeadlineModel
 from study.spec.documents.plan import PlanFile, PlannedCell, PlannedTraining, trained
 from study.spec.documents.provenance import Page
@@ -50,6 +51,7 @@ ENDED = ("FINISHED", "FAILED")  # a kill may come when all of a run is written b
 MODELS = 50  # in a search: more than there are headline cells
 LOADER = "study.inference.exported"  # what MLflow imports to load a model
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
+EXPLORED = ("exploration", "study")  # kind and key of the run whose children are the trials
 REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
 
 
@@ -222,6 +224,38 @@ class Tracker:
             self._delete(self._runs.pop(named))
         note = ui_links.experiment_note(self._experiment, self._report_page(), compared)
         self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
+
+    def trials(self, rows: Sequence[ExploredTrial], objective: str) -> None:
+        """Logs the trials of an exploration as children of one run, and deletes those that it no longer has."""
+        now = float(round(1000 * time.time()))
+        digest = _digest(objective, len(rows))
+        if not self._current(*EXPLORED, digest):
+            content = _Content("exploration", "FINISHED", {"objective": objective, "trials": len(rows)}, metrics=[],
+                               tags={}, start=now, end=now)  # fmt: skip
+            self._write(*EXPLORED, digest, content)
+        parent = self._runs[EXPLORED][0].id
+        told = set()
+        for row in rows:
+            number = str(row["number"])
+            told.add(("trial", number))
+            digest = _digest(dict(row), parent)
+            if self._current("trial", number, digest):
+                continue
+            params: dict[str, Any] = {"head": row["head"], "width": row["width"], "BR": int(row["refine"])}
+            params |= {f"kernel_size_{level}": k for level, k in row["k"].items()} | {"learning_rate": row["lr"]}
+            costs: dict[str, float] = {"cost/macs": row["macs"], "cost/parameters": row["parameters"]}
+            if row["score"] is not None:
+                costs["tune/miou"] = row["score"]
+            metrics = [(name, float(value), now, row["step"]) for name, value in costs.items()]
+            tags = {"mlflow.parentRunId": parent, "study.state": row["state"], "study.label": row["label"]}
+            if row["reason"]:
+                tags["mlflow.note.content"] = row["reason"]
+            status = "FAILED" if row["state"] == "FAIL" else "FINISHED"
+            content = _Content(f"trial {number}: {row['label']}", status, params, metrics=metrics, tags=tags, start=now,
+                               end=now)  # fmt: skip
+            self._write("trial", number, digest, content)
+        for named in [named for named in self._runs if named[0] == "trial" and named not in told]:
+            self._delete(self._runs.pop(named))
 
     def report(self, pdf: Path) -> None:
         """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""

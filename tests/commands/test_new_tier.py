@@ -378,7 +378,7 @@ def test_names_and_places_in_params(write: Write, tmp_path: Path) -> None:
     tracking = text[text.index("tracking:") : text.index("# `like: shapes`")]
     Path("params.yaml").write_text(text.replace(tracking, "") + "\n" + tracking)
     write(root)
-    assert list(tiers.read()) == ["tier", "tune", "execution", "tiers", "tracking"]
+    assert list(tiers.read()) == ["tier", "tune", "explore", "execution", "tiers", "tracking"]
     for name in ("mine", "shapes"):
         with pytest.raises(InputError, match=f"must have a name of its own, got {name}"):
             new_tier.main(str(tmp_path / "nowhere"), name, write=True, whole=False)

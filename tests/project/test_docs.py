@@ -103,6 +103,7 @@ DRY = {
     "make bench": "measures for minutes",
     "make preview TIER=camvid": "needs CamVid; test_preview.py previews, test_expect.py what its looks should decide",
     "make preview TIER=camvid HOURS=1.5": "as for camvid; test_seeds_by_need.py writes the budget",
+    "make explore TIER=shapes TRIALS=60": "an hour of trials; test_explore.py runs the stage",
     "make rehearse TIER=voc": "test_full_scale.py rehearses the paper's layouts at a small size",
     "make rehearse TIER=cityscapes": "as for voc",
     "make new-tier FOLDER=~/data/mine": "needs a folder; test_new_tier.py and test_guide.py run the command",
@@ -293,7 +294,7 @@ def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
         changed = {name: smoke[name] | value if isinstance(value, dict) else value for name, value in block.items()}
         loaded = tiers.load(params | {"tiers": {"smoke": smoke | changed}}, "smoke")
         assert "extra" not in block or len(loaded.extra) == len(block["extra"])
-    named = {"extra", "settings", "controls", "mechanisms", "inference", "execution", "tracking"}
+    named = {"extra", "settings", "controls", "mechanisms", "inference", "execution", "tracking", "explore"}
     assert {name for block in blocks for name in block} == named
 
 

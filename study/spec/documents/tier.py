@@ -17,6 +17,7 @@ class Params(TypedDict):
 
     tier: str
     tune: NotRequired[bool]
+    explore: NotRequired[int]
     execution: dict[str, Json]
     tracking: NotRequired[dict[str, Json] | None]
     tiers: dict[str, TierBlock]

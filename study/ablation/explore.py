@@ -1,0 +1,256 @@
+"""The exploration of the stage explore: Optuna suggests networks, workers train them, and the best are tried again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.ablation import explore_study, planned_cost, train
+from study.ablation.explore_study import Exploration
+from study.ablation.queue import Event
+from study.ablation.supervise import Work
+from study.ablation.workload import Workload
+from study.config import tiers
+from study.config.execution import Execution, execution_of
+from study.config.mlflow_address import place
+from study.paper.labels import labels
+from study.plan import exploration
+from study.plan.planner import Plan
+from study.spec.constants import MAIN
+from study.spec.documents.data import Facts, size_of
+from study.spec.documents.explored import ExploredFile, ExploredTrial, Winner
+from study.spec.documents.plan import PlanFile, PlannedTraining
+from study.spec.documents.reading import read
+from study.spec.documents.tier import Params
+from study.spec.errors import InputError
+from study.spec.heads import Variant
+from study.spec.jobs import Subject, TrainingJob
+from study.spec.training import Recipe
+from study.spec.words import counted
+from study.store.runs import Store, first, write_json
+from study.tracking import background, mlflow_access
+
+
+def run(params: Params, target: Path, number: int) -> None:
+    """Explore with so many trials, train the winners anew, and write explored.json, plan and results to ``target``.
+    Raises InputError where the tier says nothing of a space, or another driver explores it."""
+    chosen, execution, store = tiers.load(params), execution_of(params), Store()
+    if chosen.explore is None:
+        raise InputError(
+            f"tiers.{chosen.name}.explore must say what is explored where `explore:` is above 0, got none; write it as "
+            "docs/exploring.md does, or set explore to 0"
+        )
+    levels = exploration.levels(chosen)
+    explore_study.check(chosen.explore, levels)
+    whole = read(target.parent / "plan.json", PlanFile)
+    facts, at, name = whole["data"], place(params, store), f"{chosen.name} explored"
+    mlflow_access.checked(at, name, True)
+    log = store.study_log(chosen.name)
+    with first(log.with_suffix(".lock")) as alone:
+        if not alone:
+            raise InputError(f"an exploration must be the only driver of its tier, got another of {chosen.name}; wait")
+        study = Exploration(chosen.explore, levels, f"{chosen.name} exploration", log)
+        driver = _Driver(chosen, facts, execution, store, study)
+        Workload(driver.plan, whole, execution, store).read_again()
+        driver.explore(number)
+    rows = study.rows()
+    found = exploration.winners(chosen.explore, rows)
+    print(f"{counted(len(rows), 'trial')}; {counted(len(found), 'network')} to be tried with new seeds", flush=True)
+    pairs, winners = [driver.networks[trial["number"]] for _, trial in found], list[Winner]()
+    if found:
+        winners = _tried_again(chosen, facts, target, pairs=pairs, found=found)
+    written = _written(chosen, execution, rows, winners)
+    with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
+        tracker.trials(rows, written["objective"])
+    write_json(target / "explored.json", written)
+
+
+def _tried_again(
+    chosen: tiers.Tier,
+    facts: Mapping[str, Facts],
+    target: Path,
+    *,
+    pairs: list[tuple[Variant, Recipe]],
+    found: list[tuple[str, ExploredTrial]],
+) -> list[Winner]:
+    """Train the networks that were found with their new seeds; collect and log the results."""
+    params = tiers.read()
+    execution, store = execution_of(params), Store()
+    at, name = place(params, store), f"{chosen.name} explored"
+    planned = exploration.again(chosen, facts, execution.device, pairs)
+    manifest = planned.manifest()
+    todo = [key for key in planned.trainings if not store.run(key).done()]
+    collected = background.Target(
+        store.root, (target / "results").absolute(), f"make retry TIER={chosen.name}", at, name
+    )
+    if todo:
+        with background.logging(manifest, collected, len(todo), execution.workers) as ended:
+            train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
+    train.collect(manifest, collected)
+    write_json(target / "plan.json", manifest)
+    return [_winner(why, trial, pair, planned) for (why, trial), pair in zip(found, pairs, strict=True)]
+
+
+def _winner(why: str, trial: ExploredTrial, pair: tuple[Variant, Recipe], planned: Plan) -> Winner:
+    (runs,) = [runs for cell, _, runs in planned.cells if cell.variant == pair[0]]
+    keys = {str(seed): key for seed, key in runs.items()}
+    return {"why": why, "number": trial["number"], "label": pair[0].label, "keys": keys}
+
+
+def _written(
+    chosen: tiers.Tier, execution: Execution, rows: list[ExploredTrial], winners: list[Winner]
+) -> ExploredFile:
+    explore = chosen.explore
+    assert explore is not None
+    bounds = {**explore.under} | ({"least": explore.least} if explore.least is not None else {})
+    return {
+        "version": 1, "on": True, "objective": explore.objective, "against": explore.against, "bounds": bounds,
+        "sampler": explore.sampler.name, "pruner": explore.pruner.name if explore.pruner else "",
+        "levels": list(exploration.levels(chosen)), "steps": chosen.main.recipe.steps,
+        "workers": 1 if execution.engine == "inline" else execution.workers, "trials": rows,
+        "front": exploration.front(rows, explore.against), "winners": winners,
+        "importances": explore_study.importances(rows, explore.seed),
+    }  # fmt: skip
+
+
+@dataclass
+class _Open:
+    """A training that runs: the trials that asked for it, and how many of its stops it has behind it."""
+
+    trials: list[Any]
+    rung: int = 0
+
+
+@dataclass
+class _Driver:
+    """Hands what the study suggests to the workers. Equal suggestions share a training."""
+
+    tier: tiers.Tier
+    facts: Mapping[str, Facts]
+    execution: Execution
+    store: Store
+    study: Exploration
+    open: dict[str, _Open] = field(default_factory=dict)
+    networks: dict[int, tuple[Variant, Recipe]] = field(default_factory=dict)
+    spent: float = 0.0  # tera multiply-adds of what was asked for in this call
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)  # what ended in this call: score and step
+
+    def __post_init__(self) -> None:
+        explore = self.tier.explore
+        assert explore is not None
+        self.explore_ = explore
+        self.plan = exploration.empty(self.tier, self.facts, self.execution.device)
+        steps = self.tier.main.recipe.steps
+        self.stops = [math.ceil(share * steps) for share in (*explore.rungs, 1)]
+
+    def explore(self, number: int) -> None:
+        """Go on until the study has so many trials, or its cost is spent."""
+        from study.training.worker import train as train_one  # torch
+
+        print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
+        for trial in self.study.trials:
+            self.networks[trial.number] = exploration.network(self.tier, trial.params)
+        waiting = self.study.running()
+        with Work(train_one, self.execution, self.store, self.tier.name) as work:
+
+            def fill() -> None:
+                while work.free > 0:
+                    if waiting:
+                        self._begin(waiting.pop(0), work)
+                    elif len(self.study.trials) < number and not self._spent():
+                        self._begin(self.study.ask(), work)
+                    else:
+                        return
+
+            fill()
+            for event in work.ends():
+                if event:
+                    self._ended(event, work)
+                fill()
+
+    def _spent(self) -> bool:
+        limit = self.explore_.cost
+        return limit is not None and self.spent >= limit
+
+    def _begin(self, trial: Any, work: Work) -> None:
+        from study.models.costs import costs  # torch
+
+        variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params)
+        key = exploration.enter(self.tier, self.plan, variant, recipe)
+        main = self.facts[MAIN]
+        counted_ = costs(variant, self.tier.main.network, len(main["classes"]), size_of(main))
+        told = labels(variant)
+        self.study.describe(
+            trial, label=told["label"], width=told["width"], key=key, macs=counted_["macs"],
+            parameters=counted_["parameters"],
+        )  # fmt: skip
+        over = exploration.over(self.explore_, counted_["macs"], counted_["parameters"], None)
+        if over:
+            self.study.refuse(trial, over)
+        elif key in self.known:
+            self.study.tell(trial, *self.known[key], cost=self._cost(trial))
+        elif key in self.open:
+            self.open[key].trials.append(trial)
+        else:
+            self.spent += planned_cost.of_training(self.plan.trainings[key], main)
+            self.open[key] = _Open([trial])
+            work.submit(key, self._job(key, work, 0))
+
+    def _job(self, key: str, work: Work, rung: int) -> TrainingJob:
+        variant, recipe = self.networks[self.open[key].trials[0].number]
+        subject = Subject(key, self.plan.trainings[key], self.facts[MAIN], origin=self.facts[MAIN],
+                          root=self.tier.main.root)  # fmt: skip
+        context = _context(self.tier, self.execution, self.store, work)
+        planned: PlannedTraining = {
+            **labels(variant), "seed": self.explore_.seed, "data": MAIN, "steps": recipe.steps, "lr": recipe.lr,
+            "optimizer": recipe.optimizer, "batch": recipe.batch, "backbone": self.tier.main.network.backbone,
+            "cost": 0, "after": None, "questions": {},
+        }  # fmt: skip
+        return TrainingJob(subject, context, planned, None, self.stops[rung])
+
+    def _cost(self, trial: Any) -> int:
+        return int(trial.user_attrs[explore_study.FACTS][self.explore_.against])
+
+    def _ended(self, event: Event, work: Work) -> None:
+        """A training reached a stop, or failed."""
+        here = self.open[event.key]
+        label = here.trials[0].user_attrs[explore_study.FACTS]["label"]
+        if event.failed:
+            print(f"trial {here.trials[0].number}: {label} FAILED: {event.reason}", flush=True)
+            for trial in here.trials:
+                self.study.fail(trial, event.reason)
+            del self.open[event.key]
+            return
+        score, step = float(event.result["tune"]), self.stops[here.rung]
+        if step < self.stops[-1]:
+            kept = [trial for trial in here.trials if not self._given_up(trial, score, step)]
+            if kept:
+                here.trials, here.rung = kept, here.rung + 1
+                work.submit(event.key, self._job(event.key, work, here.rung))
+                return
+            print(f"trial: {label} given up at {100 * score:.1f} % after {step} steps", flush=True)
+            self.store.run(event.key).path("checkpoint.pt").unlink(missing_ok=True)  # it goes on no more
+        else:
+            self.known[event.key] = score, step
+            for trial in here.trials:
+                self.study.tell(trial, score, step, cost=self._cost(trial))
+            print(f"trial {here.trials[0].number}: {label} {100 * score:.1f} % on tune", flush=True)
+        del self.open[event.key]
+
+    def _given_up(self, trial: Any, score: float, step: int) -> bool:
+        if self.explore_.pruner is None or not self.study.report(trial, score, step):
+            return False
+        self.study.prune(trial, score, step)
+        return True
+
+
+def _context(tier: tiers.Tier, execution: Execution, store: Store, work: Work) -> Any:
+    from study.spec.jobs import Context
+
+    return Context(
+        store=store.root, device=execution.device, checkpoint_s=execution.checkpoint_s, samples=tier.samples,
+        loaders=execution.loaders, processes=execution.processes, stop=work.stop,
+    )  # fmt: skip

@@ -1,0 +1,264 @@
+"""An exploration as an Optuna study: the library's sampler and pruner choose, by their names and arguments (D150).
+
+The study is kept in the library's own journal. A sampler is made anew for each question, from a seed of the study and
+the number of the trial, so that a study that was killed goes on as one that was not, where one worker asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from study.config.schema import Chosen, Explore
+from study.plan import exploration
+from study.plan.exploration import HEAD, LR, REFINE, WIDTH
+from study.spec.documents.explored import ExploredTrial, Importance
+from study.spec.errors import InputError
+from study.spec.words import first_line
+
+OVER, REASON, FACTS = "over", "reason", "facts"  # user attributes of a trial
+REHEARSED = 14  # trials without a training that tell whether the library takes a combination
+RESAMPLED, TREES = 20, 32  # of the trials, for an importance's interval; of a forest
+SETTINGS = "space"  # attribute of a study: what it chooses among
+
+
+class Exploration:
+    """Ask what to try, tell how it went. ``levels`` are those of the heads. Raises InputError for a sampler or a pruner
+    that Optuna does not have or does not take together with the rest."""
+
+    def __init__(self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.explore, self.levels = explore, levels
+        self.storage: BaseStorage = InMemoryStorage()
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with _quiet():
+                self.storage = JournalStorage(JournalFileBackend(str(log)))
+        asked = [[*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed]
+        for known in optuna.get_all_study_summaries(self.storage):
+            if known.study_name == name and known.user_attrs.get(SETTINGS) != asked:
+                optuna.delete_study(study_name=name, storage=self.storage)  # of another space: its trials say nothing
+        directions: dict[str, Any] = {"pareto": ["maximize", "minimize"], "score": ["maximize"], "cost": ["minimize"]}
+        with _quiet():
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=name, directions=directions[explore.objective], load_if_exists=True,
+                pruner=_made(optuna.pruners, explore.pruner, {}, "pruner") or optuna.pruners.NopPruner(),
+            )  # fmt: skip
+        if self.study.user_attrs.get(SETTINGS) != asked:
+            self.study.set_user_attr(SETTINGS, asked)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def running(self) -> list[Trial]:
+        """Trials of a driver that has ended: they go on."""
+        return [Trial(self.study, t._trial_id) for t in self.trials if t.state == TrialState.RUNNING]
+
+    def ask(self) -> Trial:
+        """The next trial, with its values."""
+        with _quiet():
+            self.study.sampler = self._sampler(len(self.trials))
+            trial = self.study.ask()
+            self._suggest(trial)
+        return trial
+
+    def _suggest(self, trial: Trial) -> None:
+        space = self.explore.space
+        family = trial.suggest_categorical(HEAD, space.head)
+        for level in self.levels:
+            trial.suggest_categorical(exploration.kernel(level, family), exploration.sizes(self.explore, family))
+        if family == "stack":
+            trial.suggest_categorical(WIDTH, tuple(map(str, space.width)))
+        trial.suggest_categorical(REFINE, space.refine)
+        trial.suggest_float(LR, *space.lr, log=space.lr[0] < space.lr[1])
+
+    def _sampler(self, number: int) -> Any:
+        seed = int(hashlib.sha256(f"{self.explore.seed} {number}".encode()).hexdigest()[:8], 16)
+        given: dict[str, Any] = {"seed": seed}
+        if self.explore.under or self.explore.least is not None:
+            given["constraints_func"] = lambda trial: trial.user_attrs.get(OVER) or [0.0]
+        return _made(optuna.samplers, self.explore.sampler, given, "sampler")
+
+    def describe(self, trial: Trial, **facts: Any) -> None:
+        """Keep what is known of a trial's network."""
+        trial.set_user_attr(FACTS, facts)
+
+    def report(self, trial: Trial, score: float, step: int) -> bool:
+        """The score of a trial at a rung; whether the pruner gives it up."""
+        trial.report(score if self.explore.objective == "score" else -score, step)
+        return trial.should_prune()
+
+    def tell(self, trial: Trial, score: float, step: int, cost: int) -> None:
+        """A trial that was trained to its end."""
+        told = _facts(trial.user_attrs) | {"score": score, "step": step}
+        trial.set_user_attr(FACTS, told)
+        trial.set_user_attr(OVER, exploration.over(self.explore, told["macs"], told["parameters"], score) or None)
+        values: dict[str, list[float]] = {"pareto": [score, cost], "score": [score], "cost": [cost]}
+        with _quiet():
+            self.study.tell(trial, values[self.explore.objective])
+
+    def prune(self, trial: Trial, score: float, step: int) -> None:
+        """A trial that its pruner gave up."""
+        trial.set_user_attr(FACTS, _facts(trial.user_attrs) | {"score": score, "step": step})
+        trial.set_user_attr(REASON, f"given up after {step} steps")
+        self._end(trial, TrialState.PRUNED)
+
+    def refuse(self, trial: Trial, over: list[float]) -> None:
+        """A trial whose network is beyond a bound, which is known before it is trained."""
+        trial.set_user_attr(OVER, over)
+        trial.set_user_attr(REASON, "beyond a bound; not trained")
+        self._end(trial, TrialState.PRUNED if len(self.study.directions) == 1 else TrialState.FAIL)
+
+    def fail(self, trial: Trial, reason: str) -> None:
+        trial.set_user_attr(REASON, reason)
+        self._end(trial, TrialState.FAIL)
+
+    def _end(self, trial: Trial, state: TrialState) -> None:
+        with _quiet():
+            self.study.tell(trial, state=state)
+
+    def rows(self) -> list[ExploredTrial]:
+        """All trials that have ended."""
+        return [self._row(trial) for trial in self.trials if trial.state.is_finished()]
+
+    def _row(self, trial: FrozenTrial) -> ExploredTrial:
+        told, values = _facts(trial.user_attrs), trial.params
+        family = str(values.get(HEAD, ""))
+        return {
+            "number": trial.number, "state": trial.state.name, "label": told.get("label", ""), "head": family,
+            "k": {level: int(values.get(exploration.kernel(level, family), 0)) for level in self.levels},
+            "width": told.get("width"), "refine": bool(values.get(REFINE, False)), "lr": float(values.get(LR, 0.0)),
+            "values": values, "key": told.get("key", ""), "score": told.get("score"), "step": int(told.get("step", 0)),
+            "macs": int(told.get("macs", 0)), "parameters": int(told.get("parameters", 0)),
+            "reason": str(trial.user_attrs.get(REASON, "")),
+        }  # fmt: skip
+
+
+def check(explore: Explore, levels: tuple[str, ...]) -> None:
+    """Raises InputError where the library does not take the sampler, the pruner, the objective and the space together:
+    asked by trials that train nothing."""
+    try:
+        study = Exploration(explore, levels, "rehearsal")
+        for number in range(REHEARSED):
+            trial = study.ask()
+            study.describe(trial, macs=number + 1, parameters=number + 1)
+            if explore.pruner is not None and study.report(trial, 0.5 + number / 100, 1):
+                study.prune(trial, 0.5, 1)
+                continue
+            study.tell(trial, 0.5 + number / 100, 2, number + 1)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the library says of what it does not support
+        told = ", ".join(filter(None, (explore.sampler.name, explore.pruner.name if explore.pruner else "")))
+        raise InputError(
+            f"explore must be what Optuna supports together, got {told} with objective {explore.objective}, which it "
+            f"refuses ({first_line(error)}); take another sampler, pruner or objective"
+        ) from None
+
+
+def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:
+    """Shares of the factors in the variance of the scores of trials that were trained to their end, by fANOVA, with
+    90 % intervals over resampled trials; nothing where they are too few or all alike."""
+    ended = [row for row in rows if row["state"] == "COMPLETE" and row["score"] is not None]
+    if len(ended) < 8 or len({row["score"] for row in ended}) < 2:
+        return []
+    factors = [_factors(row) for row in ended]
+    space: dict[str, BaseDistribution] = {
+        name: (
+            FloatDistribution(*_ends(factors, name), log=True) if name == "learning rate"
+            else CategoricalDistribution(sorted({f[name] for f in factors}))
+        )
+        for name in factors[0]
+        if len({f[name] for f in factors}) > 1
+    }  # fmt: skip
+    import numpy as np
+
+    draw = np.random.default_rng(seed)
+    drawn = [draw.integers(0, len(ended), len(ended)) for _ in range(RESAMPLED)]
+    shares = [_shares([ended[i] for i in at], [factors[i] for i in at], space) for at in (range(len(ended)), *drawn)]
+    whole, others = shares[0], [found for found in shares[1:] if found]
+    if not whole or not others:
+        return []
+    found: list[Importance] = []
+    for name, share in sorted(whole.items(), key=lambda pair: -pair[1]):
+        low, high = np.quantile([one.get(name, 0.0) for one in others], [0.05, 0.95])
+        found.append({"factor": name, "share": share, "low": min(share, float(low)), "high": max(share, float(high))})
+    return found
+
+
+def _factors(row: ExploredTrial) -> dict[str, Any]:
+    found: dict[str, Any] = {"head": row["head"]} | {f"k at {level}": k for level, k in row["k"].items()}
+    return found | {"BR": row["refine"], "learning rate": row["lr"]}
+
+
+def _ends(factors: list[dict[str, Any]], name: str) -> tuple[float, float]:
+    return min(f[name] for f in factors), max(f[name] for f in factors)
+
+
+def _shares(
+    rows: list[ExploredTrial], factors: list[dict[str, Any]], space: dict[str, BaseDistribution]
+) -> dict[str, float]:
+    if len({row["score"] for row in rows}) < 2:
+        return {}
+    with _quiet():
+        study = optuna.create_study(direction="maximize")
+        for row, values in zip(rows, factors, strict=True):
+            params = {name: values[name] for name in space}
+            study.add_trial(create_trial(params=params, distributions=space, value=row["score"]))
+        evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in found.items()}
+
+
+def _facts(attributes: dict[str, Any]) -> dict[str, Any]:
+    return dict(attributes.get(FACTS) or {})
+
+
+def _made(module: Any, chosen: Chosen | None, given: dict[str, Any], what: str) -> Any:
+    """A sampler or pruner by name, with the arguments ``given`` as far as it has them. Raises InputError."""
+    if chosen is None:
+        return None
+    base = optuna.samplers.BaseSampler if what == "sampler" else optuna.pruners.BasePruner
+    known = sorted(
+        n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
+    )
+    if chosen.name not in known:
+        raise InputError(
+            f"explore.{what}.name must be one of Optuna's ({', '.join(known)}), got {chosen.name}; rename it"
+        )
+    made, arguments = getattr(module, chosen.name), dict(chosen.arguments)
+    takes = inspect.signature(made.__init__).parameters
+    if "constraints_func" in given and "constraints_func" not in takes:
+        raise InputError(
+            f"explore.sampler.name must be one that takes constraints where there are bounds, got {chosen.name}; take "
+            "e.g. TPESampler, or no bounds"
+        )
+    arguments |= {name: value for name, value in given.items() if name in takes and name not in arguments}
+    try:
+        with _quiet():
+            return made(**arguments)
+    except (TypeError, ValueError, NotImplementedError, ImportError) as error:
+        raise InputError(
+            f"explore.{what} must have arguments that Optuna's {chosen.name} takes, got some that it refuses "
+            f"({first_line(error)}); see its page"
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings of what is experimental, or sampled independently."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,138 @@
+"""What is suggested to an exploration -> a network and a recipe; and which of its trials are tried again (D150)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from study.config.schema import Explore
+from study.config.tiers import Tier
+from study.plan import planner
+from study.plan.planner import Plan
+from study.spec.constants import MAIN
+from study.spec.documents.data import Facts
+from study.spec.documents.explored import ExploredTrial
+from study.spec.heads import HEADS, Head, PerClass, Variant, stack
+from study.spec.training import Recipe
+
+COMPLETE, GIGA = "COMPLETE", 1e9
+HEAD, REFINE, LR, WIDTH = "head", "refine", "lr", "width"
+
+
+def kernel(level: str, family: str) -> str:
+    """The name of a level's kernel size: stacks have one of their own, as they begin at 3."""
+    return f"k {level} (stack)" if family == "stack" else f"k {level}"
+
+
+def sizes(explore: Explore, family: str) -> tuple[int, ...]:
+    """The kernel sizes that a family may have."""
+    return tuple(k for k in explore.space.k if family != "stack" or k >= 3)
+
+
+def levels(tier: Tier) -> tuple[str, ...]:
+    """The levels of a tier's heads that are not fixed, finest first."""
+    fixed = {level for level, _ in tier.main.network.fixed}
+    return tuple(level for level in tier.main.network.levels if level not in fixed)
+
+
+def network(tier: Tier, values: Mapping[str, object]) -> tuple[Variant, Recipe]:
+    """The variant and the recipe of suggested values, by their names."""
+    family, found = str(values[HEAD]), dict[str, Head]()
+    for level in levels(tier):
+        k = int(str(values[kernel(level, family)]))
+        found[level] = stack(k, width_of(str(values[WIDTH]))) if family == "stack" else HEADS[family](k)
+    *others, coarsest = found
+    # The head of the coarsest level names the variant; what others have alike is no difference.
+    at = tuple((level, found[level]) for level in others if found[level] != found[coarsest])
+    variant = Variant(found[coarsest], bool(values[REFINE]), at)
+    return variant, replace(tier.main.recipe, lr=float(str(values[LR])))
+
+
+def width_of(text: str) -> Fraction | PerClass:
+    """A width as studies hold it: text such as 1/2 or 10K."""
+    return PerClass(int(text[:-1])) if text.endswith("K") else Fraction(text)
+
+
+def enter(tier: Tier, plan: Plan, variant: Variant, recipe: Recipe) -> str:
+    """Enter the training of a trial into a plan without cells; returns its key."""
+    assert tier.explore is not None
+    return planner.enter(plan, MAIN, variant, tier.explore.seed, {(MAIN, variant): recipe})
+
+
+def empty(tier: Tier, facts: Mapping[str, Facts], device: str) -> Plan:
+    """The plan that the trials' trainings are entered into."""
+    bare = replace(tier, mechanisms={}, by_need=None)
+    return Plan(bare, (), (), trainings={}, data_of={}, facts=facts, device=device)
+
+
+def front(trials: Iterable[ExploredTrial], against: str) -> list[int]:
+    """The numbers of the trials that no other beats: none is cheaper and at least as good, or better and no dearer.
+    From the cheapest on."""
+    ended = [t for t in trials if t["state"] == COMPLETE and t["score"] is not None]
+    found, best = [], -math.inf
+    for trial in sorted(ended, key=lambda t: (_cost(t, against), -(t["score"] or 0.0), t["number"])):
+        score = trial["score"] or 0.0
+        if score > best:
+            found.append(trial["number"])
+            best = score
+    return found
+
+
+def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, ExploredTrial]]:
+    """The networks that are tried again, each once, with why: the best under the study's own bounds, the best under
+    each bound of the winners, then the front, the best first."""
+    by_number = {trial["number"]: trial for trial in trials}
+    ended = [t for t in trials if t["state"] == COMPLETE]
+    allowed = [t for t in ended if not over(explore, t["macs"], t["parameters"], t["score"])]
+    asked: list[tuple[str, ExploredTrial]] = []
+    if explore.objective == "cost" and allowed:
+        asked.append(
+            ("cheapest above the least score", min(allowed, key=lambda t: (_cost(t, explore.against), t["number"])))
+        )
+    elif allowed:
+        asked.append(("best", max(allowed, key=lambda t: (t["score"] or 0.0, -t["number"]))))
+    for bound in explore.winners.macs:
+        under = [t for t in allowed if t["macs"] <= bound * GIGA]
+        if under:
+            asked.append(
+                (f"best under {bound:g} G multiply-adds", max(under, key=lambda t: (t["score"] or 0.0, -t["number"])))
+            )
+    ends = sorted((by_number[n] for n in front(allowed, explore.against)), key=lambda t: -(t["score"] or 0.0))
+    asked += [("on the front", trial) for trial in ends]
+    found: dict[str, tuple[str, ExploredTrial]] = {}
+    for why, trial in asked:
+        if trial["label"] in found:
+            known, first = found[trial["label"]]
+            if why != "on the front" and why not in known:
+                found[trial["label"]] = f"{known}, {why}", first
+        elif len(found) < explore.winners.most:
+            found[trial["label"]] = why, trial
+    return list(found.values())
+
+
+def over(explore: Explore, macs: int, parameters: int, score: float | None) -> list[float]:
+    """By how much a network is beyond each bound, in its unit; nothing where it is within all. A score that is not
+    known is beyond none."""
+    cost = {"macs": macs / GIGA, "parameters": float(parameters)}
+    beyond = [cost[name] - bound for name, bound in explore.under.items()]
+    if explore.least is not None and score is not None:
+        beyond.append(explore.least - score)
+    return beyond if any(value > 0 for value in beyond) else []
+
+
+def _cost(trial: ExploredTrial, against: str) -> int:
+    return trial["macs"] if against == "macs" else trial["parameters"]
+
+
+def again(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: list[tuple[Variant, Recipe]]) -> Plan:
+    """The plan of the winners with their new seeds, in a table of variants beyond the paper's."""
+    assert tier.explore is not None
+    tried = replace(
+        tier, tables=(), extra=tuple(variant for variant, _ in chosen), mechanisms={}, by_need=None,
+        seeds=tier.explore.winners.seeds, scale="none", verdicts=None,
+        settings={name: replace(setting, variants=()) for name, setting in tier.settings.items()},
+    )  # fmt: skip
+    recipes: dict[tuple[str, Variant | None], Recipe] = {(MAIN, variant): recipe for variant, recipe in chosen}
+    return planner.build(tried, facts, device, recipes)

@@ -1,0 +1,162 @@
+"""What an exploration found: score against cost with the front, on the way, by kernel size, and what decides it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from study.report.figures.families import BLUE, GREEN, GREY, ORANGE, RC, RED, canvas
+from study.report.figures.style import INK
+from study.spec.documents.explored import Importance
+
+FAMILIES = {"dense": ("one kxk convolution", ORANGE), "gcn": ("GCN", BLUE), "stack": ("stack", GREEN)}
+FRONT = "Score against cost"
+FRONT_CAPTION = (
+    "Every trial that was trained to its end, by its score on the tune split in the search (small), and the networks "
+    "that were tried again with new seeds by their score on val with its 95 % interval (squares). Line: the front of "
+    "the search. Filled circles have boundary refinement."
+)
+HISTORY = "The search on its way"
+HISTORY_CAPTION = (
+    "Scores on the tune split in the order of the trials; line: the best so far. Crosses: given up or failed."
+)
+SLICES = "Score by kernel size at each level"
+SLICES_CAPTION = (
+    "Trials that were trained to their end. Bars: means. The other levels, the rate and refinement differ from point "
+    "to point, so this says which sizes good networks have and not what a size does alone."
+)
+PARALLEL = "Networks side by side"
+PARALLEL_CAPTION = "A line a trial that was trained to its end; the darker, the better. The rate is logarithmic."
+SHARES = "What decides the score of a network"
+SHARES_CAPTION = (
+    "The share of each factor in the variance of the scores (fANOVA, main effects), with the 90 % interval over "
+    "resampled trials. A sampler looks where scores are good, so shares are those of the networks that it tried."
+)
+
+
+def _ended(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[(trials["state"] == "COMPLETE") & trials["score"].notna()]
+
+
+def _families(trials: pd.DataFrame) -> list[str]:
+    return [family for family in FAMILIES if family in set(trials["head"])]
+
+
+@mpl.rc_context(RC)
+def front(trials: pd.DataFrame, numbers: list[int], winners: pd.DataFrame, against: str) -> Figure:
+    """``trials`` of explored.json as rows; ``numbers`` of the front; ``winners`` has the cost of each, and ``mean``,
+    ``low`` and ``high`` on val (fractions)."""
+    figure, axes = canvas(1, 1, 3.2)
+    ax, ended = axes[0, 0], _ended(trials)
+    unit = 1e9 if against == "macs" else 1e3
+    for family in _families(ended):
+        for refine, fill in ((False, "white"), (True, FAMILIES[family][1])):
+            rows = ended[(ended["head"] == family) & (ended["refine"] == refine)]
+            ax.plot(rows[against] / unit, rows["score"] * 100, "o", ms=3, mfc=fill, mec=FAMILIES[family][1], mew=0.8)
+    line = ended[ended["number"].isin(numbers)].sort_values(against)
+    ax.step(line[against] / unit, line["score"] * 100, where="post", color=INK, lw=0.8)
+    half = np.vstack([winners["mean"] - winners["low"], winners["high"] - winners["mean"]]) * 100
+    ax.errorbar(
+        winners[against] / unit, winners["mean"] * 100, np.nan_to_num(half), fmt="s", color=RED, ms=4, capsize=2, lw=1
+    )
+    ax.set(xlabel="G multiply-adds an image" if against == "macs" else "thousand weights", ylabel="mIoU (%)")
+    handles: list[Any] = [
+        Line2D([], [], color=colour, marker="o", ls="none", ms=4, label=name)
+        for family, (name, colour) in FAMILIES.items() if family in set(ended["head"])
+    ]  # fmt: skip
+    handles += [Line2D([], [], color=INK, lw=0.8, label="front of the search"),
+                Line2D([], [], color=RED, marker="s", ls="none", ms=4, label="tried again, on val")]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+@mpl.rc_context(RC)
+def history(trials: pd.DataFrame) -> Figure:
+    """Scores by number of the trial."""
+    figure, axes = canvas(1, 1, 2.4)
+    ax, ended = axes[0, 0], _ended(trials)
+    for family in _families(ended):
+        rows = ended[ended["head"] == family]
+        ax.plot(rows["number"], rows["score"] * 100, "o", ms=3, color=FAMILIES[family][1])
+    others = trials[trials["state"] != "COMPLETE"]
+    low = (ended["score"].min() if len(ended) else 0.0) * 100
+    ax.plot(others["number"], (others["score"].astype(float) * 100).fillna(low), "x", ms=4, color=GREY)
+    ax.step(ended["number"], ended["score"].cummax() * 100, where="post", color=INK, lw=0.8)
+    ax.set(xlabel="trial", ylabel="tune mIoU (%)")
+    return figure
+
+
+@mpl.rc_context(RC)
+def slices(trials: pd.DataFrame, levels: list[str]) -> Figure:
+    """A panel a level: score by its kernel size, with means."""
+    figure, axes = canvas(1, max(1, len(levels)), 2.4, sharey=True)
+    ended = _ended(trials)
+    for ax, level in zip(axes[0], levels, strict=False):
+        sizes = sorted(set(ended[f"k {level}"]))
+        places = {k: place for place, k in enumerate(sizes)}
+        for family in _families(ended):
+            rows = ended[ended["head"] == family]
+            ax.plot([places[k] for k in rows[f"k {level}"]], rows["score"] * 100, "o", ms=3, color=FAMILIES[family][1])
+        means = ended.groupby(f"k {level}")["score"].mean() * 100
+        ax.plot([places[k] for k in means.index], means, "_", ms=14, color=INK)
+        ax.set_xticks(range(len(sizes)), [str(k) for k in sizes])
+        ax.set(title=level, xlabel="kernel size")
+    axes[0, 0].set_ylabel("tune mIoU (%)")
+    return figure
+
+
+@mpl.rc_context(RC)
+def parallel(trials: pd.DataFrame, levels: list[str]) -> Figure:
+    """A line a trial across head, kernel sizes, refinement, rate and score."""
+    figure, axes = canvas(1, 1, 2.8)
+    ax, ended = axes[0, 0], _ended(trials).sort_values("score")
+    columns: list[tuple[str, np.ndarray, list[tuple[float, str]]]] = []
+
+    def add(name: str, values: Any, ticks: list[tuple[float, str]]) -> None:
+        found = np.asarray(values, float)
+        low, high = (min(t for t, _ in ticks), max(t for t, _ in ticks)) if ticks else (found.min(), found.max())
+        wide = (high - low) or 1.0
+        columns.append((name, (found - low) / wide, [((t - low) / wide, text) for t, text in ticks]))
+
+    families = _families(ended)
+    add("head", [families.index(f) for f in ended["head"]], [(i, FAMILIES[f][0]) for i, f in enumerate(families)])
+    for level in levels:
+        sizes = sorted(set(ended[f"k {level}"]))
+        add(f"k, {level}", [sizes.index(k) for k in ended[f"k {level}"]], [(i, str(k)) for i, k in enumerate(sizes)])
+    add("BR", ended["refine"], [(0, "no"), (1, "yes")])
+    rates = np.log10(ended["lr"])
+    add("rate", rates, [(end, f"{10**end:.2g}") for end in (rates.min(), rates.max())])
+    score = ended["score"] * 100
+    add("tune mIoU", score, [(end, f"{end:.0f} %") for end in (score.min(), score.max())])
+    shades = mpl.colormaps["Blues"](np.linspace(0.15, 1, max(1, len(ended))))
+    draw = np.random.default_rng(0).uniform(-0.02, 0.02, (len(ended), len(columns)))  # so that equal lines are seen
+    for place in range(len(ended)):
+        ax.plot(range(len(columns)), [c[1][place] for c in columns] + draw[place], color=shades[place], lw=0.8)
+    for place, (_, _, ticks) in enumerate(columns):
+        for at, text in ticks:
+            ax.annotate(
+                text, (place, at), fontsize=6, xytext=(3, 0), textcoords="offset points", va="center", color=INK
+            )
+    ax.set_xticks(range(len(columns)), [name for name, _, _ in columns])
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    return figure
+
+
+@mpl.rc_context(RC)
+def shares(found: list[Importance]) -> Figure:
+    """The share of each factor, in per cent, with its interval."""
+    rows = sorted(found, key=lambda row: row["share"])
+    figure, axes = canvas(1, 1, 0.75 + 0.26 * len(rows))
+    values = np.array([row["share"] for row in rows]) * 100
+    half = [[100 * (row["share"] - row["low"]) for row in rows], [100 * (row["high"] - row["share"]) for row in rows]]
+    axes[0, 0].barh([row["factor"] for row in rows], values, color=BLUE, height=0.6)
+    axes[0, 0].errorbar(values, range(len(rows)), xerr=half, fmt="none", color=INK, lw=0.8, capsize=2)
+    axes[0, 0].set(xlabel="share of the variance of the tune score (fANOVA, %)", xlim=(0, 105))
+    axes[0, 0].grid(False, axis="y")
+    return figure

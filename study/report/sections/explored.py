@@ -1,0 +1,167 @@
+"""What the report says of the exploration: what it found, how much was luck, and the paper's networks beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.report.figures import exploration
+from study.report.figures.plate import saved
+from study.spec.constants import MAIN
+from study.spec.documents.explored import ExploredFile
+from study.spec.documents.plan import PlanFile
+from study.spec.documents.reading import read
+from study.spec.words import interval
+from study.statistics import results
+from study.statistics.intervals import half_width
+
+BESIDE = 8  # networks of the paper, shown beside the winners
+
+
+def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any] | None:
+    """The section as text; None where nothing was explored."""
+    found = _explored(folder)
+    if found is None:
+        return None
+    trials = {trial["number"]: trial for trial in found["trials"]}
+    states = pd.Series([trial["state"] for trial in trials.values()]).value_counts().to_dict()
+    metric = plan.get("judged_by", "miou")
+    rows = []
+    for row in _winners(folder, found, metric):
+        trial = trials[row["number"]]
+        rows.append({
+            "label": row["label"], "why": row["why"], "lr": f"{trial['lr']:.2g}",
+            "macs": f"{trial['macs'] / 1e9:.3g}", "parameters": f"{trial['parameters'] / 1e3:,.0f}",
+            "search": f"{100 * row['search']:.1f}", "tune": f"{100 * row['tune']:.1f}",
+            "luck": f"{100 * (row['search'] - row['tune']):+z.1f}", "val": _score(row["val"]),
+        })  # fmt: skip
+    luck = [row["search"] - row["tune"] for row in _winners(folder, found, metric)]
+    return {
+        "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
+        "objective": found["objective"], "against": found["against"], "bounds": found["bounds"],
+        "sampler": found["sampler"], "pruner": found["pruner"], "workers": found["workers"], "levels": found["levels"],
+        "rows": rows, "beside": _beside(plan, summary, metric), "kernels": _kernels(found), "refined": _refined(found),
+        "seeds": len(found["winners"][0]["keys"]) if rows else 0,
+        "luck": f"{100 * float(np.mean(luck)):+z.1f}" if luck else "",
+    }  # fmt: skip
+
+
+def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
+    """Draw the section's figures; their names and words."""
+    found = _explored(folder)
+    if found is None or not any(t["state"] == "COMPLETE" for t in found["trials"]):
+        return []
+    trials = _frame(found)
+    winners = pd.DataFrame([
+        {"macs": row["macs"], "parameters": row["parameters"], "mean": np.mean(row["val"]),
+         "low": np.mean(row["val"]) - half_width(np.array(row["val"])),
+         "high": np.mean(row["val"]) + half_width(np.array(row["val"]))}
+        for row in _winners(folder, found, plan.get("judged_by", "miou"))
+    ], columns=["macs", "parameters", "mean", "low", "high"])  # fmt: skip
+    levels = found["levels"]
+    drawn = [
+        (exploration.front(trials, found["front"], winners, found["against"]), "front", exploration.FRONT,
+         exploration.FRONT_CAPTION),
+        (exploration.slices(trials, levels), "slices", exploration.SLICES, exploration.SLICES_CAPTION),
+        (exploration.parallel(trials, levels), "parallel", exploration.PARALLEL, exploration.PARALLEL_CAPTION),
+        (exploration.history(trials), "history", exploration.HISTORY, exploration.HISTORY_CAPTION),
+    ]  # fmt: skip
+    if found["importances"]:
+        drawn.insert(
+            1, (exploration.shares(found["importances"]), "shares", exploration.SHARES, exploration.SHARES_CAPTION)
+        )
+    return [saved(figure, folder, f"explored_{name}", title, caption) for figure, name, title, caption in drawn]
+
+
+def _explored(folder: Path) -> ExploredFile | None:
+    path = folder / "explored" / "explored.json"
+    found = read(path, ExploredFile) if path.is_file() else None
+    return found if found is not None and found["on"] else None
+
+
+def _frame(found: ExploredFile) -> pd.DataFrame:
+    rows = [{**trial, **{f"k {level}": k for level, k in trial["k"].items()}} for trial in found["trials"]]
+    return pd.DataFrame(rows).drop(columns=["k", "values"])
+
+
+def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, Any]]:
+    """By network that was tried again: its score in the search, on tune with new seeds, and on val by seed."""
+    if not found["winners"]:
+        return []
+    place, trials = folder / "explored" / "results", {trial["number"]: trial for trial in found["trials"]}
+    plan, rows = read(folder / "explored" / "plan.json", PlanFile), []
+    for winner in found["winners"]:
+        keys = [key for key in winner["keys"].values() if results.status(place / key) == results.DONE]
+        if not keys:
+            continue
+        frequent = plan["data"][MAIN]["frequent"]
+        tune = [results.tune_score(place / key) for key in keys]
+        val = [results.scores(place / key, frequent)[metric] for key in keys]
+        trial = trials[winner["number"]]
+        rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": val,
+                     "macs": trial["macs"], "parameters": trial["parameters"]})  # fmt: skip
+    return rows
+
+
+def _score(values: list[float]) -> str:
+    half = half_width(np.array(values))
+    mean = 100 * float(np.mean(values))
+    return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {100 * half:.1f}"
+
+
+def _beside(plan: PlanFile, summary: pd.DataFrame, metric: str) -> list[dict[str, str]]:
+    """The best of the paper's own networks, at the shared setting, with their seeds."""
+    cells = {
+        c["address"]: c for c in plan["cells"] if c["data"] == MAIN and not c["inference"] and c["metric"] == "miou"
+    }
+    rows = summary[(summary["metric"] == metric) & summary["address"].isin(list(cells)) & summary["mean"].notna()]
+    rows = rows.assign(label=[cells[address]["label"] for address in rows["address"]]).drop_duplicates("label")
+    best = rows.sort_values("mean", ascending=False).head(BESIDE)
+    return [
+        {"label": row.label, "val": f"{100 * row.mean:.1f}" if np.isnan(row.low)
+         else f"{100 * row.mean:.1f} ± {100 * (row.high - row.mean):.1f}"}
+        for row in best.itertuples()
+    ]  # fmt: skip
+
+
+def _kernels(found: ExploredFile) -> list[dict[str, str]]:
+    """At each level, the kernel size of the trials with the best mean score, and how sure that is."""
+    ended = [t for t in found["trials"] if t["state"] == "COMPLETE" and t["score"] is not None]
+    rows = []
+    for level in found["levels"]:
+        by_size: dict[int, list[float]] = {}
+        for trial in ended:
+            by_size.setdefault(trial["k"][level], []).append(trial["score"] or 0.0)
+        known = {k: scores for k, scores in by_size.items() if len(scores) > 1}
+        if not known:
+            continue
+        k, scores = max(known.items(), key=lambda pair: float(np.mean(pair[1])))
+        top = sorted(ended, key=lambda t: -(t["score"] or 0.0))[: max(1, len(ended) // 10)]
+        rows.append({"level": level, "k": str(k), "mean": _score(scores), "trials": str(len(scores)),
+                     "top": ", ".join(str(t["k"][level]) for t in top)})  # fmt: skip
+    return rows
+
+
+def _refined(found: ExploredFile) -> str:
+    """What trials with boundary refinement scored beyond those without, by head family."""
+    said = []
+    for family in exploration.FAMILIES:
+        groups: dict[bool, list[float]] = {False: [], True: []}
+        for trial in found["trials"]:
+            if trial["state"] == "COMPLETE" and trial["head"] == family and trial["score"] is not None:
+                groups[trial["refine"]].append(trial["score"])
+        if all(len(scores) > 1 for scores in groups.values()):
+            gain, low, high = _difference(groups[True], groups[False])
+            said.append(f"{exploration.FAMILIES[family][0]} {interval(100 * gain, 100 * low, 100 * high)}")
+    return "; ".join(said)
+
+
+def _difference(better: list[float], worse: list[float]) -> tuple[float, float, float]:
+    """Difference of two means with its 95 % interval (Welch)."""
+    from scipy import stats
+
+    found = stats.ttest_ind(better, worse, equal_var=False).confidence_interval()
+    return float(np.mean(better) - np.mean(worse)), float(found.low), float(found.high)
