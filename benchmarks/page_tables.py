@@ -16,7 +16,7 @@ from study.report.sections.verdicts import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "example"
-PHOTOGRAPHS = {"camvid": "miou", "voc_subset": "miou_frequent"}  # tier -> its leading metric
+PHOTOGRAPHS = {"camvid": "miou_frequent", "voc_subset": "miou_frequent"}  # tier -> its leading metric
 BY_KERNEL = {"1x1, GCN": "T1/score", "kxk": "T2/conv", "stack": "T3/stack"}
 KERNELS = ("base", *range(3, 17, 2))
 OTHERS = ("T4/", "T5/", "T7/", "T9/")
@@ -88,7 +88,9 @@ def effect(row: dict[str, Any]) -> str:
     if row["low"] is None:
         return ""
     unit = "" if row["unit"] == "points" else f" {row['unit']}"
-    return f"{row['estimate']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]{unit}"
+    digits = 2 if row["unit"] == "nats" else 1
+    shown_ = [f"{row[name]:+.{digits}f}" for name in ("estimate", "low", "high")]
+    return f"{shown_[0]} [{shown_[1]}, {shown_[2]}]{unit}"
 
 
 def means() -> dict[str, dict[str, str]]:

@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -314,7 +314,9 @@ def main() -> int:
             if tier == "random":
                 blocks = blocks | {tier: random_block(blocks["shapes"], root, arguments.seed)}
             params |= {"tiers": blocks}
-            if (by_need := tiers.load(params, tier).by_need) is not None:  # how far its looks go is not foretold
+            if (
+                by_need := tiers.load(cast(Any, params), tier).by_need
+            ) is not None:  # how far its looks go is not foretold
                 first = {"seeds": list(by_need.all[: by_need.first])}
                 params |= {"tiers": blocks | {tier: blocks[tier] | first}}
             kept &= run(params | {"tier": tier, "tune": False}, tier)

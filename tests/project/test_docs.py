@@ -348,7 +348,7 @@ def test_the_tables_of_pages_are_those_of_what_is_shipped() -> None:
     effects = [row for row in judged if row["low"] is not None]
     assert rows["verdicts"] == len(effects) >= 10
     for row in effects:
-        assert f"| {row['says']} | " in PAGES["README.md"] and f"| {row['estimate']:+.1f} [" in PAGES["README.md"]
+        assert f"| {row['says']} | " in PAGES["README.md"] and f"| {page_tables.effect(row)} |" in PAGES["README.md"]
 
 
 SHIPPED = sorted(path.parent.relative_to(ROOT / "docs" / "example") for path in ROOT.glob("docs/example/**/counts.zip"))
