@@ -403,5 +403,5 @@ def test_what_it_writes_is_rehearsed_without_an_edit(project: Project, tmp_path:
     root = _folder(tmp_path / "msrc", "Images/*.bmp", "GroundTruth/*_GT.bmp", COLOURS)
     said = project.python("-m", "study", "new-tier", str(root), "--write").stdout
     assert said == "params.yaml has the tier msrc: look at it, then `make preview TIER=msrc`\n"
-    assert "39 trainings (0 done before)" in project.python("-m", "study", "preview", "msrc").stdout
+    assert "65 trainings (0 done before)" in project.python("-m", "study", "preview", "msrc").stdout
     project.python("-m", "study", "rehearse", "msrc")

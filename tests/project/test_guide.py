@@ -193,7 +193,7 @@ def test_the_preview_foretells_what_the_guide_says(tmp_path: Path, home: Path) -
     said = _project(tmp_path, home).python("-m", "study", "preview", "mine").stdout
     ((trainings, variants, seeds),) = re.findall(r"(\d+) trainings \((\d+) variants, (\d+) seeds\)", COMMANDS)
     assert f"  {trainings} trainings (0 done before)" in said and int(trainings) == int(variants) * int(seeds)
-    assert len(_mine()["seeds"]) == int(seeds)
+    assert _mine()["seeds"]["first"] == int(seeds)
     assert "folder: train 18, tune 6, val 6" in said
 
 

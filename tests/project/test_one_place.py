@@ -217,16 +217,16 @@ def test_adding_a_variant_to_a_tier_adds_its_trainings_and_changes_no_existing_k
     found = keys(project)
     assert existing.items() <= found.items()
     assert sorted(found[key] for key in found.keys() - existing) == [
-        ["shapes", "GCN k=31", "main", seed] for seed in (20, 21, 22, 23, 24)
+        ["shapes", "GCN k=31", "main", seed] for seed in range(40, 49)
     ]
 
 
 @pytest.mark.slow
 def test_adding_a_seed_adds_its_trainings_and_changes_no_existing_key(project, existing):
-    edit(project, "params.yaml", "seeds: [20, 21, 22, 23, 24]", "seeds: [20, 21, 22, 23, 24, 6]")
+    edit(project, "params.yaml", "{start: 40, first: 5, most: 9,", "{start: 40, first: 5, most: 10,")
     found = keys(project)
     assert existing.items() <= found.items()
-    assert {(tier, seed) for tier, _, _, seed in (found[key] for key in found.keys() - existing)} == {("shapes", 6)}
+    assert {(tier, seed) for tier, _, _, seed in (found[key] for key in found.keys() - existing)} == {("shapes", 49)}
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ def most(studies: int) -> float:
     return float(stats.binom.ppf(0.999, studies, 0.05))
 
 
-def only(name: str, seeds: int = 5) -> Layout:
+def only(name: str, seeds: int = 5, most: int = 0) -> Layout:
     """The layout for a family of one claim."""
-    found = worlds.layout(seeds)
+    found = worlds.layout(seeds, most)
     found.claims = [CLAIMS[name]]
     return found
 
@@ -116,12 +116,11 @@ def test_a_family_that_is_not_corrected_is_found_out(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_a_study_that_looks_and_does_not_pay_for_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = Block("normal", "null", 5, STUDIES, 13)
-    assert calibration.scored(block, worlds.layout(5, 13)).wrong <= most(STUDIES)
-    peeking = worlds.layout(5, 13)
+    monkeypatch.setattr(sequence, "REACH", 0.0)  # so that none leaves before its last look
+    block, peeking = Block("normal", "null", 5, 600, 13), only("kxk_hard", 5, 13)
+    assert calibration.scored(block, only("kxk_hard", 5, 13)).wrong <= most(600)
     peeking.plan["sequence"]["shares"] = [1.0] * len(peeking.plan["sequence"]["at"])
-    monkeypatch.setattr(sequence, "REACH", 0.0)
-    assert calibration.scored(block, peeking).wrong > most(STUDIES)
+    assert calibration.scored(block, peeking).wrong > most(600)
 
 
 @pytest.mark.slow
