@@ -16,6 +16,7 @@ from study.ablation.workload import Workload
 from study.config import tiers
 from study.config.execution import Execution, execution_of
 from study.config.mlflow_address import place
+from study.config.schema import Explore
 from study.paper.labels import labels
 from study.plan import exploration
 from study.plan.planner import Plan
@@ -27,7 +28,7 @@ from study.spec.documents.reading import read
 from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 from study.spec.heads import Variant
-from study.spec.jobs import Subject, TrainingJob
+from study.spec.jobs import TrainingJob
 from study.spec.training import Recipe
 from study.spec.words import counted
 from study.store.runs import Store, first, write_json
@@ -53,8 +54,9 @@ def run(params: Params, target: Path, number: int) -> None:
         if not alone:
             raise InputError(f"an exploration must be the only driver of its tier, got another of {chosen.name}; wait")
         study = Exploration(chosen.explore, levels, f"{chosen.name} exploration", log)
-        driver = _Driver(chosen, facts, execution, store, study)
-        Workload(driver.plan, whole, execution, store).read_again()
+        workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
+        workload.read_again()
+        driver = _Driver(workload, study)
         driver.explore(number)
     rows = study.rows()
     found = exploration.winners(chosen.explore, rows)
@@ -128,10 +130,7 @@ class _Open:
 class _Driver:
     """Hands what the study suggests to the workers. Equal suggestions share a training."""
 
-    tier: tiers.Tier
-    facts: Mapping[str, Facts]
-    execution: Execution
-    store: Store
+    workload: Workload  # its plan has no cells, and gets the trials' trainings
     study: Exploration
     open: dict[str, _Open] = field(default_factory=dict)
     networks: dict[int, tuple[Variant, Recipe]] = field(default_factory=dict)
@@ -139,12 +138,12 @@ class _Driver:
     known: dict[str, tuple[float, int]] = field(default_factory=dict)  # what ended in this call: score and step
 
     def __post_init__(self) -> None:
-        explore = self.tier.explore
-        assert explore is not None
-        self.explore_ = explore
-        self.plan = exploration.empty(self.tier, self.facts, self.execution.device)
+        self.plan, self.store = self.workload.planned, self.workload.store
+        self.tier = self.plan.tier
+        assert self.tier.explore is not None
+        self.explore_: Explore = self.tier.explore
         steps = self.tier.main.recipe.steps
-        self.stops = [math.ceil(share * steps) for share in (*explore.rungs, 1)]
+        self.stops = [math.ceil(share * steps) for share in (*self.explore_.rungs, 1)]
 
     def explore(self, number: int) -> None:
         """Go on until the study has so many trials, or its cost is spent."""
@@ -154,7 +153,7 @@ class _Driver:
         for trial in self.study.trials:
             self.networks[trial.number] = exploration.network(self.tier, trial.params)
         waiting = self.study.running()
-        with Work(train_one, self.execution, self.store, self.tier.name) as work:
+        with Work(train_one, self.workload.execution, self.store, self.tier.name) as work:
 
             def fill() -> None:
                 while work.free > 0:
@@ -180,7 +179,7 @@ class _Driver:
 
         variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params)
         key = exploration.enter(self.tier, self.plan, variant, recipe)
-        main = self.facts[MAIN]
+        main = self.plan.facts[MAIN]
         counted_ = costs(variant, self.tier.main.network, len(main["classes"]), size_of(main))
         told = labels(variant)
         self.study.describe(
@@ -201,14 +200,12 @@ class _Driver:
 
     def _job(self, key: str, work: Work, rung: int) -> TrainingJob:
         variant, recipe = self.networks[self.open[key].trials[0].number]
-        subject = Subject(key, self.plan.trainings[key], self.facts[MAIN], origin=self.facts[MAIN],
-                          root=self.tier.main.root)  # fmt: skip
-        context = _context(self.tier, self.execution, self.store, work)
         planned: PlannedTraining = {
             **labels(variant), "seed": self.explore_.seed, "data": MAIN, "steps": recipe.steps, "lr": recipe.lr,
             "optimizer": recipe.optimizer, "batch": recipe.batch, "backbone": self.tier.main.network.backbone,
             "cost": 0, "after": None, "questions": {},
         }  # fmt: skip
+        subject, context = self.workload.subject(key), self.workload.context(work.stop)
         return TrainingJob(subject, context, planned, None, self.stops[rung])
 
     def _cost(self, trial: Any) -> int:
@@ -245,12 +242,3 @@ class _Driver:
             return False
         self.study.prune(trial, score, step)
         return True
-
-
-def _context(tier: tiers.Tier, execution: Execution, store: Store, work: Work) -> Any:
-    from study.spec.jobs import Context
-
-    return Context(
-        store=store.root, device=execution.device, checkpoint_s=execution.checkpoint_s, samples=tier.samples,
-        loaders=execution.loaders, processes=execution.processes, stop=work.stop,
-    )  # fmt: skip
