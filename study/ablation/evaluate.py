@@ -47,10 +47,12 @@ def ask(
 
     workload.read_again()
     with ExitStack() as stack:
-        display = None
+        display, beside = None, dict[str, str | None]()
         if ready:
-            kinds = foretell.evaluations(workload)
-            ready.sort(key=lambda key: kinds[key].left(), reverse=True)  # so that no long one is left alone at the end
+            beside = {key: plain for key in ready if (plain := planned.plain(key)) in ready}
+            kinds = foretell.evaluations(workload, set(beside.values()))
+            # So that no long one is left alone at the end, and what is done beside another is asked for after it.
+            ready.sort(key=lambda key: kinds[key].left(), reverse=True)
             jobs = {key: job for key, job in manifest["evaluations"].items() if key in ready or key not in todo}
             done = jobs.keys() - set(ready)
             display = stack.enter_context(Display(store, jobs, kinds, done, execution.workers, noun="evaluation"))
@@ -62,7 +64,7 @@ def ask(
         tier = planned.tier.name
         work = stack.enter_context(Work(ask_one(), execution, store, tier, begun=begun, open_engine=open_engine))
         for key in ready:
-            work.submit(key, workload.evaluation(key, work.stop))
+            work.submit(key, workload.evaluation(key, work.stop, beside.get(key)))
         if confusing:
             print(f"counting what {counted(len(confusing), 'network')} confuse", flush=True)
         for key, (_, training) in confusing.items():

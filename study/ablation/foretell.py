@@ -7,6 +7,7 @@ first steps how much slower that is. What matters is how kinds compare, and thes
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from study.ablation import progress
 from study.ablation.progress import Kind
@@ -41,8 +42,9 @@ def trainings(workload: Workload, study: str) -> dict[str, Kind]:
     return found
 
 
-def evaluations(workload: Workload) -> dict[str, Kind]:
-    """Of each evaluation of the plan by its key; kept as those of trainings are."""
+def evaluations(workload: Workload, beside: Collection[str | None] = ()) -> dict[str, Kind]:
+    """Of each evaluation of the plan by its key; kept as those of trainings are. Those ``beside`` another take none of
+    their own."""
     planned, manifest = workload.planned, workload.manifest
     known: dict[tuple[str, ...], Kind] = {}
     found = {}
@@ -52,7 +54,7 @@ def evaluations(workload: Workload) -> dict[str, Kind]:
         if name not in known:
             training = planned.trainings[asked.training]
             known[name] = of_evaluation(name, training, asked.inference, manifest["data"][labels["data"]])
-        found[key] = known[name]
+        found[key] = Kind((*name, "beside"), 0.0) if key in beside else known[name]
     progress.keep(workload.store, progress.evaluations_of(planned.tier.name), found)
     return found
 

@@ -23,6 +23,9 @@ def of_plan(plan: Plan) -> dict[str, float]:
         found[key] = of_training(training, plan.facts[plan.data_of[key]])
     for key, asked in plan.evaluations.items():
         setting = plan.data_of[asked.training]
+        if plan.plain(key) is not None:
+            found[key] = 0.0  # both take the same passes
+            continue
         found[key] = of_evaluation(plan.trainings[asked.training], asked.inference, plan.facts[setting])
     return found
 

@@ -56,10 +56,10 @@ class Workload:
         labels, init = self.manifest["trainings"][key], self.planned.init.get(key)
         return TrainingJob(self.subject(key), self.context(stop), labels, init, until)
 
-    def evaluation(self, key: str, stop: Path) -> EvaluationJob:
-        """The job of a planned evaluation."""
+    def evaluation(self, key: str, stop: Path, plain: str | None = None) -> EvaluationJob:
+        """The job of a planned evaluation; ``plain`` as there."""
         asked = self.planned.evaluations[key]
-        return EvaluationJob(key, self.subject(asked.training), self.context(stop), asked.inference)
+        return EvaluationJob(key, self.subject(asked.training), self.context(stop), asked.inference, plain)
 
     def read_again(self) -> None:
         """Make sure that the cached data (and features) are there, and are what the plan was made for. Raises

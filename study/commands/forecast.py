@@ -271,12 +271,13 @@ def forecast(
         except Unmeasurable:
             present = False
     trained = asked = None
+    beside = {planned.plain(key) for key in evaluations}  # done with those that have a CRF
     if present:
         seconds = {k: speeds.whole(planned.trainings[k], planned.data_of[k]) for k in trainings}
         trained = max(sum(seconds.values()) / workers, _longest(planned, seconds))
         by_evaluation = [
             speeds.evaluation(planned.trainings[e.training], planned.data_of[e.training], e.inference)
-            for e in map(planned.evaluations.__getitem__, evaluations)
+            for e in (planned.evaluations[key] for key in evaluations if key not in beside)
         ]
         asked = max(sum(by_evaluation) / workers, max(by_evaluation, default=0.0)) + _look(planned, speeds, looked)
     steps = sum(planned.trainings[key].recipe.steps for key in trainings)

@@ -34,6 +34,7 @@ from study.spec.checks import (
     listed,
     matching,
     number,
+    places_of,
     rule,
     share,
     shown,
@@ -42,7 +43,7 @@ from study.spec.checks import (
     whole,
 )
 from study.spec.constants import LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
-from study.spec.heads import HEADS, PerClass
+from study.spec.heads import HEADS, PLACES, PerClass
 from study.spec.training import DECONVOLUTIONS
 from study.spec.words import DAY_S
 from study.store import code_digest
@@ -176,9 +177,10 @@ class Head(Block):
 
 
 class Variant(Head):
-    """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``."""
+    """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``; ``refine: [head, sum]`` for boundary
+    refinement in these places only."""
 
-    refine: YesNo = False
+    refine: Annotated[Any, places_of(PLACES)] = False
     at: dict[Label, Head] = {}  # noqa: RUF012
 
     def variant(self) -> heads.Variant:

@@ -5,6 +5,7 @@ Each way gives class probabilities, and what is seen several times is averaged (
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -72,10 +73,11 @@ def offsets(length: int, crop: int, number: int) -> list[int]:
 
 
 def probabilities(network: Network, images: torch.Tensor, inference: Inference, stride: int) -> torch.Tensor:
-    """images (N, 3, H, W) in 0..255 -> probabilities float64 (N, K, H, W).
+    """images (N, 3, H, W) in 0..255 -> probabilities (N, K, H, W): the mean over scales and mirror images of each crop
+    (D44), then over the crops that see a pixel (D45).
 
-    The mean over scales and mirror images of each crop (D44), then over the crops that see a pixel (D45). In float64
-    two scores that differ give probabilities that differ: one pass has the classes that count.predict has.
+    Of a single pass they are float64: two scores that differ give probabilities that differ, and so the classes of
+    count.predict. Means are float32, several times as fast.
     """
     size = (images.shape[-2], images.shape[-1])
     crop = inference.crop or size
@@ -96,6 +98,7 @@ def _passes(network: Network, images: torch.Tensor, inference: Inference, stride
     """The mean over scales and mirror images of one crop's probabilities, at the crop's own size."""
     size = (images.shape[-2], images.shape[-1])
     found: list[torch.Tensor] = []
+    kind = torch.float64 if inference == Inference(crop=inference.crop, crf=inference.crf) else torch.float32
     for scale in inference.scales:
         sides = [max(1, round(scale * side / stride)) * stride for side in size]
         scaled = images
@@ -103,11 +106,11 @@ def _passes(network: Network, images: torch.Tensor, inference: Inference, stride
             scaled = functional.interpolate(images, sides, mode="bilinear", align_corners=False, antialias=True)
         for mirrored in (False, True) if inference.flip else (False,):
             inputs = scaled.flip(-1) if mirrored else scaled
-            scores = network(inputs.contiguous(memory_format=torch.channels_last)).float()
+            scores = network(inputs.contiguous(memory_format=torch.channels_last)).float().contiguous()
             if scores.shape[-2:] != size:
                 scores = functional.interpolate(scores, size, mode="bilinear", align_corners=False)
-            found.append((scores.flip(-1) if mirrored else scores).softmax(1, dtype=torch.float64))
-    return sum(found[1:], found[0]) / len(found)
+            found.append((scores.flip(-1) if mirrored else scores).softmax(1, dtype=kind))
+    return functools.reduce(torch.Tensor.add_, found) / len(found)
 
 
 def refine(probabilities: np.ndarray, image: np.ndarray, crf: Crf) -> np.ndarray:
@@ -131,16 +134,14 @@ def predict(
     network: Network, images: np.ndarray, inference: Inference, stride: int, device: torch.device
 ) -> np.ndarray:
     """images uint8 (N, H, W, 3) -> classes uint8 (N, H, W)."""
-    return refined(network, images, inference, stride, device).argmax(1).astype(np.uint8)
-
-
-def refined(
-    network: Network, images: np.ndarray, inference: Inference, stride: int, device: torch.device
-) -> np.ndarray:
-    """images uint8 (N, H, W, 3) -> probabilities (N, K, H, W), refined where the inference says so."""
-    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device, torch.float32)
-    with torch.inference_mode():
-        found = probabilities(network, tensor, inference, stride).cpu().numpy()
+    found = passes(network, images, inference, stride, device)
     if inference.crf is not None:
         found = np.stack([refine(one, image, inference.crf) for one, image in zip(found, images, strict=True)])
-    return found
+    return found.argmax(1).astype(np.uint8)
+
+
+def passes(network: Network, images: np.ndarray, inference: Inference, stride: int, device: torch.device) -> np.ndarray:
+    """images uint8 (N, H, W, 3) -> probabilities (N, K, H, W), before any CRF."""
+    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device, torch.float32)
+    with torch.inference_mode():
+        return probabilities(network, tensor, inference, stride).cpu().numpy()

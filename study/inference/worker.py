@@ -7,6 +7,7 @@ Never a training: each evaluation is a run of its own in the store, named by its
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -18,8 +19,9 @@ from study.data.prepare import PAD_COLOUR
 from study.inference import predict, receptive_field
 from study.models.build import build, stride_of
 from study.spec.jobs import ConfusionJob, Context, EvaluationJob, ReceptiveFieldJob, Subject
+from study.spec.training import Crf
 from study.store import stop_signals
-from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Run, Store, write, write_json
+from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Busy, Run, Store, write, write_json
 from study.training import checkpoint
 from study.training.batches import FromImages, Source, open_source
 from study.training.count import confusion, counts_of_original, image_counts
@@ -30,21 +32,33 @@ PROBE_BATCH = 16
 
 
 def evaluate(job: EvaluationJob) -> dict[str, float]:
-    """Do one evaluation on the val split, or nothing if it is done; returns its scores. Raises Stopped or Preempted
-    where it was asked to end and has saved the images it did, Busy where another process is at it."""
-    context = job.context
-    run = Store(context.store).run(job.key, EVALUATED)
-    with run.writing(wait=False), stop_signals.noticing():
+    """Do one evaluation on the val split, or nothing if it is done; returns its scores. An evaluation with a CRF also
+    does the one that differs in having none, ``job.plain``, of the same passes. Raises Stopped or Preempted where it
+    was asked to end and has saved the images it did, Busy where another process is at it."""
+    context, store = job.context, Store(job.context.store)
+    run = store.run(job.key, EVALUATED)
+    with run.writing(wait=False), stop_signals.noticing(), ExitStack() as beside:
         stop_signals.check(context.stop)
         if not run.done():
             settle(context.device)
-            run.path("failed.json").unlink(missing_ok=True)
-            network = network_of(job.subject, context)
-            seconds = {"evaluate": _counts(job, run, network, source_of(job.subject, context))}
-            write_json(run.path("result.json"), {"seconds": seconds, "commit": context.commit})
-            run.finish()
+            network, source = network_of(job.subject, context), source_of(job.subject, context)
+            going = [(run, job.inference.crf)]
+            if job.plain is not None and _claimed(plain := store.run(job.plain, EVALUATED), beside):
+                going.append((plain, None))
+            for one, _ in going:
+                one.path("failed.json").unlink(missing_ok=True)
+            _count_all(job, [_Counted(*one, source, context.samples) for one in going], network, source)
     with np.load(run.path("counts.npz")) as archive:
         return metrics.score_all("counts", archive["counts"])
+
+
+def _claimed(run: Run, stack: ExitStack) -> bool:
+    """Whether an evaluation is still to be done and no other process is at it; then ``stack`` holds its lock."""
+    try:
+        stack.enter_context(run.writing(wait=False))
+    except Busy:
+        return False
+    return not run.done()
 
 
 def look(job: ReceptiveFieldJob) -> None:
@@ -164,49 +178,89 @@ class _Kept(TypedDict):
     shown: list[int]
 
 
-def _counts(job: EvaluationJob, run: Run, network: FromImages, source: Source) -> float:
-    """Write counts and samples of every val image, going on from a checkpoint; returns the seconds that all took."""
-    stride = stride_of(job.subject.training.network)
-    images, labels = source.array("val-images.npy"), source.array("val-labels.npy")
-    band = source.array(source.band["val"]) if source.longest is None else None
-    shown = samples_of(len(labels), job.context.samples)
-    kept = cast(_Kept | None, checkpoint.load(run.path("checkpoint.pt")))
-    if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
-        kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
-    first = len(kept["counts"])
-    told = saved = time.monotonic()
-    began = told - kept["seconds"]
-    tell(run, first, len(labels), kept["seconds"])
-    for index in range(first, len(labels)):
-        asked = (network, images[index : index + 1], job.inference, stride, source.device)
-        if band is not None:
-            (prediction,) = predict.predict(*asked)
-            counts = image_counts(labels[index], prediction, band[index], source.classes)
+class _Counted:
+    """An evaluation as it goes: counts of the images so far, going on from a checkpoint."""
+
+    def __init__(self, run: Run, crf: Crf | None, source: Source, samples: int) -> None:
+        self.run, self.crf, self.source = run, crf, source
+        self.images, self.labels = source.array("val-images.npy"), source.array("val-labels.npy")
+        shown = samples_of(len(self.labels), samples)
+        kept = cast(_Kept | None, checkpoint.load(run.path("checkpoint.pt")))
+        if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
+            kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
+        self.kept = kept
+
+    @property
+    def done(self) -> int:
+        """Images so far."""
+        return len(self.kept["counts"])
+
+    def add(self, probabilities: np.ndarray, seconds: float) -> None:
+        """Count the next image by its probabilities (K, H, W) before any CRF, which took so many ``seconds``."""
+        index, source, began = self.done, self.source, time.monotonic()
+        if self.crf is not None:
+            probabilities = predict.refine(probabilities, self.images[index], self.crf)
+        prediction = probabilities.argmax(0).astype(np.uint8)
+        if source.longest is None:
+            band = source.array(source.band["val"])[index]
+            counts = image_counts(self.labels[index], prediction, band, source.classes)
         else:
-            (found,) = predict.refined(*asked)
-            prediction = found.argmax(0).astype(np.uint8)
-            counts = counts_of_original(torch.from_numpy(found), source.original("val", index), source.classes)
-        kept["counts"].append(torch.from_numpy(counts))
-        if index in shown:
-            kept["predictions"].append(torch.from_numpy(prediction))
+            own = source.original("val", index)
+            counts = counts_of_original(torch.from_numpy(probabilities), own, source.classes)
+        self.kept["counts"].append(torch.from_numpy(counts))
+        if index in self.kept["shown"]:
+            self.kept["predictions"].append(torch.from_numpy(prediction))
+        self.kept["seconds"] += seconds + time.monotonic() - began
+
+    def tell(self) -> None:
+        tell(self.run, self.done, len(self.labels), self.kept["seconds"])
+
+    def save(self) -> None:
+        checkpoint.save(self.run.path("checkpoint.pt"), self.kept)
+
+    def finish(self, commit: str) -> None:
+        """Write counts and samples of all images, and mark the run as done."""
+        kept, every = self.kept, torch.stack(self.kept["counts"]).numpy()
+        write(self.run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=every))
+        samples: dict[str, Any] = {
+            "images": self.images[kept["shown"]],
+            "labels": self.labels[kept["shown"]],
+            "names": self.source.array("val-names.npy")[kept["shown"]],
+            "predictions": torch.stack(kept["predictions"]).numpy(),
+        }
+        write(self.run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))
+        write_json(self.run.path("result.json"), {"seconds": {"evaluate": kept["seconds"]}, "commit": commit})
+        self.run.finish()
+
+
+def _count_all(job: EvaluationJob, going: list[_Counted], network: FromImages, source: Source) -> None:
+    """Count every val image for each of the evaluations, which ask the network alike and differ in their CRF."""
+    stride, images = stride_of(job.subject.training.network), source.array("val-images.npy")
+
+    def save() -> None:
+        for one in going:
+            one.save()
+
+    told = saved = time.monotonic()
+    for one in going:
+        one.tell()
+    for index in range(min(one.done for one in going), len(images)):
+        began = time.monotonic()
+        asked = (network, images[index : index + 1], job.inference, stride, source.device)
+        (probabilities,) = predict.passes(*asked)
+        seconds = time.monotonic() - began
+        for one in going:
+            if one.done == index:  # else its checkpoint has the image
+                one.add(probabilities, seconds)
         now = time.monotonic()
-        kept["seconds"] = now - began
         if now - saved >= job.context.checkpoint_s:
-            checkpoint.save(run.path("checkpoint.pt"), kept)
+            save()
             saved = now
         if now - told >= PROGRESS_S:
-            tell(run, index + 1, len(labels), kept["seconds"])
+            for one in going:
+                one.tell()
             told = now
-            with stop_signals.saving(lambda: checkpoint.save(run.path("checkpoint.pt"), kept)):
+            with stop_signals.saving(save):
                 stop_signals.check(job.context.stop)
-    every = torch.stack(kept["counts"]).numpy()
-    write(run.path("counts.npz"), lambda file: np.savez_compressed(file, counts=every))
-    names = source.array("val-names.npy")
-    samples: dict[str, Any] = {
-        "images": images[shown],
-        "labels": labels[shown],
-        "names": names[shown],
-        "predictions": torch.stack(kept["predictions"]).numpy(),
-    }
-    write(run.path("samples.npz"), lambda file: np.savez_compressed(file, **samples))
-    return kept["seconds"]
+    for one in going:
+        one.finish(job.context.commit)

@@ -162,7 +162,7 @@ def _steps(decoder: FCN, record: _Record, classes: int) -> list[DecoderStep]:
 
     def head(level: str) -> None:
         step("head", level, level, f"heads.{level}")
-        if decoder.refines:
+        if f"head_{level}" in decoder.refinements:
             step("refine", f"head_{level}", level, f"refinements.head_{level}")
 
     head(decoder.levels[0])

@@ -12,7 +12,7 @@ from torch.nn import functional
 from study.models.boundary_refinement import BoundaryRefinement
 from study.models.heads import LinearHead
 from study.spec.errors import InputError
-from study.spec.heads import Variant
+from study.spec.heads import PLACES, Variant
 from study.spec.training import Network
 
 
@@ -72,6 +72,12 @@ def deconvolution(classes: int, learned: bool = True) -> Deconvolution:
     return layer
 
 
+def places(levels: tuple[str, ...], strides: dict[str, int], output_stride: int) -> tuple[str, ...]:
+    """Where boundary refinement can stand: sums need a second level, and "up" a deconvolution above the finest one."""
+    there = {"head": True, "sum": len(levels) > 1, "up": min(strides[level] for level in levels) > output_stride}
+    return tuple(place for place in PLACES if there[place])
+
+
 class FCN(nn.Module):
     """{level: features (N, C, H / stride, W / stride)} -> scores (N, K, H / output_stride, W / output_stride).
 
@@ -92,9 +98,13 @@ class FCN(nn.Module):
         for level in levels + tuple(level for level, _ in network.fixed + variant.at):
             if level not in channels:
                 raise InputError(f"a level must be one of the backbone's {sorted(channels)}, got {level!r}; rename it")
+        known = places(levels, strides, output_stride)
+        if not isinstance(variant.refine, bool) and (absent := [p for p in variant.refine if p not in known]):
+            raise InputError(
+                f"refine must name places that the network has ({', '.join(known)}), got {absent[0]}; take it out"
+            )
         # Coarsest first, as the scores flow.
         self.levels = sorted(levels, key=lambda level: (-strides[level], -list(channels).index(level)))
-        self.refines = variant.refine
         self.heads = nn.ModuleDict(
             {level: LinearHead(network.head_at(level, variant), channels[level], classes) for level in self.levels}
         )
@@ -102,8 +112,8 @@ class FCN(nn.Module):
         self.steps: list[tuple[str, str]] = []  # (operation, name of its module or level), in order of execution
         self.ups, self.refinements = nn.ModuleDict(), nn.ModuleDict()
 
-        def refine(name: str) -> None:
-            if variant.refine:
+        def refine(place: str, name: str) -> None:
+            if variant.refines(place):
                 self.refinements[name] = BoundaryRefinement(classes)
                 self.steps.append(("refine", name))
 
@@ -118,12 +128,12 @@ class FCN(nn.Module):
                 while stride > strides[level]:
                     upsample()
                 self.steps.append(("add", level))
-                refine(f"sum_{level}")
-            if variant.refine:
+                refine("sum", f"sum_{level}")
+            if variant.refines("head"):
                 self.refinements[f"head_{level}"] = BoundaryRefinement(classes)
         while stride > output_stride:
             upsample()
-            refine(f"x{stride}")
+            refine("up", f"x{stride}")
         if stride != output_stride:
             raise InputError(
                 f"output_stride must be a level's stride divided by powers of two, got {output_stride}; take 1, or "
@@ -134,8 +144,8 @@ class FCN(nn.Module):
         maps, kind = features[level], features[level].device.type
         if kind != "meta" and torch.is_autocast_enabled(kind):
             maps = maps.to(torch.get_autocast_dtype(kind))  # once, not in each of a head's chains
-        scores = self.heads[level](maps)
-        return self.refinements[f"head_{level}"](scores) if self.refines else scores
+        scores, refined = self.heads[level](maps), f"head_{level}"
+        return self.refinements[refined](scores) if refined in self.refinements else scores
 
     def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
         scores = self._head(self.levels[0], features)

@@ -14,12 +14,18 @@ from study.spec.training import Network, freeze, thawed
 def of_variant(variant: Variant) -> ModelVariant:
     """A variant as JSON."""
     at = {level: _of_head(head) for level, head in variant.at}
-    return {"head": _of_head(variant.head), "refine": variant.refine, "at": at}
+    return {
+        "head": _of_head(variant.head),
+        "refine": variant.refine if isinstance(variant.refine, bool) else list(variant.refine),
+        "at": at,
+    }
 
 
 def variant_of(told: ModelVariant) -> Variant:
-    """The variant that ``of_variant`` told. Raises InputError for a kernel or a width that no head has."""
-    return Variant(_head_of(told["head"]), told["refine"], tuple((n, _head_of(h)) for n, h in told["at"].items()))
+    """The variant that ``of_variant`` told. Raises InputError for a kernel, a width or a place of BR that none
+    has."""
+    refine = told["refine"] if isinstance(told["refine"], bool) else tuple(told["refine"])
+    return Variant(_head_of(told["head"]), refine, tuple((n, _head_of(h)) for n, h in told["at"].items()))
 
 
 def of_network(network: Network, mean: list[float], std: list[float]) -> ModelNetwork:

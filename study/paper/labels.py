@@ -18,6 +18,6 @@ def labels(variant: Variant | None) -> Labels:
         "label": variant.label,
         "head": head.family,
         "kernel_size": head.kernel_size,
-        "refine": variant.refine,
+        "refine": bool(variant.refine),
         "width": share_of(head.width, COUNTED_CHANNELS, COUNTED_CLASSES),
     }

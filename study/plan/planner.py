@@ -77,6 +77,16 @@ class Plan:
             key = self.init[key]
         return self.data_of[key]
 
+    def plain(self, key: str) -> str | None:
+        """The evaluation that differs from this one in having no CRF, whose passes both take; None where there is
+        none."""
+        asked = self.evaluations[key]
+        if asked.inference.crf is None:
+            return None
+        without = replace(asked.inference, crf=None)
+        rest = (k for k, e in self.evaluations.items() if (e.training, e.inference) == (asked.training, without))
+        return next(rest, None)
+
     def manifest(self, work: Mapping[str, float] = MappingProxyType({})) -> PlanFile:
         """The content of plan.json. ``work`` is what trainings and evaluations cost by key, in tera multiply-adds; a
         plan with looks has it (see study.ablation.planned_cost)."""

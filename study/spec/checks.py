@@ -262,6 +262,22 @@ def share(most: int, why: str) -> PlainValidator:
     return PlainValidator(read, json_schema_input_type=float | str)
 
 
+def places_of(known: tuple[str, ...]) -> PlainValidator:
+    """True, False, or some of the places ``known``."""
+
+    def read(value: Any) -> bool | tuple[str, ...]:
+        if isinstance(value, bool):
+            return value
+        if listed(value, known.__contains__) and different(value):
+            return tuple(value)
+        raise Broken(
+            f"be true or false, or places among {', '.join(known)}", shown(value),
+            f"write true, or e.g. [{known[0]}, {known[-1]}]",
+        )  # fmt: skip
+
+    return PlainValidator(read, json_schema_input_type=bool | list[str])
+
+
 def stack_width(most: int) -> PlainValidator:
     """A share of the input's channels, or so many channels a class, such as 10K."""
     of_channels = share(most, "of the input's channels")

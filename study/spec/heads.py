@@ -111,15 +111,34 @@ def gcn(k: int) -> Head:
 
 
 HEADS = {"dense": dense, "stack": stack, "gcn": gcn}
+# Where boundary refinement stands in Fig. 2A: after a head, after a sum, after a deconvolution above the finest level.
+PLACES = ("head", "sum", "up")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What the ablations vary: the head, boundary refinement on or off, and heads that differ at named levels."""
+    """What the ablations vary: the head, boundary refinement (BR), and heads that differ at named levels.
+
+    ``refine`` is True for BR in all places, as in the paper, False for none, or those of PLACES that have it. Raises
+    InputError for another place.
+    """
 
     head: Head
-    refine: bool = False
+    refine: bool | tuple[str, ...] = False
     at: tuple[tuple[str, Head], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.refine, bool):
+            return
+        for place in self.refine:
+            if place not in PLACES:
+                raise InputError(f"refine must name places among {', '.join(PLACES)}, got {place!r}; rename it")
+        named = tuple(place for place in PLACES if place in self.refine)
+        object.__setattr__(self, "refine", bool(named) if named in ((), PLACES) else named)  # one value for one network
+
+    def refines(self, place: str) -> bool:
+        """Whether BR stands in this one of PLACES."""
+        return self.refine if isinstance(self.refine, bool) else place in self.refine
 
     @property
     def label(self) -> str:
@@ -129,4 +148,6 @@ class Variant:
         if head.width not in (None, 1):
             text += f" m={head.width}"
         text += "".join(f" ({level} {other.family} k={other.kernel_size})" for level, other in self.at)
-        return text + (" + BR" if self.refine else "")
+        if not self.refine:
+            return text
+        return f"{text} + BR" + ("" if isinstance(self.refine, bool) else f" ({', '.join(self.refine)})")

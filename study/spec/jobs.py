@@ -66,12 +66,14 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """One evaluation of a finished training; ``key`` names its run."""
+    """One evaluation of a finished training; ``key`` names its run. With a CRF, ``plain`` is the key of the evaluation
+    that differs in having none, where the plan has it: it takes the same passes."""
 
     key: str
     subject: Subject
     context: Context
     inference: Inference
+    plain: str | None = None
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def _told(params: Any, store: Store) -> str:
         (
             "tiers.shapes.extra",
             [{"head": "gcn", "k": 3, "refine": "no"}],
-            "extra.refine must be true or false, got 'no'",
+            "extra.refine must be true or false, or places among head, sum, up, got 'no'",
         ),
         ("tiers.shapes.extra", [{"head": "stack", "k": 10**9 + 1}], "extra.k must be at most 32,767"),
         ("tiers.shapes.extra", [{"head": "stack", "k": 7, "width": "1e99999999"}], "must be a number or a share"),

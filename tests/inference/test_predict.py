@@ -152,7 +152,7 @@ def test_coarse_scores_are_enlarged_before_they_become_probabilities():
 def test_crops_of_a_network_that_sees_single_pixels_fuse_to_the_whole_image():
     network, images = pointwise(), images_of(32, 48)
     whole = ask(network, images, Inference())
-    torch.testing.assert_close(ask(network, images, Inference(crop=(20, 20), crops=(3, 4))), whole)
+    torch.testing.assert_close(ask(network, images, Inference(crop=(20, 20), crops=(3, 4))), whole.float())
 
 
 def test_overlapping_crops_count_alike():
@@ -164,7 +164,7 @@ def test_overlapping_crops_count_alike():
 
     images = images_of(4, 10, 1)
     images[:, :, :5] //= 4
-    found = ask(mean, images, Inference(crop=(4, 6), crops=(1, 3)))[0, 0, 0]
+    found = ask(mean, images, Inference(crop=(4, 6), crops=(1, 3)))[0, 0, 0].double()
     crops = [torch.sigmoid(torch.tensor(images[0, :, left : left + 6].mean() / 64)) for left in (0, 2, 4)]
     seen = [[crop for left, crop in zip((0, 2, 4), crops, strict=True) if left <= x < left + 6] for x in range(10)]
     torch.testing.assert_close(found, torch.stack([torch.stack(s).mean() for s in seen]), rtol=1e-6, atol=1e-6)
@@ -182,7 +182,7 @@ def test_each_crop_is_one_pass_at_each_scale_and_mirror_image():
 
 def test_the_mirror_image_changes_nothing_for_a_network_that_knows_no_left_and_right():
     network, images = pointwise(), images_of(12, 18)
-    torch.testing.assert_close(ask(network, images, Inference(flip=True)), ask(network, images, Inference()))
+    torch.testing.assert_close(ask(network, images, Inference(flip=True)), ask(network, images, Inference()).float())
 
 
 def test_the_mirror_image_is_turned_back_and_averaged():
@@ -190,7 +190,7 @@ def test_the_mirror_image_is_turned_back_and_averaged():
     plain = ask(network, images, Inference())
     mirrored = ask(network, images[:, :, ::-1].copy(), Inference()).flip(-1)
     assert (plain - mirrored).abs().max() > 0.1
-    torch.testing.assert_close(ask(network, images, Inference(flip=True)), (plain + mirrored) / 2)
+    torch.testing.assert_close(ask(network, images, Inference(flip=True)), ((plain + mirrored) / 2).float())
 
 
 # Scales
@@ -208,7 +208,7 @@ def test_scales_count_alike():
     alone = [ask(network, images, Inference((scale,)), 4) for scale in (0.75, 1.0, 1.25)]
     together = ask(network, images, Inference((0.75, 1.0, 1.25)), 4)
     assert (alone[0] - alone[2]).abs().max() > 0.05
-    torch.testing.assert_close(together, torch.stack(alone).mean(0))
+    torch.testing.assert_close(together, torch.stack(alone).mean(0).float())
 
 
 def test_a_smaller_scale_leaves_out_no_pixel():
@@ -224,7 +224,7 @@ def test_a_smaller_scale_leaves_out_no_pixel():
 def test_a_flat_image_has_the_same_probabilities_at_all_scales():
     network, images = coarse(4), np.full((1, 24, 32, 3), (40, 120, 200), np.uint8)
     torch.testing.assert_close(
-        ask(network, images, MULTI, 4), ask(network, images, Inference(), 4), rtol=1e-4, atol=1e-5
+        ask(network, images, MULTI, 4), ask(network, images, Inference(), 4).float(), rtol=1e-4, atol=1e-5
     )
 
 
@@ -232,7 +232,7 @@ def test_probabilities_sum_to_one_however_they_are_asked_for():
     inference = replace(MULTI, crop=(16, 16), crops=(2, 3))
     found = ask(coarse(4), images_of(24, 36), inference, 4)
     assert found.min() >= 0
-    torch.testing.assert_close(found.sum(1), torch.ones(2, 24, 36, dtype=torch.float64))
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 24, 36))
 
 
 # Errors

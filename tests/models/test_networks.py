@@ -21,7 +21,7 @@ from study.models.heads import LinearHead
 from study.paper.tables import TABLES
 from study.spec.constants import VOID
 from study.spec.errors import InputError
-from study.spec.heads import HEADS, Variant, dense, gcn, stack
+from study.spec.heads import HEADS, PLACES, Variant, dense, gcn, stack
 from study.spec.training import Network, freeze
 from study.training.loop import fit, labelled, learning_rate, loss_of, start
 from tests.conftest import ROOT
@@ -117,6 +117,14 @@ def test_the_number_of_parts_follows_the_strides(strides, levels, output_stride,
     assert not _fcn(Variant(dense(3)), given, levels, output_stride=output_stride).refinements
 
 
+def test_a_place_of_refinement_must_be_there() -> None:
+    assert len(_fcn(Variant(dense(3), ("head",))).refinements) == 4
+    with pytest.raises(InputError, match="places that the network has \\(head, up\\), got sum"):
+        _fcn(Variant(dense(3), ("head", "sum")), levels=("res5",))
+    with pytest.raises(InputError, match="places that the network has \\(head, sum\\), got up"):
+        _fcn(Variant(dense(3), ("up",)), output_stride=4)
+
+
 @pytest.mark.parametrize(("levels", "output_stride"), [(("res2", "res9"), 1), (LEVELS, 3), (LEVELS, 64)])
 def test_levels_and_output_stride_must_fit_the_backbone(levels, output_stride) -> None:
     with pytest.raises(InputError, match=r"(res9|output_stride).*must be|must be .*(res9|3|64)"):
@@ -152,14 +160,18 @@ def test_refinement_starts_as_the_identity(make) -> None:
     assert not torch.equal(refinement(scores), scores)
 
 
-def test_the_decoder_computes_what_fig_2a_draws() -> None:
+@pytest.mark.parametrize("places", [PLACES, (), ("head",), ("sum",), ("up",), ("up", "head")])
+def test_the_decoder_computes_what_fig_2a_draws(places) -> None:
     """With weights that are nowhere those of the start: each head is refined, enlarged scores are added and refined,
-    and so are those of the last two deconvolutions. Written out with torch's own functions."""
-    fcn, features = _fcn(Variant(gcn(3), refine=True)), _features(64)
+    and so are those of the last two deconvolutions, each only where the variant says so. Written out with torch's own
+    functions."""
+    fcn, features = _fcn(Variant(gcn(3), refine=places)), _features(64)
     for weights in fcn.parameters():
         nn.init.normal_(weights, std=0.5)
 
     def refined(name: str, scores: torch.Tensor) -> torch.Tensor:
+        if {"h": "head", "s": "sum", "x": "up"}[name[0]] not in places:
+            return scores
         first, second = fcn.refinements[name].first, fcn.refinements[name].second
         inner = functional.relu(functional.conv2d(scores, first.weight, first.bias, padding=1))
         return scores + functional.conv2d(inner, second.weight, second.bias, padding=1)

@@ -24,9 +24,9 @@ from study.inference.worker import evaluate
 from study.spec.constants import VOID
 from study.spec.heads import Variant, gcn
 from study.spec.jobs import EvaluationJob, TrainingJob
-from study.spec.training import Inference, Training
+from study.spec.training import Crf, Inference, Training
 from study.store import stop_signals
-from study.store.runs import Store
+from study.store.runs import EVALUATED, Store
 from study.training import worker
 from study.training.loop import TrainingFailed
 from study.training.worker import train
@@ -89,15 +89,15 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, m
 def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, monkeypatch):
     trained, stop, asked = job(tmp_path, "trained", steps=2), tmp_path / "stop", []
     train(trained)
-    predict = multi_scale.predict
+    passes = multi_scale.passes
 
     def counted(network, images, *rest):
         asked.append(len(images))
         if len(asked) == 2:
             stop.touch()
-        return predict(network, images, *rest)
+        return passes(network, images, *rest)
 
-    monkeypatch.setattr(multi_scale, "predict", counted)
+    monkeypatch.setattr(multi_scale, "passes", counted)
     monkeypatch.setattr(evaluator, "PROGRESS_S", 0.0)
     mirrored = Inference((1.0,), True, None, (1, 1), None)
 
@@ -120,6 +120,49 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
     assert [(tmp_path / "resumed" / n).read_bytes() for n in names] == [
         (tmp_path / "whole" / n).read_bytes() for n in names
     ]
+
+
+def test_an_evaluation_with_a_crf_does_the_one_without_beside_it(tmp_path, monkeypatch):
+    """Of the same passes, wherever either was stopped; as each would by itself."""
+    pytest.importorskip("pydensecrf")
+    trained, asked, stop = job(tmp_path, "trained"), [], tmp_path / "stop"
+    train(trained)
+    plain = Inference((1.0,), True, None, (1, 1), None)
+    refined = replace(plain, crf=Crf(2, 3, 3.0, 20, 5, 4.0))
+    real = multi_scale.probabilities
+
+    def counted(*args):
+        asked.append(1)
+        if len(asked) == 2:
+            stop.touch()
+        return real(*args)
+
+    monkeypatch.setattr(multi_scale, "probabilities", counted)
+    monkeypatch.setattr(evaluator, "PROGRESS_S", 0.0)
+
+    def order(key: str, inference: Inference, beside: str | None = None) -> EvaluationJob:
+        context = replace(trained.context, samples=2, checkpoint_s=600, stop=stop)
+        return EvaluationJob(key, trained.subject, context, inference, beside)
+
+    with pytest.raises(stop_signals.Stopped):
+        evaluate(order("both", refined, "plain"))
+    stop.unlink()
+    (tmp_path / "both" / "checkpoint.pt").unlink()  # one of the two is further than the other
+    evaluate(order("both", refined, "plain"))
+    assert len(asked) == 2 + 4 and Store(tmp_path).run("plain", EVALUATED).done()
+    with Store(tmp_path).run("elsewhere", EVALUATED).writing():  # another process is at the one without
+        evaluate(order("alone", refined, "elsewhere"))
+    assert not Store(tmp_path).run("elsewhere", EVALUATED).done()
+    asked.clear()
+    evaluate(order("both", refined, "plain"))
+    evaluate(order("plain", plain))
+    assert not asked, "both were done"
+    asked += [1, 1]
+    evaluate(order("by itself", plain))
+    for mine, other in (("both", "alone"), ("plain", "by itself")):
+        for name in ("counts.npz", "samples.npz"):
+            assert (tmp_path / mine / name).read_bytes() == (tmp_path / other / name).read_bytes(), (mine, name)
+    assert (tmp_path / "both" / "counts.npz").read_bytes() != (tmp_path / "plain" / "counts.npz").read_bytes()
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ class ModelVariant(TypedDict):
     """spec.heads.Variant as JSON."""
 
     head: ModelHead
-    refine: bool
+    refine: bool | list[str]
     at: dict[str, ModelHead]
 
 
