@@ -48,12 +48,13 @@ def run(params: Params, target: Path, number: int) -> None:
     explore_study.check(chosen.explore, levels)
     whole = read(target.parent / "plan.json", PlanFile)
     facts, at, name = whole["data"], place(params, store), f"{chosen.name} explored"
+    _check(chosen, facts[MAIN])
     mlflow_access.checked(at, name, True)
     log = store.study_log(chosen.name)
     with first(log.with_suffix(".lock")) as alone:
         if not alone:
             raise InputError(f"an exploration must be the only driver of its tier, got another of {chosen.name}; wait")
-        study = Exploration(chosen.explore, levels, f"{chosen.name} exploration", log)
+        study = Exploration(chosen.explore, levels, study_of(chosen.name), log)
         workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
         workload.read_again()
         driver = _Driver(workload, study)
@@ -64,10 +65,49 @@ def run(params: Params, target: Path, number: int) -> None:
     pairs, winners = [driver.networks[trial["number"]] for _, trial in found], list[Winner]()
     if found:
         winners = _tried_again(chosen, facts, target, pairs=pairs, found=found)
-    written = _written(chosen, execution, rows, winners)
+    written = _written(chosen, execution, driver.places, rows, winners)
     with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
         tracker.trials(rows, written["objective"])
     write_json(target / "explored.json", written)
+
+
+def study_of(tier: str) -> str:
+    """The name of a tier's exploration in its journal."""
+    return f"{tier} exploration"
+
+
+def _check(chosen: tiers.Tier, facts: Facts) -> None:
+    """Raises InputError for a place of refinement that the network lacks, and for bounds that nothing meets."""
+    from study.models.build import refinable  # torch
+
+    explore = chosen.explore
+    assert explore is not None
+    there = refinable(chosen.main.network)
+    if absent := [place for place in explore.space.places or {} if place not in there]:
+        raise InputError(
+            f"explore.space.refine must name places that the network has ({', '.join(there)}), got {absent[0]}; take "
+            "it out"
+        )
+    least = [(variant, _costs(chosen, variant, facts)) for variant in exploration.cheapest(chosen)]
+    for name, bound in explore.under.items():
+        variant, cost = min(least, key=lambda pair: pair[1][name])
+        if exploration.over(explore.model_copy(update={"under": {name: bound}, "least": None}), cost, None):
+            raise InputError(
+                f"explore.under.{name} must leave a network of the space, got {bound:g}, and the cheapest is "
+                f"{variant.label} with {cost[name] / exploration.UNITS[name]:.3g}; raise it, or widen the space"
+            )
+
+
+def _costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]:
+    """What a network costs, by the names of COSTS."""
+    from study.models.costs import costs  # torch
+    from study.models.work import step_bytes
+
+    network, recipe = chosen.main.network, chosen.main.recipe
+    classes, size = len(facts["classes"]), size_of(facts)
+    found = costs(variant, network, classes, size)
+    memory = step_bytes(variant, network, classes, recipe.crop or size, recipe.batch)
+    return {"macs": found["macs"], "parameters": found["parameters"], "memory": memory}
 
 
 def _tried_again(
@@ -103,7 +143,11 @@ def _winner(why: str, trial: ExploredTrial, pair: tuple[Variant, Recipe], planne
 
 
 def _written(
-    chosen: tiers.Tier, execution: Execution, rows: list[ExploredTrial], winners: list[Winner]
+    chosen: tiers.Tier,
+    execution: Execution,
+    places: tuple[str, ...],
+    rows: list[ExploredTrial],
+    winners: list[Winner],
 ) -> ExploredFile:
     explore = chosen.explore
     assert explore is not None
@@ -111,7 +155,7 @@ def _written(
     return {
         "version": 1, "on": True, "objective": explore.objective, "against": explore.against, "bounds": bounds,
         "sampler": explore.sampler.name, "pruner": explore.pruner.name if explore.pruner else "",
-        "levels": list(exploration.levels(chosen)), "steps": chosen.main.recipe.steps,
+        "levels": list(exploration.levels(chosen)), "places": list(places), "steps": chosen.main.recipe.steps,
         "workers": 1 if execution.engine == "inline" else execution.workers, "trials": rows,
         "front": exploration.front(rows, explore.against), "winners": winners,
         "importances": explore_study.importances(rows, explore.seed),
@@ -134,14 +178,16 @@ class _Driver:
     study: Exploration
     open: dict[str, _Open] = field(default_factory=dict)
     networks: dict[int, tuple[Variant, Recipe]] = field(default_factory=dict)
-    spent: float = 0.0  # tera multiply-adds of what was asked for in this call
     known: dict[str, tuple[float, int]] = field(default_factory=dict)  # what ended in this call: score and step
 
     def __post_init__(self) -> None:
+        from study.models.build import refinable  # torch
+
         self.plan, self.store = self.workload.planned, self.workload.store
         self.tier = self.plan.tier
         assert self.tier.explore is not None
         self.explore_: Explore = self.tier.explore
+        self.places = refinable(self.tier.main.network)
         steps = self.tier.main.recipe.steps
         self.stops = [math.ceil(share * steps) for share in (*self.explore_.rungs, 1)]
 
@@ -151,7 +197,7 @@ class _Driver:
 
         print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
         for trial in self.study.trials:
-            self.networks[trial.number] = exploration.network(self.tier, trial.params)
+            self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
         waiting = self.study.running()
         with Work(train_one, self.workload.execution, self.store, self.tier.name) as work:
 
@@ -171,30 +217,28 @@ class _Driver:
                 fill()
 
     def _spent(self) -> bool:
+        """Whether no trial begins any more, for what the trials so far cost."""
         limit = self.explore_.cost
-        return limit is not None and self.spent >= limit
+        return limit is not None and self.study.spent() >= limit
 
     def _begin(self, trial: Any, work: Work) -> None:
-        from study.models.costs import costs  # torch
-
-        variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params)
+        variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
         key = exploration.enter(self.tier, self.plan, variant, recipe)
         main = self.plan.facts[MAIN]
-        counted_ = costs(variant, self.tier.main.network, len(main["classes"]), size_of(main))
-        told = labels(variant)
+        cost, told = _costs(self.tier, variant, main), labels(variant)
         self.study.describe(
-            trial, label=told["label"], width=told["width"], key=key, macs=counted_["macs"],
-            parameters=counted_["parameters"],
+            trial, label=told["label"], width=told["width"], key=key, steps=recipe.steps,
+            refine=[place for place in self.places if variant.refines(place)],
+            work=planned_cost.of_training(self.plan.trainings[key], main), **cost,
         )  # fmt: skip
-        over = exploration.over(self.explore_, counted_["macs"], counted_["parameters"], None)
+        over = exploration.over(self.explore_, cost, None)
         if over:
             self.study.refuse(trial, over)
         elif key in self.known:
-            self.study.tell(trial, *self.known[key], cost=self._cost(trial))
+            self.study.tell(trial, *self.known[key])
         elif key in self.open:
             self.open[key].trials.append(trial)
         else:
-            self.spent += planned_cost.of_training(self.plan.trainings[key], main)
             self.open[key] = _Open([trial])
             work.submit(key, self._job(key, work, 0))
 
@@ -207,9 +251,6 @@ class _Driver:
         }  # fmt: skip
         subject, context = self.workload.subject(key), self.workload.context(work.stop)
         return TrainingJob(subject, context, planned, None, self.stops[rung])
-
-    def _cost(self, trial: Any) -> int:
-        return int(trial.user_attrs[explore_study.FACTS][self.explore_.against])
 
     def _ended(self, event: Event, work: Work) -> None:
         """A training reached a stop, or failed."""
@@ -233,7 +274,7 @@ class _Driver:
         else:
             self.known[event.key] = score, step
             for trial in here.trials:
-                self.study.tell(trial, score, step, cost=self._cost(trial))
+                self.study.tell(trial, score, step)
             print(f"trial {here.trials[0].number}: {label} {100 * score:.1f} % on tune", flush=True)
         del self.open[event.key]
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
@@ -22,10 +23,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from study.config.schema import Chosen, Explore
 from study.plan import exploration
-from study.plan.exploration import HEAD, LR, REFINE, WIDTH
-from study.spec.documents.explored import ExploredTrial, Importance
+from study.plan.exploration import HEAD, LR, WIDTH
+from study.spec.documents.explored import COMPLETE, REFINE, ExploredTrial, Importance
 from study.spec.errors import InputError
-from study.spec.words import first_line
+from study.spec.heads import PLACES
+from study.spec.words import counted, first_line
 
 OVER, REASON, FACTS = "over", "reason", "facts"  # user attributes of a trial
 REHEARSED = 14  # trials without a training that tell whether the library takes a combination
@@ -35,7 +37,8 @@ SETTINGS = "space"  # attribute of a study: what it chooses among
 
 class Exploration:
     """Ask what to try, tell how it went. ``levels`` are those of the heads. Raises InputError for a sampler or a pruner
-    that Optuna does not have or does not take together with the rest."""
+    that Optuna does not have or does not take together with the rest, and where the journal ``log`` has a study of
+    this name that chose among something else."""
 
     def __init__(self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -47,8 +50,12 @@ class Exploration:
                 self.storage = JournalStorage(JournalFileBackend(str(log)))
         asked = [[*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed]
         for known in optuna.get_all_study_summaries(self.storage):
-            if known.study_name == name and known.user_attrs.get(SETTINGS) != asked:
-                optuna.delete_study(study_name=name, storage=self.storage)  # of another space: its trials say nothing
+            if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
+                raise InputError(
+                    f"the study {name!r} must have the space and the objective of params.yaml, got "
+                    f"{counted(known.n_trials, 'trial')} with others; give them up with `make explore ANEW=yes`, or "
+                    "undo the change"
+                )
         directions: dict[str, Any] = {"pareto": ["maximize", "minimize"], "score": ["maximize"], "cost": ["minimize"]}
         with _quiet():
             self.study = optuna.create_study(
@@ -78,10 +85,13 @@ class Exploration:
         space = self.explore.space
         family = trial.suggest_categorical(HEAD, space.head)
         for level in self.levels:
-            trial.suggest_categorical(exploration.kernel(level, family), exploration.sizes(self.explore, family))
+            trial.suggest_categorical(exploration.kernel(level, family), space.sizes(level, family))
         if family == "stack":
             trial.suggest_categorical(WIDTH, tuple(map(str, space.width)))
-        trial.suggest_categorical(REFINE, space.refine)
+        if space.places is None:
+            trial.suggest_categorical(REFINE, space.refine)
+        for place, switch in (space.places or {}).items():
+            trial.suggest_categorical(exploration.refined(place), switch)
         trial.suggest_float(LR, *space.lr, log=space.lr[0] < space.lr[1])
 
     def _sampler(self, number: int) -> Any:
@@ -100,11 +110,12 @@ class Exploration:
         trial.report(score if self.explore.objective == "score" else -score, step)
         return trial.should_prune()
 
-    def tell(self, trial: Trial, score: float, step: int, cost: int) -> None:
+    def tell(self, trial: Trial, score: float, step: int) -> None:
         """A trial that was trained to its end."""
         told = _facts(trial.user_attrs) | {"score": score, "step": step}
         trial.set_user_attr(FACTS, told)
-        trial.set_user_attr(OVER, exploration.over(self.explore, told["macs"], told["parameters"], score) or None)
+        trial.set_user_attr(OVER, exploration.over(self.explore, told, score) or None)
+        cost = float(told[self.explore.against])
         values: dict[str, list[float]] = {"pareto": [score, cost], "score": [score], "cost": [cost]}
         with _quiet():
             self.study.tell(trial, values[self.explore.objective])
@@ -129,6 +140,16 @@ class Exploration:
         with _quiet():
             self.study.tell(trial, state=state)
 
+    def spent(self) -> float:
+        """Tera multiply-adds of all trainings of the study so far, those that were given up up to their last step."""
+        found: dict[str, float] = {}  # equal networks are one training
+        for trial in self.trials:
+            told = _facts(trial.user_attrs)
+            if OVER not in trial.user_attrs or told.get("score") is not None:
+                share = told.get("step", told["steps"]) / told["steps"] if told.get("steps") else 0.0
+                found[told.get("key", "")] = told.get("work", 0.0) * share
+        return sum(found.values())
+
     def rows(self) -> list[ExploredTrial]:
         """All trials that have ended."""
         return [self._row(trial) for trial in self.trials if trial.state.is_finished()]
@@ -139,9 +160,10 @@ class Exploration:
         return {
             "number": trial.number, "state": trial.state.name, "label": told.get("label", ""), "head": family,
             "k": {level: int(values.get(exploration.kernel(level, family), 0)) for level in self.levels},
-            "width": told.get("width"), "refine": bool(values.get(REFINE, False)), "lr": float(values.get(LR, 0.0)),
+            "width": told.get("width"), "refine": told.get("refine", []), "lr": float(values.get(LR, 0.0)),
             "values": values, "key": told.get("key", ""), "score": told.get("score"), "step": int(told.get("step", 0)),
             "macs": int(told.get("macs", 0)), "parameters": int(told.get("parameters", 0)),
+            "memory": int(told.get("memory", 0)), "work": float(told.get("work", 0.0)),
             "reason": str(trial.user_attrs.get(REASON, "")),
         }  # fmt: skip
 
@@ -153,11 +175,11 @@ def check(explore: Explore, levels: tuple[str, ...]) -> None:
         study = Exploration(explore, levels, "rehearsal")
         for number in range(REHEARSED):
             trial = study.ask()
-            study.describe(trial, macs=number + 1, parameters=number + 1)
+            study.describe(trial, macs=number + 1, parameters=number + 1, memory=number + 1)
             if explore.pruner is not None and study.report(trial, 0.5 + number / 100, 1):
                 study.prune(trial, 0.5, 1)
                 continue
-            study.tell(trial, 0.5 + number / 100, 2, number + 1)
+            study.tell(trial, 0.5 + number / 100, 2)
     except InputError:
         raise
     except Exception as error:  # whatever the library says of what it does not support
@@ -168,10 +190,19 @@ def check(explore: Explore, levels: tuple[str, ...]) -> None:
         ) from None
 
 
+def begin_anew(log: Path, name: str) -> None:
+    """Forget a study of the journal ``log``, where there is one; its trainings stay in the run store."""
+    if log.is_file():
+        with _quiet():
+            storage = JournalStorage(JournalFileBackend(str(log)))
+        if name in (known.study_name for known in optuna.get_all_study_summaries(storage)):
+            optuna.delete_study(study_name=name, storage=storage)
+
+
 def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:
     """Shares of the factors in the variance of the scores of trials that were trained to their end, by fANOVA, with
     90 % intervals over resampled trials; nothing where they are too few or all alike."""
-    ended = [row for row in rows if row["state"] == "COMPLETE" and row["score"] is not None]
+    ended = [row for row in rows if row["state"] == COMPLETE and row["score"] is not None]
     if len(ended) < 8 or len({row["score"] for row in ended}) < 2:
         return []
     factors = [_factors(row) for row in ended]
@@ -183,8 +214,6 @@ def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:
         for name in factors[0]
         if len({f[name] for f in factors}) > 1
     }  # fmt: skip
-    import numpy as np
-
     draw = np.random.default_rng(seed)
     drawn = [draw.integers(0, len(ended), len(ended)) for _ in range(RESAMPLED)]
     shares = [_shares([ended[i] for i in at], [factors[i] for i in at], space) for at in (range(len(ended)), *drawn)]
@@ -200,7 +229,9 @@ def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:
 
 def _factors(row: ExploredTrial) -> dict[str, Any]:
     found: dict[str, Any] = {"head": row["head"]} | {f"k at {level}": k for level, k in row["k"].items()}
-    return found | {"BR": row["refine"], "learning rate": row["lr"]}
+    places = {exploration.refined(place): place in row["refine"] for place in PLACES}
+    alike = REFINE in row["values"]
+    return found | ({REFINE: bool(row["refine"])} if alike else places) | {"learning rate": row["lr"]}
 
 
 def _ends(factors: list[dict[str, Any]], name: str) -> tuple[float, float]:

@@ -81,11 +81,14 @@ def force(cell: str, tier: str | None) -> int:
 @click.option(
     "--trials", type=click.IntRange(min=0), envvar="TRIALS", help="how many in all; 0 takes the exploration out again"
 )
-def explore(tier: str | None, trials: int | None) -> int:
+@click.option(
+    "--anew", type=click.Choice(["yes", "no"]), envvar="ANEW", default="no", help="whether the study there is given up"
+)
+def explore(tier: str | None, trials: int | None, anew: str) -> int:
     """Search for better networks, try the best with new seeds, then report."""
     from study.commands import reproduce
 
-    return reproduce.explore(tier, trials)
+    return reproduce.explore(tier, trials, anew == "yes")
 
 
 @study.command()

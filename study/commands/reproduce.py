@@ -25,9 +25,18 @@ def repro(tier: str | None, tune: str | None = None) -> int:
     return _dvc() or _where()
 
 
-def explore(tier: str | None, trials: int | None) -> int:
-    """Search for better networks with so many trials (kept in params.yaml; None: 60, or those it has), then report."""
+def explore(tier: str | None, trials: int | None, anew: bool = False) -> int:
+    """Search for better networks with so many trials (kept in params.yaml; None: 60, or those it has), then report;
+    ``anew`` gives up the study that there is."""
     choose(tier, trials=trials if trials is not None else tiers.read().get("explore", 0) or TRIALS)
+    from study.ablation import explore, explore_study  # optuna
+    from study.plan import exploration
+
+    chosen = tiers.load(tiers.read())
+    if chosen.explore is not None and trials != 0:
+        explore_study.check(chosen.explore, exploration.levels(chosen))
+    if anew:
+        explore_study.begin_anew(Store().study_log(chosen.name), explore.study_of(chosen.name))
     return _dvc() or _where()
 
 

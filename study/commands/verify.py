@@ -18,10 +18,11 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.data.prepare import folder_of, intact
 from study.paper import headline
-from study.plan import halving, planner
+from study.plan import exploration, halving, planner
 from study.report import deviations, document
 from study.report.digests import check
 from study.spec.documents.data import Facts
+from study.spec.documents.explored import COMPLETE, ExploredFile
 from study.spec.documents.models import HeadlineModel
 from study.spec.documents.networks import AnatomyFile, CostsFile
 from study.spec.documents.plan import PlanFile
@@ -72,6 +73,7 @@ def verify(params: Params, name: str | None = None) -> int:
     if (tuned := stage.tuned_plan(folder)) is not None:
         _search(chosen, folder, manifest, tuned, found)
         _counts(folder / "tuning", tuned, provenance["tuned"]["runs"] if "tuned" in provenance else {}, found)
+    _explored(chosen, folder, found)
     try:
         _numbers(chosen, folder, drawn, found)
         _drawn(folder, manifest, drawn, found)
@@ -205,6 +207,43 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
     planned = halving.tuned(chosen, manifest["data"], device, halving.best(trials)).manifest()
     for line in plan_diff.changes(tuned, json.loads(json.dumps(planned))):
         found.add(f"tuning/{line}")
+
+
+def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
+    """The front and the winners of an exploration against its trials, and the trials' scores against
+    the run store where it has them."""
+    path, root = folder / "explored" / "explored.json", runs.default_root()
+    stands = read(path, ExploredFile) if path.is_file() else None
+    if stands is None or not stands["on"]:
+        return
+    if chosen.explore is None:
+        found.add(f"{path} must come from an explore block of params.yaml, got none")
+        return
+    trials, absent = stands["trials"], 0
+    again = {
+        "front": exploration.front(trials, chosen.explore.against),
+        "winners": [[why, trial["number"]] for why, trial in exploration.winners(chosen.explore, trials)],
+    }
+    told = {
+        "front": stands["front"],
+        "winners": [[one["why"], one["number"]] for one in stands["winners"]],
+    }
+    found.numbers += value_diff.numbers(json.dumps(again).encode(), "explored.json")
+    for where, was, now in value_diff.values(told, json.loads(json.dumps(again)))[: value_diff.SHOWN]:
+        found.add(f"explored.json, {where}: must be {now}, which its trials give, got {was}")
+    for trial in trials:
+        run = runs.Run(root / trial["key"])
+        if trial["state"] != COMPLETE:
+            continue
+        if not run.path("tune.npz").is_file():
+            absent += 1
+        elif results.tune_score(run.folder) != trial["score"]:
+            found.add(
+                f"explored.json, trial {trial['number']}: must have the score of its training in the run store, "
+                f"{results.tune_score(run.folder)}, got {trial['score']}"
+            )
+    if absent:
+        found.unchecked.append(f"the scores of {absent} of {len(trials)} explored trials: not in {root}")
 
 
 def _anatomy(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:

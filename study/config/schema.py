@@ -29,6 +29,7 @@ from study.spec.checks import (
     by_name,
     choice,
     different,
+    each,
     either,
     either_block,
     listed,
@@ -42,7 +43,7 @@ from study.spec.checks import (
     stack_width,
     whole,
 )
-from study.spec.constants import LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
+from study.spec.constants import COSTS, LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
 from study.spec.heads import HEADS, PLACES, PerClass
 from study.spec.training import DECONVOLUTIONS
 from study.spec.words import DAY_S
@@ -512,32 +513,37 @@ class Tuning(Block):
             heads.gcn(k)  # it refuses what is no kernel size
 
 
-def _odd(value: object) -> bool:
-    return type(value) is int and 0 < value < WIDEST_PX and value % 2 == 1
+def _sizes(value: Any) -> tuple[int, ...]:
+    def odd(size: Any) -> bool:
+        return type(size) is int and 0 < size < WIDEST_PX and size % 2 == 1
+
+    if value and listed(value, odd) and different(value):
+        return tuple(value)
+    raise Broken(
+        "be different odd kernel sizes (Sec. 3.1: an even one shifts the map)", shown(value), "write e.g. [1, 3, 7, 15]"
+    )
+
+
+def _switch(value: Any) -> tuple[bool, ...]:
+    if value and listed(value, lambda item: isinstance(item, bool)) and different(value):
+        return tuple(value)
+    raise Broken("name true, false or both", shown(value), "write [false, true]")
 
 
 class Space(Block):
-    """The networks that an exploration chooses among: one head family for all levels, a kernel size for each, the width
-    of stacks, boundary refinement on or off, and a rate between the two of ``lr``."""
+    """The networks that an exploration chooses among: one head family for all levels, the kernel sizes of each level,
+    the width of stacks, boundary refinement in all places alike or place by place, and a rate between the two of
+    ``lr``. ``k`` and ``refine`` may be mappings, by level and by place."""
 
     head: Annotated[
         tuple[Annotated[str, choice(*HEADS)], ...],
         rule(lambda heads: bool(heads) and different(heads), "be different head families", "write e.g. [dense, gcn]"),
     ]
-    k: Annotated[
-        tuple[Annotated[int, whole(1)], ...],
-        rule(
-            lambda sizes: bool(sizes) and different(sizes) and all(map(_odd, sizes)),
-            "be different odd kernel sizes (Sec. 3.1: an even one shifts the map)", "write e.g. [1, 3, 7, 15]",
-        ),
-    ]  # fmt: skip
+    k: Annotated[Any, each(_sizes)]
     width: Annotated[
         tuple[Annotated[Any, stack_width(WIDEST)], ...], rule(bool, "name widths", "write e.g. [1/2, 1]", "none")
     ] = (Fraction(1),)
-    refine: Annotated[tuple[YesNo, ...], rule(bool, "name true, false or both", "write [false, true]", "none")] = (
-        False,
-        True,
-    )
+    refine: Annotated[Any, each(_switch, PLACES)] = (False, True)
     lr: Annotated[
         tuple[Annotated[float, above(0, 1e3)], ...],
         rule(
@@ -547,8 +553,21 @@ class Space(Block):
     ]  # fmt: skip
 
     def check(self) -> None:
-        if "stack" in self.head and max(self.k) < 3:
-            raise Broken("have a size from 3 up for stacks", shown(self.k), "add 3, 5 ...", "k")
+        for where, sizes in self.k.items() if isinstance(self.k, dict) else [("", self.k)]:
+            if "stack" in self.head and max(sizes) < 3:
+                raise Broken(
+                    "have a size from 3 up for stacks", shown(list(sizes)), "add 3, 5 ...", f"k.{where}".strip(".")
+                )
+
+    def sizes(self, level: str, family: str) -> tuple[int, ...]:
+        """The kernel sizes that a family may have at a level; stacks begin at 3."""
+        every: tuple[int, ...] = self.k[level] if isinstance(self.k, dict) else self.k
+        return tuple(k for k in every if family != "stack" or k >= 3)
+
+    @property
+    def places(self) -> dict[str, tuple[bool, ...]] | None:
+        """Whether boundary refinement may stand in each place; None where all places have it alike."""
+        return self.refine if isinstance(self.refine, dict) else None
 
 
 class Chosen(Block):
@@ -582,13 +601,13 @@ class Explore(Block):
 
     space: Space
     objective: Annotated[str, choice("pareto", "score", "cost")] = "pareto"
-    against: Annotated[str, choice("macs", "parameters")] = "macs"
-    under: dict[Annotated[str, choice("macs", "parameters")], Annotated[float, above(0, 1e12)]] = {}  # noqa: RUF012
+    against: Annotated[str, choice(*COSTS)] = "macs"
+    under: dict[Annotated[str, choice(*COSTS)], Annotated[float, above(0, 1e12)]] = {}  # noqa: RUF012
     least: Share | None = None
     sampler: Chosen = Chosen(name="TPESampler")
     pruner: Chosen | None = None
     rungs: tuple[Share, ...] = ()
-    cost: Annotated[float | None, above(0, 1e18)] = None  # tera multiply-adds, after which no trial begins
+    cost: Annotated[float | None, above(0, 1e18)] = None  # of all trials, in tera multiply-adds; then none begins
     seed: Seed
     winners: Winners
 
@@ -688,6 +707,13 @@ class Tier(Block):
                 "write the rule, frequent: {min_images: ..., min_pixels: ...}, or take it out", "judged_by",
             )  # fmt: skip
         if self.explore is not None:
+            explored = {level for level in self.network.levels if level not in self.network.fixed}
+            named = self.explore.space.k
+            if isinstance(named, dict) and named.keys() != explored:
+                raise Broken(
+                    f"have the levels of the tier's heads, {', '.join(sorted(explored))}", shown(sorted(named)),
+                    "rename, add or drop levels", "explore.space.k",
+                )  # fmt: skip
             used = set(self.seeds.all if isinstance(self.seeds, Seeds) else self.seeds)
             if used & {self.explore.seed, *self.explore.winners.seeds}:
                 raise Broken(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from study.models import backbones
-from study.models.decoder import FCN
+from study.models.decoder import FCN, places
 from study.seeds import number
 from study.spec.errors import InputError
 from study.spec.heads import Variant
@@ -39,6 +39,12 @@ def stride_of(network: Network) -> int:
     """Pixels to a cell of the coarsest map that a head of ``network`` stands on; inputs must be multiples of it."""
     strides = build_backbone(dataclasses.replace(network, options=untrained(network))).strides
     return max(strides[level] for level in network.levels)
+
+
+def refinable(network: Network) -> tuple[str, ...]:
+    """The places of PLACES in which a network on these levels can have boundary refinement."""
+    strides = build_backbone(dataclasses.replace(network, options=untrained(network))).strides
+    return places(network.levels, strides, network.output_stride)
 
 
 def check(network: Network, size: tuple[int, int], what: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from study.models.anatomy import outline
 from study.models.backbones import Backbone
-from study.models.build import build_backbone, untrained
+from study.models.build import build, build_backbone, untrained
 from study.models.decoder import FCN
 from study.spec.heads import Variant
 from study.spec.training import Network
@@ -45,6 +45,16 @@ def work(variant: Variant | None, network: Network, classes: int, size: tuple[in
         decoder = FCN(variant, network, backbone.channels, backbone.strides, classes).eval()
         _, above = _passed(decoder, features)
     return above if cached else below + above
+
+
+def step_bytes(variant: Variant, network: Network, classes: int, size: tuple[int, int], batch: int) -> int:
+    """Bytes of a training step of a network, by count: what its modules give out for a batch, and its weights with
+    their gradients and the optimizer's two numbers each, in 32 bits. A frozen backbone takes no part. What libraries
+    hold beside is not in it, so it compares networks and is no peak."""
+    with outline():
+        model = build(variant, dataclasses.replace(network, options=untrained(network)), classes, 0)
+    weights = sum(one.numel() for one in model.parameters())
+    return 4 * (batch * work(variant, network, classes, size, cached=network.frozen).numbers + 4 * weights)
 
 
 def _blocks(channels: int) -> int:

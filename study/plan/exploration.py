@@ -13,12 +13,12 @@ from study.plan import planner
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.documents.data import Facts
-from study.spec.documents.explored import ExploredTrial
-from study.spec.heads import HEADS, Head, PerClass, Variant, stack
+from study.spec.documents.explored import COMPLETE, REFINE, ExploredTrial
+from study.spec.heads import AFTER, HEADS, PLACES, Head, PerClass, Variant, stack
 from study.spec.training import Recipe
 
-COMPLETE, GIGA = "COMPLETE", 1e9
-HEAD, REFINE, LR, WIDTH = "head", "refine", "lr", "width"
+HEAD, LR, WIDTH = "head", "lr", "width"
+UNITS = {"macs": 1e9, "parameters": 1.0, "memory": 2.0**20}  # of bounds: giga multiply-adds, weights, MiB
 
 
 def kernel(level: str, family: str) -> str:
@@ -26,9 +26,9 @@ def kernel(level: str, family: str) -> str:
     return f"k {level} (stack)" if family == "stack" else f"k {level}"
 
 
-def sizes(explore: Explore, family: str) -> tuple[int, ...]:
-    """The kernel sizes that a family may have."""
-    return tuple(k for k in explore.space.k if family != "stack" or k >= 3)
+def refined(place: str) -> str:
+    """The name of boundary refinement in a place."""
+    return f"{REFINE} {AFTER[place]}"
 
 
 def levels(tier: Tier) -> tuple[str, ...]:
@@ -37,8 +37,9 @@ def levels(tier: Tier) -> tuple[str, ...]:
     return tuple(level for level in tier.main.network.levels if level not in fixed)
 
 
-def network(tier: Tier, values: Mapping[str, object]) -> tuple[Variant, Recipe]:
-    """The variant and the recipe of suggested values, by their names."""
+def network(tier: Tier, values: Mapping[str, object], places: tuple[str, ...]) -> tuple[Variant, Recipe]:
+    """The variant and the recipe of suggested values, by their names. ``places`` are those in which the network can
+    have boundary refinement: all of them is the paper's own."""
     family, found = str(values[HEAD]), dict[str, Head]()
     for level in levels(tier):
         k = int(str(values[kernel(level, family)]))
@@ -46,8 +47,24 @@ def network(tier: Tier, values: Mapping[str, object]) -> tuple[Variant, Recipe]:
     *others, coarsest = found
     # The head of the coarsest level names the variant; what others have alike is no difference.
     at = tuple((level, found[level]) for level in others if found[level] != found[coarsest])
-    variant = Variant(found[coarsest], bool(values[REFINE]), at)
+    chosen = tuple(place for place in places if values.get(refined(place), values.get(REFINE, False)))
+    variant = Variant(found[coarsest], chosen == places or chosen, at)
     return variant, replace(tier.main.recipe, lr=float(str(values[LR])))
+
+
+def cheapest(tier: Tier) -> list[Variant]:
+    """For each head family and width the network of the space with the smallest kernels and the least refinement."""
+    assert tier.explore is not None
+    space, found = tier.explore.space, list[Variant]()
+    for family in space.head:
+        for width in space.width if family == "stack" else space.width[:1]:
+            least = {kernel(level, family): min(space.sizes(level, family)) for level in levels(tier)}
+            switches = {refined(place): min(values) for place, values in (space.places or {}).items()}
+            values = {HEAD: family, WIDTH: width, LR: space.lr[0], **least, **switches}
+            if space.places is None:
+                values[REFINE] = min(space.refine)
+            found.append(network(tier, values, PLACES)[0])
+    return found
 
 
 def width_of(text: str) -> Fraction | PerClass:
@@ -85,7 +102,7 @@ def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, Ex
     each bound of the winners, then the front, the best first."""
     by_number = {trial["number"]: trial for trial in trials}
     ended = [t for t in trials if t["state"] == COMPLETE]
-    allowed = [t for t in ended if not over(explore, t["macs"], t["parameters"], t["score"])]
+    allowed = [t for t in ended if not over(explore, costs_of(t), t["score"])]
     asked: list[tuple[str, ExploredTrial]] = []
     if explore.objective == "cost" and allowed:
         asked.append(
@@ -94,7 +111,7 @@ def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, Ex
     elif allowed:
         asked.append(("best", max(allowed, key=lambda t: (t["score"] or 0.0, -t["number"]))))
     for bound in explore.winners.macs:
-        under = [t for t in allowed if t["macs"] <= bound * GIGA]
+        under = [t for t in allowed if t["macs"] <= bound * UNITS["macs"]]
         if under:
             asked.append(
                 (f"best under {bound:g} G multiply-adds", max(under, key=lambda t: (t["score"] or 0.0, -t["number"])))
@@ -112,18 +129,22 @@ def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, Ex
     return list(found.values())
 
 
-def over(explore: Explore, macs: int, parameters: int, score: float | None) -> list[float]:
+def over(explore: Explore, costs: Mapping[str, float], score: float | None) -> list[float]:
     """By how much a network is beyond each bound, in its unit; nothing where it is within all. A score that is not
     known is beyond none."""
-    cost = {"macs": macs / GIGA, "parameters": float(parameters)}
-    beyond = [cost[name] - bound for name, bound in explore.under.items()]
+    beyond = [costs[name] / UNITS[name] - bound for name, bound in explore.under.items()]
     if explore.least is not None and score is not None:
         beyond.append(explore.least - score)
     return beyond if any(value > 0 for value in beyond) else []
 
 
-def _cost(trial: ExploredTrial, against: str) -> int:
-    return trial["macs"] if against == "macs" else trial["parameters"]
+def costs_of(trial: ExploredTrial) -> dict[str, float]:
+    """What a trial's network costs, by the names of COSTS."""
+    return {"macs": trial["macs"], "parameters": trial["parameters"], "memory": trial["memory"]}
+
+
+def _cost(trial: ExploredTrial, against: str) -> float:
+    return costs_of(trial)[against]
 
 
 def again(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: list[tuple[Variant, Recipe]]) -> Plan:

@@ -183,6 +183,20 @@ def either_block(block: type[Block], read: Callable[[Any], Any], editor: Any) ->
     return PlainValidator(choose, json_schema_input_type=editor | block)
 
 
+def each(read: Callable[[Any], Any], known: tuple[str, ...] = ()) -> PlainValidator:
+    """What ``read`` makes of one value for all, or of a mapping with one for each (of ``known`` names)."""
+
+    def choose(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return read(value)
+        if not value or (known and value.keys() - set(known)):
+            must = f"have keys among {', '.join(known)}" if known else "have a key"
+            raise Broken(must, shown([*map(str, value)]), "rename or drop the others")
+        return {str(name): read(one) for name, one in value.items()}
+
+    return PlainValidator(choose, json_schema_input_type=list[Any] | dict[str, list[Any]])
+
+
 def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
     """So many different names."""
 

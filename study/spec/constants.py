@@ -12,3 +12,6 @@ MAIN = "main"  # the name of a tier's own setting
 
 
 PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"  # the scales of a tier: what it may judge
+
+
+COSTS = ("macs", "parameters", "memory")  # of a network, that an exploration may bound: see study.plan.exploration

@@ -113,6 +113,7 @@ def gcn(k: int) -> Head:
 HEADS = {"dense": dense, "stack": stack, "gcn": gcn}
 # Where boundary refinement stands in Fig. 2A: after a head, after a sum, after a deconvolution above the finest level.
 PLACES = ("head", "sum", "up")
+AFTER = {"head": "after heads", "sum": "after sums", "up": "after upsampling"}  # in words
 
 
 @dataclass(frozen=True)

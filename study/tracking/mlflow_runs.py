@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from study.spec.cells import SERVED
+from study.spec.constants import COSTS
 from study.spec.documents.data import Read
 from study.spec.documents.explored import ExploredTrial
 from study.spec.documents.models import HeadlineModel
 from study.spec.documents.plan import PlanFile, PlannedCell, PlannedTraining, trained
 from study.spec.documents.provenance import Page
+from study.spec.heads import PLACES
 from study.tracking import ui_links
-from study.tracking.ui_views import class_metrics, experiment_tags, picture, run_labels
+from study.tracking.ui_views import class_metrics, experiment_tags, exploration_tags, picture, run_labels
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -77,6 +79,13 @@ class _Known(NamedTuple):
     name: str
     status: str
     digest: str
+
+
+def _of_trial(row: ExploredTrial) -> dict[str, Any]:
+    """The params of a trial's run."""
+    sizes = {f"kernel_size_{level}": k for level, k in row["k"].items()}
+    places = {f"BR_{place}": int(place in row["refine"]) for place in PLACES}
+    return {"head": row["head"], "width": row["width"], **sizes, **places, "learning_rate": row["lr"]}
 
 
 class Tracker:
@@ -236,14 +245,12 @@ class Tracker:
         parent = self._runs[EXPLORED][0].id
         told = set()
         for row in rows:
-            number = str(row["number"])
+            number, params = str(row["number"]), _of_trial(row)
             told.add(("trial", number))
             digest = _digest(dict(row), parent)
             if self._current("trial", number, digest):
                 continue
-            params: dict[str, Any] = {"head": row["head"], "width": row["width"], "BR": int(row["refine"])}
-            params |= {f"kernel_size_{level}": k for level, k in row["k"].items()} | {"learning_rate": row["lr"]}
-            costs: dict[str, float] = {"cost/macs": row["macs"], "cost/parameters": row["parameters"]}
+            costs: dict[str, float] = {f"cost/{name}": row[name] for name in COSTS}  # type: ignore[literal-required]
             if row["score"] is not None:
                 costs["tune/miou"] = row["score"]
             metrics = [(name, float(value), now, row["step"]) for name, value in costs.items()]
@@ -256,6 +263,11 @@ class Tracker:
             self._write("trial", number, digest, content)
         for named in [named for named in self._runs if named[0] == "trial" and named not in told]:
             self._delete(self._runs.pop(named))
+        if rows:
+            found = self._client.get_experiment(self._experiment)
+            for tag, value in exploration_tags(found.creation_time or 0, [n for n in params if n != "width"]).items():
+                if found.tags.get(tag) != value:
+                    self._client.set_experiment_tag(self._experiment, tag, value)
 
     def report(self, pdf: Path) -> None:
         """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""

@@ -50,6 +50,7 @@ VIEWS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
     "means": ("Means by head and kernel size", "training", [_BAR, _SCATTER], ["head", "kernel_size"]),
     "curves": ("Curves, mean over seeds", "training", [_TUNE, _LOSS], ["variant"]),
 }
+TRIALS = "Trials of the exploration"
 # A mean by head and kernel size must not mix in what else differs.
 _ALIKE = {"means": " AND tags.`study.data` = 'main' AND params.`BR` = '0'"}
 
@@ -61,26 +62,46 @@ def experiment_tags(created: int) -> dict[str, str]:
     """
     tags = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on traces
     for place, (key, (name, kind, charts, by)) in enumerate(VIEWS.items()):
-        columns = [f"metrics.`{c}`" if "/" in c else f"params.`{c}`" for c in _COLUMNS[kind].split()]
-        groups = [{"mode": "param", "groupByData": param} for param in by]
-        shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
-        state = {
-            "searchFilter": f"tags.`study.kind` = '{kind}'{_ALIKE.get(key, '')}",
-            "orderByKey": "tags.`study.place`" if kind == "cell" else "metrics.`val/miou`",
-            "orderByAsc": kind == "cell",
-            "selectedColumns": columns,
-            "columnOrder": columns,
-            "runsHiddenMode": "SHOW_ALL",
-            "isAccordionReordered": True,  # keeps the order of SECTIONS
-            "compareRunSections": [{"uuid": s, "name": s, "display": s == "Study", "columns": 2} for s in SECTIONS],
-            "compareRunCharts": [shared | {"uuid": str(n)} | chart for n, chart in enumerate(charts)],
-            "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
-            "useGroupedValuesInCharts": bool(groups),
-            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        }
+        state = _state(kind, _COLUMNS[kind].split(), charts, by, alike=_ALIKE.get(key, ""))
         saved = {"name": name, "createdAt": created - place, "updatedAt": created, "state": json.dumps(state)}
         tags[f"mlflow.sharedViewState.{key}"] = json.dumps(saved)
     return tags
+
+
+def exploration_tags(created: int, params: Sequence[str]) -> dict[str, str]:
+    """The view of an exploration's trials, whose runs have these ``params``, as ``experiment_tags`` gives views."""
+    scatter = _SCATTER | {
+        "xaxis": {"key": "cost/macs", "type": "METRIC"},
+        "yaxis": {"key": "tune/miou", "type": "METRIC"},
+    }
+    parallel = {"type": "PARALLEL", "selectedParams": [*params], "selectedMetrics": ["tune/miou"]}
+    columns = [*params, "tune/miou", "cost/macs", "cost/parameters"]
+    state = _state("trial", columns, [scatter, parallel], [])
+    saved = {"name": TRIALS, "createdAt": created + 1, "updatedAt": created, "state": json.dumps(state)}
+    return {"mlflow.sharedViewState.trials": json.dumps(saved)}
+
+
+def _state(
+    kind: str, columns: list[str], charts: list[dict[str, Any]], by: list[str], *, alike: str = ""
+) -> dict[str, Any]:
+    """What a saved view shows: runs of a ``kind``, ``alike`` as a filter besides, grouped into means ``by`` params."""
+    columns = [f"metrics.`{name}`" if "/" in name else f"params.`{name}`" for name in columns]
+    groups = [{"mode": "param", "groupByData": param} for param in by]
+    shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
+    return {
+        "searchFilter": f"tags.`study.kind` = '{kind}'{alike}",
+        "orderByKey": {"cell": "tags.`study.place`", "trial": "metrics.`tune/miou`"}.get(kind, "metrics.`val/miou`"),
+        "orderByAsc": kind == "cell",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "isAccordionReordered": True,  # keeps the order of SECTIONS
+        "compareRunSections": [{"uuid": s, "name": s, "display": s == "Study", "columns": 2} for s in SECTIONS],
+        "compareRunCharts": [shared | {"uuid": str(n)} | chart for n, chart in enumerate(charts)],
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
+        "useGroupedValuesInCharts": bool(groups),
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
 
 
 def run_labels(labels: PlannedCell | PlannedTraining) -> tuple[dict[str, object], dict[str, str]]:

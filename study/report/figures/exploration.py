@@ -13,13 +13,16 @@ from matplotlib.lines import Line2D
 from study.report.figures.families import BLUE, GREEN, GREY, ORANGE, RC, RED, canvas
 from study.report.figures.style import INK
 from study.spec.documents.explored import Importance
+from study.spec.heads import AFTER
 
 FAMILIES = {"dense": ("one kxk convolution", ORANGE), "gcn": ("GCN", BLUE), "stack": ("stack", GREEN)}
+COSTS = {"macs": (1e9, "G multiply-adds an image"), "parameters": (1e3, "thousand weights"),
+         "memory": (2.0**20, "MiB of a training step, by count")}  # fmt: skip
 FRONT = "Score against cost"
 FRONT_CAPTION = (
     "Every trial that was trained to its end, by its score on the tune split in the search (small), and the networks "
     "that were tried again with new seeds by their score on val with its 95 % interval (squares). Line: the front of "
-    "the search. Filled circles have boundary refinement."
+    "the search. Filled circles have boundary refinement in all places, half filled ones in some."
 )
 HISTORY = "The search on its way"
 HISTORY_CAPTION = (
@@ -48,23 +51,26 @@ def _families(trials: pd.DataFrame) -> list[str]:
 
 
 @mpl.rc_context(RC)
-def front(trials: pd.DataFrame, numbers: list[int], winners: pd.DataFrame, against: str) -> Figure:
+def front(trials: pd.DataFrame, numbers: list[int], winners: pd.DataFrame, against: str, known: list[str]) -> Figure:
     """``trials`` of explored.json as rows; ``numbers`` of the front; ``winners`` has the cost of each, and ``mean``,
-    ``low`` and ``high`` on val (fractions)."""
+    ``low`` and ``high`` on val (fractions); ``known`` are the places that refinement can stand in."""
     figure, axes = canvas(1, 1, 3.2)
     ax, ended = axes[0, 0], _ended(trials)
-    unit = 1e9 if against == "macs" else 1e3
+    unit, words = COSTS[against]
     for family in _families(ended):
-        for refine, fill in ((False, "white"), (True, FAMILIES[family][1])):
-            rows = ended[(ended["head"] == family) & (ended["refine"] == refine)]
-            ax.plot(rows[against] / unit, rows["score"] * 100, "o", ms=3, mfc=fill, mec=FAMILIES[family][1], mew=0.8)
+        shown = ended[ended["head"] == family]
+        places = shown["refine"].map(len)
+        for some, style in ((0, "none"), (1, "left"), (2, "full")):  # in no place, in some, in all of them
+            rows = shown[np.sign(places) + (places == len(known)) == some]
+            ax.plot(rows[against] / unit, rows["score"] * 100, "o", ms=3, fillstyle=style, color=FAMILIES[family][1],
+                    mfcalt="white", mew=0.8)  # fmt: skip
     line = ended[ended["number"].isin(numbers)].sort_values(against)
     ax.step(line[against] / unit, line["score"] * 100, where="post", color=INK, lw=0.8)
     half = np.vstack([winners["mean"] - winners["low"], winners["high"] - winners["mean"]]) * 100
     ax.errorbar(
         winners[against] / unit, winners["mean"] * 100, np.nan_to_num(half), fmt="s", color=RED, ms=4, capsize=2, lw=1
     )
-    ax.set(xlabel="G multiply-adds an image" if against == "macs" else "thousand weights", ylabel="mIoU (%)")
+    ax.set(xlabel=words, ylabel="mIoU (%)")
     handles: list[Any] = [
         Line2D([], [], color=colour, marker="o", ls="none", ms=4, label=name)
         for family, (name, colour) in FAMILIES.items() if family in set(ended["head"])
@@ -111,8 +117,8 @@ def slices(trials: pd.DataFrame, levels: list[str]) -> Figure:
 
 
 @mpl.rc_context(RC)
-def parallel(trials: pd.DataFrame, levels: list[str]) -> Figure:
-    """A line a trial across head, kernel sizes, refinement, rate and score."""
+def parallel(trials: pd.DataFrame, levels: list[str], places: list[str]) -> Figure:
+    """A line a trial across head, kernel sizes, refinement by place, rate and score."""
     figure, axes = canvas(1, 1, 2.8)
     ax, ended = axes[0, 0], _ended(trials).sort_values("score")
     columns: list[tuple[str, np.ndarray, list[tuple[float, str]]]] = []
@@ -128,7 +134,8 @@ def parallel(trials: pd.DataFrame, levels: list[str]) -> Figure:
     for level in levels:
         sizes = sorted(set(ended[f"k {level}"]))
         add(f"k, {level}", [sizes.index(k) for k in ended[f"k {level}"]], [(i, str(k)) for i, k in enumerate(sizes)])
-    add("BR", ended["refine"], [(0, "no"), (1, "yes")])
+    for one in places:
+        add(f"BR {AFTER[one]}", [one in refine for refine in ended["refine"]], [(0, "no"), (1, "yes")])
     rates = np.log10(ended["lr"])
     add("rate", rates, [(end, f"{10**end:.2g}") for end in (rates.min(), rates.max())])
     score = ended["score"] * 100

@@ -10,15 +10,18 @@ import pandas as pd
 
 from study.report.figures import exploration
 from study.report.figures.plate import saved
-from study.spec.constants import MAIN
-from study.spec.documents.explored import ExploredFile
+from study.spec.constants import COSTS, MAIN
+from study.spec.documents.explored import COMPLETE, REFINE, ExploredFile
+from study.spec.documents.networks import CostsFile
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.reading import read
+from study.spec.heads import AFTER
 from study.spec.words import interval
 from study.statistics import results
+from study.statistics.explored import Tried, against, difference
 from study.statistics.intervals import half_width
 
-BESIDE = 8  # networks of the paper, shown beside the winners
+BESIDE = 6  # networks of the paper, shown beside the winners
 
 
 def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any] | None:
@@ -29,22 +32,30 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any]
     trials = {trial["number"]: trial for trial in found["trials"]}
     states = pd.Series([trial["state"] for trial in trials.values()]).value_counts().to_dict()
     metric = plan.get("judged_by", "miou")
+    tried = _winners(folder, found, metric)
+    rivals = _rivals(folder, plan, metric)
+    compared = against([Tried(row["label"], row["macs"], tuple(row["val"])) for row in tried], rivals)
+    best = sorted(rivals, key=lambda one: -one.mean)[:BESIDE]
+    beside = [{"label": one.label, "macs": f"{one.cost / 1e9:.3g}", "val": _score(list(one.scores))} for one in best]
     rows = []
-    for row in _winners(folder, found, metric):
+    for row, one in zip(tried, compared, strict=True):
         trial = trials[row["number"]]
         rows.append({
             "label": row["label"], "why": row["why"], "lr": f"{trial['lr']:.2g}",
             "macs": f"{trial['macs'] / 1e9:.3g}", "parameters": f"{trial['parameters'] / 1e3:,.0f}",
             "search": f"{100 * row['search']:.1f}", "tune": f"{100 * row['tune']:.1f}",
             "luck": f"{100 * (row['search'] - row['tune']):+z.1f}", "val": _score(row["val"]),
+            "rival": one.rival if one else "", "better": bool(one and one.better),
+            "difference": interval(100 * one.difference, 100 * one.low, 100 * one.high) if one else "",
         })  # fmt: skip
-    luck = [row["search"] - row["tune"] for row in _winners(folder, found, metric)]
+    luck = [row["search"] - row["tune"] for row in tried]
     return {
         "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
         "objective": found["objective"], "against": found["against"], "bounds": found["bounds"],
         "sampler": found["sampler"], "pruner": found["pruner"], "workers": found["workers"], "levels": found["levels"],
-        "rows": rows, "beside": _beside(plan, summary, metric), "kernels": _kernels(found), "refined": _refined(found),
+        "rows": rows, "beside": beside, "kernels": _kernels(found), "refined": _refined(found),
         "seeds": len(found["winners"][0]["keys"]) if rows else 0,
+        "better": sum(one is not None and one.better for one in compared), "compared": bool([*filter(None, compared)]),
         "luck": f"{100 * float(np.mean(luck)):+z.1f}" if luck else "",
     }  # fmt: skip
 
@@ -52,21 +63,22 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any]
 def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
     """Draw the section's figures; their names and words."""
     found = _explored(folder)
-    if found is None or not any(t["state"] == "COMPLETE" for t in found["trials"]):
+    if found is None or not any(t["state"] == COMPLETE for t in found["trials"]):
         return []
     trials = _frame(found)
     winners = pd.DataFrame([
-        {"macs": row["macs"], "parameters": row["parameters"], "mean": np.mean(row["val"]),
+        {**{name: row[name] for name in COSTS}, "mean": np.mean(row["val"]),
          "low": np.mean(row["val"]) - half_width(np.array(row["val"])),
          "high": np.mean(row["val"]) + half_width(np.array(row["val"]))}
         for row in _winners(folder, found, plan.get("judged_by", "miou"))
-    ], columns=["macs", "parameters", "mean", "low", "high"])  # fmt: skip
+    ], columns=[*COSTS, "mean", "low", "high"])  # fmt: skip
     levels = found["levels"]
     drawn = [
-        (exploration.front(trials, found["front"], winners, found["against"]), "front", exploration.FRONT,
-         exploration.FRONT_CAPTION),
+        (exploration.front(trials, found["front"], winners, found["against"], found["places"]), "front",
+         exploration.FRONT, exploration.FRONT_CAPTION),
         (exploration.slices(trials, levels), "slices", exploration.SLICES, exploration.SLICES_CAPTION),
-        (exploration.parallel(trials, levels), "parallel", exploration.PARALLEL, exploration.PARALLEL_CAPTION),
+        (exploration.parallel(trials, levels, found["places"]), "parallel",
+         exploration.PARALLEL, exploration.PARALLEL_CAPTION),
         (exploration.history(trials), "history", exploration.HISTORY, exploration.HISTORY_CAPTION),
     ]  # fmt: skip
     if found["importances"]:
@@ -102,7 +114,7 @@ def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, A
         val = [results.scores(place / key, frequent)[metric] for key in keys]
         trial = trials[winner["number"]]
         rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": val,
-                     "macs": trial["macs"], "parameters": trial["parameters"]})  # fmt: skip
+                     **{name: trial[name] for name in COSTS}})  # type: ignore[literal-required]  # fmt: skip
     return rows
 
 
@@ -112,24 +124,23 @@ def _score(values: list[float]) -> str:
     return f"{mean:.1f}" if np.isnan(half) else f"{mean:.1f} ± {100 * half:.1f}"
 
 
-def _beside(plan: PlanFile, summary: pd.DataFrame, metric: str) -> list[dict[str, str]]:
-    """The best of the paper's own networks, at the shared setting, with their seeds."""
-    cells = {
-        c["address"]: c for c in plan["cells"] if c["data"] == MAIN and not c["inference"] and c["metric"] == "miou"
-    }
-    rows = summary[(summary["metric"] == metric) & summary["address"].isin(list(cells)) & summary["mean"].notna()]
-    rows = rows.assign(label=[cells[address]["label"] for address in rows["address"]]).drop_duplicates("label")
-    best = rows.sort_values("mean", ascending=False).head(BESIDE)
-    return [
-        {"label": row.label, "val": f"{100 * row.mean:.1f}" if np.isnan(row.low)
-         else f"{100 * row.mean:.1f} ± {100 * (row.high - row.mean):.1f}"}
-        for row in best.itertuples()
-    ]  # fmt: skip
+def _rivals(folder: Path, plan: PlanFile, metric: str) -> list[Tried]:
+    """The paper's own networks, at the shared setting, with their costs and their scores by seed."""
+    known = read(folder / "examined" / "costs.json", CostsFile).get(MAIN, {})
+    found: dict[str, Tried] = {}
+    for cell in plan["cells"]:
+        if cell["data"] != MAIN or cell["inference"] or cell["metric"] != "miou" or cell["label"] not in known:
+            continue
+        keys = [key for key in cell["runs"].values() if results.status(folder / "results" / key) == results.DONE]
+        scores = [results.scores(folder / "results" / key, plan["data"][MAIN]["frequent"])[metric] for key in keys]
+        if scores and cell["label"] not in found:
+            found[cell["label"]] = Tried(cell["label"], known[cell["label"]]["macs"], tuple(scores))
+    return list(found.values())
 
 
 def _kernels(found: ExploredFile) -> list[dict[str, str]]:
     """At each level, the kernel size of the trials with the best mean score, and how sure that is."""
-    ended = [t for t in found["trials"] if t["state"] == "COMPLETE" and t["score"] is not None]
+    ended = [t for t in found["trials"] if t["state"] == COMPLETE and t["score"] is not None]
     rows = []
     for level in found["levels"]:
         by_size: dict[int, list[float]] = {}
@@ -145,23 +156,22 @@ def _kernels(found: ExploredFile) -> list[dict[str, str]]:
     return rows
 
 
-def _refined(found: ExploredFile) -> str:
-    """What trials with boundary refinement scored beyond those without, by head family."""
-    said = []
-    for family in exploration.FAMILIES:
-        groups: dict[bool, list[float]] = {False: [], True: []}
-        for trial in found["trials"]:
-            if trial["state"] == "COMPLETE" and trial["head"] == family and trial["score"] is not None:
-                groups[trial["refine"]].append(trial["score"])
-        if all(len(scores) > 1 for scores in groups.values()):
-            gain, low, high = _difference(groups[True], groups[False])
-            said.append(f"{exploration.FAMILIES[family][0]} {interval(100 * gain, 100 * low, 100 * high)}")
-    return "; ".join(said)
-
-
-def _difference(better: list[float], worse: list[float]) -> tuple[float, float, float]:
-    """Difference of two means with its 95 % interval (Welch)."""
-    from scipy import stats
-
-    found = stats.ttest_ind(better, worse, equal_var=False).confidence_interval()
-    return float(np.mean(better) - np.mean(worse)), float(found.low), float(found.high)
+def _refined(found: ExploredFile) -> list[dict[str, str]]:
+    """What trials with boundary refinement scored beyond those without, by place and head family."""
+    ended = [t for t in found["trials"] if t["state"] == COMPLETE and t["score"] is not None]
+    alike = all(REFINE in trial["values"] for trial in ended)
+    rows = []
+    for place in found["places"][:1] if alike else found["places"]:
+        for family, (name, _) in exploration.FAMILIES.items():
+            groups: dict[bool, list[float]] = {False: [], True: []}
+            for trial in ended:
+                if trial["head"] == family:
+                    groups[place in trial["refine"]].append(trial["score"] or 0.0)
+            if all(len(scores) > 1 for scores in groups.values()):
+                gain, low, high, _ = difference(groups[True], groups[False])
+                rows.append({
+                    "place": "in all places" if alike else AFTER[place], "family": name,
+                    "gain": interval(100 * gain, 100 * low, 100 * high),
+                    "trials": f"{len(groups[True])} with, {len(groups[False])} without",
+                })  # fmt: skip
+    return rows

@@ -8,12 +8,16 @@ from typing_extensions import TypedDict
 
 from study.spec.checks import Json, closed
 
+COMPLETE = "COMPLETE"  # the state of a trial that was trained to its end
+REFINE = "BR"  # what is suggested of boundary refinement where all places have it alike
+
 
 @closed
 class ExploredTrial(TypedDict):
     """A trial of the study. ``values`` are what was suggested by name, ``k`` the kernel size by level; ``score`` is on
-    the tune split after ``step`` (None: none was reached), ``macs`` and ``parameters`` are the network's, ``key`` that
-    of its training; ``reason`` says why it has no score or was not trained to its end."""
+    the tune split after ``step`` (None: none was reached), ``refine`` has the places of boundary refinement; ``macs``,
+    ``parameters`` and ``memory`` (bytes of a training step, by count) are the network's, ``work`` tera multiply-adds of
+    its training, ``key`` that of its run; ``reason`` says why it has no score or was not trained to its end."""
 
     number: int
     state: str
@@ -21,7 +25,7 @@ class ExploredTrial(TypedDict):
     head: str
     k: dict[str, int]
     width: float | None
-    refine: bool
+    refine: list[str]
     lr: float
     values: dict[str, Json]
     key: str
@@ -29,6 +33,8 @@ class ExploredTrial(TypedDict):
     step: int
     macs: int
     parameters: int
+    memory: int
+    work: float
     reason: str
 
 
@@ -66,6 +72,7 @@ class ExploredFile(TypedDict):
     sampler: NotRequired[str]
     pruner: NotRequired[str]
     levels: NotRequired[list[str]]
+    places: NotRequired[list[str]]
     steps: NotRequired[int]
     workers: NotRequired[int]
     trials: NotRequired[list[ExploredTrial]]

@@ -1,0 +1,79 @@
+"""What an exploration shows: its winners against the paper's networks, and trials with a part against those without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A network with its cost and its scores on val (fractions), one a seed."""
+
+    label: str
+    cost: float
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A winner less its ``rival``: the difference of the means with its 95 % interval (fractions), and the p value
+    adjusted for the number of winners (Holm)."""
+
+    rival: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def better(self) -> bool:
+        return self.p <= LEVEL and self.difference > 0
+
+
+def against(winners: Sequence[Tried], rivals: Sequence[Tried]) -> list[Comparison | None]:
+    """Each winner against the best of the rivals that cost at most as much; None where there is none, or where one of
+    the two has fewer than two seeds.
+
+    The rival is the one with the best mean on the same images, so luck favours it.
+    """
+    found: list[tuple[str, float, float, float, float] | None] = []
+    for winner in winners:
+        cheaper = [rival for rival in rivals if rival.cost <= winner.cost]
+        rival = max(cheaper, key=lambda one: one.mean, default=None)
+        if rival is None or min(len(winner.scores), len(rival.scores)) < 2:
+            found.append(None)
+        else:
+            found.append((rival.label, *difference(winner.scores, rival.scores)))
+    adjusted = iter(_holm([one[4] for one in found if one is not None]))
+    return [None if one is None else Comparison(*one[:4], next(adjusted)) for one in found]
+
+
+def difference(these: Sequence[float], those: Sequence[float]) -> tuple[float, float, float, float]:
+    """Difference of two means, its 95 % interval and p value, with variances of their own (Welch). Each needs at least
+    two values."""
+    from scipy import stats
+
+    gap = float(np.mean(these) - np.mean(those))
+    if np.ptp(these) == np.ptp(those) == 0:
+        return gap, gap, gap, float(gap == 0)
+    found = stats.ttest_ind(these, those, equal_var=False)
+    interval = found.confidence_interval()
+    return gap, float(interval.low), float(interval.high), float(found.pvalue)
+
+
+def _holm(values: list[float]) -> list[float]:
+    """p values adjusted for their number."""
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = least
+    return adjusted
