@@ -77,7 +77,7 @@ install-crf:
 repro: setup ## train, evaluate and report (TIER=shapes|smoke|..., TUNE=yes: also search learning rates)
 	@$(STUDY) repro
 
-explore: setup ## search for better networks than the paper's, and try the best with new seeds (TIER=..., TRIALS=60, ANEW=yes)
+explore: setup ## search for better networks, and try the best with new seeds (TIER=..., TRIALS=60, ANEW=yes)
 	@$(STUDY) explore
 
 retry: setup ## train again what failed in a tier, then report (TIER=...)
