@@ -89,6 +89,9 @@ force: setup ## train one cell's trainings again, then report (CELL=T1/score/15,
 status: setup ## which trainings are done, running, failed and left, from any terminal (TIER=...)
 	@$(STUDY) status
 
+report: setup ## render the report of a run that is under way, with its holes marked (TIER=...)
+	@$(STUDY) report
+
 stop: setup ## let all that trains a tier, on any machine, save checkpoints and end (TIER=...)
 	@$(STUDY) stop
 

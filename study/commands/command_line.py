@@ -112,6 +112,15 @@ def status(tier: str | None) -> None:
 
 @study.command()
 @TIER
+def report(tier: str | None) -> None:
+    """Render the report of a run that is under way, with its holes marked."""
+    from study.commands import render
+
+    click.echo(render.render(tier))
+
+
+@study.command()
+@TIER
 def stop(tier: str | None) -> None:
     """Let all that trains a tier, on any machine, save checkpoints and end."""
     from study.commands import trainings

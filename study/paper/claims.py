@@ -115,7 +115,7 @@ CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for claim in (
         _seen(
-            "rises", "mean IoU rises with the kernel size of GCN", VOC, "Table 1 and the text on it",
+            "rises", "Mean IoU rises with GCN's kernel size", VOC, "Table 1 and the text on it",
             increasing(_T1, apart=1), page=5,
         ),
         _seen(
@@ -124,7 +124,7 @@ CLAIMS: dict[str, Claim] = {
             shows="GCN with k = 15 gains over the 1x1 head",
         ),
         _seen(
-            "beats_kxk", "GCN beats one kxk convolution at every k, by more the larger k is", VOC,
+            "beats_kxk", "GCN beats one kxk convolution, by more as k grows", VOC,
             "Table 2 and the text on it",
             every(
                 _each("T2", "GCN", "conv", (3, 5, 7, 9)),
@@ -132,23 +132,23 @@ CLAIMS: dict[str, Claim] = {
             ),
         ),
         _seen(
-            "kxk_rises", "one kxk convolution gets better up to k = 5", VOC, "text on Table 2",
+            "kxk_rises", "One kxk convolution improves up to k = 5", VOC, "text on Table 2",
             above("T2/conv/5", "T2/conv/3"),
         ),
         _seen(
-            "kxk_hard", "large kxk convolutions are hard to train: k = 9 has the higher training loss than k = 5", VOC,
+            "kxk_hard", "One kxk convolution ends with a higher loss at k = 9 than 5", VOC,
             "text on Table 2", above("T2/conv/9", "T2/conv/5", LOSSES),
         ),
         _seen(
-            "kxk_falls", "one kxk convolution gets worse beyond k = 5", VOC, "Table 2 and the text on it",
+            "kxk_falls", "One kxk convolution gets worse beyond k = 5", VOC, "Table 2 and the text on it",
             decreasing(("T2/conv/5", "T2/conv/7", "T2/conv/9")),
         ),
         _seen(
-            "fewer_weights", "GCN has fewer weights than one kxk convolution at every k", ARITHMETIC, "Table 2",
+            "fewer_weights", "GCN has fewer weights than one kxk convolution", ARITHMETIC, "Table 2",
             _each("T2", "conv params", "GCN params", (3, 5, 7, 9)),
         ),
         _seen(
-            "beats_stack_text", 'GCN beats the stack "for any large kernel sizes" (read: for each k from 5 up)',
+            "beats_stack_text", 'GCN beats the stack "for any large kernel sizes" (k from 5)',
             VOC, "text on Table 3", _each("T3", "GCN", "stack", (5, 7, 9, 11)),
         ),
         _seen(
@@ -156,7 +156,7 @@ CLAIMS: dict[str, Claim] = {
             _each("T3", "GCN", "stack", (9, 11)),
         ),
         _seen(
-            "narrow_worse", "the stack of k = 7 gets worse with fewer weights", VOC, "Table 4 and the text on it",
+            "narrow_worse", "The stack of k = 7 gets worse with fewer weights", VOC, "Table 4 and the text on it",
             decreasing(_T4_WIDE_TO_NARROW),
         ),
         _seen(
@@ -164,23 +164,23 @@ CLAIMS: dict[str, Claim] = {
             every(*(above("T4/score/2048 (GCN)", width) for width in _T4_WIDE_TO_NARROW)),
         ),
         _seen(
-            "gcn_inside", "GCN gains on internal pixels, hardly on the boundary", VOC, "Table 5 and the text on it",
+            "gcn_inside", "GCN gains inside objects, hardly near boundaries", VOC, "Table 5 and the text on it",
             every(fewer_errors(_INTERNAL_GCN), equal_within(*_BOUNDARY_GCN, measure=ERRORS)),
             mechanism=every(fewer_errors(_INTERNAL_GCN), fewer_errors(_INTERNAL_GCN, _BOUNDARY_GCN)),
-            shows="GCN removes a larger share of the errors inside objects than near boundaries",
+            shows="GCN removes more of the errors inside objects than near boundaries",
         ),
         _seen(
-            "br_boundary", "BR gains on the boundary, hardly on internal pixels", VOC, "Table 5 and the text on it",
+            "br_boundary", "BR gains near boundaries, hardly inside objects", VOC, "Table 5 and the text on it",
             every(fewer_errors(_BOUNDARY_BR), equal_within(*_INTERNAL_BR, measure=ERRORS)),
             mechanism=every(fewer_errors(_BOUNDARY_BR), fewer_errors(_BOUNDARY_BR, _INTERNAL_BR)),
-            shows="BR removes a larger share of the errors near boundaries than inside objects",
+            shows="BR removes more of the errors near boundaries than inside objects",
         ),
         _seen(
             "br_overall", "BR raises the mean IoU of GCN", VOC, "Table 5",
             above("T5/GCN+BR/overall", "T5/GCN/overall"),
         ),
         _seen(
-            "resnet_gcn", "ResNet50-GCN classifies slightly worse than ResNet50, and segments better",
+            "resnet_gcn", "ResNet50-GCN classifies slightly worse than ResNet50 but segments better",
             "ImageNet and VOC 2012", "Table 6 and the text on it",
             every(
                 above("T6/ImageNet cls err/ResNet50-GCN", "T6/ImageNet cls err/ResNet50"),
@@ -188,45 +188,47 @@ CLAIMS: dict[str, Claim] = {
             ),
         ),
         _seen(
-            "gain_resnet_gcn", "with the 1x1 head, ResNet50-GCN gains 5.5 points over ResNet50", VOC, "text on Table 6",
+            "gain_resnet_gcn", "Under a 1x1 head, ResNet50-GCN gains 5.5 points over ResNet50", VOC, "text on Table 6",
             gain("T6/seg, baseline (1x1 head)/ResNet50-GCN", "T6/seg, baseline (1x1 head)/ResNet50",
                  Fraction("5.5"), _WITHIN),
-            shows="with the 1x1 head, ResNet50-GCN gains over ResNet50",
+            shows="Under a 1x1 head, ResNet50-GCN gains over ResNet50",
         ),
         _seen(
             "equal_cost", "ResNet50-GCN and ResNet50 cost the same", ARITHMETIC, "Table 11",
             equal_within("T11/MFlops (conv)/ResNet50-GCN", "T11/MFlops (conv)/ResNet50", _PRINTED_MFLOPS),
         ),
         _seen(
-            "order_in_stages", "GCN + BR beats GCN, and GCN the 1x1 head, in each stage", VOC, "Table 7",
+            "order_in_stages", "In each stage, GCN + BR beats GCN, which beats 1x1", VOC, "Table 7",
             every(*(above(f"T7/{stage}/{a}", f"T7/{stage}/{b}") for stage in _STAGES for a, b in _T7_ROWS)),
         ),
         _seen(
-            "stages", "each stage of training helps each network", VOC, "Table 7",
+            "stages", "Each training stage helps each network", VOC, "Table 7",
             every(*(above(f"T7/{after}/{column}", f"T7/{before}/{column}") for column in TABLES["T7"].columns
                     for before, after in itertools.pairwise(_STAGES))),
         ),
         _seen(
-            "scales", "several scales of the input help", VOC, "Table 7",
+            "scales", "Several input scales help", VOC, "Table 7",
             above("T7/Stage-3-MS/GCN + BR", "T7/Stage-3/GCN + BR"),
         ),
         _seen(
-            "crf", "a dense CRF helps on top of several scales", VOC, "Table 7",
+            "crf", "A dense CRF helps on top of several scales", VOC, "Table 7",
             above("T7/Stage-3-MS-CRF/GCN + BR", "T7/Stage-3-MS/GCN + BR"),
         ),
         _seen(
-            "stages_cityscapes", "the second stage, on fine labels, helps", CITYSCAPES, "Table 9",
+            "stages_cityscapes", "Cityscapes: the second stage, on fine labels, helps", CITYSCAPES, "Table 9",
             above("T9/Stage-2/GCN + BR", "T9/Stage-1/GCN + BR"),
         ),
         _seen(
-            "scales_cityscapes", "several scales of the input help", CITYSCAPES, "Table 9",
+            "scales_cityscapes", "Cityscapes: several input scales help", CITYSCAPES, "Table 9",
             above("T9/Stage-2-MS/GCN + BR", "T9/Stage-2/GCN + BR"),
         ),
         _seen(
-            "crf_cityscapes", "a dense CRF helps on top of several scales", CITYSCAPES, "Table 9",
+            "crf_cityscapes", "Cityscapes: a dense CRF helps on top of scales", CITYSCAPES, "Table 9",
             above("T9/Stage-2-MS-CRF/GCN + BR", "T9/Stage-2-MS/GCN + BR"),
         ),
-        _number("best_voc", "GCN is above all others on VOC 2012 test", VOC, "Table 8", _best("T8")),
-        _number("best_cityscapes", "GCN is above all others on Cityscapes test", CITYSCAPES, "Table 10", _best("T10")),
+        _number("best_voc", "GCN beats all others on the VOC 2012 test set", VOC, "Table 8", _best("T8")),
+        _number(
+            "best_cityscapes", "GCN beats all others on the Cityscapes test set", CITYSCAPES, "Table 10", _best("T10")
+        ),
     )
 }  # fmt: skip

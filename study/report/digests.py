@@ -16,8 +16,7 @@ READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "p
         "verdicts.json", "provenance.json", "results/**/*", "examined/**/*", "tuning/**/*",
         "explored/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
-TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
-LOOK = ("style.typ", "report.css")  # beside every template: on paper, and for browsers
+TEMPLATES = Path(__file__).parent / "templates"
 # What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
 CODE = {
     "the report's code": (("study.report.document", "build"), ("study.report.deviations", "rows")),
@@ -60,10 +59,7 @@ def check(folder: Path, tier: TierBlock) -> tuple[list[str], int]:
 
 def _found(folder: Path, tier: TierBlock) -> dict[str, dict[str, str]]:
     sources = {what: code_digest.code_digest(*roots) for what, roots in CODE.items()}
-    sources |= {
-        name: file_digest(TEMPLATE.with_name(name))
-        for name in (TEMPLATE.name, *LOOK)
-    }  # fmt: skip
+    sources |= _digests(TEMPLATES, ("*",))
     sources["the tier's block of params.yaml"] = digest(tier)
     return {"inputs": _digests(folder, READ), "outputs": _digests(folder, MADE), "sources": sources}
 

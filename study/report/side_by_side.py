@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from study.report import document
-from study.report.sections.verdicts import SHOWN, effect_of
+from study.report.sections import answer
 from study.spec.documents.plan import PlanFile, PlannedCell, restricted
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
@@ -20,7 +20,6 @@ from study.spec.documents.verdicts import VerdictsFile
 from study.spec.errors import InputError
 from study.statistics import results
 
-TEMPLATE = Path(__file__).parent / "templates" / "comparison.typ"
 READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # of each report
 
 
@@ -37,7 +36,7 @@ def build(reports: dict[str, Path], target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_content(found), indent=1, ensure_ascii=False)
     (target / "comparison.json").write_text(text, encoding="utf-8")
-    return document.typeset(target, TEMPLATE)
+    return document.typeset(target, "comparison")
 
 
 class _Report(NamedTuple):
@@ -65,14 +64,18 @@ def _read(name: str, folder: Path) -> _Report:
 
 def _content(reports: dict[str, _Report]) -> dict[str, Any]:
     """comparison.json: what each report is, a row a claim and a row a cell, with a text for each report."""
+    here = {name: answer.asked_here(one.judged) for name, one in reports.items()}
+    reach = max(answer.reach_of(here[name], one.plan["verdicts"]) for name, one in reports.items())
     claims: dict[str, dict[str, Any]] = {}
+    every = {row["claim"]: row["says"] for one in reports.values() for row in one.judged["rows"]}
     cells: dict[str, dict[str, Any]] = {}
     for name, one in reports.items():
-        names = SHOWN if one.judged["scale"] == "mechanism" else {}
-        for row in one.judged["rows"]:
-            entry = claims.setdefault(row["claim"], {"says": row["says"], "where": row["where"], "found": {}})
-            told = names.get(row["verdict"], row["verdict"]) if row["on"] != "arithmetic" else row["verdict"]
-            entry["found"][name] = {"called": told, "verdict": row["verdict"], "effect": effect_of(row)}
+        for row in here[name]:
+            if row["on"] != "arithmetic":  # counted, so the same in all reports
+                line = answer.line(row, one.judged["scale"], one.plan["verdicts"], reach)
+                entry = claims.setdefault(row["claim"], {"says": line["says"], "paper": "", "found": {}})
+                entry["paper"] = entry["paper"] or (line["paper"] if row["unit"] == answer.POINTS else "")
+                entry["found"][name] = line
         for cell in (cell for cell in one.plan["cells"] if cell["runs"]):
             paper = "" if cell["paper"] is None else f"{cell['paper'] * 100:.1f}"
             what = {name: cell[name] for name in ("table", "row", "column")} | {"paper": paper, "found": {}}
@@ -82,9 +85,14 @@ def _content(reports: dict[str, _Report]) -> dict[str, Any]:
         | {"seeds": len({training["seed"] for training in one.plan["trainings"].values()})}
         | {"commit": one.provenance["commit"][:12] or "unknown", "meaningless": one.plan["meaningless"]}
         | {"claims": one.judged["wording"][:12], "settings": _settings(one.plan)}
+        | {"headline": answer.headline(one.judged)}
         for name, one in reports.items()
     ]
-    return {"reports": about, "claims": list(claims.values()), "cells": list(cells.values()), "differ": _differ(about)}
+    return {
+        "reports": about, "claims": [claims[claim] for claim in every if claim in claims],
+        "unasked": [says for claim, says in every.items() if claim not in claims],
+        "reach": reach, "cells": list(cells.values()), "differ": _differ(about),
+    }  # fmt: skip
 
 
 def _place(cell: PlannedCell) -> str:

@@ -31,10 +31,15 @@ def frames(folder: Path, plan: PlanFile) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def contents(
-    folder: Path, plan: PlanFile, frame: pd.DataFrame, summary: pd.DataFrame, importances: Importances
+    folder: Path,
+    plan: PlanFile,
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
+    importances: Importances,
+    ready: Callable[[str], bool] = lambda key: True,
 ) -> dict[str, bytes]:
     """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts. ``plan``
-    is restricted to what was drawn; the verdicts follow from the whole."""
+    is restricted to what was drawn; the verdicts follow from the whole, as far as its looks are ``ready``."""
     anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
     tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
@@ -45,6 +50,7 @@ def contents(
         computed=audit.counts(anatomy["table11"]),
         tuned=tuned,
         tuned_folder=folder / "tuning" / "results",
+        ready=ready,
     )
     found = {
         "scores.csv": _csv(frame),

@@ -123,12 +123,14 @@ def content(
     computed: Mapping[str, float],
     tuned: PlanFile | None = None,
     tuned_folder: Path = Path(),
+    ready: Callable[[str], bool] = lambda key: True,
 ) -> VerdictsFile:
     """The content of verdicts.json: the digests of the questions now and as trainings recorded them, the scale, the
     verdicts at the shared setting and, with the plan ``tuned`` and its results, those with each variant at its best
-    (D95); and which variants train at all."""
+    (D95); and which variants train at all. ``ready`` says which trainings and evaluations have ended: before all of a
+    look have, no claim is judged by it."""
     collected, claims = Collected(plan, folders, computed), list(CLAIMS.values())
-    course = sequence.follow(plan, collected, sequence.families(plan))
+    course = sequence.follow(plan, collected, sequence.families(plan), ready)
     at_best = None
     if tuned is not None:  # a training that stands in both plans wrote down the questions of the first
         at_best = judge(tuned, tuned_folder, computed=computed, also=questions.digests(plan))
@@ -142,7 +144,7 @@ def content(
         "tuned": None if at_best is None else _rows(at_best),
         "mechanisms": tested_mechanisms(plan, collected, course),
         "looks": cast(list[LookRow], [asdict(look) for look in course.looks]),
-        "trains": trains(restricted(plan, course.drawn), collected),
+        "trains": trains(restricted(plan, set(filter(ready, course.drawn))), collected),
     }
 
 

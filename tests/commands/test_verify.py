@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.commands import plan_diff, value_diff, verify
+from study.commands import plan_diff, render, value_diff, verify
 from study.config import tiers
 from study.plan import networks
 from study.report import digests
+from study.spec.errors import InputError
 from tests.conftest import Project
 
 pytestmark = pytest.mark.slow
@@ -283,3 +284,25 @@ def test_differences_of_files_are_told_by_place_and_both_values() -> None:
         value_diff.numbers(b"a,b\n1,x\n2.5,\n", "a.csv") == 2
         and value_diff.numbers(b'{"a": [1, "2", true]}', "a.json") == 1
     )
+
+
+def test_a_run_under_way_is_reported_with_its_holes(reports: Path, monkeypatch, tmp_path) -> None:
+    shutil.copytree(Path(os.environ["STUDY_STORE"]), tmp_path / "runs")
+    monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
+    plan = json.loads((reports / "plan.json").read_text())
+    cell = next(cell for cell in plan["cells"] if cell["address"] == "T5/GCN/overall")
+    for key in cell["runs"].values():
+        (tmp_path / "runs" / key / "DONE").unlink()
+    before = {path: path.read_bytes() for path in reports.glob("*.*")}
+    made = render.render("smoke")
+    assert made == Path("reports/smoke/partial/report.pdf") and made.read_bytes().startswith(b"%PDF-")
+    assert {path: path.read_bytes() for path in before} == before, "the report that is there is left alone"
+    found = json.loads((made.parent / "report.json").read_text())
+    assert "have ended. A claim gets a verdict once all seeds of its look are there." in found["partial"]
+    table = next(table for table in found["tables"] if table["heading"].startswith("Table 5."))
+    kinds = {row["name"]: row["lines"][0]["cells"][-1]["kind"] for row in table["rows"]}
+    assert kinds["GCN"] == "hole" and kinds["baseline"] == "ours" and found["holes"] == []
+    assert "not yet" in (made.parent / "report.html").read_text(encoding="utf-8")
+    shutil.rmtree(reports)
+    with pytest.raises(InputError, match="a report needs a plan"):
+        render.render("smoke")

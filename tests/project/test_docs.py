@@ -54,6 +54,7 @@ RUN = {
     "make repro TIER=voc_subset": "make repro TIER=smoke",
     "make repro TIER=voc": "make repro TIER=smoke",
     "make status": "make status TIER=smoke",
+    "make report": "make report TIER=smoke",
     "make status TIER=smoke": "make status TIER=smoke",
     "make status TIER=voc": "make status TIER=smoke",
     "make preview TIER=smoke": "make preview TIER=smoke",

@@ -128,7 +128,7 @@ POLISHES = {
     "another error": ("study/training/loop.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
     "plot": ("study/report/figures/families.py", "def save(", "COLOUR_OF_NOTHING = 1\n\n\ndef save("),
     "report": ("study/report/sections/tables.py", "MAX_COLUMNS, ", "MAX_COLUMNS_OF_NOTHING = 1\nMAX_COLUMNS, "),
-    "report's words": ("study/report/templates/report.typ", None, "// other words"),
+    "report's words": ("study/report/templates/front.typ", None, "// other words"),
     "store": ("study/store/runs.py", "json.dumps(value, indent=1", "json.dumps(value, indent=2"),
     "intervals": ("study/statistics/intervals.py", "alpha: float = 0.05", "alpha: float = 0.1"),
     "tracker": ("study/tracking/mlflow_runs.py", "\nfrom __future__", "\nimport zlib\nfrom __future__"),

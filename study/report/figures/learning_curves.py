@@ -26,7 +26,7 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
     families = [family for family in look if family in set(curves["head"])]
     order = curves.drop_duplicates("label").sort_values(["kernel_size", "refine", "label"])
     longest = order.groupby("head").size().max()
-    height = 3.0 + 0.13 * longest
+    height = 2.4 + 0.13 * longest
     figure, axes = canvas(2, len(families), height, sharex=True, sharey="row")
     means = curves.groupby(["label", "kind", "step"], as_index=False)["value"].mean()
     for (loss, score), family in zip(axes.T, families, strict=True):
@@ -42,7 +42,7 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
         loss.yaxis.set_major_formatter(ScalarFormatter())
         loss.yaxis.set_minor_locator(NullLocator())
         score.set(xlabel="step")
-        legend = score.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.31), fontsize=6.5)
+        legend = score.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.42), fontsize=6.5)
         # Long labels would make the layout narrow one column of axes; room for the legends is kept below instead.
         legend.set_in_layout(False)
     below = (0.13 * longest + 0.15) / height

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.paper.tables import TABLES
 from study.spec.cells import COUNTED, SERVED
 from study.spec.documents.plan import PlanFile, PlannedCell, PlannedEvaluation, PlannedTable, PlannedTraining
 from study.statistics import results
@@ -17,15 +18,16 @@ from study.statistics import results
 MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
-def failures(plan: PlanFile, folder: Path) -> dict[str, dict[str, Any]]:
-    """By key, why a planned training or evaluation has no result and how to try again."""
+def failures(plan: PlanFile, folder: Path, partial: bool = False) -> dict[str, dict[str, Any]]:
+    """By key, why a planned training or evaluation has no result and how to try again; of a ``partial`` run only those
+    that failed."""
     found, asked = {}, plan["evaluations"]
     places = {key: folder / "results" / key for key in plan["trainings"]}
     places |= {key: folder / "examined" / key for key in plan["evaluations"]}
     every: dict[str, PlannedTraining | PlannedEvaluation] = {**plan["trainings"], **plan["evaluations"]}
     for key, planned in every.items():
         state = results.status(places[key])
-        if state == results.DONE:
+        if state == results.DONE or (partial and state != results.FAILED):
             continue
         told = {"kind": "missing", "reason": "no result was collected", "retry": "make repro"}
         if state == results.FAILED:
@@ -51,8 +53,9 @@ def holes(failures: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _value(row: Any | None) -> dict[str, Any]:
-    """One of our scores as text in per cent: mean, half-width, and whether some seeds are missing from it."""
+def _value(row: Any | None, runs: dict[str, str]) -> dict[str, Any]:
+    """One of our scores as text in per cent: mean, half-width, and whether some seeds are missing from it; with the
+    ``exact`` mean, its seeds and the keys of its ``runs``, by seed."""
     if row is None or row.status == results.PRINTED:
         return {"kind": "none"}
     if row.status in (results.NOT_APPLICABLE, results.NOT_SUBMITTED):
@@ -63,7 +66,9 @@ def _value(row: Any | None) -> dict[str, Any]:
         return {"kind": "hole", "main": "no result"}
     alone = "1 seed" if row.failed else ""
     side = f"± {(row.high - row.mean) * 100:.1f}" if row.seeds > 1 else alone
-    return {"kind": "ours", "main": f"{row.mean * 100:.1f}", "side": side, "partial": row.failed > 0}
+    exact = f"{row.mean * 100:.4f}, seeds {', '.join(runs)}" if runs else ""
+    shown = {"kind": "ours", "main": f"{row.mean * 100:.1f}", "side": side, "partial": row.failed > 0}
+    return shown | {"exact": exact, "keys": list(runs.values())}
 
 
 def _lines(cells: Sequence[PlannedCell | None], found: dict[Any, Any], frequent: bool) -> list[Any]:
@@ -74,10 +79,12 @@ def _lines(cells: Sequence[PlannedCell | None], found: dict[Any, Any], frequent:
             if c else {"kind": "none"} for c in cells
         ]  # fmt: skip
         return [{"source": "ours, paper's", "cells": texts}]
-    own = [_value(found.get((c["address"], c["metric"])) if c else None) for c in cells]
+    own = [_value(found.get((c["address"], c["metric"])), c["runs"]) if c else {"kind": "none"} for c in cells]
     lines = [{"source": "ours", "cells": own}]
     if frequent:
-        often = [_value(found.get((c["address"], "miou_frequent")) if c else None) for c in cells]
+        often = [
+            _value(found.get((c["address"], "miou_frequent")), c["runs"]) if c else {"kind": "none"} for c in cells
+        ]
         if any(value["kind"] != "none" for value in often):
             lines = [{"source": "ours, frequent", "cells": often}, {"source": "ours, all", "cells": own}]
     papers = [c["paper"] if c else None for c in cells]
@@ -105,7 +112,7 @@ def table(table: PlannedTable, plan: PlanFile, summary: pd.DataFrame, failed: di
     named = f"Table {table['id'].removeprefix('T')}"
     frequent = "miou_frequent" in plan["metrics"]
     return {
-        "heading": f"{named}. {table['title']}", "columns": columns, "tall": turned,
+        "heading": f"{named}. {table['title']}", "columns": columns, "tall": turned, "paper": table["id"] in TABLES,
         "rows": [
             {"name": row, "lines": _lines([cells.get((row, column)) for column in columns], found, frequent)}
             for row in rows

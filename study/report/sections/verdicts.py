@@ -1,15 +1,12 @@
-"""The first section, "Does it hold?": every verdict as text, and the plot of their effects."""
+"""Every verdict as text, with its reasons and numbers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from study.report.figures import forest
-from study.report.figures.plate import saved
+from study.report.sections import answer
 from study.spec.documents.plan import PlanFile
-from study.spec.documents.reading import read
 from study.spec.documents.verdicts import (
     JudgementRow,
     LookRow,
@@ -19,7 +16,7 @@ from study.spec.documents.verdicts import (
     VerdictRow,
     VerdictsFile,
 )
-from study.spec.words import interval
+from study.spec.words import counted, interval
 
 # What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
 SHOWN = {
@@ -35,24 +32,17 @@ NAMED = (  # of a row of verdicts.json
 )  # fmt: skip
 
 
-def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
-    """The verdicts as text, and the forest plot of those with an interval in points."""
-    judged = read(folder / "verdicts.json", VerdictsFile)
+def words(judged: VerdictsFile, plan: PlanFile) -> dict[str, Any]:
+    """The verdicts as text; ``shown`` are the claims that have a line on page one."""
     names = SHOWN if judged["scale"] == "mechanism" else {}
-    shown = [row for row in judged["rows"] if row["low"] is not None and row["unit"] == "points"]
-    drawn = None
-    if shown:
-        drawn = saved(forest.forest(shown, names), folder, "forest", forest.TITLE, forest.CAPTION)
+    here = {row["claim"] for row in answer.asked_here(judged)}
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
     for row, again in zip(rows, judged["tuned"] or [], strict=False):
         row["tuned"] = _judged(again, names if again["on"] != "arithmetic" else {})
     where = {row["claim"]: row["where"] for row in judged["rows"]}
-    kinds: dict[str, int] = {}
-    for row in rows:
-        if not row["exploratory"]:
-            kinds[row["called"]] = kinds.get(row["called"], 0) + 1
     return {
-        "rows": rows, "forest": drawn, "kinds": kinds, "searched": judged["tuned"] is not None,
+        "rows": [row | {"shown": row["claim"] in here} for row in rows],
+        "searched": judged["tuned"] is not None, "unsearched": _unsearched(rows), "unasked": _unasked(rows, here),
         "changed": sum(row["called"] != row["tuned"]["called"] for row in rows if _both(row)),
         "scale": judged["scale"], "rules": plan["verdicts"], "family": len(judged["family"]),
         "exploratory": sum(bool(row["exploratory"]) for row in rows),
@@ -61,8 +51,40 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any]:
         "trains": [_trains(row) for row in judged["trains"] if row["reasons"]],
         "trained": sum(not row["reasons"] for row in judged["trains"]),
         "looks": _looks(judged["looks"]),
+        "margins": _margins(plan), "nats": answer.NATS_A_MARGIN,
         "bound": max((row["most_failures"] for row in judged["trains"] if not row["reasons"]), default=0.0),
     }  # fmt: skip
+
+
+def _margins(plan: PlanFile) -> str:
+    """The tier's margins in words."""
+    rules = plan["verdicts"]
+    if rules is None:
+        return "none here"
+    return f"a margin is {rules['margin_points']:g} points, or {100 * (rules['margin_ratio'] - 1):.0f} % of the errors"
+
+
+def _unasked(rows: list[dict[str, Any]], here: set[str]) -> list[dict[str, Any]]:
+    """The claims without a line on page one by the reason why they were not asked."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["claim"] not in here:
+            found.setdefault(row["reason"], []).append(row["says"])
+    return [{"reason": reason, "claims": claims} for reason, claims in found.items()]
+
+
+def _unsearched(rows: list[dict[str, Any]]) -> list[str]:
+    """Why claims have no answer with each variant at its best, each reason once: rows that share one lose it."""
+    reasons = Counter(
+        row["tuned"]["reason"] for row in rows if "tuned" in row and row["tuned"]["verdict"] == "untested"
+    )
+    shared = [reason for reason, number in reasons.items() if number > 1]
+    for row in rows:
+        if "tuned" in row and row["tuned"]["reason"] in shared and row["tuned"]["verdict"] == "untested":
+            row["tuned"]["reason"] = ""
+    return [
+        f"{reason} ({counted(reasons[reason], 'claim')} without an answer at each variant's best.)" for reason in shared
+    ]
 
 
 def _mechanism(row: MechanismRow, where: str) -> dict[str, Any]:

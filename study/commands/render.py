@@ -1,0 +1,84 @@
+"""`make report`: the report of a run that is under way, from what has ended so far, with its holes marked.
+
+Reads the run store and writes reports/<tier>/partial alone. A claim whose look is not complete gets no verdict: judging
+it early would be one more look, which nobody paid for (D149).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from study.ablation import score, train
+from study.config import tiers
+from study.config.execution import execution_of
+from study.plan import networks, planner
+from study.report import deviations, document
+from study.spec.documents.plan import DrawnFile, PlanFile, restricted
+from study.spec.documents.reading import read
+from study.spec.errors import InputError
+from study.spec.words import counted
+from study.statistics import sequence
+from study.store import stage
+from study.store.runs import EVALUATED, Run, Store, write_json
+from study.tracking.background import COLLECTED, FAILED
+
+PARTIAL = "partial"
+
+
+def render(tier: str | None) -> Path:
+    """Write the report of a tier as far as it has come; returns the PDF's path. Raises InputError without a plan."""
+    params = tiers.read()
+    chosen, execution, store = tiers.load(params, tier), execution_of(params), Store()
+    source = Path("reports") / chosen.name / "plan.json"
+    if not source.is_file():
+        raise InputError(
+            f"a report needs a plan, got no {source}; `make repro TIER={chosen.name}` writes one before it trains"
+        )
+    plan = read(source, PlanFile)
+    called = plan
+    if "sequence" in plan:
+        first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
+        called = restricted(plan, first | store.drawn(chosen.name))
+    folder = source.parent / PARTIAL
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("results", "examined"):
+        (folder / name).mkdir(parents=True)
+    shutil.copyfile(source, folder / "plan.json")
+    drawn: DrawnFile = {"version": 1, "keys": sorted(called["trainings"].keys() | called["evaluations"].keys())}
+    write_json(folder / "results" / stage.DRAWN, drawn)
+    retry = f"make retry TIER={chosen.name}"
+    trained = {key for key in called["trainings"] if _collect(store.run(key), folder / "results", COLLECTED, retry)}
+    asked = {
+        key
+        for key in called["evaluations"]
+        if _collect(store.run(key, EVALUATED), folder / "examined", EVALUATED, retry)
+    }
+    described = networks.remembered(planner.build(chosen, plan["data"], execution.device), plan, store)
+    write_json(folder / "examined" / "anatomy.json", described["anatomy"])
+    write_json(folder / "examined" / "costs.json", described["costs"])
+    train.record(folder / "results", store.ablated(chosen.name), execution, 0.0, 0)
+    score.write(folder, called, (trained | asked).__contains__)
+    score.provenance(folder, called, {}, {})
+    return document.build(
+        folder, params["tiers"][chosen.name], deviations.rows(chosen), _words(called, len(trained), len(asked))
+    )
+
+
+def _collect(run: Run, target: Path, names: tuple[str, ...], retry: str) -> bool:
+    """Copy the small results of a run, or its failure, below ``target``; whether it has ended."""
+    if run.path("DONE").is_file():
+        run.copy_products(target / run.key, names)
+        return True
+    failure = run.failure()
+    if failure is not None:
+        write_json(target / run.key / FAILED, failure | {"retry": retry})
+    return failure is not None
+
+
+def _words(plan: PlanFile, trained: int, asked: int) -> str:
+    """How far the run has come."""
+    text = f"{trained:,} of {counted(len(plan['trainings']), 'training')}"
+    if plan["evaluations"]:
+        text += f" and {asked:,} of {counted(len(plan['evaluations']), 'evaluation')}"
+    return f"{text} that are called for so far have ended. A claim gets a verdict once all seeds of its look are there."
