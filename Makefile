@@ -16,7 +16,7 @@ ADDRESS := $(if $(filter command,$(origin HOST)),--host "$$HOST")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup install install-large install-small crf install-crf repro explore retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check format mutants bench lock
+.PHONY: help setup install install-large install-small crf install-crf repro explore retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check docs format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ check: setup ## check format, lint, types and imports between packages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports || { cat $(VENV)/imports; exit 1; }
+
+docs: setup ## build the pages of docs/ as a site with search and an API page, in site/
+	@$(BIN)/mkdocs build --quiet --strict
 
 format: setup ## format the code
 	@$(BIN)/ruff format .

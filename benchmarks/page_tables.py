@@ -1,6 +1,7 @@
-"""Tables of the pages that repeat shipped numbers, written between their markers: ``python -m benchmarks.page_tables``.
+"""Tables and sentences of the pages that repeat shipped numbers: ``python -m benchmarks.page_tables``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. A test holds the pages against ``tables()``.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, the answer between ``<!-- answer -->`` and
+``<!-- end -->``. A test holds the pages against ``tables()``.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ from typing import Any
 
 import pandas as pd
 
+from study.report.sections import answer
 from study.report.sections.verdicts import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "example"
+SHIPPED = {"shapes": "Synthetic scenes", "camvid": "Street scenes", "voc_subset": "VOC images"}
 PHOTOGRAPHS = {"camvid": "miou_frequent", "voc_subset": "miou_frequent"}  # tier -> its leading metric
 BY_KERNEL = {"1x1, GCN": "T1/score", "kxk": "T2/conv", "stack": "T3/stack"}
 KERNELS = ("base", *range(3, 17, 2))
 OTHERS = ("T4/", "T5/", "T7/", "T9/")
 
 
-def verdicts() -> list[list[str]]:
-    """README: of the default tier, every claim that was judged by an effect."""
-    head = ["the paper claims", "on these images", "beyond", "effect"]
-    rows = [
-        [row["says"], late(row) + shown(row), shown(row["beyond"]), effect(row)] for row in judged("") if effect(row)
+def the_answer() -> str:
+    """The headline of each shipped report."""
+    told = [
+        f"**{name}** (`{tier}`): {answer.headline(verdicts_of('' if tier == 'shapes' else tier))}"
+        for tier, name in SHIPPED.items()
     ]
-    return [head, *rows]
+    return "\n".join(told)
 
 
 def photographs() -> list[list[str]]:
@@ -61,7 +64,6 @@ def others() -> list[list[str]]:
 
 
 TABLES: dict[str, tuple[str, Callable[[], list[list[str]]]]] = {
-    "verdicts": ("README.md", verdicts),
     "photographs": ("docs/photographs.md", photographs),
     "scores by kernel size": ("docs/photographs.md", by_kernel),
     "other scores": ("docs/photographs.md", others),
@@ -70,17 +72,18 @@ TABLES: dict[str, tuple[str, Callable[[], list[list[str]]]]] = {
 
 def judged(folder: str) -> list[dict[str, Any]]:
     """The rows of a shipped verdicts.json."""
-    rows: list[dict[str, Any]] = json.loads((EXAMPLE / folder / "verdicts.json").read_text(encoding="utf-8"))["rows"]
+    rows: list[dict[str, Any]] = verdicts_of(folder)["rows"]
     return rows
+
+
+def verdicts_of(folder: str) -> Any:
+    """A shipped verdicts.json."""
+    return json.loads((EXAMPLE / folder / "verdicts.json").read_text(encoding="utf-8"))
 
 
 def shown(answer: dict[str, Any]) -> str:
     """A verdict as a tier of the mechanism calls it."""
     return SHOWN.get(answer["verdict"], answer["verdict"])
-
-
-def late(row: dict[str, Any]) -> str:
-    return "exploratory: " if row["exploratory"] else ""
 
 
 def effect(row: dict[str, Any]) -> str:
@@ -104,8 +107,12 @@ def means() -> dict[str, dict[str, str]]:
 
 
 def tables() -> dict[str, str]:
-    """page -> its text with every table of it as it should be. Raises KeyError where a page lacks a marker."""
+    """page -> its text with every table of it as it should be, and the README's answer. Raises KeyError where a page
+    lacks a marker."""
     texts = {page: (ROOT / page).read_text(encoding="utf-8") for page, _ in TABLES.values()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, marker, rest = readme.partition("<!-- answer -->\n")
+    texts["README.md"] = before + marker + "\n" + the_answer() + "\n\n<!-- end -->" + rest.partition("<!-- end -->")[2]
     for name, (page, made) in TABLES.items():
         head, *rows = made()
         lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]

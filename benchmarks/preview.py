@@ -176,7 +176,7 @@ def photographs(folder: Path, number: int, size: tuple[int, int], classes: int) 
 
 
 def folder_block(root: Path, size: tuple[int, int], classes: int, **changed: Any) -> dict[str, Any]:
-    """A user's tier, as docs/your-own.md has it."""
+    """A user's tier, as docs/your-data.md has it."""
     pad = [-(-side // 32) * 32 for side in size]
     return {
         "title": "Photographs", "judges": "Nothing.", "meaningless": True, "seeds": [0], "tables": ["T2", "T5"],

@@ -1,7 +1,8 @@
 """Copy a tier's report, its scores and the counts behind its verdicts to docs/example: ``python -m benchmarks.ship``.
 
-    python -m benchmarks.ship shapes            # docs/example itself, with the PDF and its first page
+    python -m benchmarks.ship shapes            # docs/example itself, with the PDF
     python -m benchmarks.ship camvid camvid     # docs/example/camvid: scores, costs, verdicts and counts
+    python -m benchmarks.ship --compare         # docs/example/comparison.pdf, of what is shipped, and its first page
 
 ``counts.zip`` has all that verdicts are made of: the plan, and of each training and evaluation its counts, curve and
 the questions that it wrote down. A test judges it again.
@@ -13,17 +14,21 @@ import argparse
 import io
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from study.report import side_by_side
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, COUNTS = ROOT / "docs" / "example", "counts.zip"
 JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, as far as it has them
 MOST_BYTES = 5_000_000  # of the counts of a tier
-SCORES = ("scores.csv", "verdicts.json", "costs.csv")
-FIRST = (*SCORES, "report.pdf", "provenance.json")
+SCORES = ("scores.csv", "verdicts.json", "costs.csv", "provenance.json")
+FIRST = (*SCORES, "report.pdf")
+SHIPPED = {"shapes": "", "camvid": "camvid", "voc_subset": "voc_subset"}  # tier -> folder below docs/example
 
 
 def counts(report: Path, target: Path) -> None:
@@ -48,19 +53,43 @@ def _plain(path: Path) -> bytes:
     return found.getvalue()
 
 
+def compare() -> None:
+    """Write the comparison of the shipped tiers, and its first page as a picture."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {}
+        for tier, name in SHIPPED.items():
+            folders[tier] = Path(temporary) / tier
+            folders[tier].mkdir()
+            for file in SCORES:
+                shutil.copyfile(EXAMPLE / name / file, folders[tier] / file)
+            with zipfile.ZipFile(EXAMPLE / name / COUNTS) as archive:
+                archive.extract("plan.json", folders[tier])
+        made = side_by_side.build(folders, Path(temporary) / "comparison")
+        shutil.copyfile(made, EXAMPLE / made.name)
+    picture(EXAMPLE / "comparison.pdf", 110)
+
+
+def picture(file: Path, dpi: int) -> None:
+    """The first page of a PDF as a PNG beside it."""
+    page = ["pdftoppm", "-r", str(dpi), "-png", "-singlefile", "-f", "1", str(file), str(file.with_suffix(""))]
+    subprocess.run(page, check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ship", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("tier", help="whose report in reports/<tier>/ is copied")
+    parser.add_argument("tier", nargs="?", help="whose report in reports/<tier>/ is copied")
     parser.add_argument("folder", nargs="?", default="", help="below docs/example (default: docs/example itself)")
+    parser.add_argument("--compare", action="store_true", help="compare what is shipped")
     arguments = parser.parse_args()
+    if arguments.compare:
+        return compare()
+    if arguments.tier is None:
+        parser.error("name a tier, or --compare")
     report, target = ROOT / "reports" / arguments.tier, EXAMPLE / arguments.folder
     target.mkdir(parents=True, exist_ok=True)
     for name in SCORES if arguments.folder else FIRST:
         shutil.copyfile(report / name, target / name)
-    if not arguments.folder:
-        page = ["pdftoppm", "-r", "80", "-png", "-singlefile", "-f", "1", str(target / "report.pdf")]
-        subprocess.run([*page, str(target / "page")], check=True)
     counts(report, target / COUNTS)
 
 

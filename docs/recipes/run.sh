@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$1"
 if ! grep -Eq '^  address: *auto\b' params.yaml; then
-  echo "error: execution.address of params.yaml must be auto on a cluster; edit it as docs/clusters.md says" >&2
+  echo "error: execution.address of params.yaml must be auto on a cluster; edit it as docs/run-on-a-cluster.md says" >&2
   exit 2
 fi
 # The image has all dependencies: the environment that make expects only points to them.

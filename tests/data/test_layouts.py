@@ -1,4 +1,4 @@
-"""The table of layouts in docs/real-data.md: each row is read here from small files that lie as it says, and the labels
+"""The table of layouts in docs/run-on-voc.md: each row is read here from small files that lie as it says, and the labels
 of an image are what its mask means."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from study.spec.constants import VOID
 from study.spec.training import Data, freeze
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "run-on-voc.md").read_text(encoding="utf-8")
 TABLE = re.search(r"^## Layouts that are read\n.*?\n\n(\|.+?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
 SIDES = (20, 30)
 DEVKIT = "VOCdevkit/VOC2012"

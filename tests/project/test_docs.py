@@ -1,6 +1,6 @@
 """The pages keep their word: each command in them is run here, in a copy of the project with a tiny tier.
 
-``RUN``, ``SERVED``, ``DRY`` and ``CLUSTER`` say how; a command that none of them names fails. docs/your-own.md has
+``RUN``, ``SERVED``, ``DRY`` and ``CLUSTER`` say how; a command that none of them names fails. docs/your-data.md has
 tests of its own in test_guide.py.
 """
 
@@ -42,7 +42,7 @@ from tests.conftest import ROOT, Project, listening
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-    if path.name != "your-own.md"
+    if path.name != "your-data.md"
 }
 # What is run for a command, in this order: the command itself, or one that does the same at the smallest scale.
 RUN = {

@@ -1,4 +1,4 @@
-"""docs/your-own.md, followed to the letter: its blocks are what is run, its numbers and errors what is said."""
+"""docs/your-data.md, followed to the letter: its blocks are what is run, its numbers and errors what is said."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from study.store import stage
 from tests.conftest import ROOT, Project
 from tests.project.test_one_place import keys
 
-GUIDE = (ROOT / "docs" / "your-own.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 NAMES = [f"roof-{number:03}" for number in range(1, 31)]
 SIZE = (360, 480)
 Block = dict[str, Any]

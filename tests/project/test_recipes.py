@@ -349,7 +349,7 @@ def test_the_recipes_name_the_ray_that_is_locked_and_one_python_that_the_project
 
 
 def test_what_is_to_be_edited_is_marked_and_each_recipe_is_named_in_the_page() -> None:
-    page = (ROOT / "docs" / "clusters.md").read_text()
+    page = (ROOT / "docs" / "run-on-a-cluster.md").read_text()
     for path in FILES:
         assert f"({path.relative_to(ROOT / 'docs').as_posix()})" in page, path
         for line in path.read_text().splitlines():
