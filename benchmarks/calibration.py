@@ -1,18 +1,18 @@
 """How often the verdicts on a whole family of claims are wrong, and how often they find what is there.
 
-    python -m benchmarks.calibration                               # under an hour on two cores; a second call goes on
+    python -m benchmarks.calibration                               # under an hour on two cores; call again to resume
     python -m benchmarks.calibration --simulations 200 --worlds normal ties
 
-Simulates whole studies in worlds of which the truth is known (benchmarks.worlds) and judges every claim of a tier with
-study.statistics.verdicts: from the scores of all trainings, and, fewer of them, from counts of images on disk. A
-verdict is wrong if it is "supported" where a part of the claim does not truly hold, or "contradicted" where all do;
-where the truth lies on a bound, either is. Printed is the share of the studies with at least one wrong verdict, with
-its exact one-sided 95 % bound, and the share of the true claims that are supported (found) and of the false ones that
-are contradicted.
+Simulates whole studies in worlds with a known truth (benchmarks.worlds) and judges every claim of a tier with
+study.statistics.verdicts: from the scores of all trainings, and in fewer simulations from counts of images on disk. A
+verdict is wrong if it is "supported" and a part of the claim does not truly hold, or "contradicted" and all parts do;
+if the truth lies on a bound, both are wrong. Prints the share of studies with at least one wrong verdict, with its
+exact one-sided 95 % bound; the share of true claims that are supported (found); and the share of false claims that are
+contradicted.
 
-A trend is supported where its line rises and no fall is significant: that a turn was not seen is no proof that there is
-none. So "wrong" takes a trend's "supported" for right where the line truly rises; "strict" for wrong wherever a later
-mean is truly below an earlier one, and nothing is promised of that.
+A trend is supported if its line rises and no fall is significant. Not seeing a turn is no proof that there is none. So
+"wrong" accepts a trend's "supported" if the line truly rises. "strict" counts it as wrong if any later mean is truly
+below an earlier one; nothing is promised about that.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from study.statistics.effects import Effect
 from study.statistics.intervals import Spread, binomial
 from study.store import code_digest
 
-DESIGNS = ((3, 0), (5, 0), (5, 13))  # seeds that all have, and the most that open claims get (0: no more)
+DESIGNS = ((3, 0), (5, 0), (5, 13))  # seeds of all claims, and the most for open claims (0: no more)
 SIMULATIONS, PHOTOGRAPHED = 2000, 200
-ALPHA = 0.05  # the rate that is promised
+ALPHA = 0.05  # the promised rate
 KEPT, BROKEN, TOO_FEW = ".", "!", "?"
-MOST = 0.065  # what the bound of a promised rate must be below
+MOST = 0.065  # the bound of a promised rate must be below this
 RESULTS = Path("runs") / "calibration.jsonl"
-ONLY_NORMAL = ("slightly bent", "past the margin")  # truths of which the other worlds tell nothing new
+ONLY_NORMAL = ("slightly bent", "past the margin")  # truths for which the other worlds show nothing new
 OF_PHOTOGRAPHS = ("null", "paper")  # truths
-GUESSED_S = {True: 1.0, False: 0.03}  # a simulation of photographs, and of scores
+GUESSED_S = {True: 1.0, False: 0.03}  # seconds of a simulation of photographs, and of scores
 
 
 @dataclass(frozen=True)
 class Block:
-    """Simulations that are made, and kept, together."""
+    """Simulations that are run and stored together."""
 
     world: str
     truth: str
@@ -69,7 +69,7 @@ class Block:
         return self.world in PHOTOGRAPHS
 
     def promised(self, question: str) -> bool:
-        """Whether the study promises that no more than alpha of such families have a wrong verdict."""
+        """Whether the study promises that at most alpha of such families have a wrong verdict."""
         if self.photographs:
             return question == HERE or PHOTOGRAPHS[self.world].promised
         return WORLDS[self.world].promised
@@ -77,8 +77,8 @@ class Block:
 
 @contextlib.contextmanager
 def what_decides() -> Iterator[None]:
-    """Leave out what is told beside a verdict and takes most of the time: detectable effects and seeds that it would
-    take. The first simulation of a block is judged with and without, and must be the same."""
+    """Skip what accompanies a verdict and takes most of the time: detectable effects, and the seeds that would decide.
+    The first simulation of a block is judged with and without them, and the results must agree."""
     kept = Spread.detectable, Effect.seeds_for
     Spread.detectable = lambda self, alpha, power: math.nan  # type: ignore[method-assign]
     Effect.seeds_for = lambda self, effect, power=0.8, alpha=0.05: None  # type: ignore[method-assign]
@@ -89,14 +89,14 @@ def what_decides() -> Iterator[None]:
 
 
 class Tally:
-    """What came of the answers to one question."""
+    """Counts of the answers to one question."""
 
     def __init__(self, question: str) -> None:
         self.question, self.families, self.wrong, self.strict, self.trainings = question, 0, 0, 0, 0
         self.claims: dict[str, dict[str, int]] = {}
 
     def add(self, said: dict[str, str], truths: Stands, trainings: int) -> None:
-        """One family: what was said of its claims, how they truly stand, and how many trainings it took."""
+        """Add one family: the verdicts on its claims, which of them truly hold, and how many trainings it took."""
         truth, lines, same = truths
         strict = {name: _wrong(kind, truth[name], same[name]) for name, kind in said.items()}
         wrong = {
@@ -124,7 +124,7 @@ class Tally:
                 "trainings": self.trainings, "claims": self.claims}  # fmt: skip
 
 
-Stands = tuple[dict[str, int], dict[str, int], dict[str, int]]  # of claims: truly, their lines, whether all is alike
+Stands = tuple[dict[str, int], dict[str, int], dict[str, int]]  # by claim: truth, truth of its line, no difference
 
 
 def _wrong(kind: str, truth: int, same: int) -> bool:
@@ -151,7 +151,7 @@ def followed(plan: PlanFile, collected: claim_tests.Scores, of: Layout) -> tuple
 
 
 def stands(of: Layout, number: Any) -> Stands:
-    """How the claims of a layout truly stand."""
+    """Which claims of a layout truly hold."""
     scale, margins = of.plan["scale"], answers.margins_of(of.plan)
     with_turns, lines = (worlds.standings(of.claims, scale, number, margins, line) for line in (False, True))
     return with_turns, lines, worlds.alike(of.claims, scale, number, margins)
@@ -166,7 +166,7 @@ def _check_what_decides(plan: PlanFile, collected: claim_tests.Scores, of: Layou
 
 
 def run(block: Block) -> dict[str, Any]:
-    """Simulate a block; its line of results."""
+    """Simulate a block. Returns its line of results."""
     began = time.monotonic()
     of = _layout(block.seeds, block.most)
     tallies = photographed(block, of) if block.photographs else [scored(block, of)]
@@ -191,7 +191,7 @@ def scored(block: Block, of: Layout) -> Tally:
 
 
 def photographed(block: Block, of: Layout) -> list[Tally]:
-    """Studies from counts on disk, here and beyond; what is said here must be what the scores alone say."""
+    """Studies from counts on disk, here and beyond. The verdicts here must be those from the scores alone."""
     world, truth = PHOTOGRAPHS[block.world], TRUTHS[block.truth]
     plan, here, beyond = worlds.grouped(of.plan, world), Tally(HERE), Tally(BEYOND)
     means = dict(zip(map(tuple, of.addresses), of.means(truth) / 100, strict=True))
@@ -226,13 +226,13 @@ def _scores_of(collected: claim_tests.Collected, of: Layout) -> worlds.Simulated
 
 @functools.cache
 def code() -> str:
-    """A digest of what turns scores into verdicts, and of the worlds: results of another are not gone on with."""
+    """A digest of the code that turns scores into verdicts, and of the worlds. Results of other code are not reused."""
     judges = code_digest.code_digest(("study.statistics.verdicts", ""), ("study.paper.claims", ""))
     return hashlib.sha256(judges.encode() + Path(worlds.__file__).read_bytes()).hexdigest()[:16]
 
 
 def blocks(names: list[str], simulations: int) -> list[Block]:
-    """What there is to do, the most telling first."""
+    """All blocks to run, the most informative first."""
     photographed = max(1, round(simulations * PHOTOGRAPHED / SIMULATIONS))
     scored = [
         Block(world, truth, seeds, simulations, most)
@@ -248,7 +248,7 @@ def blocks(names: list[str], simulations: int) -> list[Block]:
 
 
 def known(path: Path) -> dict[Block, dict[str, Any]]:
-    """Results of this code that are kept."""
+    """The stored results of this code."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         with contextlib.suppress(json.JSONDecodeError):  # the last line of a run that was killed
@@ -259,7 +259,7 @@ def known(path: Path) -> dict[Block, dict[str, Any]]:
 
 
 def left_s(todo: list[Block], done: list[dict[str, Any]], workers: int) -> float:
-    """Seconds that are left, by what simulations of the same kind took."""
+    """Estimated seconds left, from the time that simulations of the same kind took."""
     took = dict(GUESSED_S)
     for kind in took:
         same = [told for told in done if (told["world"] in PHOTOGRAPHS) == kind]
@@ -270,7 +270,7 @@ def left_s(todo: list[Block], done: list[dict[str, Any]], workers: int) -> float
 
 
 def kept(row: dict[str, Any]) -> str:
-    """Whether a promise is kept: its bound is below MOST; whether it is broken: the bound from below is above alpha."""
+    """Whether a promise is kept (its upper bound is below MOST) or broken (its lower bound is above alpha)."""
     wrong, families = row["wrong"], row["families"]
     if binomial(wrong, families, 0.05) < MOST:
         return KEPT
@@ -278,7 +278,7 @@ def kept(row: dict[str, Any]) -> str:
 
 
 def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
-    """Its lines of the table."""
+    """A block's lines of the table."""
     found = []
     for row in told["rows"]:
         families = row["families"]
@@ -307,12 +307,12 @@ def lines_of(block: Block, told: dict[str, Any]) -> list[str]:
 HEAD = (
     f"{'world':19} {'truth':14} seeds  question studies  wrong  bound   strict    found refuted untested   same "
     "trainings\n"
-    "(per cent; of a promise: . kept, the bound is below 6.5; ! broken, the rate is above 5; ? too few to tell)"
+    "(per cent; promises: . kept, the bound is below 6.5; ! broken, the rate is above 5; ? too few studies to tell)"
 )
 
 
 def table(done: dict[Block, dict[str, Any]], asked: list[Block]) -> str:
-    """The table of all blocks that are done, and what of the promise is kept."""
+    """The table of all finished blocks, and the number of promises kept."""
     known = [(block, done[block]) for block in asked if block in done]
     marks = [kept(row) for block, told in known for row in told["rows"] if block.promised(row["question"])]
     said = ", ".join(
@@ -324,11 +324,11 @@ def table(done: dict[Block, dict[str, Any]], asked: list[Block]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="of a block; a tenth of it from counts")
+    parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="per block; a tenth of it from counts")
     every = [*WORLDS, *PHOTOGRAPHS]
     parser.add_argument("--worlds", nargs="+", choices=every, default=every, metavar="WORLD", help=", ".join(every))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help=f"JSON lines to go on with ({RESULTS})")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"JSON lines with earlier results ({RESULTS})")
     arguments = parser.parse_args()
     if arguments.simulations < 1 or arguments.workers < 1:
         parser.error("--simulations and --workers must be at least 1")
@@ -349,10 +349,10 @@ def main() -> None:
                 rest = [one for one in todo if one not in done]
                 minutes = left_s(rest, [done[one] for one in asked if one in done], arguments.workers) / 60
                 print("\n".join(lines_of(block, told)), flush=True)
-                print(f"  {len(asked) - len(rest)} of {len(asked)} blocks, some {minutes:.0f} min left", flush=True)
+                print(f"  {len(asked) - len(rest)} of {len(asked)} blocks, about {minutes:.0f} min left", flush=True)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise SystemExit("stopped; a second call goes on") from None
+            raise SystemExit("stopped; call again to resume") from None
     print("\n" + table(done, asked))
 
 

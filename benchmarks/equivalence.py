@@ -1,10 +1,10 @@
-"""Whether trainings in bf16 score as those in fp32 do: two one-sided t tests over paired seeds, on the tune split.
+"""Whether trainings in bf16 score like those in fp32: two one-sided t tests over paired seeds, on the tune split.
 
     python -m benchmarks.equivalence                       # shapes: three heads, five seeds, 30 trainings
     python -m benchmarks.equivalence --tier camvid --margin 0.5
 
-Seeds begin at 900, where no plan's are. A head is equivalent where the 90 % interval of the mean difference (bf16
-minus fp32, points of mIoU) lies within the margin; that is two one-sided tests at 5 %.
+Seeds start at 900, where no plan has any. A head is equivalent if the 90 % interval of the mean difference (bf16 minus
+fp32, points of mIoU) lies within the margin, which amounts to two one-sided tests at 5 %.
 """
 
 from __future__ import annotations

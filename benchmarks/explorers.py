@@ -1,12 +1,12 @@
-"""Whether Optuna's samplers choose better than chance: the best network after equal trials on a synthetic score.
+"""Whether Optuna's samplers beat chance: the best network after the same number of trials on a synthetic score.
 
     python -m benchmarks.explorers                          # 20 seeds, 40 trials: some minutes
     python -m benchmarks.explorers --seeds 5 --trials 20
 
 The study is the project's own (study.ablation.explore_study) with the space of the tier `shapes`. Nothing is trained:
-the score is a sum over the choices with one interaction (large kernels pay at the finer level only with GCN) and an
-optimum of the learning rate, drawn anew for each seed. Printed is the regret, the best possible score less the best
-found, by sampler, and its difference to random search with the 95 % t interval over paired seeds.
+the score is a sum over the choices, with one interaction (large kernels pay at the finer level only with GCN) and an
+optimal learning rate, drawn for each seed. Prints, by sampler, the regret (the best possible score minus the best
+found) and its difference from random search with the 95 % t interval over paired seeds.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Score:
 
     @property
     def optimum(self) -> float:
-        """The best possible score, by trying all choices."""
+        """The best possible score, found by trying all choices."""
         values: dict[str, Any] = {name: gain > 0 for name, gain in self.places.items()} | {"lr": math.exp(self.rate)}
         found = []
         for family in self.heads:
@@ -65,7 +65,7 @@ class Score:
 
 
 def regret(explore: Explore, sampler: Chosen, seed: int, trials: int) -> float:
-    """The best possible score less the best of so many trials."""
+    """The best possible score minus the best score of this many trials."""
     explore = explore.model_copy(update={"sampler": sampler, "seed": seed, "objective": "score"})
     study, score = Exploration(explore, LEVELS, f"{sampler.name} {seed}"), Score(seed)
     best = -math.inf

@@ -1,9 +1,9 @@
-"""10,000 images with masks of 256 labels: what preview, the stage data and the plan take in seconds and memory.
+"""10,000 images with masks of 256 labels: seconds and memory of preview, the stage data and the plan.
 
     python -m benchmarks.images                    # 10,000 images of 64x64
     python -m benchmarks.images --images 1000      # a tenth, to see what grows faster than the number of images
 
-Seconds are of a core, so that other work on the machine counts little; memory is the most that one process held.
+Times are core seconds, so that other work on the machine matters little. Memory is the peak of one process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEMORY_MB = 1536.0
 
 
 def lay(folder: Path, number: int) -> None:
-    """Pictures of noise, with masks in which each label stands."""
+    """Write images of noise, with masks that contain every label."""
     draw = np.random.default_rng(0)
     every = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8)
     for kind in ("images", "masks"):
@@ -43,7 +43,7 @@ def lay(folder: Path, number: int) -> None:
 
 
 def measured(name: str, command: list[str], folder: Path, store: Path) -> bool:
-    """Run a command; print its time and memory, and return whether that is as promised."""
+    """Run a command and print its time and memory. Returns whether the memory is as promised."""
     environment = os.environ | {"STUDY_STORE": str(store), "PYTHONPATH": str(ROOT)}
     began = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)

@@ -1,12 +1,12 @@
-"""What the project's own journal and storage buy over Optuna's: milliseconds of the driver for a trial.
+"""What the project's own journal and storage save over Optuna's: the driver's milliseconds per trial.
 
     python -m benchmarks.journal                   # a study of 10,000 trials; some minutes
     python -m benchmarks.journal --trials 1000
 
-A study is given so many planned trials, as the ablation does it, in three ways: with Optuna's JournalFileBackend and
-JournalStorage, with the project's journal under Optuna's storage, and with both of the project's. Then --asked of
-them are asked and told, a learning curve of ten values each. Printed are milliseconds for entering a trial and for
-asking and telling one, by the wall clock.
+A study gets its planned trials as in the ablation, in three ways: with Optuna's JournalFileBackend and JournalStorage,
+with the project's journal under Optuna's storage, and with both of the project's. Then --asked of them are asked and
+told, with a learning curve of ten values each. Prints wall-clock milliseconds for entering a trial, and for asking and
+telling one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=100)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print(f"a study of {arguments.trials:,} trials, {arguments.asked} of them asked and told; milliseconds a trial")
+    print(f"a study of {arguments.trials:,} trials, {arguments.asked} of them asked and told; milliseconds per trial")
     for name, way in WAYS.items():
         entered, told = measure(way, arguments.trials, arguments.asked)
         print(f"  {name:32} entering {entered:8.2f}   asking and telling {told:8.2f}", flush=True)

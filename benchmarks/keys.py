@@ -1,8 +1,8 @@
-"""The keys of every tier's trainings and evaluations in two commits, to see which a change of the code renames.
+"""Compare the keys of every tier's trainings and evaluations in two commits, to see which ones a code change renames.
 
     python -m benchmarks.keys v1 HEAD
 
-Data are not read: each setting gets a made-up fingerprint, the same in both commits. The exit status is 1 where keys
+No data are read: each setting gets a made-up fingerprint, the same in both commits. The exit status is 1 if keys
 differ.
 """
 
@@ -35,7 +35,7 @@ print(json.dumps(found))
 
 
 def keys(commit: str) -> dict[str, list[str]]:
-    """The keys of each tier of params.yaml in a commit."""
+    """The keys of each tier of params.yaml at a commit."""
     with tempfile.TemporaryDirectory(prefix="keys-") as folder:
         archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
@@ -51,7 +51,7 @@ def main() -> int:
     before, after = keys(arguments.before), keys(arguments.after)
     for tier in sorted(before.keys() | after.keys()):
         old, new = set(before.get(tier, ())), set(after.get(tier, ()))
-        print(f"{tier}: {len(old)} keys, of which {len(old & new)} are the same; {len(new - old)} new")
+        print(f"{tier}: {len(old)} keys, {len(old & new)} of them unchanged; {len(new - old)} new")
     return int(before != after)
 
 

@@ -1,11 +1,11 @@
-"""Images that loaders read a second, against images that a training uses a second: whether files keep a device fed.
+"""Images per second that loaders read, and that a training uses: whether reading files keeps a device busy.
 
     python -m benchmarks.loader --tier voc                       # every setting that streams its images
     python -m benchmarks.loader --tier cityscapes --processes 0 2 8
 
-Read are the tier's own images, or synthetic ones in the official layout and size where they are not there. A ratio
-above 1 means that the device never waits; on a CPU loaders and training share the cores, so only the ratio of one
-process of each counts. Measured by turns in one run.
+Reads the tier's own images, or synthetic ones in the official layout and size if they are missing. A ratio above 1
+means that the device never waits. On a CPU, loaders and training share the cores, so only the ratio with one process
+each is meaningful. Both are measured in turn in one run.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ IMAGES, ROUNDS = 64, 3
 
 
 def read(training: Training, root: Path | None, facts: Facts, cache: Path, processes: int) -> float:
-    """Images a second of the loaders alone, once they run."""
+    """Images per second of the loaders alone, once they run."""
     half = max(2, IMAGES // training.recipe.batch)  # batches
     recipe = dataclasses.replace(training.recipe, steps=2 * half)
     source = open_source(
         dataclasses.replace(training, recipe=recipe), facts, cache, torch.device("cpu"), root=root
     )  # fmt: skip
     batch = batches(source, 0, recipe.steps, processes)
-    for step in range(half):  # processes start, and what was read ahead meanwhile is used up
+    for step in range(half):  # processes start, and the batches read ahead meanwhile are used up
         batch(step)
     began = time.perf_counter()
     for step in range(half, recipe.steps):

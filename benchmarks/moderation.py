@@ -1,11 +1,11 @@
-"""Whether variances shrunk towards a common one may judge: how often a family of claims is wrong with them.
+"""Whether variances shrunk towards a common one can be used: how often they make a family of claims wrong.
 
     python -m benchmarks.moderation
 
-Studies of 20 variants without any difference; each of 14 claims compares two variants, seed by seed, at 0.05 / 14. A
-claim's own variance is set beside one that is moderated over all claims as limma does it (Smyth 2004: a scaled inverse
-chi-square prior, fitted to the logarithms of the variances). Printed is the share of studies with a wrong claim, in per
-cent; the worst world decides (D149).
+Simulates studies of 20 variants without any difference. Each of 14 claims compares two variants, seed by seed, at 0.05
+/ 14. A claim's own variance is compared with one that is moderated over all claims as in limma (Smyth 2004: a scaled
+inverse chi-square prior, fitted to the logarithms of the variances). Prints the share of studies with a wrong claim, in
+per cent; the worst world decides (D149).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SEEDS = (3, 5)
 
 
 def spreads(world: str) -> np.ndarray:
-    """(variants,) standard deviations of a seed."""
+    """(variants,) standard deviations over seeds."""
     place = np.arange(VARIANTS)
-    if world == "ratio 25":  # of the variances, for each fourth variant
+    if world == "ratio 25":  # of the variances, for every fourth variant
         return np.where(place % 4 == 3, 5.0, 1.0)
     if world == "tied to the mean":
         return 1 + 3 * place / (VARIANTS - 1)
@@ -39,7 +39,7 @@ def pairs(world: str) -> list[tuple[int, int]]:
 
 
 def prior(variances: np.ndarray, df: np.ndarray) -> tuple[float, float]:
-    """Degrees of freedom and variance of the prior, by the moments of log variances; infinite where they are alike."""
+    """Degrees of freedom and variance of the prior, from the moments of log variances; infinite if they are alike."""
     logs = np.log(variances) - special.digamma(df / 2) + np.log(df / 2)
     excess = logs.var(ddof=1) - special.polygamma(1, df / 2).mean()
     if excess <= 0:
@@ -50,7 +50,7 @@ def prior(variances: np.ndarray, df: np.ndarray) -> tuple[float, float]:
 
 
 def wrong(world: str, seeds: int, number: int) -> tuple[bool, bool]:
-    """Whether a study has a wrong claim: by own variances, and by moderated ones."""
+    """Whether a study has a wrong claim: with its own variances, and with moderated ones."""
     draw = generator("moderation", world, seeds, number)
     scores = spreads(world)[:, None] * draw.normal(size=(VARIANTS, seeds))
     effects = np.array([scores[a] - scores[b] for a, b in pairs(world)])

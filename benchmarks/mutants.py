@@ -1,9 +1,9 @@
-"""Plant known faults, one by one, in a copy of the project: the named tests must fail by their assertion with each,
-and pass before and after. ``python -m benchmarks.mutants [NAME ...]``; the checkout itself is never edited. With
+"""Plant known faults, one at a time, in a copy of the project. The named tests must fail by their assertion with each
+fault, and pass before and after. ``python -m benchmarks.mutants [NAME ...]`` never edits the checkout itself. With
 ``--suite`` the whole fast suite must pass before the first fault and after the last one.
 
-A fault in code is a text that is replaced. A fault in a report (stale, edited) is planted in the folder of a small tier
-that is run first, and which tests/commands/test_verify.py takes instead of making its own.
+A fault in code replaces a text. A fault in a report (stale, edited) is planted in the folder of a small tier that is
+run first; tests/commands/test_verify.py uses that folder instead of making its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAKE = "import sys, pathlib; from tests.commands.test_verify import make; make(p
 
 class Mutant(NamedTuple):
     """A fault: ``old``, which occurs once in ``file``, becomes ``new``; each of ``tests`` (pytest's node ids) must find
-    it. In a file of a report ``old`` is a regular expression, and the first place that it matches is replaced."""
+    it. In a file of a report, ``old`` is a regular expression whose first match is replaced."""
 
     name: str
     file: str
@@ -57,13 +57,13 @@ MUTANTS = (
         "Convolution(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)",
         'self.__dict__.setdefault("made", {}).setdefault((i, o, kernel), Convolution(\n'
         "                        i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False))",
-        (MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[stack k=7]",),
+        (MODELS + "test_a_head_has_the_calculated_number_of_weights[stack k=7]",),
     ),
     Mutant(
         "a boundary refinement shared between its places", "study/models/decoder.py",
         "self.refinements[name] = BoundaryRefinement(classes)",
         "self.refinements[name] = next(iter(self.refinements.values()), None) or BoundaryRefinement(classes)",
-        (MODELS + "test_a_resnet_has_the_parts_and_sizes_of_fig_2a",),
+        (MODELS + "test_a_resnet_has_the_structure_of_fig_2a",),
     ),
     Mutant(
         "a block of ResNet-GCN shared between repeats", "study/models/backbones.py",
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "bias added", "study/models/heads.py", "kernel[1] // 2), bias=False)", "kernel[1] // 2), bias=True)",
         (MODELS + "test_heads_are_linear_without_bias[GCN]",
-         MODELS + "test_a_head_has_as_many_weights_as_its_arithmetic_says[GCN k=15]"),
+         MODELS + "test_a_head_has_the_calculated_number_of_weights[GCN k=15]"),
     ),
     Mutant(
         "BR without its identity", "study/models/boundary_refinement.py",
@@ -95,19 +95,19 @@ MUTANTS = (
         "a mechanism that may show anywhere", "study/statistics/mechanisms.py",
         'return Predicate((gain_in(one, one["shows"]), _hardly(one)))',
         'return Predicate((gain_in(one, one["shows"]),))',
-        ("tests/statistics/test_mechanisms.py::test_a_quarter_of_the_gain_may_remain_give_or_take_the_margin",),
+        ("tests/statistics/test_mechanisms.py::test_a_quarter_of_the_gain_may_remain",),
     ),
     Mutant(
         "a study that looks and does not pay for it", "study/plan/planner.py",
         "shares = [(at - before) / seeds.most for before, at in itertools.pairwise((0, *seeds.at))]",
         "shares = [1.0 for before, at in itertools.pairwise((0, *seeds.at))]",
-        ("tests/statistics/test_sequence.py::test_looks_are_at_whole_batches_and_share_alpha_by_their_seeds",),
+        ("tests/statistics/test_sequence.py::test_looks_share_alpha_by_their_seeds",),
     ),
     Mutant(
         "a claim that is judged by seeds drawn after it had left", "study/statistics/sequence.py",
         "known, share = self.collected.of_seeds(seeds), sequence.shares[look]",
         "known, share = self.collected, sequence.shares[look]",
-        ("tests/statistics/test_sequence.py::test_what_comes_after_a_claim_has_left_does_not_change_its_answer",),
+        ("tests/statistics/test_sequence.py::test_later_scores_do_not_change_earlier_answers",),
     ),
     Mutant(
         "a level that no difference passes on", "study/statistics/sequence.py",
@@ -126,7 +126,7 @@ MUTANTS = (
         "    scores = class_iou(counts)\n",
         "    found = [[s for s in one if s == s] for one in zip(*map(class_iou, counts), strict=True)]\n"
         "    scores = [sum(one) / len(one) if one else float('nan') for one in found]\n",
-        (METRICS + "test_a_mean_of_image_scores_is_not_the_dataset_score",),
+        (METRICS + "test_dataset_scores_are_not_means_of_image_scores",),
     ),
     Mutant(
         "boundary band from the prediction", "study/training/count.py",
@@ -134,7 +134,7 @@ MUTANTS = (
         "                from study.data.boundaries import boundary_band\n\n"
         "                near = boundary_band(prediction, source.training.band_px)\n"
         "                found.append(image_counts(label, prediction, near, source.classes))\n",
-        (METRICS + "test_the_band_is_that_of_the_truth_whatever_is_predicted",),
+        (METRICS + "test_the_band_follows_the_truth_not_the_prediction",),
     ),
     Mutant(
         "seeds that do not reach the order", "study/seeds.py",
@@ -144,28 +144,28 @@ MUTANTS = (
     Mutant(
         "seeds that do not reach the source", "study/training/batches.py",
         "recipe, seed = self.training.recipe, self.training.seed", "recipe, seed = self.training.recipe, 0",
-        (SEEDS + "test_another_seed_trains_on_other_images_and_another_variant_on_the_same",),
+        (SEEDS + "test_seeds_change_the_images_but_variants_do_not",),
     ),
     Mutant(
         "the image flipped and not the mask", "study/training/batches.py",
         "            labels[flips] = labels[flips, :, ::-1]\n", "",
-        (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-whole-0]",),
+        (PAIRING + "test_labels_match_their_pixels[1-cached-whole-0]",),
     ),
     Mutant(
         "mirrored labels beside unmirrored features", "study/training/batches.py",
         "            if flips.any():\n", "            if False:\n",
-        (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
+        (PAIRING + "test_labels_match_their_features[4-0]",),
     ),
     Mutant(
         "features of the image under the name of its mirror image", "study/training/batches.py",
         "images[:, :, ::-1] if mirrored else images", "images",
-        (PAIRING + "test_labels_are_those_of_their_features[4-0]",),
+        (PAIRING + "test_labels_match_their_features[4-0]",),
     ),
     Mutant(
         "a mask cropped at the corner of another image", "study/training/batches.py",
         "labels = _cropped(labels, recipe.crop, corners)",
         "labels = _cropped(labels, recipe.crop, None if corners is None else corners[::-1])",
-        (PAIRING + "test_labels_are_those_of_their_pixels[1-cached-cropped-0]",),
+        (PAIRING + "test_labels_match_their_pixels[1-cached-cropped-0]",),
     ),
     Mutant(
         "seeds that do not reach the crops", "study/training/batches.py",
@@ -180,31 +180,31 @@ MUTANTS = (
     Mutant(
         "coarse labels picked half a cell off", "study/training/batches.py",
         "labels[:, stride // 2 :: stride, stride // 2 :: stride]", "labels[:, ::stride, ::stride]",
-        (PAIRING + "test_labels_are_those_of_their_pixels[4-cached-whole-0]",
-         PAIRING + "test_labels_are_those_of_their_features[4-0]"),
+        (PAIRING + "test_labels_match_their_pixels[4-cached-whole-0]",
+         PAIRING + "test_labels_match_their_features[4-0]"),
     ),
     Mutant(
         "momentum ignored", "study/training/loop.py",
         "torch.optim.SGD(weights, recipe.lr, recipe.momentum, ", "torch.optim.SGD(weights, recipe.lr, 0.0, ",
-        (PAIRING + "test_three_steps_are_those_that_the_recipe_says[sgd]",),
+        (PAIRING + "test_three_steps_follow_the_recipe[sgd]",),
     ),
     Mutant(
         "weight decay ignored", "study/training/loop.py",
         "betas, weight_decay=recipe.weight_decay, fused=True", "betas, weight_decay=0.0, fused=True",
-        (PAIRING + "test_three_steps_are_those_that_the_recipe_says[adamw]",),
+        (PAIRING + "test_three_steps_follow_the_recipe[adamw]",),
     ),
     Mutant(
         "contradiction not corrected for the number of parts", "study/statistics/answers.py",
         "len(parts) * min(part.fails for part in parts)", "min(part.fails for part in parts)",
-        ("tests/statistics/test_verdicts.py::test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts",),
+        ("tests/statistics/test_verdicts.py::test_contradictions_are_corrected_for_the_number_of_parts",),
     ),
     Mutant(
         "two printed numbers swapped", "study/paper/tables.py",
         '(71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)',
         '(71.5, 95.1, 74.5), "GCN+BR": (73.4, 95.0, 74.7)',
-        ("tests/paper/test_printed.py::test_every_printed_number_stands_in_its_cell",),
+        ("tests/paper/test_printed.py::test_every_printed_number_is_in_its_cell",),
     ),
-    # A result that was collected after the report: its PDF has the numbers of before.
+    # A result that was collected after the report: the PDF still has the old numbers.
     Mutant("a stale report", REPORT + "provenance.json", r'"commit": "', '"commit": "0', (AS_MADE,)),
     Mutant(
         "an edited score", REPORT + "scores.csv", r"(?m)^(T5/GCN/overall,.*?,miou,0),[^,]+,", r"\1,0.987,", (AS_MADE,)
@@ -213,7 +213,7 @@ MUTANTS = (
 
 
 def plant(mutant: Mutant, tree: Path) -> None:
-    """Put the fault into a tree. Raises ValueError where its place is not there, or (in code) is not the only one."""
+    """Put the fault into a tree. Raises ValueError if its place is missing or, in code, not unique."""
     path = tree / mutant.file
     text = path.read_text(encoding="utf-8")
     if mutant.in_report:
@@ -221,12 +221,12 @@ def plant(mutant: Mutant, tree: Path) -> None:
     else:
         changed, times = text.replace(mutant.old, mutant.new), text.count(mutant.old)
     if times != 1 or changed == text:
-        raise ValueError(f"the place of {mutant.name!r} must occur once in {mutant.file}, got {times} times; mend it")
+        raise ValueError(f"the place of {mutant.name!r} must occur once in {mutant.file}, got {times} times; fix it")
     path.write_text(changed, encoding="utf-8")
 
 
 def run(tests: Sequence[str], tree: Path, project: Path | None) -> dict[str, str]:
-    """Run tests in a tree; returns by test ``passed``, ``assertion`` (it failed by one), or what else it ended with."""
+    """Run tests in a tree. Returns by test ``passed``, ``assertion`` (it failed by one), or how else it ended."""
     report = tree / "junit.xml"
     report.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("STUDY_", "PYTEST_"))}
@@ -245,7 +245,7 @@ def _outcome(case: ElementTree.Element) -> str:
     failure = case.find("failure")
     if failure is not None:
         message = failure.get("message") or ""
-        # pytest leaves the name of the error out where an assertion has no words of its own.
+        # pytest leaves out the name of the error if an assertion has no message of its own.
         return "assertion" if re.match(r"assert\b|AssertionError", message) else f"failed: {message[:60]}"
     return next((kind for kind in ("error", "skipped") if case.find(kind) is not None), "passed")
 
@@ -277,13 +277,13 @@ def _suite(tree: Path) -> bool:
     ended = subprocess.run(
         command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, capture_output=True, text=True
     )
-    print(f"the fast suite: {(ended.stdout.strip().splitlines() or ['no word'])[-1]}", flush=True)
+    print(f"the fast suite: {(ended.stdout.strip().splitlines() or ['no output'])[-1]}", flush=True)
     return not ended.returncode
 
 
 def measure(mutants: Sequence[Mutant], suite: bool = False) -> list[tuple[Mutant, bool, str]]:
-    """(mutant, whether every one of its tests found it and passed before and after, what happened); with ``suite`` the
-    fast suite must pass before and after too, else none counts as found."""
+    """For each mutant: whether all of its tests found it and passed before and after, and what happened. With
+    ``suite``, the fast suite must also pass before and after; otherwise no mutant counts as found."""
     with tempfile.TemporaryDirectory() as temporary:
         tree = copied(Path(temporary) / "tree")
         project = _project(tree, Path(temporary) / "project") if any(m.in_report for m in mutants) else None
@@ -309,7 +309,7 @@ def measure(mutants: Sequence[Mutant], suite: bool = False) -> list[tuple[Mutant
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", help="mutants whose names hold one of these words (default: all)")
+    parser.add_argument("names", nargs="*", help="mutants whose names contain one of these words (default: all)")
     parser.add_argument("--suite", action="store_true", help="run the fast suite before and after too")
     arguments = parser.parse_args()
     names = arguments.names
@@ -319,7 +319,7 @@ def main() -> int:
     for mutant, killed, told in found:
         print(f"{mutant.name:<52} {'killed' if killed else 'SURVIVES':<9} {told}; {mutant.tests[0]}")
     left = sum(not killed for _, killed, _ in found)
-    print(f"{len(found) - left} of {len(found)} faults found by the tests named for them")
+    print(f"{len(found) - left} of {len(found)} faults were found by their tests")
     return 1 if left or not found else 0
 
 

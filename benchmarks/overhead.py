@@ -1,9 +1,9 @@
-"""What the pipeline costs beside the trainings, as ratios.
+"""The pipeline's cost on top of the trainings, as ratios.
 
     python -m benchmarks.overhead              # both measurements; needs a tier that has been run
     python -m benchmarks.overhead --tier shapes
 
-1. Ablate: wall time of the stage's last run against the larger of (sum of its jobs' own training and evaluation times
+1. Ablate: wall time of the stage's last run over the larger of (sum of its jobs' own training and evaluation times
    / workers) and (the longest job). At most 1.1 is promised. Only a run that trained the whole plan counts.
 2. Repro: a second ``dvc repro`` with nothing changed against an empty DVC pipeline of as many stages, in turn, in one
    run. At most 2 s more is promised.
@@ -67,7 +67,7 @@ def _repro(folder: Path) -> float:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"error: `dvc repro` must end well before it can be timed:\n{done.stderr}")
+        sys.exit(f"error: `dvc repro` must succeed before it can be timed:\n{done.stderr}")
     return time.monotonic() - began
 
 

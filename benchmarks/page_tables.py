@@ -1,7 +1,7 @@
 """Tables and sentences of the pages that repeat shipped numbers: ``python -m benchmarks.page_tables``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, the answer between ``<!-- answer -->`` and
-``<!-- end -->``. A test holds the pages against ``tables()``.
+A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``, the answer between ``<!-- answer -->`` and ``<!-- end
+-->``. A test compares the pages with ``tables()``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def the_answer() -> str:
 
 
 def photographs() -> list[list[str]]:
-    """The verdicts on these images of both tiers of photographs, where one of them has an effect."""
+    """The verdicts of both tiers of photographs on these images, for claims on which one of them has an effect."""
     found = [["the paper claims", *PHOTOGRAPHS]]
     for rows in zip(*map(judged, PHOTOGRAPHS), strict=True):
         told = [f"{shown(row)}, {effect(row)}" if effect(row) else "untested" for row in rows]
@@ -82,12 +82,12 @@ def verdicts_of(folder: str) -> Any:
 
 
 def shown(answer: dict[str, Any]) -> str:
-    """A verdict as a tier of the mechanism calls it."""
+    """The name of a verdict in a tier that judges mechanisms."""
     return SHOWN.get(answer["verdict"], answer["verdict"])
 
 
 def effect(row: dict[str, Any]) -> str:
-    """Such as ``+2.7 [+2.3, +3.1]``, with its unit where it is not points; empty where the row has none."""
+    """Such as ``+2.7 [+2.3, +3.1]``, with its unit unless it is points; empty if the row has none."""
     if row["low"] is None:
         return ""
     unit = "" if row["unit"] == "points" else f" {row['unit']}"
@@ -107,7 +107,7 @@ def means() -> dict[str, dict[str, str]]:
 
 
 def tables() -> dict[str, str]:
-    """page -> its text with every table of it as it should be, and the README's answer. Raises KeyError where a page
+    """page -> its text with every table as it should be, and the README with its answer. Raises KeyError if a page
     lacks a marker."""
     texts = {page: (ROOT / page).read_text(encoding="utf-8") for page, _ in TABLES.values()}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

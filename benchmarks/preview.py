@@ -1,14 +1,14 @@
-"""How far the hours that `study preview` foretells are from the truth, part by part, in real runs with an empty store.
+"""How far the hours that `study preview` predicts are from the truth, part by part, in real runs with an empty store.
 
-    python -m benchmarks.preview                            # `smoke`, a folder of photographs, and a tier by chance
-    python -m benchmarks.preview --only random --seed 7     # another tier by chance
-    python -m benchmarks.preview --only camvid              # an hour on two cores; wants STUDY_DATA_CAMVID
+    python -m benchmarks.preview                            # `smoke`, a folder of photographs, and a random tier
+    python -m benchmarks.preview --only random --seed 7     # another random tier
+    python -m benchmarks.preview --only camvid              # an hour on two cores; needs STUDY_DATA_CAMVID
     python -m benchmarks.preview --kinds                    # some steps of three variants of `camvid`
 
-Each tier is previewed and then run in a copy of the project. What else the machine does meanwhile makes a run longer
-and foretells nothing, so the kernel's count of the time that a process was ready and had no core is taken out: *quiet*
-seconds are those that an idle machine would have taken. Ratios are of foretold to quiet seconds. What a stage takes to
-start is foretold as a part of the rest, and measured as a part of the stage: the promise is on the sum.
+Each tier is previewed and then run in a copy of the project. Other work on the machine makes a run longer, which no
+preview can predict. So the time for which a process was ready but had no core, as the kernel counts it, is taken out:
+*quiet* seconds are those that an idle machine would have taken. Ratios are predicted over quiet seconds. The start of a
+stage is predicted as a part of the rest, but measured as a part of the stage: the promise is about the sum.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from study.store.code_digest import ROOT
 
 PROMISED = 1.5
 LOOK_S = 0.5
-STEPS = 10, 50  # of two trainings: by their difference, all but the steps is left out
+STEPS = 10, 50  # of two trainings, whose difference is steps alone
 PARTS = {
     "data": "data",
     "ablate": "trainings",
     "evaluate": "evaluations",
     "tune": "search",
-}  # of a stage; else the rest
+}  # stage -> part; else the rest
 FORETELL = """
 import json, sys
 from study.commands import preview
@@ -56,7 +56,7 @@ print(json.dumps({part.name: part.seconds for part in found.parts}))
 
 
 class Watch(threading.Thread):
-    """Seconds that the processes of a run store have had a core, and were ready for one in vain."""
+    """Seconds for which the processes of a run store had a core, and waited for one."""
 
     def __init__(self, store: Path) -> None:
         super().__init__(daemon=True)
@@ -88,14 +88,14 @@ class Watch(threading.Thread):
 
 
 def quiet(wall: float, ran: float, waited: float) -> float:
-    """Seconds of ``wall`` that an idle machine would have taken: without the time that those who were ready waited, but
-    never less than what they ran takes on all cores."""
+    """Seconds of ``wall`` that an idle machine would have taken: without the time for which ready processes waited, but
+    never less than the time for what they ran on all cores."""
     at_a_time = max(1.0, (ran + waited) / max(wall, 1e-9))
     return min(wall, max(ran / machine.cores(), wall - waited / at_a_time))
 
 
 def run(params: dict[str, Any], tier: str) -> bool:
-    """Preview and run a tier; returns whether the sum is as promised."""
+    """Preview and run a tier. Returns whether the sum is as promised."""
     with tempfile.TemporaryDirectory(prefix="preview-") as name:
         clone, store = Path(name) / "project", Path(name) / "runs"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -119,7 +119,7 @@ def run(params: dict[str, Any], tier: str) -> bool:
 
 
 def _lines(command: list[str], clone: Path, environment: dict[str, str], watch: Watch, marks: list[Any]) -> list[str]:
-    """What a command prints; ``marks`` gets the start of each stage."""
+    """The lines that a command prints. Adds the start of each stage to ``marks``."""
     process = subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     found = []
@@ -141,17 +141,17 @@ def _compare(tier: str, foretold: dict[str, float | None], marks: list[Any]) -> 
         part = stage if stage == "preview" else PARTS.get(stage, "rest")
         so_far = took.get(part, (0.0, 0.0))
         took[part] = so_far[0] + wall, so_far[1] + quiet(wall, ran, waited)
-        print(f"  {stage:10} {wall:7.1f} s, {ran:7.1f} s of cores, {waited:7.1f} s waited for one", flush=True)
+        print(f"  {stage:10} {wall:7.1f} s, {ran:7.1f} s of cores, {waited:7.1f} s waiting for one", flush=True)
     said = dict(foretold)
     said["data"] = (said.pop("reading") or 0) + (said.pop("features", None) or 0)
     wall, truth = (sum(pair[i] for part, pair in took.items() if part != "preview") for i in (0, 1))
     for part, seconds in said.items():
         if part in took and seconds:
-            print(f"  {part:12} {seconds:7.1f} s foretold, {took[part][1]:7.1f} quiet: {seconds / took[part][1]:.2f}")
+            print(f"  {part:12} {seconds:7.1f} s predicted, {took[part][1]:7.1f} quiet: {seconds / took[part][1]:.2f}")
     total = sum(seconds or 0 for seconds in said.values())
     ratio, kept = total / truth, 1 / PROMISED <= total / truth <= PROMISED
     print(
-        f"{tier}: {total:.0f} s foretold; {wall:.0f} s by the clock, {truth:.0f} s quiet: {ratio:.2f} of the truth "
+        f"{tier}: {total:.0f} s predicted; {wall:.0f} s by the clock, {truth:.0f} s quiet: {ratio:.2f} of the truth "
         f"(promised: within {PROMISED}){'' if kept else ': NO'}; the preview took {took['preview'][0]:.0f} s "
         f"({took['preview'][1]:.0f} s quiet)",
         flush=True,
@@ -160,7 +160,7 @@ def _compare(tier: str, foretold: dict[str, float | None], marks: list[Any]) -> 
 
 
 def photographs(folder: Path, number: int, size: tuple[int, int], classes: int) -> None:
-    """Pictures with as many colours as a photograph has, and masks of rectangles."""
+    """Write images with as many colours as a photograph has, and masks of rectangles."""
     draw = np.random.default_rng(0)
     for place in range(number):
         labels = np.zeros(size, np.uint8)
@@ -176,7 +176,7 @@ def photographs(folder: Path, number: int, size: tuple[int, int], classes: int) 
 
 
 def folder_block(root: Path, size: tuple[int, int], classes: int, **changed: Any) -> dict[str, Any]:
-    """A user's tier, as docs/your-data.md has it."""
+    """A user's tier, as in docs/your-data.md."""
     pad = [-(-side // 32) * 32 for side in size]
     return {
         "title": "Photographs", "judges": "Nothing.", "meaningless": True, "seeds": [0], "tables": ["T2", "T5"],
@@ -192,7 +192,7 @@ def folder_block(root: Path, size: tuple[int, int], classes: int, **changed: Any
 
 
 def random_block(shapes: dict[str, Any], root: Path, seed: int) -> dict[str, Any]:
-    """A tier by chance: photographs through a frozen backbone, or scenes with all that is trained."""
+    """A random tier: photographs with a frozen backbone, or scenes with everything trained."""
     draw = random.Random(seed)
     extra = [
         {
@@ -230,7 +230,7 @@ def random_block(shapes: dict[str, Any], root: Path, seed: int) -> dict[str, Any
 
 
 def camvid(root: Path, images: dict[str, int]) -> None:
-    """Photographs of CamVid's size in its layout."""
+    """Write photographs of CamVid's size in its layout."""
     for split, number in images.items():
         photographs(root / "made", number, (360, 480), 11)
         (root / split).mkdir(parents=True)
@@ -246,8 +246,8 @@ def camvid(root: Path, images: dict[str, int]) -> None:
 
 
 def kinds() -> bool:
-    """Train the cheapest, the middle and the dearest variant of `camvid` for some steps, and compare a step's seconds
-    of a core with what was foretold."""
+    """Train the cheapest, the middle and the dearest variant of `camvid` for some steps, and compare the core seconds
+    of a step with the prediction."""
     from study.ablation.workload import Workload
     from study.commands import preview
     from study.config.execution import execution_of
@@ -288,7 +288,7 @@ def kinds() -> bool:
             ratios.append(foretold.step[key] / step)
             label = manifest["trainings"][key]["label"]
             print(
-                f"{label}: {foretold.step[key]:.3f} s a step foretold, {step:.3f} measured: {ratios[-1]:.2f}",
+                f"{label}: {foretold.step[key]:.3f} s per step predicted, {step:.3f} measured: {ratios[-1]:.2f}",
                 flush=True,
             )
         os.chdir(ROOT)
@@ -298,7 +298,7 @@ def kinds() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["smoke", "folder", "random", "shapes", "camvid", "voc_subset"])
-    parser.add_argument("--seed", type=int, default=0, help="of the tier by chance")
+    parser.add_argument("--seed", type=int, default=0, help="of the random tier")
     parser.add_argument("--kinds", action="store_true", help="of camvid: some steps of some variants")
     arguments = parser.parse_args()
     if arguments.kinds:
@@ -316,7 +316,7 @@ def main() -> int:
             params |= {"tiers": blocks}
             if (
                 by_need := tiers.load(cast(Any, params), tier).by_need
-            ) is not None:  # how far its looks go is not foretold
+            ) is not None:  # how far its looks go is not predicted
                 first = {"seeds": list(by_need.all[: by_need.first])}
                 params |= {"tiers": blocks | {tier: blocks[tier] | first}}
             kept &= run(params | {"tier": tier, "tune": False}, tier)

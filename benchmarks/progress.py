@@ -1,13 +1,13 @@
-"""How far the time that is foretold is from the truth: the first estimate, and the worst one after a tenth of the time.
+"""How far the predicted time is from the truth: the first estimate, and the worst one after a tenth of the time.
 
     python -m benchmarks.progress                           # `shapes`, with the times of the shipped report
     python -m benchmarks.progress --store RUNS              # with those of a run store, which is only read
     python -m benchmarks.progress --real --tier smoke       # really runs `study repro` in a copy of the project
 
-A replay takes the recorded seconds of each training and evaluation, and lets the display of the ablation follow them by
-a clock of its own: workers that start after some seconds, heartbeats each second, slow first steps. ``--quiet`` takes
-the shortest time of each kind, as other work on the machine makes some of them several times as long. Printed are
-ratios of what was foretold to what was left.
+A replay takes the recorded seconds of each training and evaluation, and lets the display of the ablation follow them on
+a simulated clock: workers that start after some seconds, heartbeats each second, slow first steps. ``--quiet`` takes
+the shortest time of each kind, since other work on the machine makes some of them several times as long. Prints ratios
+of predicted to actual time left.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from study.store.code_digest import ROOT
 from study.store.runs import Store, read_json_or_none, write_json
 
 PROVENANCE = ROOT / "docs" / "example" / "provenance.json"
-IMPORTING_S, WARMING_S = 5.0, 0.5  # of a new worker until its first step, and what a job's first steps take more
+IMPORTING_S, WARMING_S = 5.0, 0.5  # of a new worker until its first step; extra time of a job's first steps
 TICK_S, BEAT_S = 0.5, 1.0
-PROMISED, WITHIN_S = 1.5, 10.0  # factor of the first estimate, and when it is there
-ROUNDED_S = 2.0  # what whole seconds, and looking twice a second, make of a stage of seconds
-LAST = 0.9  # of the time: what is left thereafter is too little for a ratio
+PROMISED, WITHIN_S = 1.5, 10.0  # factor of the first estimate, and the time until it is shown
+ROUNDED_S = 2.0  # error from rounding to whole seconds and looking twice a second, for a stage of seconds
+LAST = 0.9  # of the time: too little is left after it for a ratio
 
 
 class Replay:
@@ -56,13 +56,13 @@ class Replay:
     ) -> None:
         self.store, self.jobs, self.kinds, self.seconds, self.noun = store, jobs, kinds, seconds, noun
         self.now = 0.0
-        self.estimates: list[tuple[float, float]] = []  # when, and what was left then as it was foretold
+        self.estimates: list[tuple[float, float]] = []  # when, and the predicted time left
 
     def run(self, workers: int) -> float:
-        """The seconds until all have ended."""
+        """The seconds until all jobs have ended."""
         waiting, ended, first = list(self.jobs), set[str](), None
         free = [IMPORTING_S] * workers  # when a worker is ready for its next job
-        running: dict[str, tuple[float, int]] = {}  # its first step, and its worker
+        running: dict[str, tuple[float, int]] = {}  # time of its first step, and its worker
         display = Display(self.store, self.jobs, self.kinds, (), workers, noun=self.noun, clock=lambda: self.now)
         with contextlib.redirect_stdout(io.StringIO()), display:
             while len(ended) < len(self.jobs):
@@ -91,7 +91,7 @@ class Replay:
         return self.now
 
     def _beat(self, key: str, began: float) -> None:
-        """What the job's process has told by now: as it starts, then each second."""
+        """Write what the job's process has reported by now: when it starts, then each second."""
         so_far = (self.now - began) // BEAT_S * BEAT_S
         if so_far < 0:
             return
@@ -104,7 +104,7 @@ class Replay:
 
 
 def report(replay: Replay, workers: int) -> bool:
-    """Print the ratios of a replay; returns whether the first estimate is as promised."""
+    """Print the ratios of a replay. Returns whether the first estimate is as promised."""
     wall = replay.run(workers)
     (when, first), *_ = replay.estimates
     ratio = first / (wall - when)
@@ -121,7 +121,7 @@ def report(replay: Replay, workers: int) -> bool:
 
 
 def recorded(store: Path | None, keys: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of each job, from a run store, else from the shipped report (which has those of trainings)."""
+    """Seconds of each job, from a run store, or else from the shipped report (which has those of trainings)."""
     runs = {} if store else read(PROVENANCE, ProvenanceFile)["runs"]
     found = {}
     for key in keys:
@@ -140,7 +140,7 @@ def quiet(seconds: Mapping[str, float], kinds: Mapping[str, Kind]) -> dict[str, 
 
 
 def replayed(tier: str, source: Path | None, workers: int, shortest: bool) -> bool:
-    """Plan the tier in a folder of its own, and replay it; returns whether all promises are kept."""
+    """Plan the tier in a folder of its own and replay it. Returns whether all promises are kept."""
     params = tiers.read() | {"tier": tier}
     with tempfile.TemporaryDirectory(prefix="progress-") as name:
         folder = Path(name)
@@ -155,7 +155,7 @@ def replayed(tier: str, source: Path | None, workers: int, shortest: bool) -> bo
         workload = Workload(planned, manifest, execution, store)
         began = time.monotonic()
         kinds = foretell.trainings(workload, tier) | foretell.evaluations(workload)
-        print(f"foretelling {len(set(kinds.values()))} kinds took {time.monotonic() - began:.1f} s", flush=True)
+        print(f"predicting {len(set(kinds.values()))} kinds took {time.monotonic() - began:.1f} s", flush=True)
         kept = True
         for what in ("trainings", "evaluations"):
             seconds = recorded(source, manifest[what])
@@ -172,7 +172,7 @@ def replayed(tier: str, source: Path | None, workers: int, shortest: bool) -> bo
 
 
 def real(tier: str) -> bool:
-    """Run a tier in a copy of the project with an empty store; compare what it says first with what it then takes."""
+    """Run a tier in a copy of the project with an empty store; compare its first estimate with the time it takes."""
     kept = True
     with tempfile.TemporaryDirectory(prefix="progress-") as name:
         clone = Path(name) / "project"
@@ -202,15 +202,15 @@ def real(tier: str) -> bool:
         own_kept = when <= WITHIN_S and close
         kept &= own_kept
         print(
-            f"{noun}s: {wall:.1f} s from the first one's start; {when:.1f} s after it {left} s were foretold, which is "
-            f"{ratio:.2f} of the truth in all (promised: within {PROMISED}){'' if own_kept else ': NO'}",
+            f"{noun}s: {wall:.1f} s from the first one's start; {when:.1f} s after it {left} s were predicted: in all "
+            f"{ratio:.2f} of the truth (promised: within {PROMISED}){'' if own_kept else ': NO'}",
             flush=True,
         )
     return kept
 
 
 def _starts(store: Path) -> dict[str, float]:
-    """When the first training and the first evaluation of a store began, by the clock of its files."""
+    """When the first training and the first evaluation of a store began, from the times of its files."""
     found: dict[str, float] = {}
     for done in store.glob("*/DONE"):
         took = sum((read_json_or_none(done.parent / "result.json") or {"seconds": {}})["seconds"].values())

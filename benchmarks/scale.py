@@ -1,14 +1,13 @@
-"""Thousands of trainings on many workers: what the driver, the tracker and the report cost, as ratios to promises.
+"""Thousands of trainings on many workers: the cost of the driver, the tracker and the report, as ratios to promises.
 
     python -m benchmarks.scale                              # 10,000 trainings on 64 workers
     python -m benchmarks.scale --cells 500 --seconds 1      # a minute
 
 Every stage of the pipeline runs as it is, in a folder of its own: plan, run store, Optuna's study, MLflow's database
 and the report are real. Only the trainings are not: they sleep (half to one and a half of ``--seconds``) in worker
-processes that are used again, and write small products. Measured are planning; the CPU time that the driver takes for a
-training, imports and the catching up with MLflow apart; the share of time in which workers are busy, from the first
-start to the last; the driver's memory; and
-how long the MLflow server takes for the page of runs, and the report.
+processes that are used again, and write small products. Measured are: planning; the driver's CPU time per training,
+without imports and catching up with MLflow; the share of time in which workers are busy, from the first start to the
+last; the driver's memory; and the time of the MLflow server for the page of runs, and of the report.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from study.store.runs import Store
 
 TIER, TABLES = "smoke", ["T1", "T2", "T3", "T4", "T5", "T6"]
 PLANNING_S, DRIVER_MS, BUSY, MEMORY_MB = 5.0, 10.0, 0.95, 1024.0
-PAGE = 100  # runs that the UI asks for at a time
+PAGE = 100  # runs that the UI requests at a time
 
 
 def configure(cells: int, workers: int, folder: Path) -> int:
-    """Write params.yaml for ``cells`` trainings or somewhat more to ``folder``; returns their number for one seed."""
+    """Write params.yaml for at least ``cells`` trainings to ``folder``. Returns their number for one seed."""
     from study.plan import planner
 
     params = tiers.read()
@@ -64,7 +63,7 @@ def configure(cells: int, workers: int, folder: Path) -> int:
 
 
 def timed(name: str, function: Callable[[], Any]) -> float:
-    """Seconds that ``function`` took, which are printed."""
+    """Call ``function``; print and return the seconds that it took."""
     began = time.monotonic()
     function()
     took = time.monotonic() - began
@@ -73,28 +72,28 @@ def timed(name: str, function: Callable[[], Any]) -> float:
 
 
 def _stage(name: str) -> float:
-    """Seconds of a stage in a process of its own, from its start to its end."""
+    """Seconds of a stage in its own process, from start to end."""
     command = [sys.executable, "-m", f"pipelines.{name}"]
     return timed(f"stage {name}", lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
 
 
 def promise(name: str, value: float, limit: float, unit: str, least: bool = False) -> None:
-    """Print a value beside what is promised of it."""
+    """Print a value next to its promised limit."""
     kept = value >= limit if least else value <= limit
     bound = "at least" if least else "at most"
     said = "" if kept else ": NO"
-    ratio = f"{value / limit:.2f} of what is promised ({bound} {limit:g})"
+    ratio = f"{value / limit:.2f} of the promise ({bound} {limit:g})"
     print(f"{name}: {value:.4g} {unit}, {ratio}{said}", flush=True)
 
 
 def busy(spans: list[tuple[float, float]], workers: int) -> float:
-    """The share of worker time that trainings took, from the first start to the last."""
+    """The share of worker time that trainings used, from the first start to the last."""
     first, last = min(began for began, _ in spans), max(began for began, _ in spans)
     return sum(min(ended, last) - began for began, ended in spans) / (workers * (last - first))
 
 
 def ablate(workers: int, seconds: float) -> None:
-    """Run the stage on sleeping workers, again with nothing left to train, and print what it took."""
+    """Run the stage on sleeping workers, then again with nothing left to train, and print the times."""
     from pipelines import ablate
 
     engines: list[Sleepers] = []
@@ -110,14 +109,14 @@ def ablate(workers: int, seconds: float) -> None:
     first = min(begun for begun, _ in spans)
     print(f"  ablate: {wall:.1f} s; {first - began:.1f} s before the first training, {began + wall - last:.1f} s after "
           f"the last")  # fmt: skip
-    promise("driver, CPU time for a training", 1000 * engines[0].cpu_s / len(spans), DRIVER_MS, "ms")
+    promise("driver, CPU time per training", 1000 * engines[0].cpu_s / len(spans), DRIVER_MS, "ms")
     promise("workers busy", busy(spans, workers), BUSY, "of their time", least=True)
     promise("driver, peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, MEMORY_MB, "MB")
     timed("ablate again, nothing left to train", lambda: ablate.main(open_engine))
 
 
 def serve(database: Path) -> None:
-    """Ask the MLflow server for what its UI asks for first, and print the seconds."""
+    """Send the MLflow server the first requests of its UI, and print the seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -128,7 +127,7 @@ def serve(database: Path) -> None:
     try:
         while not _up(f"http://127.0.0.1:{port}/health"):
             if server.poll() is not None:
-                sys.exit("error: the MLflow server must start to be measured, but it ended")
+                sys.exit("error: the MLflow server must start to be measured, but it exited")
             time.sleep(0.2)
         name = json.loads(_ask(f"{base}/experiments/get-by-name?experiment_name={TIER}"))
         experiment = name["experiment"]["experiment_id"]
@@ -157,7 +156,7 @@ def _ask(url: str, content: dict[str, Any] | None = None) -> bytes:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
-    """Run every stage in ``folder`` and print what it took."""
+    """Run every stage in ``folder`` and print the times."""
     each = configure(arguments.cells, arguments.workers, folder)
     os.environ |= {"STUDY_STORE": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
     os.chdir(folder)
@@ -173,10 +172,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=10_000, help="trainings; as many seeds are taken as it needs")
+    parser.add_argument("--cells", type=int, default=10_000, help="trainings; sets the number of seeds")
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2.0, help="mean length of a training")
-    parser.add_argument("--folder", type=Path, default=None, help="where to work and leave all (default: nowhere)")
+    parser.add_argument("--folder", type=Path, default=None, help="where to work and keep all (default: nowhere)")
     arguments = parser.parse_args()
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)

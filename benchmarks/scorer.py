@@ -1,9 +1,9 @@
-"""Milliseconds of counting an image's pixels by region and class: ours against torchmetrics, alternating in one run.
+"""Milliseconds to count an image's pixels by region and class: ours against torchmetrics, alternating in one run.
 
     python -m benchmarks.scorer
 
-torchmetrics gets one update a region, the other region's labels set to void, with its checks of arguments off. Both
-give the same integers, which is checked. A ratio is the median of the rounds' ratios, on one thread.
+torchmetrics gets one update per region, with the other region's labels set to void and its checks of arguments off. The
+benchmark checks that both give the same integers. A ratio is the median of the rounds' ratios, on one thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARE_RIGHT = 0.9
 
 
 def image(size: tuple[int, int], classes: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels in blocks with some void, predictions of which most are right, and a band."""
+    """Labels in blocks with some void, mostly right predictions, and a band."""
     blocks = draw.integers(0, classes, (size[0] // 16, size[1] // 16), np.uint8)
     labels = np.kron(blocks, np.ones((16, 16), np.uint8))
     noise = draw.integers(0, classes, size, np.uint8)

@@ -4,8 +4,8 @@
     python -m benchmarks.ship camvid camvid     # docs/example/camvid: scores, costs, verdicts and counts
     python -m benchmarks.ship --compare         # docs/example/comparison.pdf, of what is shipped, and its first page
 
-``counts.zip`` has all that verdicts are made of: the plan, and of each training and evaluation its counts, curve and
-the questions that it wrote down. A test judges it again.
+``counts.zip`` has everything that verdicts are made from: the plan, and for each training and evaluation its counts,
+its curve and the questions that it recorded. A test judges it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from study.report import side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, COUNTS = ROOT / "docs" / "example", "counts.zip"
-JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, as far as it has them
+JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, if it has them
 MOST_BYTES = 5_000_000  # of the counts of a tier
 SCORES = ("scores.csv", "verdicts.json", "costs.csv", "provenance.json")
 FIRST = (*SCORES, "report.pdf")
@@ -32,7 +32,8 @@ SHIPPED = {"shapes": "", "camvid": "camvid", "voc_subset": "voc_subset"}  # tier
 
 
 def counts(report: Path, target: Path) -> None:
-    """Write ``target``, a zip of what the verdicts of a report folder are made of; equal inputs give equal bytes."""
+    """Write ``target``, a zip of everything that the verdicts of a report folder are made from. Equal inputs give equal
+    bytes."""
     paths = [report / "plan.json", report / "examined" / "anatomy.json", report / "results" / "drawn.json"]
     for place in ("results", "examined"):
         paths += [path for name in JUDGED for path in (report / place).glob(f"*/{name}")]
@@ -46,7 +47,7 @@ def counts(report: Path, target: Path) -> None:
 
 
 def _plain(path: Path) -> bytes:
-    """The arrays of a file, uncompressed: what is compressed once does not get smaller."""
+    """The arrays of a file, uncompressed: compressing twice does not make them smaller."""
     found = io.BytesIO()
     with np.load(path) as arrays:
         np.savez(found, **dict(arrays))
@@ -54,7 +55,7 @@ def _plain(path: Path) -> bytes:
 
 
 def compare() -> None:
-    """Write the comparison of the shipped tiers, and its first page as a picture."""
+    """Write the comparison of the shipped tiers, and a picture of its first page."""
     with tempfile.TemporaryDirectory() as temporary:
         folders = {}
         for tier, name in SHIPPED.items():
@@ -70,7 +71,7 @@ def compare() -> None:
 
 
 def picture(file: Path, dpi: int) -> None:
-    """The first page of a PDF as a PNG beside it."""
+    """Write the first page of a PDF as a PNG next to it."""
     page = ["pdftoppm", "-r", str(dpi), "-png", "-singlefile", "-f", "1", str(file), str(file.with_suffix(""))]
     subprocess.run(page, check=True)
 
@@ -78,7 +79,7 @@ def picture(file: Path, dpi: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ship", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("tier", nargs="?", help="whose report in reports/<tier>/ is copied")
+    parser.add_argument("tier", nargs="?", help="the tier whose report in reports/<tier>/ is copied")
     parser.add_argument("folder", nargs="?", default="", help="below docs/example (default: docs/example itself)")
     parser.add_argument("--compare", action="store_true", help="compare what is shipped")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Worker processes whose trainings sleep, then write small products: an engine of hundreds of workers on two cores.
 
-The workers are forked by one process that has imported numpy only, and are used again for every training.
+One process that has imported only numpy forks the workers. They are used again for every training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGES, SIDE, POINTS = 8, 16, 10
 
 
 def message(job: Any, seconds: float) -> dict[str, Any]:
-    """What a sleeping worker needs to know of ``job``; it sleeps for half to one and a half of ``seconds``."""
+    """What a sleeping worker needs to know about ``job``. It sleeps for half to one and a half of ``seconds``."""
     return {
         "key": job.key,
         "store": str(job.store),
@@ -39,7 +39,7 @@ def message(job: Any, seconds: float) -> dict[str, Any]:
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Sleep, and write what a training writes; returns its scores and when it began and ended (monotonic seconds)."""
+    """Sleep, then write what a training writes. Returns its scores and when it began and ended (monotonic seconds)."""
     began = time.monotonic()
     time.sleep(job["seconds"])
     run = Store(Path(job["store"])).run(job["key"])
@@ -71,7 +71,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class Sleepers:
-    """The engine (see study.ablation.queue.Engine). ``spans`` are (begun, ended) of every training, in monotonic
+    """The engine (see study.ablation.queue.Engine). ``spans`` are the (begin, end) of every training, in monotonic
     seconds."""
 
     def __init__(self, workers: int, seconds: float) -> None:
@@ -86,7 +86,7 @@ class Sleepers:
         )
         theirs.close()
         for _ in range(workers):
-            self.socket.recv(LONGEST)  # each says that it is there
+            self.socket.recv(LONGEST)  # each reports that it has started
         self.cpu_before = time.process_time()
 
     def submit(self, key: str, payload: Any, need: Need) -> None:
@@ -101,14 +101,14 @@ class Sleepers:
         return events
 
     def cancel(self, key: str) -> None:
-        """Nothing: no sleeper hangs."""
+        """Do nothing: no sleeper hangs."""
 
     def alone(self, need: Need) -> Need:
         return need
 
     def close(self) -> None:
         self.cpu_s = time.process_time() - self.cpu_before
-        self.socket.close()  # a worker that hears nothing more ends
+        self.socket.close()  # which ends the workers
         self.process.wait()
 
 
@@ -122,7 +122,7 @@ def _serve(channel: socket.socket) -> None:
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     workers = range(int(sys.argv[2]))
-    np.savez_compressed(io.BytesIO(), none=np.zeros(1))  # imports what is imported late, once for all
+    np.savez_compressed(io.BytesIO(), none=np.zeros(1))  # triggers late imports once, before the forks
     for _ in workers:
         if not os.fork():
             _serve(channel)

@@ -1,12 +1,12 @@
-"""Milliseconds of a training step in two commits, for every variant of tiers, alternating in one run.
+"""Milliseconds per training step in two commits, for every variant of tiers, alternating in one run.
 
     python -m benchmarks.steps HEAD~3                          # against the working tree: shapes, camvid, voc_subset
     python -m benchmarks.steps HEAD~3 --tiers shapes --rounds 4 --steps 5
 
-Each commit has a process of its own with one thread, as a worker has; both read real data, made once in a run store of
-the benchmark. One process works while the other waits: a round is some steps of the one and then of the other, and what
-else the machine does meanwhile meets both. The ratio of a variant is the median of its rounds' ratios; that of a tier
-weighs each variant's milliseconds by the steps that the plan of the older commit gives it. Camvid and voc_subset want
+Each commit has its own process with one thread, like a worker. Both read real data, prepared once in a run store of the
+benchmark. One process works while the other waits: a round is some steps of the one and then of the other, so other
+work on the machine affects both. The ratio of a variant is the median of its rounds' ratios. The ratio of a tier weighs
+each variant's milliseconds by the steps that the plan of the older commit gives it. Camvid and voc_subset need
 STUDY_DATA_CAMVID and STUDY_DATA_VOC_SUBSET.
 """
 
@@ -82,7 +82,7 @@ for line in sys.stdin:
 
 
 class Server:
-    """The code of a folder at work in a process of its own."""
+    """The code of a folder, running in its own process."""
 
     def __init__(self, folder: Path, store: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(folder), "STUDY_STORE": str(store)}
@@ -103,10 +103,10 @@ class Server:
 
 
 def compare(servers: tuple[Server, Server], label: str, rounds: int, steps: int) -> tuple[float, float, float]:
-    """Milliseconds of a step before and after, and the median of the rounds' ratios."""
+    """Milliseconds per step before and after, and the median of the rounds' ratios."""
     for server in servers:
         server.ask("begin", label)
-        server.ask("run", 2)  # first steps plan convolutions and fetch memory
+        server.ask("run", 2)  # the first steps plan convolutions and allocate memory
     pairs = [(servers[0].ask("run", steps), servers[1].ask("run", steps)) for _ in range(rounds)]
     before, after = (1e3 * statistics.median(side) for side in zip(*pairs, strict=True))
     return before, after, statistics.median(new / old for old, new in pairs)
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("before", help="a commit")
     parser.add_argument("--tiers", nargs="+", default=["shapes", "camvid", "voc_subset"])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=5, help="of each commit in a round")
+    parser.add_argument("--steps", type=int, default=5, help="of each commit per round")
     parser.add_argument("--only", default="", help="variants whose setting and label contain this")
     parser.add_argument("--store", type=Path, help="a run store to keep the prepared data in")
     arguments = parser.parse_args()
@@ -127,7 +127,7 @@ def main() -> int:
         archive = subprocess.run(["git", "archive", arguments.before], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
         if (folder / "params.yaml").read_bytes() != (ROOT / "params.yaml").read_bytes():
-            print("note: each commit has its own params.yaml: where recipes or networks differ, so do the trainings")
+            print("note: each commit uses its own params.yaml: if recipes or networks differ, so do the trainings")
         store = arguments.store or Path(name) / "store"
         servers = Server(folder, store), Server(ROOT, store)
         for tier in arguments.tiers:

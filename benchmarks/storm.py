@@ -1,14 +1,14 @@
-"""Faults at random, some a minute, on real ablations that share one run store; then proof that nothing was lost.
+"""Random faults, several per minute, in real ablations that share one run store; then proof that nothing was lost.
 
     python -m benchmarks.storm                       # 5 minutes of faults: each kind strikes about once
     python -m benchmarks.storm --minutes 10 --seed 7
 
-A small plan is trained undisturbed, in the calling process of a driver, into a store of its own. Then two drivers with
-Ray workers train the same plan into a second store, while workers and drivers are killed, preempted, stopped and hung,
-files are damaged, the tracker's database is locked or deleted and, as root, the disk is full for a while: each kind
-once in random order, then each again. At the end each planned training must be there exactly once, with the counts of
-the undisturbed run to the last integer, with one finished MLflow run and a completed trial, and nothing may be left
-running.
+First a small plan is trained undisturbed, in the calling process of a driver, into a store of its own. Then two drivers
+with Ray workers train the same plan into a second store. Meanwhile workers and drivers are killed, preempted, stopped
+and hung, files are damaged, the tracker's database is locked or deleted and, as root, the disk is full for a while:
+each kind once in random order, then each again. At the end each planned training must be there exactly once, with the
+counts of the undisturbed run to the last integer, one finished MLflow run and a completed trial, and nothing may still
+be running.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("study", "pipelines", "params.yaml", "dvc.yaml")
-DISK_BYTES = 1 << 30  # of the store's own file system, where root may mount one
+DISK_BYTES = 1 << 30  # of the store's own file system, if root can mount one
 PAUSE_S = (2.0, 7.0)  # between two faults
-PATIENCE_S = 60.0  # for what a fault needs, such as a training that runs
+PATIENCE_S = 60.0  # wait for what a fault needs, such as a running training
 
 
 class Storm:
-    """Two drivers of one plan in ``folder`` and what may befall them; ``counted`` is how often each fault struck."""
+    """Two drivers of one plan in ``folder`` and the faults that can hit them. ``counted`` is how often each fault
+    struck."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.store, self.random = folder, folder / "store", random.Random(seed)
         self.counted: Counter[str] = Counter()
         self.deck: list[str] = []  # the faults to come, each kind once, in random order; the last one is next
         self.drivers: list[subprocess.Popen[bytes]] = []
-        self.held: list[tuple[float, Callable[[], object]]] = []  # what ends a fault, and when
+        self.held: list[tuple[float, Callable[[], object]]] = []  # when a fault ends, and the call that ends it
         self.faults: dict[str, Callable[[], bool]] = {
             "SIGKILL of a worker": lambda: self._signal_worker(signal.SIGKILL),
             "preemption of a worker (SIGTERM)": lambda: self._signal_worker(signal.SIGTERM),
@@ -74,14 +75,14 @@ class Storm:
             )  # fmt: skip
 
     def blow(self, minutes: float) -> None:
-        """Let faults befall the drivers, and start each driver again that ends."""
+        """Inject faults, and restart each driver that ends."""
         self.drivers = [self.start(number) for number in range(2)]
         end, told, waiting = time.monotonic() + 60 * minutes, 0.0, 0.0
         while (now := time.monotonic()) < end:
             time.sleep(self.random.uniform(*PAUSE_S))
             if not self.deck:
                 self.deck = self.random.sample(list(self.faults), len(self.faults))
-            waiting = waiting or now  # since when the next fault does
+            waiting = waiting or now  # since when the next fault has waited
             if (struck := self.faults[self.deck[-1]]()) or now - waiting > PATIENCE_S:
                 self.counted[self.deck.pop()] += struck
                 waiting = 0.0
@@ -90,7 +91,7 @@ class Storm:
                 self.held.remove((until, ending))
             for number, driver in enumerate(self.drivers):
                 if driver.poll() is not None:
-                    if driver.returncode == 0:  # all is trained: some of it is to be done again
+                    if driver.returncode == 0:  # all is trained: make it do some again
                         self._forget_some()
                     self.drivers[number] = self.start(number)
             if now - told > 20:
@@ -98,7 +99,7 @@ class Storm:
                 print(f"  {sum(self.counted.values())} faults, {(end - now) / 60:.1f} min left", flush=True)
 
     def calm(self) -> None:
-        """End all faults, then let one driver finish alone. Raises RuntimeError where it does not."""
+        """End all faults, then let one driver finish alone. Raises RuntimeError if it does not."""
         for _, ending in self.held:
             ending()
         for driver in self.drivers:
@@ -129,14 +130,14 @@ class Storm:
         return True
 
     def _damage(self, name: str, how: Callable[[bytearray], bytearray]) -> bool:
-        """Damage a file where it lies, as a disk would: it is no new file."""
+        """Damage a file in place, as a disk would: it is not a new file."""
         files = sorted(self.store.glob(f"*/{name}"))
         if not files:
             return False
         path = self.random.choice(files)
         try:
             path.write_bytes(how(bytearray(path.read_bytes())))
-        except OSError:  # it went meanwhile, or the disk is full
+        except OSError:  # it is gone by now, or the disk is full
             return False
         return True
 
@@ -151,7 +152,7 @@ class Storm:
     def _lock_database(self) -> bool:
         database = self.store / "mlflow" / "mlflow.db"
         database.parent.mkdir(exist_ok=True)
-        locked = sqlite3.connect(database, timeout=0.1)  # an empty one where there was none
+        locked = sqlite3.connect(database, timeout=0.1)  # creates an empty one if there is none
         try:
             locked.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
@@ -227,7 +228,7 @@ def _kill_session(leader: int) -> None:
 
 
 def prepare(folder: Path, steps: int) -> None:
-    """Two clones of this project with the small plan, and the reference into ``folder/reference``."""
+    """Make two clones of this project with the small plan, and train the reference into ``folder/reference``."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["tier"] = "smoke"
     smoke = params["tiers"]["smoke"]
@@ -259,7 +260,7 @@ def run(folder: Path, stage: str, store: Path) -> None:
 
 
 def proof(folder: Path) -> list[str]:
-    """What is wrong after the storm; nothing if all is well."""
+    """What is wrong after the storm; empty if all is well."""
     import optuna
     from mlflow.tracking import MlflowClient
     from optuna.storages import JournalStorage
@@ -269,7 +270,7 @@ def proof(folder: Path) -> list[str]:
     planned = read(folder / "clone-0" / "reports" / "smoke" / "plan.json")["trainings"]
     there = {path.name for path in results.iterdir() if path.is_dir()}
     if there != set(planned):
-        wrong.append(f"collected must be the {len(planned)} planned trainings, got {len(there)}")
+        wrong.append(f"the {len(planned)} planned trainings must have been collected, got {len(there)}")
     for key in planned:
         for file in ("counts.npz", "tune.npz"):
             with np.load(results / key / file) as mine, np.load(folder / "expected" / key / file) as known:
@@ -278,18 +279,18 @@ def proof(folder: Path) -> list[str]:
     store = folder / "store"
     client = MlflowClient(f"sqlite:///{store / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("smoke")
-    assert experiment is not None, "the last driver has made it"
+    assert experiment is not None, "the last driver makes it"
     runs = client.search_runs([experiment.experiment_id], "tags.`study.kind` = 'training'", max_results=1000)
     told = Counter((run.data.tags["study.key"], run.info.status) for run in runs)
     if told != Counter((key, "FINISHED") for key in planned):
-        wrong.append(f"MLflow must have one finished run of each training, got {told}")
+        wrong.append(f"MLflow must have one finished run per training, got {told}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(
         study_name="smoke", storage=JournalStorage(JournalFileBackend(str(store / "optuna" / "smoke.log")))
     )
     trials = {trial.user_attrs["run"] for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])}
-    if trials != set(planned):  # one that was damaged and done again has two
-        wrong.append(f"Optuna must have a completed trial of each of {len(planned)} trainings, got {len(trials)}")
+    if trials != set(planned):  # a training that was damaged and repeated has two
+        wrong.append(f"Optuna must have a completed trial for each of {len(planned)} trainings, got {len(trials)}")
     return wrong
 
 
@@ -299,7 +300,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults (default: 0)")
     parser.add_argument("--steps", type=int, default=400, help="of each training (default: 400)")
     arguments = parser.parse_args()
-    folder, wrong = Path(tempfile.mkdtemp(prefix="storm-")), ["it did not come to an end"]
+    folder, wrong = Path(tempfile.mkdtemp(prefix="storm-")), ["the storm did not finish"]
     (folder / "store").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder / "store")]
     mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
@@ -314,10 +315,10 @@ def main() -> int:
         if not mounted:
             print("    (no full disk: only root can mount one for the store)")
         wrong = proof(folder)
-        print("\n".join(wrong) or "every planned training is there once, with the counts of the undisturbed run")
+        print("\n".join(wrong) or "every planned training exists once, with the counts of the undisturbed run")
     finally:
         if wrong:
-            print(f"all is left in {folder} to be looked at" + (", with store/ mounted" if mounted else ""))
+            print(f"everything is kept in {folder} for inspection" + (", with store/ mounted" if mounted else ""))
         elif mounted:
             subprocess.run(["umount", "-l", str(folder / "store")], check=False)
     if not wrong:

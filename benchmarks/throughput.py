@@ -3,12 +3,12 @@
     python -m benchmarks.throughput                                  # ResNet-50 and -152 at 512x512
     python -m benchmarks.throughput --depths 50 --size 256 --rounds 5 --threads 2
 
-GCN k=15 + BR on ResNets as in Fig. 2A, trained by the loop that workers run, stands beside an FCN on the same ResNets:
+GCN k=15 + BR on ResNets as in Fig. 2A, trained by the workers' own loop, is compared with an FCN on the same ResNets:
 torchvision's own at stride 8 (by dilation), without an auxiliary head, enlarged bilinearly to the size of the image.
-All are measured in one process, in fp32 and in bf16 (automatic mixed precision), in turn in every round, so that
-whatever else the machine does meets all alike; a ratio is the median of the rounds' ratios. Batch normalisation
-of the ResNets keeps its statistics in both. On a CPU one thread is used, as a worker does, unless --threads says more.
-Peak memory is that of a process of its own, beyond what it needs without a network. The default takes some ten minutes.
+All are measured in one process, in fp32 and in bf16 (automatic mixed precision), in turn in every round, so that other
+work on the machine affects all alike; a ratio is the median of the rounds' ratios. Batch normalisation of the ResNets
+keeps its statistics in both. On a CPU one thread is used, like a worker, unless --threads says more. Peak memory is
+that of a separate process, beyond what it needs without a network. The default takes some ten minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MB = 1 << 20
 
 
 def recipe(precision: str) -> Recipe:
-    """The paper's optimizer. The rate is 0, so that weights, and with them every round, stay as they are."""
+    """The paper's optimizer. The rate is 0, so that the weights, and so every round, stay the same."""
     return Recipe(
         optimizer="sgd", lr=0.0, momentum=0.99, weight_decay=0.0005, schedule="constant", warmup=0.0, steps=sys.maxsize,
         batch=1, flip=False, precision=precision, validations=1,
@@ -58,14 +58,15 @@ def recipe(precision: str) -> Recipe:
 
 @dataclass
 class Contender:
-    """A network at work on one batch; its precisions share weights and optimizer. ``loops`` {precision: its steps}."""
+    """A network at work on one batch. Its precisions share weights and optimizer. ``loops`` is {precision: its
+    steps}."""
 
     state: State
     loops: dict[str, Iterator[object]]
     images: torch.Tensor
 
     def work(self, phase: str, precision: str) -> Callable[[], object]:
-        """What is timed: one training step, or the classes (1, H, W) of one image."""
+        """The timed call: one training step, or the classes (1, H, W) of one image."""
         self.state.model.train(phase == "train")
         return (lambda: next(self.loops[precision])) if phase == "train" else (lambda: self._classes(precision))
 
@@ -95,7 +96,7 @@ class _PlainFCN(nn.Module):
         from torchvision.models.segmentation.fcn import FCN, FCNHead
 
         resnet = getattr(torchvision.models, f"resnet{depth}")(replace_stride_with_dilation=[False, True, True])
-        subsample(resnet)  # torch 2.14 may crash without; the same function
+        subsample(resnet)  # torch 2.14 may crash without it; the function stays the same
         self.fcn = FCN(IntermediateLayerGetter(resnet, {"layer4": "out"}), FCNHead(2048, CLASSES))
 
     def train(self, mode: bool = True) -> _PlainFCN:
@@ -108,7 +109,7 @@ class _PlainFCN(nn.Module):
 
 
 def theirs(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
-    """torchvision's FCN with the loop that one writes for it."""
+    """torchvision's FCN with the usual training loop for it."""
     torch.manual_seed(0)
     images = images / 255
     model = _PlainFCN(depth).to(images.device).to(memory_format=torch.channels_last)
@@ -134,7 +135,7 @@ NETS = {"ours": ours, "FCN": theirs}
 
 @dataclass
 class Measured:
-    """A phase of a depth in a precision: {net: seconds by round} and {net: peak bytes}, None where nobody tells."""
+    """A phase of a depth in a precision: {net: seconds by round} and {net: peak bytes}, None if unknown."""
 
     depth: int
     phase: str
@@ -144,7 +145,7 @@ class Measured:
 
 
 def steps(depths: list[int], size: int, rounds: int, device: str) -> list[Measured]:
-    """Every network, phase and precision at ``size`` px, in turn, ``rounds`` times after one that warms up."""
+    """Measure every network, phase and precision at ``size`` px, in turn, ``rounds`` times after one warm-up round."""
     found = [Measured(d, phase, precision) for d in depths for phase in PHASES for precision in PRECISIONS]
     nets = {(depth, name): make(depth, *_batch(size, device)) for depth in depths for name, make in NETS.items()}
     for number in range(rounds + 1):
@@ -158,7 +159,7 @@ def steps(depths: list[int], size: int, rounds: int, device: str) -> list[Measur
 
 
 def memory(found: list[Measured], size: int, device: str) -> None:
-    """Add the peaks to ``found``, each network and precision in a process of its own: nothing else is in it."""
+    """Add the peaks to ``found``. Each network and precision runs in its own process, with nothing else in it."""
     context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
     for depth, precision in dict.fromkeys((m.depth, m.precision) for m in found):
         _tell(f"memory of ResNet-{depth} {precision}")
@@ -171,15 +172,15 @@ def memory(found: list[Measured], size: int, device: str) -> None:
 
 
 def _peaks(name: str, depth: int, precision: str, size: int, device: str, threads: int) -> dict[str, int | None]:
-    """{phase: bytes} that a network needs at most beyond what its process does: of tensors on a GPU, resident on Linux;
-    None where the system does not tell. Each phase runs twice: then there are the optimizer's memory and the gaps
-    that the first time left, and it grows no more."""
+    """{phase: bytes} that a network needs at most beyond the needs of its process: tensors on a GPU, resident memory on
+    Linux; None if the system does not report it. Each phase runs twice: by then the optimizer's memory and the gaps
+    left by the first time exist, and it grows no more."""
     settle(device)
     torch.set_num_threads(threads)
     before = _resident("VmRSS", device)
     net = NETS[name](depth, *_batch(size, device))
     peaks: dict[str, int | None] = {}
-    for phase in reversed(PHASES):  # inference needs less, so that it does not hide behind training
+    for phase in reversed(PHASES):  # inference first: it needs less, and training would hide it
         for _ in range(2):
             net.work(phase, precision)()
         peak = _resident("VmHWM", device)
@@ -200,7 +201,7 @@ def _resident(what: str, device: str) -> int | None:
 
 
 def _batch(size: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """One image (1, 3, H, W) in 0..255 and its labels (1, H, W), of noise."""
+    """One image (1, 3, H, W) in 0..255 and its labels (1, H, W), filled with noise."""
     images = torch.rand(1, 3, size, size).mul_(255).to(device).contiguous(memory_format=torch.channels_last)
     return images, torch.randint(0, CLASSES, (1, size, size), dtype=torch.uint8).to(device)
 
@@ -236,7 +237,7 @@ def gain(found: list[Measured], depth: int, phase: str, net: str) -> float:
 
 
 def table(found: list[Measured]) -> str:
-    """Seconds (medians), ratios and peak memory, one line for each of ``found``; then the gains of bf16."""
+    """Seconds (medians), ratios and peak memory, one line for each of ``found``; then the gains from bf16."""
     lines = ["network     phase  precision   ours s    FCN s  ours/FCN  ours MB   FCN MB"]
     for one in found:
         times = "".join(f" {statistics.median(one.seconds[name]):8.3f}" for name in NETS)
@@ -251,8 +252,8 @@ def table(found: list[Measured]) -> str:
 
 
 def promise(found: list[Measured], device: str) -> str:
-    """Whether bf16 is as much faster as is promised, and where that can be judged."""
-    said = f"promised: bf16 at least {PROMISED} times as fast a training step where the CPU has bf16 instructions; "
+    """Whether bf16 is as much faster as promised, if this machine can show it."""
+    said = f"promised: a training step in bf16 at least {PROMISED} times as fast if the CPU has bf16 instructions; "
     if device != "cpu":
         return f"{said}no CPU: not judged"
     if not multiplies_bf16():
@@ -264,7 +265,7 @@ def promise(found: list[Measured], device: str) -> str:
 
 
 def device_of(asked: str) -> str:
-    """cpu or cuda. Raises InputError where there is no such device."""
+    """cpu or cuda. Raises InputError if there is no such device."""
     checked(Annotated[str, choice("auto", "cpu", "cuda")], asked, "--device")
     if asked == "cuda" and not torch.cuda.is_available():
         raise InputError("--device must be there, got cuda on a machine without one; take cpu or auto")
@@ -275,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", nargs="+", type=int, default=[50, 152], help="of the ResNets: 50, 101, 152")
     parser.add_argument("--size", type=int, default=512, help="px of a side of the image")
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one that warms up")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one warm-up round")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=None, help="of the CPU (default: as many as a worker uses)")
     arguments = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tuning --tier shapes --variants "1x1;GCN k=15" --set recipe.lr=0.004 --set recipe.steps=1600
 
-One line per training: setting, label, seed, leading metric on the tune split (and mIoU over the frequent classes), last
-loss, seconds. A setting that starts from another one trains that one first.
+Prints one line per training: setting, label, seed, leading metric on the tune split (and mIoU over the frequent
+classes), last loss, seconds. If a setting starts from another one, that one is trained first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def variants_of(chosen: tiers.Tier) -> dict[str, Variant]:
 
 
 def stages(chosen: tiers.Tier, name: str | None) -> list[str]:
-    """A setting after those that it starts from."""
+    """A setting, preceded by those that it starts from."""
     return [] if name is None else [*stages(chosen, chosen.settings[name].after), name]
 
 
@@ -95,7 +95,7 @@ def train(
     origin: Facts,
     state: dict | None,
 ) -> dict:
-    """Train in the setting ``name`` from ``state``, print what came of it; returns the weights."""
+    """Train in the setting ``name`` from ``state`` and print the result. Returns the weights."""
     setting = chosen.settings[name]
     asked = variant if setting.task == tiers.SEGMENT else None
     training = Training(asked, setting.data, setting.network, recipe=setting.recipe, seed=seed, band_px=chosen.band_px)

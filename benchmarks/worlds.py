@@ -1,8 +1,8 @@
-"""Worlds of which the truth is known, for benchmarks.calibration: what trainings really score, and how they vary.
+"""Worlds with a known truth, for benchmarks.calibration: the true scores of trainings, and how they vary.
 
-A *truth* says what every cell of a plan scores on average, a *world* how trainings (and images) vary around it. Equal
-trainings are one: a training that stands in three tables has one score in all of them. Points of per cent everywhere,
-but for scores that are handed on, which are fractions.
+A *truth* gives the mean score of every cell of a plan, a *world* how trainings (and images) vary around it. Equal
+trainings are one: a training that is in three tables has one score in all of them. Scores are points of per cent
+everywhere, except those that are handed on, which are fractions.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from study.spec.documents.data import Facts, Groups
 from study.spec.documents.plan import Asked, PlanFile, trained
 from study.statistics import answers, claim_tests, questions
 
-# A tier of scale mechanism with every table that such a tier can have.
+# A tier that judges mechanisms, with every table that such a tier can have.
 JUDGED = {
     "scale": "mechanism", "meaningless": False, "mechanisms": {}, "not_asked": {"resnet_gcn": "It cannot hold here."}
 }  # fmt: skip
 EACH = 4  # seeds that a look adds
-FIRST_SEED = 3  # results of 0 to 2 had been seen when the claims were put as they stand
-EQUAL = 70.0  # points, where all is equal
-OF_TRAINING = 0.8  # share of a score's variance that all scores of one training have in common
-FOURTH = 4  # one training in so many is the odd one
+FIRST_SEED = 3  # results of 0 to 2 were known before the claims took this form
+EQUAL = 70.0  # points, if all is equal
+OF_TRAINING = 0.8  # share of a score's variance that all scores of one training share
+FOURTH = 4  # one training in four is odd
 COLLAPSES = 0.2  # of the seeds of the odd ones
-ALIKE = 1e-9  # a true contrast nearer to its bound than this lies on it
+ALIKE = 1e-9  # a true contrast this near to its bound lies on it
 
 
 @dataclass(frozen=True)
 class Truth:
-    """True means: the paper's printed numbers but for ``changed`` (points by address; a training has one score, so the
-    other cells that it stands in change too), or all equal where ``flat``, but for ``gcn`` points more of GCN's cells.
-    ``losses`` are nats by address, ``spread`` the standard deviation of a training's score in points."""
+    """True means: the paper's printed numbers except for ``changed`` (points by address; a training has one score, so
+    its other cells change too), or all equal if ``flat``, with ``gcn`` more points for GCN's cells. ``losses`` are nats
+    by address, ``spread`` the standard deviation of a training's score in points."""
 
     name: str
     what: str
@@ -62,7 +62,7 @@ def _row(row: str, columns: Iterable[int | str], points: Iterable[float]) -> dic
 
 
 def _bent(by: float) -> dict[str, float]:
-    """Trends that go on the right way as a whole and turn back, by so many points."""
+    """Trends that go the right way as a whole, but turn back by this many points."""
     rises = (69, 72, 73, 74, 75, 75 - by / 4, 75 - by / 2, 75 - by)
     found = _row("T1/score", ("base", *range(3, 16, 2)), rises)
     found |= _row("T2/conv", (3, 5, 7, 9), (69.5, 72, 70, 70 + by / 2))
@@ -92,10 +92,10 @@ TRUTHS = {
 class World:
     """How trainings vary around the truth, in standard deviations of a training's score.
 
-    ``skewed`` is the share of the trainings whose scores have a long tail below, ``odd`` by how many times each fourth
-    varies more, ``common`` what all cells of a seed have in common, ``step`` what scores are rounded to. Each fourth
-    collapses by ``depth`` points in one seed of five, which is ``caught`` by the rule for settled trainings or is not.
-    ``lost``: one seed of one training is missing, and leaves its claims untested or is left out.
+    ``skewed`` is the share of trainings whose scores have a long tail below, ``odd`` the factor by which every fourth
+    varies more, ``common`` the part shared by all cells of a seed, ``step`` the rounding of scores. Every fourth
+    collapses by ``depth`` points in one seed of five; the rule for settled trainings does or does not catch it
+    (``caught``). ``lost``: one seed of one training is missing, and leaves its claims untested or is left out.
     """
 
     name: str
@@ -116,23 +116,23 @@ WORLDS = {
     for world in (
         World("normal", "seeds are normal"),
         World("skewed", "seeds have a long tail below", skewed=1.0),
-        World("unequal", "each fourth training varies four times as much", odd=4.0),
+        World("unequal", "every fourth training varies four times as much", odd=4.0),
         World("common", "seeds move all cells together, three times as much as one alone", common=3.0),
-        World("ties", "scores have a few values only", step=1.5),
-        World("collapse caught", "each fourth training collapses in one seed of five, which the settled rule sees",
+        World("ties", "scores have only a few values", step=1.5),
+        World("collapse caught", "every fourth training collapses in one seed of five, which the settled rule sees",
               depth=20),
         World("failed", "one training fails, and its claims are untested", lost=UNTESTED),
         World("left out", "one training's seed is missing, and left out of its claims", lost=LEFT_OUT),
         World("half skewed", "every other training has a long tail below", promised=False, skewed=0.5),
-        World("collapse missed", "each fourth training ends 8 points lower in one seed of five, and nothing tells",
+        World("collapse missed", "every fourth training ends 8 points lower in one seed of five, and nothing shows it",
               promised=False, depth=8, caught=False),
     )
 }  # fmt: skip
 
 
 class Layout:
-    """A plan's cells by the trainings that they are of. ``scored`` are the (training, metric) pairs that some claim is
-    about, ``addresses`` the cells of each."""
+    """A plan's cells by their trainings. ``scored`` are the (training, metric) pairs that some claim is about,
+    ``addresses`` the cells of each."""
 
     def __init__(self, made: PlanFile) -> None:
         self.plan = made
@@ -176,8 +176,8 @@ def _tier() -> tiers.Tier:
 
 
 def layout(seeds: int, most: int = 0, draws: int = 200) -> Layout:
-    """The plan of the tier with so many seeds, as if all of its libraries were there; with looks at EACH more, and no
-    budget, where it may have up to ``most``."""
+    """The plan of the tier with this many seeds, as if all of its libraries were installed. If it may have up to
+    ``most`` seeds, it has looks at EACH more, and no budget."""
     every = tuple(range(FIRST_SEED, FIRST_SEED + max(seeds, most)))
     chosen = dataclasses.replace(_tier(), seeds=every, not_applicable={})
     facts = {name: cast(Facts, {"fingerprint": "f" * 64, "classes": ["a", "b"]}) for name in chosen.settings}
@@ -192,8 +192,8 @@ def layout(seeds: int, most: int = 0, draws: int = 200) -> Layout:
 
 # ------------------------------------------------------------------------------------------------ what truly holds
 def standing(part: Part, number: Callable[[str, str], float], margins: Margins, line: bool = False) -> int:
-    """1 where a part truly holds, -1 where it truly fails, 0 where the truth lies on a bound: neither may be said.
-    ``number`` gives the true value of a cell in a measure. ``line``: of a trend, its line alone counts."""
+    """1 if a part truly holds, -1 if it truly fails, 0 if the truth lies on a bound, where neither may be said.
+    ``number`` gives the true value of a cell in a measure. ``line``: only the line of a trend counts."""
 
     def value(terms: Terms) -> float:
         return sum(float(weight) * number(address, part.measure) for weight, address in terms)
@@ -210,7 +210,7 @@ def standing(part: Part, number: Callable[[str, str], float], margins: Margins, 
 def standings(
     claims: Iterable[Claim], scale: str, number: Callable[[str, str], float], margins: Margins, line: bool = False
 ) -> dict[str, int]:
-    """``standing`` of each claim: that of its worst part."""
+    """``standing`` of each claim: the worst of its parts."""
     found = {}
     for claim in claims:
         predicate = questions.predicate_of(claim, scale)
@@ -220,8 +220,8 @@ def standings(
 
 
 def alike(claims: Iterable[Claim], scale: str, number: Callable[[str, str], float], margins: Margins) -> dict[str, int]:
-    """Of each claim, whether one of its parts truly differs from nothing by less than the margin: 1, or -1; 0 where the
-    truth lies on the margin."""
+    """For each claim, 1 if the true effect of one of its parts is smaller than the margin, -1 if not, 0 if the truth
+    lies on the margin."""
     found = {}
     for claim in claims:
         predicate = questions.predicate_of(claim, scale)
@@ -237,7 +237,7 @@ def alike(claims: Iterable[Claim], scale: str, number: Callable[[str, str], floa
 
 
 def numbers(known: Mapping[str, float], losses: Mapping[str, float]) -> Callable[[str, str], float]:
-    """Values by address and measure of ``known`` scores, as fractions, and of losses."""
+    """Values by address and measure: of ``known`` scores (fractions), and of losses."""
 
     def number(address: str, measure: str) -> float:
         if measure == LOSSES:
@@ -250,8 +250,8 @@ def numbers(known: Mapping[str, float], losses: Mapping[str, float]) -> Callable
 
 # ------------------------------------------------------------------------------------------------ scores of trainings
 class Simulated(claim_tests.Scores):
-    """Scores, losses by address and seed, and trainings that are lost: ``lost`` are seeds by address, which leave a
-    claim untested as those of study.statistics.claim_tests.Collected do."""
+    """Scores, and losses by address and seed, with lost trainings: ``lost`` are seeds by address, which leave a claim
+    untested as in study.statistics.claim_tests.Collected."""
 
     def __init__(
         self, made: Asked, known: Mapping[str, Mapping[int, float]], losses: dict[str, dict[int, float]],
@@ -292,7 +292,7 @@ def simulate(world: World, truth: Truth, of: Layout, number: int) -> Simulated:
     points = of.means(truth)[:, None] + truth.spread * (varied + world.common * draw.normal(size=n))
     fallen = (draw.random((trained, n)) < COLLAPSES) & odd[:, None] & (world.depth > 0)
     points = points - world.depth * fallen[mine]
-    if not world.caught:  # the true mean is that of all trainings, as none can be told apart
+    if not world.caught:  # the true mean is that of all trainings, as the fallen ones cannot be recognised
         points = points + world.depth * COLLAPSES * odd[mine, None]
     if world.step:
         step = world.step * truth.spread
@@ -320,14 +320,14 @@ def simulate(world: World, truth: Truth, of: Layout, number: int) -> Simulated:
 # ------------------------------------------------------------------------------------------------ counts of images
 IMAGES, GROUP = 60, 20
 PIXELS = np.array([200_000.0, 800_000.0])  # of an image, near boundaries and inside
-REGIONS = {"boundary_accuracy": 71.5, "internal_accuracy": 95.0}  # points, where all cells are equal
+REGIONS = {"boundary_accuracy": 71.5, "internal_accuracy": 95.0}  # points, if all cells are equal
 BETWEEN, WITHIN, HARD = 1.5, 0.3, 2.0  # points by (training, image) for all seeds, for one, and by image for all
-INSIDE = 0.3  # of what an image does to a score, what it does inside
+INSIDE = 0.3  # share of an image's effect on a score that shows inside objects
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """How images vary: they are ``alike`` (a correlation) within groups of GROUP, which the plan knows or does not."""
+    """How images vary: they are ``alike`` (a correlation) within groups of GROUP, and the plan may know the groups."""
 
     name: str
     what: str
@@ -348,7 +348,7 @@ PHOTOGRAPHS = {
 
 
 def grouped(made: PlanFile, world: Photographs) -> PlanFile:
-    """A plan that knows the groups of its images, where they are known."""
+    """The plan, with the groups of its images if they are known."""
     if not world.known:
         return made
     of = [image // GROUP for image in range(IMAGES)]
@@ -359,9 +359,8 @@ def grouped(made: PlanFile, world: Photographs) -> PlanFile:
 def photograph(
     world: Photographs, truth: Truth, of: Layout, number: int, folder: Path
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Write the counts of one study to the folder of each training and evaluation; the true scores of the cells on
-    these very images, and their true losses. All is of one class, with false positives that bring the IoU to the score.
-    """
+    """Write the counts of one study to the folder of each training and evaluation. Returns the true scores of the cells
+    on these very images, and their true losses. There is one class, and false positives bring the IoU to the score."""
     seeds, n = of.seeds, len(of.seeds)
     draw = generator("calibration", world.name, truth.name, n, number)
     cells = {address: cell for cell in of.plan["cells"] if (address := cell["address"]) in of.needed}
@@ -391,7 +390,8 @@ def photograph(
 
 
 def prepare(folder: Path, of: Layout) -> None:
-    """What studies have in common: trainings that settled, knew the questions, and err on the tune split."""
+    """Write what all studies share: trainings that settled, recorded the questions, and make errors on the tune
+    split."""
     asked = json.dumps({"labels": {"questions": questions.digests(of.plan)}})
     wrong = _counts({}, np.zeros(IMAGES)).astype(np.int64)
     for key in (*of.plan["trainings"], *of.plan["evaluations"]):
@@ -404,14 +404,14 @@ def prepare(folder: Path, of: Layout) -> None:
 
 
 def write_curve(folder: Path, made: Mapping[str, Any], loss: float) -> None:
-    """A learning curve that ends at a loss and settled."""
+    """Write a learning curve that ends at a loss and settled."""
     steps = made["trainings"][folder.name]["steps"]
     curve = {"loss": [[steps // 2, 0.2], [steps, loss]], "score": [[steps, 0.6]]}
     (folder / "curve.json").write_text(json.dumps(curve), encoding="utf-8")
 
 
 def _counts(wanted: Mapping[str, float], shift: np.ndarray) -> np.ndarray:
-    """Counts (images, 2, 1, 3), not rounded, whose scores are the wanted ones (points), shifted by image."""
+    """Counts (images, 2, 1, 3), not rounded, whose scores are the wanted ones (points) plus a shift per image."""
     share = {"boundary_accuracy": 95.0, "internal_accuracy": 95.0, "miou": EQUAL} | dict(wanted)
     accuracy = np.stack([share["boundary_accuracy"] + shift, share["internal_accuracy"] + INSIDE * shift], axis=1)
     hits = PIXELS * np.clip(accuracy, 1, 99.9) / 100

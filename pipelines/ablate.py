@@ -1,4 +1,4 @@
-"""Stage ablate: train what the plan names and the store does not have; collect every training's small results."""
+"""Stage ablate: run the plan's trainings that the store does not have; collect every training's small results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
     manifest = read(folder / "plan.json", PlanFile)
     planned = planner.build(chosen, manifest["data"], execution.device)
     if set(planned.trainings) != set(manifest["trainings"]):
-        raise InputError(f"{folder / 'plan.json'} must be the plan of this code and params.yaml; run `make repro`")
+        raise InputError(f"{folder / 'plan.json'} does not match this code and params.yaml; run `make repro`")
     began = time.monotonic()
     by_need, first = "sequence" in manifest, set(planned.trainings)
     if by_need:
@@ -65,13 +65,13 @@ def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
 
 
 def _asks() -> evaluate.Asks:
-    from study.inference.worker import ask  # torch, where something is asked
+    from study.inference.worker import ask  # imports torch: only if something is evaluated
 
     return ask
 
 
 def _export(file: Path, subject: Subject, context: Context, origin: ModelOrigin) -> ModelFile:
-    from study.inference.exported import export  # torch, where a model is written
+    from study.inference.exported import export  # imports torch: only if a model is written
 
     return export(file, subject, context, origin)
 

@@ -1,4 +1,4 @@
-"""Stage conclude: the last line of `dvc repro`, and what the tier left. It ends with 1 where a training failed."""
+"""Stage conclude: the last line of `dvc repro`. It prints the report's path, and exits with 1 if anything failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main() -> int:
     if any(numbers["failed"] for numbers in counted.values()):
         told = [f"{n['failed']} of {n['planned']} {what}" for what, n in counted.items() if n["failed"]]
         print(
-            f"error: {' and '.join(told)} failed and are holes in the report; `make status` lists the reasons, "
+            f"error: {' and '.join(told)} failed and are missing from the report; `make status` lists the reasons, "
             f"`make retry TIER={chosen.name}` runs them again",
             file=sys.stderr,
         )

@@ -1,5 +1,5 @@
-"""Stage data: fetch, check and read the tier's data sets, cache them (and a frozen backbone's features), write their
-facts, and choose what the recipe leaves to a probe of this device."""
+"""Stage data: fetch, check, read and cache the tier's data sets (and a frozen backbone's features), and write their
+facts. Where a recipe has `precision: auto`, a speed probe of this device chooses the precision."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def main() -> None:
     if chosen.scale != NOTHING and chosen.judged_by == "miou_frequent" and not facts[MAIN]["frequent"]:
         images, pixels = chosen.frequent or (0, 0)
         raise InputError(
-            f"tiers.{chosen.name}.frequent must leave a class by which claims are judged, got none that is in {images} "
-            f"training images and has {100 * pixels:g} % of their labelled pixels; lower min_images or min_pixels, or "
+            f"tiers.{chosen.name}.frequent leaves no class to judge claims by: none is in at least {images} training "
+            f"images with at least {100 * pixels:g} % of the labelled pixels; lower min_images or min_pixels, or "
             "write judged_by: miou"
         )
     _note(facts)
@@ -70,8 +70,8 @@ def main() -> None:
 
 
 def settle_frequent(facts: dict[str, Facts], rule: tuple[int, float] | None) -> None:
-    """Add each setting's frequent classes to its facts: main's, where it has main's classes. A stage that sees fewer
-    images is compared with the others, so it is scored on the same classes (D04)."""
+    """Add each setting's frequent classes to its facts. A setting with main's classes gets main's frequent classes: a
+    stage that sees fewer images is compared with the others, so it is scored on the same classes (D04)."""
     main = facts[MAIN]
     for found in facts.values():
         own = main if found["classes"] == main["classes"] else found
@@ -79,8 +79,8 @@ def settle_frequent(facts: dict[str, Facts], rule: tuple[int, float] | None) -> 
 
 
 def _open_all(chosen: tiers.Tier, cache: Path) -> dict[str, DataSet]:
-    """The data set of each setting. What does not open and may be fetched is fetched, after all others have opened: a
-    set that a person must bring is told before the first download."""
+    """Open the data set of each setting. Fetch those that do not open, if that is allowed, after all others have
+    opened: so an error about a set that a user must provide comes before the first download."""
     found, wanted = {}, dict[Path, dict[str, download.Archive]]()
     for name, setting in chosen.settings.items():
         module, options = module_of(setting.data)
@@ -88,12 +88,12 @@ def _open_all(chosen: tiers.Tier, cache: Path) -> dict[str, DataSet]:
         if setting.root is None or not offered:
             found[name] = _open(name, setting, cache)
             continue
-        begun = any(archive.marker(setting.root).exists() for archive in offered)  # and left half unpacked
+        begun = any(archive.marker(setting.root).exists() for archive in offered)  # left half unpacked
         try:
             if not begun:
                 found[name] = _open(name, setting, cache)
         except InputError:
-            if not download.missing(offered, setting.root):  # nothing that fetching would mend
+            if not download.missing(offered, setting.root):  # fetching would not help
                 raise
         if name not in found:
             wanted.setdefault(setting.root, {}).update({archive.name: archive for archive in offered})
@@ -108,8 +108,8 @@ def _open(name: str, setting: tiers.Setting, cache: Path) -> DataSet:
 
 
 def _note(facts: dict[str, Facts]) -> None:
-    """Say what is odd about the images, and which classes no training image shows: a wrong class list, or masks of
-    other labels."""
+    """Print what is odd about the images, and the classes that no training image shows: these hint at a wrong class
+    list, or at masks with other labels."""
     for found in {found["fingerprint"]: found for found in facts.values()}.values():
         for note in found["notes"]:
             print(f"note: {found['name']}: {note}")
@@ -118,7 +118,7 @@ def _note(facts: dict[str, Facts]) -> None:
 
 
 def _audit(listed: dict[str, int]) -> None:
-    """Say where the official lists differ from what the paper counts."""
+    """Print where the official lists differ from the paper's counts."""
     for line in maps.listed(Evidence({}, {"listed": listed}, QUOTES)):
         if line.verdict == DIFFERS:
             print(f"note: {line.what}: the paper has {line.printed}, these lists {line.recomputed}")
@@ -132,8 +132,8 @@ def _precision(setting: tiers.Setting, source: DataSet, device: str, cache: Path
 
 
 def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
-    """What would fail later is told before anything is read: a level that a backbone lacks, weights that misfit, crops
-    that are larger than the images, a scale that leaves nothing, a library that is missing."""
+    """Raise now, before anything is read, what would fail later: a level that a backbone lacks, weights that do not
+    fit, crops larger than the images, a scale that leaves nothing, a missing library."""
     asked = [(MAIN, variant) for variant in chosen.extra]
     asked += [(name, variant) for name, setting in chosen.settings.items() for variant in setting.variants]
     asked += [
@@ -165,7 +165,7 @@ def _check(chosen: tiers.Tier, sources: dict[str, DataSet]) -> None:
 
 
 def _check_inheritance(chosen: tiers.Tier, name: str, facts: dict[str, Facts]) -> None:
-    """Raises InputError where the weights of a setting do not fit the next."""
+    """Raises InputError if a setting cannot start from the weights of the one before it."""
     setting = chosen.settings[name]
     before = chosen.settings[setting.after or ""]
     first, second = (

@@ -1,5 +1,5 @@
-"""Stage evaluate: ask trained networks in other ways (crops, scales, CRF), see where they look and what they confuse,
-read their anatomy."""
+"""Stage evaluate: score trained networks with other inference methods (crops, scales, CRF), measure their receptive
+fields and confusions, and describe their structure and costs."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def main() -> None:
 
 
 def _asks() -> evaluate.Asks:
-    from study.inference.worker import ask  # torch, where something is asked
+    from study.inference.worker import ask  # imports torch: only if something is evaluated
 
     return ask
 
 
 def _receptive(workload: Workload, target: Path) -> None:
-    """Fig. 3 of the first seed that has all of its trainings."""
+    """Measure the receptive fields of Fig. 3 with the first seed whose trainings are all done."""
     chosen, store = workload.planned.tier, workload.store
     wanted = chosen.receptive
     for keys, probe, key in looks(wanted, chosen.seeds, workload.manifest):
@@ -70,7 +70,7 @@ def _receptive(workload: Workload, target: Path) -> None:
         if not run.done():
             from study.inference.worker import look
 
-            print("looking at valid receptive fields (Figure 3)", flush=True)
+            print("measuring valid receptive fields (Figure 3)", flush=True)
             workload.read_again()
             subjects = {label: workload.subject(key) for label, key in keys.items()}
             look(ReceptiveFieldJob(run.key, subjects, workload.context(), probe, wanted.images))

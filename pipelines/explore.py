@@ -1,7 +1,7 @@
-"""Stage explore: let Optuna choose networks on the tune split, and try the best again with new seeds; off unless
-`explore:` in params.yaml says how many trials.
+"""Stage explore: let Optuna search networks on the tune split, and retrain the best with new seeds. Off unless
+`explore:` in params.yaml gives a number of trials.
 
-Writes explored.json and, where it is on, the plan of the winners with their results.
+Writes explored.json and, if it is on, the plan and the results of the winners.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     target = stage.folder(chosen.name) / "explored"
     shutil.rmtree(target, ignore_errors=True)
     if number := params.get("explore", 0):
-        from study.ablation import explore  # what trains is read only where something is trained
+        from study.ablation import explore  # imported only if something is trained
 
         explore.run(params, target, number)
     else:

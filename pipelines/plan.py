@@ -26,9 +26,7 @@ def main() -> None:
     cells, trainings = manifest["cells"], manifest["trainings"]
     told = (counted(len(cells), "cell"), counted(len(trainings), "training"))
     asked, seeds = counted(len(manifest["evaluations"]), "evaluation"), counted(len(chosen.seeds), "seed")
-    by_need = (
-        f"; {len(chosen.first_seeds)} to begin with, the others as open claims need them" if chosen.by_need else ""
-    )
+    by_need = f"; {len(chosen.first_seeds)} at first, the others only while claims are open" if chosen.by_need else ""
     print(f"{chosen.name}: {', '.join(told)} and {asked}, with {seeds}{by_need}")
 
 

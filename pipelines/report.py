@@ -14,7 +14,7 @@ def main() -> None:
     chosen = tiers.load(params)
     kept_outputs.note(chosen.name)
     folder, block = stage.folder(chosen.name), params["tiers"][chosen.name]
-    (folder / digests.NAME).unlink(missing_ok=True)  # it vouches for a whole report only
+    (folder / digests.NAME).unlink(missing_ok=True)  # it is valid for a complete report only
     document.build(folder, block, deviations.rows(chosen))
     digests.record(folder, block)
 

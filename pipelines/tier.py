@@ -1,5 +1,5 @@
-"""Stage tier: the tier in full, as tier.json. What it takes from another tier counts like what stands in its own block:
-the other stages depend on this file, and not on params.yaml."""
+"""Stage tier: write the tier in full, with what it takes from another tier, as tier.json. The other stages depend on
+this file, not on params.yaml, so they also rerun if the other tier changes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Stage tune: search each variant's best values on the tune split, then train it at them; off unless `tune: true`.
+"""Stage tune: search each variant's best values on the tune split, then train with them. Off unless `tune: true`.
 
-Writes search.json and, where it is on, a plan of its own (tuning/plan.json) with the results of its trainings.
+Writes search.json and, if it is on, its own plan (tuning/plan.json) and the results of its trainings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     target = stage.folder(chosen.name) / "tuning"
     shutil.rmtree(target, ignore_errors=True)
     if params.get(tiers.TUNE, False):
-        from study.ablation import search  # what trains is read only where something is trained
+        from study.ablation import search  # imported only if something is trained
 
         search.search_and_train(params, target)
     else:

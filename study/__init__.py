@@ -1,6 +1,6 @@
 """A reproducibility and ablation-study harness for one paper, Peng et al., "Large Kernel Matters" (CVPR 2017).
 
-Packages stand on six floors and import from the floors below only; `make check` keeps it (pyproject.toml):
+Packages form six floors. Each imports only from the floors below it; `make check` enforces that (pyproject.toml):
 
     commands
     ablation    inference
@@ -9,11 +9,12 @@ Packages stand on six floors and import from the floors below only; `make check`
     paper       store
     spec        metrics seeds
 
-Two pillars meet in ``ablation``, in ``plan.networks`` and on disk: the *paper* pillar (paper, config, plan, statistics,
-report) has no torch, the *science* pillar (models, data, training, inference) knows neither the paper nor params.yaml.
+Two pillars meet in ``ablation``, in ``plan.networks`` and on disk. The *paper* pillar (paper, config, plan, statistics,
+report) imports no torch. The *science* pillar (models, data, training, inference) knows neither the paper nor
+params.yaml.
 """
 
 import os
 
-# Before anything imports matplotlib, which refuses names that it does not know, such as that of a notebook's package.
+# Set before anything imports matplotlib: it refuses backends that it does not know, such as the one of a notebook.
 os.environ["MPLBACKEND"] = "agg"

@@ -1,4 +1,4 @@
-"""``python -m study COMMAND``: the commands behind make."""
+"""``python -m study COMMAND``: the commands that make runs."""
 
 from study.commands.command_line import main
 

@@ -1,8 +1,8 @@
 """Counts -> scores. Counts are summed over images first and divided once (dataset-level scores).
 
 ``counts`` are integers of shape (..., 2, K, 3): region (0 boundary band, 1 internal), class, (true positives, false
-positives, false negatives); ``ranks`` of a classification (images,): how many classes scored above the true one.
-Scores are fractions. Standard library and numpy only.
+positives, false negatives). ``ranks`` of a classification have shape (images,): how many classes scored above the true
+one. Scores are fractions. Uses the standard library and numpy only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TP, FP, FN = 0, 1, 2
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int, keep: np.ndarray) -> np.ndarray:
-    """(classes, classes) pixel counts [label, prediction] over the pixels where ``keep`` is true."""
+    """Pixel counts [label, prediction] of shape (classes, classes), over the pixels where ``keep`` is true."""
     pairs = labels[keep].astype(np.int64) * classes + predictions[keep]
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
@@ -24,8 +24,8 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int, keep: n
 def region_confusions(
     labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int, void: int
 ) -> np.ndarray:
-    """(2, K, K) pixel counts [region, label, prediction] in one pass over an image; pixels labelled ``void`` count
-    nowhere."""
+    """Pixel counts [region, label, prediction] of shape (2, K, K), in one pass over an image. Pixels labelled ``void``
+    are not counted."""
     size = classes * classes
     places = labels.astype(np.intp)
     places *= classes
@@ -36,13 +36,13 @@ def region_confusions(
 
 
 def counts(matrix: np.ndarray) -> np.ndarray:
-    """(K, 3) true positives, false positives, false negatives of a confusion matrix [label, prediction]."""
+    """True positives, false positives and false negatives, shape (K, 3), of a confusion matrix [label, prediction]."""
     hit = np.diagonal(matrix)
     return np.stack([hit, matrix.sum(0) - hit, matrix.sum(1) - hit], axis=-1)
 
 
 def total(counts: np.ndarray) -> np.ndarray:
-    """(2, K, 3) sums over every leading axis (images, seeds ...)."""
+    """Sums over every leading axis (images, seeds ...), shape (2, K, 3)."""
     return counts.reshape(-1, *counts.shape[-3:]).sum(0)
 
 
@@ -53,7 +53,7 @@ def class_iou(counts: np.ndarray) -> list[float]:
 
 
 def miou(counts: np.ndarray, classes: Iterable[int] | None = None) -> float:
-    """Mean IoU over the classes that are present or predicted (over ``classes`` of these, where given).
+    """Mean IoU over the classes that are present or predicted; with ``classes``, over those among them.
 
     Adds in class order, as the Cityscapes scorer does: the two then agree to the last digit.
     """
@@ -69,27 +69,28 @@ def _accuracy(summed: np.ndarray) -> float:
 
 
 def pixel_accuracy(counts: np.ndarray) -> float:
-    """Share of all labelled pixels that are right."""
+    """Share of all labelled pixels that are classified correctly."""
     return _accuracy(total(counts).sum(0))
 
 
 def boundary_accuracy(counts: np.ndarray) -> float:
-    """Share of the boundary band's pixels that are right (Table 5, Sec. 4.1.2)."""
+    """Share of the pixels in the boundary band that are classified correctly (Table 5, Sec. 4.1.2)."""
     return _accuracy(total(counts)[BOUNDARY])
 
 
 def internal_accuracy(counts: np.ndarray) -> float:
-    """Share of the other pixels that are right (Table 5, Sec. 4.1.2)."""
+    """Share of the pixels outside the boundary band that are classified correctly (Table 5, Sec. 4.1.2)."""
     return _accuracy(total(counts)[INTERNAL])
 
 
 def boundary_object_accuracy(counts: np.ndarray) -> float:
-    """Share of the boundary band's pixels of objects (of all classes but the first) that are right (D146)."""
+    """Share of the object pixels (all classes but the first) in the boundary band that are classified correctly
+    (D146)."""
     return _accuracy(total(counts)[BOUNDARY, 1:])
 
 
 def internal_object_accuracy(counts: np.ndarray) -> float:
-    """Share of the other pixels of objects that are right (D146)."""
+    """Share of the object pixels outside the boundary band that are classified correctly (D146)."""
     return _accuracy(total(counts)[INTERNAL, 1:])
 
 
@@ -119,10 +120,10 @@ def top5_error(ranks: np.ndarray) -> float:
 
 
 ERRORS: dict[str, Callable[[np.ndarray], float]] = {"top1_accuracy": top1_accuracy, "top5_error": top5_error}
-# What a training's counts.npz holds -> its metrics, the first of which is the one that an ablation maximises.
+# Array of a training's counts.npz -> its metrics. An ablation maximises the first one.
 MEASURES = {"counts": METRICS, "ranks": ERRORS}
 
 
 def score_all(name: str, measured: np.ndarray) -> dict[str, float]:
-    """Every metric of the array ``name`` (a key of MEASURES), the leading one first."""
+    """Every metric of the array ``name`` (a key of MEASURES), in the order of MEASURES."""
     return {metric: score(measured) for metric, score in MEASURES[name].items()}

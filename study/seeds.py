@@ -1,4 +1,4 @@
-"""Randomness has an address: every draw is a function of (seed, what, step), never of what was drawn before.
+"""Addressed randomness: every draw is a function of (seed, purpose, step) and never of earlier draws.
 
 So a resumed training needs no sampler state, and all variants of one seed see the same images in the same order.
 """
@@ -22,7 +22,7 @@ def generator(*address: int | str) -> np.random.Generator:
 
 
 def batch_indices(images: int, batch: int, seed: int, step: int) -> list[int]:
-    """Indices of the images of training step ``step`` (from 0): epoch by epoch, each a permutation of its own."""
+    """Indices of the images of training step ``step`` (from 0). Each epoch is a fresh permutation of all images."""
     indices: list[int] = []
     position = step * batch
     while len(indices) < batch:

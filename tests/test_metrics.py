@@ -53,7 +53,7 @@ def _confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     ("seed", "absent", "void"),
     [(0, (), 0.1), (1, (3,), 0.1), (2, (0, 17, 18), 0.0), (3, tuple(range(2, CLASSES)), 0.6)],
 )
-def test_equal_to_the_cityscapes_scorer_to_the_last_digit(
+def test_scores_equal_the_cityscapes_scorer_exactly(
     tmp_path: Path, seed: int, absent: tuple[int, ...], void: float
 ) -> None:
     """The real scorer on real files: the matrix integer by integer, every class IoU and the mean exactly."""
@@ -109,7 +109,7 @@ def test_accuracies_of_the_regions_are_per_pixel() -> None:
     assert metrics.pixel_accuracy(counts) == hit[scored].sum() / scored.sum()
 
 
-def test_a_mean_of_image_scores_is_not_the_dataset_score() -> None:
+def test_dataset_scores_are_not_means_of_image_scores() -> None:
     """Image 1: 1 of 2 pixels of class 0 right; image 2: all 98 right. Dataset: 99/100; mean of ratios: 0.75."""
     labels = [np.zeros((1, 2), np.uint8), np.zeros((1, 98), np.uint8)]
     predictions = [np.array([[0, 1]], np.uint8), np.zeros((1, 98), np.uint8)]
@@ -121,7 +121,7 @@ def test_a_mean_of_image_scores_is_not_the_dataset_score() -> None:
 
 
 def test_counts_and_iou_by_hand() -> None:
-    """Class 1 has as many false positives as pixels; class 2 is nowhere, but predicted: both count, with their IoU."""
+    """Class 1 has as many false positives as pixels; class 2 is absent but predicted: both count, with their IoU."""
     labels, predictions = np.array([[0, 0, 0, 1, 1]], np.uint8), np.array([[0, 1, 1, 1, 2]], np.uint8)
     counts = _counts(labels[None], predictions[None], classes=3)
     summed = metrics.total(counts).sum(0)
@@ -132,7 +132,7 @@ def test_counts_and_iou_by_hand() -> None:
     assert metrics.miou(counts) == pytest.approx(7 / 36)
 
 
-def test_a_classifier_errs_where_its_class_is_not_among_the_first() -> None:
+def test_classifiers_err_beyond_the_first_five_ranks() -> None:
     """Rank 0 is the highest score: rank 4 is among the first five, rank 5 is not."""
     ranks = np.array([0, 1, 4, 5, 6, 0, 0, 0])
     assert metrics.top1_accuracy(ranks) == 0.5
@@ -163,7 +163,7 @@ def test_void_pixels_are_neither_hits_nor_misses() -> None:
     ("band_px", "row"),
     [(1, "....##...."), (2, "...####..."), (3, "..######.."), (5, "##########")],
 )
-def test_the_band_reaches_band_px_pixels_to_either_side(band_px: int, row: str) -> None:
+def test_the_band_reaches_band_px_to_both_sides(band_px: int, row: str) -> None:
     """Two objects side by side; the boundary runs between columns 4 and 5."""
     labels = np.repeat([[0] * 5 + [1] * 5], 4, axis=0).astype(np.uint8)
     expected = np.array([[c == "#" for c in row]] * 4)
@@ -172,7 +172,7 @@ def test_the_band_reaches_band_px_pixels_to_either_side(band_px: int, row: str) 
 
 
 def test_distance_is_euclidean_at_a_corner() -> None:
-    """A single pixel at (4, 4): with its neighbours it is the edge; (2, 2) is sqrt(5) > 2 px from the nearest of it."""
+    """A single pixel at (4, 4) and its neighbours are the edge; (2, 2) is sqrt(5) > 2 px from the nearest of them."""
     labels = np.zeros((9, 9), np.uint8)
     labels[4, 4] = 1
     edge = {(4, 4), (3, 4), (5, 4), (4, 3), (4, 5)}
@@ -186,7 +186,7 @@ def test_distance_is_euclidean_at_a_corner() -> None:
 
 
 class _OneImage:
-    """A source of one image, half class 0 and half class 1, to which any model gives class 0 throughout."""
+    """A source of one image, half class 0 and half class 1, for which any model predicts class 0 throughout."""
 
     classes, training, longest = 2, SimpleNamespace(band_px=1), None
     labels = np.repeat([[0] * 5 + [1] * 5], 4, axis=0).astype(np.uint8)[None]
@@ -195,7 +195,7 @@ class _OneImage:
         yield torch.zeros(1, 2, 4, 10), self.labels, boundary_band(self.labels[0], 1)[None]
 
 
-def test_the_band_is_that_of_the_truth_whatever_is_predicted() -> None:
+def test_the_band_follows_the_truth_not_the_prediction() -> None:
     """A constant prediction has no boundary at all; the truth's band is two columns of four pixels."""
     counts = count(torch.nn.Identity(), _OneImage(), "val")
     pixels = counts[0, :, :, metrics.TP] + counts[0, :, :, metrics.FN]

@@ -1,4 +1,4 @@
-"""The order of the images: epoch by epoch a permutation, of the seed and the step alone, the same for all variants."""
+"""The order of the images: a permutation in each epoch, set by seed and step alone, the same for all variants."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_order_of_the_images_follows_the_seed() -> None:
     assert batch_indices(50, 8, 3, 9) == batch_indices(50, 8, 3, 9)
 
 
-def test_another_seed_trains_on_other_images_and_another_variant_on_the_same(tmp_path: Path) -> None:
-    """Through the source that a training reads, by the images themselves."""
+def test_seeds_change_the_images_but_variants_do_not(tmp_path: Path) -> None:
+    """Compares the images themselves, through the source that a training reads."""
     params = tiers.read(ROOT / "params.yaml")
     params["tiers"]["smoke"]["data"] |= {"train": 24, "tune": 2, "val": 2}
     smoke = tiers.load(params, "smoke")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make repro` inside the image of docs/recipes/Dockerfile, on a machine of a running Ray cluster.
+# Runs `make repro` inside the image of docs/recipes/Dockerfile, on a machine of a running Ray cluster.
 # usage: run.sh PROJECT TIER
 set -euo pipefail
 cd "$1"
@@ -7,7 +7,7 @@ if ! grep -Eq '^  address: *auto\b' params.yaml; then
   echo "error: execution.address of params.yaml must be auto on a cluster; edit it as docs/run-on-a-cluster.md says" >&2
   exit 2
 fi
-# The image has all dependencies: the environment that make expects only points to them.
+# The image has all dependencies, so the environment that make expects only points to them.
 if [[ ! -e .venv/ready ]]; then
   python -m venv --system-site-packages .venv
   cp requirements.lock .venv/ready

@@ -1,1 +1,1 @@
-"""The ablation as it runs: Optuna's study, queues of workers, progress, the search."""
+"""Running the ablation: Optuna studies, queues of workers, progress, the search and the exploration."""

@@ -26,11 +26,11 @@ def run(
     ask_one: Callable[[], evaluate.Asks],
     open_engine: OpenEngine = supervise.open_engine,
 ) -> tuple[Course, int]:
-    """Train and evaluate what the looks of the workload's plan call for, until all claims have left; returns the course
+    """Train and evaluate what the looks of the workload's plan call for, until all claims have left; return the course
     and how many trainings ran.
 
-    What the store has is not done again, and what failed counts as drawn until `make retry` clears it. So a study that
-    was killed comes to the same end.
+    Results that the store has are reused, and failures count as drawn until `make retry` clears them. So a study that
+    was killed reaches the same result.
     """
     plan, store, ended = workload.manifest, workload.store, _Ended(workload)
     families, trained, told = sequence.families(plan), 0, 0
@@ -59,11 +59,11 @@ def run(
 
 
 class _Ended:
-    """Whether a training or evaluation is done, or has failed; ``keys`` are those of which that is known."""
+    """Whether a training or evaluation is done, or has failed; ``keys`` are those known to have ended."""
 
     def __init__(self, workload: Workload) -> None:
         self.store, self.evaluations = workload.store, workload.planned.evaluations
-        self.keys = set[str]()  # telling it takes a digest of every file
+        self.keys = set[str]()  # a check takes a digest of every file
 
     def __call__(self, key: str) -> bool:
         if key not in self.keys:

@@ -1,4 +1,4 @@
-"""Ask trained networks in other ways (crops, scales, a CRF), and count what they confuse, on the workers."""
+"""Score trained networks with other inference methods (crops, scales, a CRF), and count confusions, on the workers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Asks = Callable[[Any], Any]  # study.inference.worker.ask
 def ask(
     workload: Workload, ask_one: Callable[[], Asks], *, confused: bool = True, open_engine: OpenEngine = open_engine
 ) -> None:
-    """Run the evaluations of the workload's plan that the store does not have, and where ``confused`` count what the
-    headline networks confuse; a failure is a hole and stops no other. ``ask_one`` gives the function of a job, which
-    needs torch."""
+    """Run the evaluations of the workload's plan that the store does not have and, if ``confused``, count the
+    confusions of the headline networks. A failure is a hole in the report, and stops no other. ``ask_one`` returns the
+    function that runs a job; it imports torch."""
     planned, manifest = workload.planned, workload.manifest
     execution, store = workload.execution, workload.store
     todo = [key for key in manifest["evaluations"] if not store.run(key, EVALUATED).done()]
-    if "sequence" in manifest:  # what failed counts as drawn, until `make retry` clears it
+    if "sequence" in manifest:  # failures count as drawn, until `make retry` clears them
         todo = [key for key in todo if store.run(key, EVALUATED).failure() is None]
     ready = [key for key in todo if store.run(planned.evaluations[key].training).done()]
     for key in set(todo) - set(ready):
@@ -43,7 +43,7 @@ def ask(
     }
     if not ready and not confusing:
         return
-    from study.ablation import foretell  # torch, only where something is to be done
+    from study.ablation import foretell  # imports torch: only if something is to be done
 
     workload.read_again()
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def ask(
         if ready:
             beside = {key: plain for key in ready if (plain := planned.plain(key)) in ready}
             kinds = foretell.evaluations(workload, set(beside.values()))
-            # So that no long one is left alone at the end, and what is done beside another is asked for after it.
+            # So no long one runs alone at the end, and those done beside another come after it.
             ready.sort(key=lambda key: kinds[key].left(), reverse=True)
             jobs = {key: job for key, job in manifest["evaluations"].items() if key in ready or key not in todo}
             done = jobs.keys() - set(ready)
@@ -66,7 +66,7 @@ def ask(
         for key in ready:
             work.submit(key, workload.evaluation(key, work.stop, beside.get(key)))
         if confusing:
-            print(f"counting what {counted(len(confusing), 'network')} confuse", flush=True)
+            print(f"counting the confusions of {counted(len(confusing), 'network')}", flush=True)
         for key, (_, training) in confusing.items():
             work.submit(key, ConfusionJob(key, workload.subject(training), workload.context(work.stop)))
         for event in work.ends():
@@ -87,8 +87,8 @@ def confusions(workload: Workload) -> Iterator[tuple[str, str, Run]]:
 
 
 def _tell(event: Event, address: str) -> None:
-    """Say what is odd about confusions that were counted."""
+    """Print a note if confusions failed, or differ from the counts."""
     if event.failed:
-        print(f"note: what {address} confuses is not in the report: {event.reason}", flush=True)
+        print(f"note: the confusions of {address} are not in the report: {event.reason}", flush=True)
     elif not event.result:
-        print(f"note: what {address} confuses differs from its counts (another device?)", flush=True)
+        print(f"note: the confusions of {address} differ from its counts (another device?)", flush=True)

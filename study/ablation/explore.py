@@ -1,4 +1,4 @@
-"""The exploration of the stage explore: Optuna suggests networks, workers train them, and the best are tried again."""
+"""The exploration of the stage explore: Optuna suggests networks, workers train them, and the best are retrained."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from study.tracking import background, mlflow_access
 
 
 def run(params: Params, target: Path, number: int) -> None:
-    """Explore with so many trials, train the winners anew, and write explored.json, plan and results to ``target``.
-    Raises InputError where the tier says nothing of a space, or another driver explores it."""
+    """Explore with up to ``number`` trials, retrain the winners, and write explored.json, plan and results to
+    ``target``. Raises InputError if the tier has no space to explore, or another driver explores it."""
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     if chosen.explore is None:
         raise InputError(
-            f"tiers.{chosen.name}.explore must say what is explored where `explore:` is above 0, got none; write it as "
-            "docs/exploring.md does, or set explore to 0"
+            f"tiers.{chosen.name}.explore must say what is explored when `explore:` is above 0, but it is missing; "
+            "write it as in docs/exploring.md, or set explore to 0"
         )
     levels = exploration.levels(chosen)
     explore_study.check(chosen.explore, levels)
@@ -53,7 +53,9 @@ def run(params: Params, target: Path, number: int) -> None:
     log = store.study_log(chosen.name)
     with first(log.with_suffix(".lock")) as alone:
         if not alone:
-            raise InputError(f"an exploration must be the only driver of its tier, got another of {chosen.name}; wait")
+            raise InputError(
+                f"another driver of {chosen.name} is running, but an exploration must be the only one; wait for its end"
+            )
         study = Exploration(chosen.explore, levels, study_of(chosen.name), log)
         workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
         workload.read_again()
@@ -61,7 +63,7 @@ def run(params: Params, target: Path, number: int) -> None:
         driver.explore(number)
     rows = study.rows()
     found = exploration.winners(chosen.explore, rows)
-    print(f"{counted(len(rows), 'trial')}; {counted(len(found), 'network')} to be tried with new seeds", flush=True)
+    print(f"{counted(len(rows), 'trial')}; {counted(len(found), 'network')} to retrain with new seeds", flush=True)
     pairs, winners = [driver.networks[trial["number"]] for _, trial in found], list[Winner]()
     if found:
         winners = _tried_again(chosen, facts, target, pairs=pairs, found=found)
@@ -77,8 +79,8 @@ def study_of(tier: str) -> str:
 
 
 def _check(chosen: tiers.Tier, facts: Facts) -> None:
-    """Raises InputError for a place of refinement that the network lacks, and for bounds that nothing meets."""
-    from study.models.build import refinable  # torch
+    """Raises InputError for a place of refinement that the network lacks, and for bounds that no network meets."""
+    from study.models.build import refinable  # imports torch
 
     explore = chosen.explore
     assert explore is not None
@@ -93,14 +95,14 @@ def _check(chosen: tiers.Tier, facts: Facts) -> None:
         variant, cost = min(least, key=lambda pair: pair[1][name])
         if exploration.over(explore.model_copy(update={"under": {name: bound}, "least": None}), cost, None):
             raise InputError(
-                f"explore.under.{name} must leave a network of the space, got {bound:g}, and the cheapest is "
+                f"explore.under.{name} must allow a network of the space, got {bound:g}, but the cheapest is "
                 f"{variant.label} with {cost[name] / exploration.UNITS[name]:.3g}; raise it, or widen the space"
             )
 
 
 def _costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]:
-    """What a network costs, by the names of COSTS."""
-    from study.models.costs import costs  # torch
+    """The costs of a network, by the names in COSTS."""
+    from study.models.costs import costs  # imports torch
     from study.models.work import step_bytes
 
     network, recipe = chosen.main.network, chosen.main.recipe
@@ -118,7 +120,7 @@ def _tried_again(
     pairs: list[tuple[Variant, Recipe]],
     found: list[tuple[str, ExploredTrial]],
 ) -> list[Winner]:
-    """Train the networks that were found with their new seeds; collect and log the results."""
+    """Retrain the networks ``found`` with new seeds; collect and log the results."""
     params = tiers.read()
     execution, store = execution_of(params), Store()
     at, name = place(params, store), f"{chosen.name} explored"
@@ -164,7 +166,7 @@ def _written(
 
 @dataclass
 class _Open:
-    """A training that runs: the trials that asked for it, and how many of its stops it has behind it."""
+    """A training that runs: the trials that share it, and how many of its stops it has passed."""
 
     trials: list[Any]
     rung: int = 0
@@ -172,16 +174,16 @@ class _Open:
 
 @dataclass
 class _Driver:
-    """Hands what the study suggests to the workers. Equal suggestions share a training."""
+    """Passes the study's suggestions to the workers. Equal suggestions share a training."""
 
-    workload: Workload  # its plan has no cells, and gets the trials' trainings
+    workload: Workload  # its plan has no cells; the trials' trainings are added to it
     study: Exploration
     open: dict[str, _Open] = field(default_factory=dict)
     networks: dict[int, tuple[Variant, Recipe]] = field(default_factory=dict)
-    known: dict[str, tuple[float, int]] = field(default_factory=dict)  # what ended in this call: score and step
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)  # ended in this call: score and step
 
     def __post_init__(self) -> None:
-        from study.models.build import refinable  # torch
+        from study.models.build import refinable  # imports torch
 
         self.plan, self.store = self.workload.planned, self.workload.store
         self.tier = self.plan.tier
@@ -192,8 +194,8 @@ class _Driver:
         self.stops = [math.ceil(share * steps) for share in (*self.explore_.rungs, 1)]
 
     def explore(self, number: int) -> None:
-        """Go on until the study has so many trials, or its cost is spent."""
-        from study.training.worker import train as train_one  # torch
+        """Run trials until the study has ``number`` of them, or its cost is spent."""
+        from study.training.worker import train as train_one  # imports torch
 
         print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
         for trial in self.study.trials:
@@ -217,7 +219,7 @@ class _Driver:
                 fill()
 
     def _spent(self) -> bool:
-        """Whether no trial begins any more, for what the trials so far cost."""
+        """Whether the trials so far have used up the allowed cost, so that no new one begins."""
         limit = self.explore_.cost
         return limit is not None and self.study.spent() >= limit
 
@@ -270,7 +272,7 @@ class _Driver:
                 work.submit(event.key, self._job(event.key, work, here.rung))
                 return
             print(f"trial: {label} given up at {100 * score:.1f} % after {step} steps", flush=True)
-            self.store.run(event.key).path("checkpoint.pt").unlink(missing_ok=True)  # it goes on no more
+            self.store.run(event.key).path("checkpoint.pt").unlink(missing_ok=True)  # it will not resume
         else:
             self.known[event.key] = score, step
             for trial in here.trials:

@@ -1,7 +1,7 @@
-"""An exploration as an Optuna study: the library's sampler and pruner choose, by their names and arguments (D150).
+"""An exploration as an Optuna study: params.yaml gives Optuna's sampler and pruner by name, with arguments (D150).
 
-The study is kept in the library's own journal. A sampler is made anew for each question, from a seed of the study and
-the number of the trial, so that a study that was killed goes on as one that was not, where one worker asks.
+The study is stored in Optuna's own journal. Each trial gets a new sampler, seeded by the study's seed and the trial's
+number. So with one worker, a study that was killed continues exactly like one that was not.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from study.spec.heads import PLACES
 from study.spec.words import counted, first_line
 
 OVER, REASON, FACTS = "over", "reason", "facts"  # user attributes of a trial
-REHEARSED = 14  # trials without a training that tell whether the library takes a combination
-RESAMPLED, TREES = 20, 32  # of the trials, for an importance's interval; of a forest
-SETTINGS = "space"  # attribute of a study: what it chooses among
+REHEARSED = 14  # trials without a training, to test whether Optuna accepts a combination
+RESAMPLED, TREES = 20, 32  # resamplings for the interval of an importance; trees of a forest
+SETTINGS = "space"  # attribute of a study: its space and objective
 
 
 class Exploration:
-    """Ask what to try, tell how it went. ``levels`` are those of the heads. Raises InputError for a sampler or a pruner
-    that Optuna does not have or does not take together with the rest, and where the journal ``log`` has a study of
-    this name that chose among something else."""
+    """Ask what to try, tell how it went. ``levels`` are those of the heads.
+
+    Raises InputError if Optuna does not have the sampler or pruner, or does not accept it with the rest, and if the
+    journal ``log`` has a study of this name with another space or objective."""
 
     def __init__(self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -52,8 +53,8 @@ class Exploration:
         for known in optuna.get_all_study_summaries(self.storage):
             if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
                 raise InputError(
-                    f"the study {name!r} must have the space and the objective of params.yaml, got "
-                    f"{counted(known.n_trials, 'trial')} with others; give them up with `make explore ANEW=yes`, or "
+                    f"the study {name!r} must have the space and the objective of params.yaml, but "
+                    f"{counted(known.n_trials, 'trial')} used others; discard them with `make explore ANEW=yes`, or "
                     "undo the change"
                 )
         directions: dict[str, Any] = {"pareto": ["maximize", "minimize"], "score": ["maximize"], "cost": ["minimize"]}
@@ -70,7 +71,7 @@ class Exploration:
         return self.study.get_trials(deepcopy=False)
 
     def running(self) -> list[Trial]:
-        """Trials of a driver that has ended: they go on."""
+        """Open trials of a driver that has ended; they are resumed."""
         return [Trial(self.study, t._trial_id) for t in self.trials if t.state == TrialState.RUNNING]
 
     def ask(self) -> Trial:
@@ -102,16 +103,16 @@ class Exploration:
         return _made(optuna.samplers, self.explore.sampler, given, "sampler")
 
     def describe(self, trial: Trial, **facts: Any) -> None:
-        """Keep what is known of a trial's network."""
+        """Store what is known about a trial's network."""
         trial.set_user_attr(FACTS, facts)
 
     def report(self, trial: Trial, score: float, step: int) -> bool:
-        """The score of a trial at a rung; whether the pruner gives it up."""
+        """Report a trial's score at a rung; return whether the pruner gives the trial up."""
         trial.report(score if self.explore.objective == "score" else -score, step)
         return trial.should_prune()
 
     def tell(self, trial: Trial, score: float, step: int) -> None:
-        """A trial that was trained to its end."""
+        """Close a trial that was trained to its end."""
         told = _facts(trial.user_attrs) | {"score": score, "step": step}
         trial.set_user_attr(FACTS, told)
         trial.set_user_attr(OVER, exploration.over(self.explore, told, score) or None)
@@ -121,13 +122,13 @@ class Exploration:
             self.study.tell(trial, values[self.explore.objective])
 
     def prune(self, trial: Trial, score: float, step: int) -> None:
-        """A trial that its pruner gave up."""
+        """Close a trial that its pruner gave up."""
         trial.set_user_attr(FACTS, _facts(trial.user_attrs) | {"score": score, "step": step})
         trial.set_user_attr(REASON, f"given up after {step} steps")
         self._end(trial, TrialState.PRUNED)
 
     def refuse(self, trial: Trial, over: list[float]) -> None:
-        """A trial whose network is beyond a bound, which is known before it is trained."""
+        """Close a trial whose network exceeds a bound, which is known before it is trained."""
         trial.set_user_attr(OVER, over)
         trial.set_user_attr(REASON, "beyond a bound; not trained")
         self._end(trial, TrialState.PRUNED if len(self.study.directions) == 1 else TrialState.FAIL)
@@ -141,7 +142,7 @@ class Exploration:
             self.study.tell(trial, state=state)
 
     def spent(self) -> float:
-        """Tera multiply-adds of all trainings of the study so far, those that were given up up to their last step."""
+        """Tera multiply-adds of all trainings of the study so far; those given up count up to their last step."""
         found: dict[str, float] = {}  # equal networks are one training
         for trial in self.trials:
             told = _facts(trial.user_attrs)
@@ -169,8 +170,8 @@ class Exploration:
 
 
 def check(explore: Explore, levels: tuple[str, ...]) -> None:
-    """Raises InputError where the library does not take the sampler, the pruner, the objective and the space together:
-    asked by trials that train nothing."""
+    """Raises InputError if Optuna does not accept the sampler, the pruner, the objective and the space together. Tests
+    this with trials that train nothing."""
     try:
         study = Exploration(explore, levels, "rehearsal")
         for number in range(REHEARSED):
@@ -182,16 +183,16 @@ def check(explore: Explore, levels: tuple[str, ...]) -> None:
             study.tell(trial, 0.5 + number / 100, 2)
     except InputError:
         raise
-    except Exception as error:  # whatever the library says of what it does not support
+    except Exception as error:  # Optuna raises many kinds of errors for what it does not support
         told = ", ".join(filter(None, (explore.sampler.name, explore.pruner.name if explore.pruner else "")))
         raise InputError(
-            f"explore must be what Optuna supports together, got {told} with objective {explore.objective}, which it "
-            f"refuses ({first_line(error)}); take another sampler, pruner or objective"
+            f"explore: Optuna does not support {told} with objective {explore.objective} and this space "
+            f"({first_line(error)}); take another sampler, pruner or objective"
         ) from None
 
 
 def begin_anew(log: Path, name: str) -> None:
-    """Forget a study of the journal ``log``, where there is one; its trainings stay in the run store."""
+    """Delete a study from the journal ``log``, if there is one; its trainings stay in the run store."""
     if log.is_file():
         with _quiet():
             storage = JournalStorage(JournalFileBackend(str(log)))
@@ -200,8 +201,8 @@ def begin_anew(log: Path, name: str) -> None:
 
 
 def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:
-    """Shares of the factors in the variance of the scores of trials that were trained to their end, by fANOVA, with
-    90 % intervals over resampled trials; nothing where they are too few or all alike."""
+    """Each factor's share in the variance of the scores of trials that were trained to their end, by fANOVA, with 90 %
+    intervals over resampled trials. Empty if there are fewer than 8 such trials, or their scores are all equal."""
     ended = [row for row in rows if row["state"] == COMPLETE and row["score"] is not None]
     if len(ended) < 8 or len({row["score"] for row in ended}) < 2:
         return []
@@ -258,7 +259,7 @@ def _facts(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _made(module: Any, chosen: Chosen | None, given: dict[str, Any], what: str) -> Any:
-    """A sampler or pruner by name, with the arguments ``given`` as far as it has them. Raises InputError."""
+    """Make a sampler or pruner by name, with its arguments and those of ``given`` that it takes. Raises InputError."""
     if chosen is None:
         return None
     base = optuna.samplers.BaseSampler if what == "sampler" else optuna.pruners.BasePruner
@@ -273,8 +274,8 @@ def _made(module: Any, chosen: Chosen | None, given: dict[str, Any], what: str) 
     takes = inspect.signature(made.__init__).parameters
     if "constraints_func" in given and "constraints_func" not in takes:
         raise InputError(
-            f"explore.sampler.name must be one that takes constraints where there are bounds, got {chosen.name}; take "
-            "e.g. TPESampler, or no bounds"
+            f"explore.sampler.name must be one that takes constraints, because there are bounds, got {chosen.name}; "
+            "take e.g. TPESampler, or remove the bounds"
         )
     arguments |= {name: value for name, value in given.items() if name in takes and name not in arguments}
     try:
@@ -282,14 +283,14 @@ def _made(module: Any, chosen: Chosen | None, given: dict[str, Any], what: str) 
             return made(**arguments)
     except (TypeError, ValueError, NotImplementedError, ImportError) as error:
         raise InputError(
-            f"explore.{what} must have arguments that Optuna's {chosen.name} takes, got some that it refuses "
-            f"({first_line(error)}); see its page"
+            f"explore.{what} must have arguments that Optuna's {chosen.name} takes "
+            f"({first_line(error)}); see its documentation"
         ) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's warnings of what is experimental, or sampled independently."""
+    """Suppress Optuna's warnings about experimental features and independent sampling."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,7 +1,7 @@
-"""How long each training and evaluation of a plan should take, as a prediction of seconds before anything has run.
+"""Predict the seconds that each training and evaluation of a plan takes, before anything has run.
 
-The seconds are those of one machine. Which other one it runs on hardly matters: study.ablation.progress learns from the
-first steps how much slower that is. What matters is how kinds compare, and these constants are right about it.
+The seconds are those of one machine. On another one, study.ablation.progress learns from the first steps how much
+slower it is. So only the ratios between kinds matter, and these constants get them right.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from study.spec.documents.data import Facts, size_of
 from study.spec.training import Inference, Training
 from study.training.observers import SCORED_IMAGES
 
-# Seconds on one core of a Xeon or EPYC of 2023, by least squares through the trainings of `shapes` on both: how the two
-# compare is what they have in common (benchmarks/progress.py shows how well).
-MAC_S = 1.5e-11  # of a multiply-add, forward
-NUMBER_S = 1.5e-9  # of a number that a module gives out: on small maps, memory counts as much as arithmetic
-MODULE_S = 1e-4  # of running a module, whatever its size
-CRF_S = 8e-8  # of a pixel and class in one iteration of a dense CRF
+# Seconds on one core of a Xeon or EPYC of 2023, by least squares through the trainings of `shapes` on both. The ratios
+# hold on both machines (benchmarks/progress.py shows how well).
+MAC_S = 1.5e-11  # per multiply-add, forward
+NUMBER_S = 1.5e-9  # per number that a module outputs: on small maps, memory counts as much as arithmetic
+MODULE_S = 1e-4  # per run of a module, whatever its size
+CRF_S = 8e-8  # per pixel and class in one iteration of a dense CRF
 BACKWARD = 3  # a training step costs about as much as three passes forward
 STARTING_S = 0.1  # from one training's end to the first step of the next
 
 
 def trainings(workload: Workload, study: str) -> dict[str, Kind]:
-    """Of each training of the plan by its key; kept in the store for whoever asks for the status of ``study``."""
+    """Predict each training of the plan, by key; saved in the store for ``make status`` of ``study``."""
     planned, manifest = workload.planned, workload.manifest
     known: dict[tuple[str, ...], Kind] = {}
     found = {}
     for key, labels in manifest["trainings"].items():
         training = planned.trainings[key]
         name = (labels["data"], labels["label"])
-        if name not in known:  # seeds, whose networks are alike
+        if name not in known:  # seeds share a network
             known[name] = of_training(name, training, manifest["data"][labels["data"]])
         found[key] = known[name]
     progress.keep(workload.store, study, found)
@@ -43,8 +43,8 @@ def trainings(workload: Workload, study: str) -> dict[str, Kind]:
 
 
 def evaluations(workload: Workload, beside: Collection[str | None] = ()) -> dict[str, Kind]:
-    """Of each evaluation of the plan by its key; kept as those of trainings are. Those ``beside`` another take none of
-    their own."""
+    """Predict each evaluation of the plan, by key; saved like those of trainings. Those ``beside`` another evaluation
+    take no time of their own."""
     planned, manifest = workload.planned, workload.manifest
     known: dict[tuple[str, ...], Kind] = {}
     found = {}
@@ -60,13 +60,13 @@ def evaluations(workload: Workload, beside: Collection[str | None] = ()) -> dict
 
 
 def of_training(name: tuple[str, ...], training: Training, facts: Facts) -> Kind:
-    """Of a training on the data of ``facts``, as the data stage has them."""
+    """The prediction for a training on the data of ``facts``, which come from the data stage."""
     step, image = of_step(training, facts)
     return kind_of(name, training, facts, step, image)
 
 
 def of_step(training: Training, facts: Facts) -> tuple[float, float]:
-    """Seconds of a step of a training, and of an image that it is scored on."""
+    """Seconds of a training step, and of scoring an image."""
     size, classes, recipe = size_of(facts), len(facts["classes"]), training.recipe
     frozen = training.network.frozen
     seen = work(training.variant, training.network, classes, recipe.crop or size, cached=frozen)
@@ -75,16 +75,16 @@ def of_step(training: Training, facts: Facts) -> tuple[float, float]:
 
 
 def kind_of(name: tuple[str, ...], training: Training, facts: Facts, step: float, image: float) -> Kind:
-    """A training whose steps, and images that it is scored on, take so many seconds."""
+    """The kind of a training that takes ``step`` seconds per step and ``image`` seconds per scored image."""
     recipe = training.recipe
     tune, val = facts["splits"].get("tune", 0), facts["splits"].get("val", 0)
     scored = recipe.validations * min(SCORED_IMAGES, tune)
-    step += scored * image / recipe.steps  # points of the learning curve lie among the steps
+    step += scored * image / recipe.steps  # the learning curve is scored between steps
     return Kind(name, step, recipe.steps, STARTING_S + (tune + val) * image)
 
 
 def of_evaluation(name: tuple[str, ...], training: Training, asked: Inference, facts: Facts) -> Kind:
-    """Of a training asked for the classes of val images."""
+    """The prediction for scoring a trained network on the val images, as ``asked``."""
     size, classes = size_of(facts), len(facts["classes"])
     crop = asked.crop or size
     seen = work(training.variant, training.network, classes, crop)
@@ -96,5 +96,5 @@ def of_evaluation(name: tuple[str, ...], training: Training, asked: Inference, f
 
 
 def _image_s(one: Work) -> float:
-    """Seconds of one image of a batch forward."""
+    """Seconds of a forward pass, per image of a batch."""
     return one.macs * MAC_S + one.numbers * NUMBER_S

@@ -1,5 +1,5 @@
 """The headline models: the networks that the paper compares last, with the first seed, each whole in one file with its
-card (D140). They are the only weights that leave the run store, for those who have a report and no store."""
+card (D140). They are the only weights that leave the run store: for people who have a report but no store."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ LICENCE = (
 
 def collect(workload: Workload, collected: Path, target: Path, export: Export) -> None:
     """Write the models of done headline trainings to ``target`` by ``export``, with their cards and an index: file ->
-    what it is, and digests. ``collected`` has the results of trainings. A model that cannot be written is told, and
-    stops nothing."""
+    description and digests. ``collected`` has the results of trainings. If a model cannot be written, print a warning
+    and go on."""
     shutil.rmtree(target, ignore_errors=True)
     plan, index = workload.manifest, dict[str, HeadlineModel]()
     context = replace(workload.context(), device="cpu")  # the driver's machine may have no GPU
@@ -52,12 +52,12 @@ def collect(workload: Workload, collected: Path, target: Path, export: Export) -
         try:
             try:
                 about = export(*asked)
-            except FileNotFoundError:  # the cache was emptied, with the moments of a frozen backbone's features
+            except FileNotFoundError:  # the cache was emptied, and the moments of a frozen backbone's features with it
                 workload.read_again()
                 about = export(*asked)
         except InputError as error:
             print(
-                f"warning: no model of {address} was written ({error}); every result is kept, and "
+                f"warning: the model of {address} was not written ({error}); all results are kept, and "
                 f"`dvc repro --force data@{plan['tier']} ablate@{plan['tier']}` tries again",
                 file=sys.stderr,
             )
@@ -101,7 +101,7 @@ def _origin(workload: Workload, address: str, key: str, collected: Path) -> Mode
 
 
 def _scores(plan: PlanFile, address: str, collected: Path) -> list[ModelScore]:
-    """Every metric on val of the trainings of a cell, that of the first seed beside mean and interval over seeds."""
+    """Every metric on val of a cell's trainings: the first seed's value, and the mean and interval over seeds."""
     cell = next(cell for cell in plan["cells"] if cell["address"] == address)
     frequent = plan["data"][cell["data"]]["frequent"]
     folders = [collected / trained(plan, key) for key in cell["runs"].values()]

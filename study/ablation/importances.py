@@ -9,9 +9,9 @@ from study.spec.documents.search import Trial
 
 
 def importances(rows: list[Trial]) -> pd.DataFrame:
-    """The share of kernel size, BR and each searched value in the variance of the last tune scores of the factorial's
-    candidates, all of which were trained to their end; empty where fewer than two have a score."""
-    from study.ablation import optuna_study  # optuna, only where there was a search
+    """The share of kernel size, BR and each searched value in the variance of the factorial's last tune scores. All its
+    candidates were trained to their end. Empty if fewer than two have a score."""
+    from study.ablation import optuna_study  # imports optuna: only if there was a search
 
     scored = []
     for row in rows:

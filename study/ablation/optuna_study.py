@@ -1,7 +1,7 @@
-"""The ablation, and the search for each variant's best values, as Optuna studies; the only import of optuna.
+"""The ablation, and the search for each variant's best values, as Optuna studies.
 
-Planned trainings are enqueued as trials and asked back one by one. The study is a view: the run store decides what is
-done, and a study that was lost or left behind by a killed driver is brought in line with it when the next one starts.
+Planned trainings are enqueued as trials and asked for one by one. The study is a view: the run store decides what is
+done. When a driver starts, it brings a study that was lost, or left behind by a killed driver, in line with the store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from study.spec.documents.plan import PlannedTraining
 
 KEY = "run"  # the user attribute that holds a trial's key in the run store
-CHOICES = "choices"  # the study's own attribute that holds its categorical choices
+CHOICES = "choices"  # the study's attribute that holds its categorical choices
 Curve = list[tuple[int, float]]
 
 
@@ -29,15 +29,15 @@ NAMED = ("data", "head", "kernel_size", "backbone", "seed")  # labels that are p
 
 
 class _Journal(BaseJournalBackend):
-    """Optuna's journal in a file, as JournalFileBackend keeps it, but lines written ``together`` take one lock and no
-    fsync: a trial has twenty. The run store is the truth; what a power cut takes from the study comes back from it."""
+    """Optuna's journal in a file, like JournalFileBackend, but lines written ``together`` take one lock and no fsync: a
+    trial has twenty lines. If a power cut loses some, they are restored from the run store, which is the truth."""
 
     def __init__(self, log: Path) -> None:
         self.log, self.lock = log, JournalFileSymlinkLock(str(log))
         log.touch()
-        self.offset = 0  # bytes of the file that were read
-        self.lines: list[bytes] = []  # that are to be written
-        self.read = 0  # of them
+        self.offset = 0  # bytes of the file already read
+        self.lines: list[bytes] = []  # to be written
+        self.read = 0  # how many of these lines are read
         self.held = False
 
     @contextmanager
@@ -63,8 +63,8 @@ class _Journal(BaseJournalBackend):
                 self.lines += lines
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """What was written since the last call: a JournalStorage reads each line once."""
-        if not self.read:  # else all of the file was read, and the lock keeps others from writing more
+        """Yield what was written since the last call: a JournalStorage reads each line once."""
+        if not self.read:  # else the whole file is read, and the lock keeps others from writing more
             with self.log.open("rb") as file:
                 file.seek(self.offset)
                 for line in file:
@@ -78,16 +78,16 @@ class _Journal(BaseJournalBackend):
 
 
 class _Storage(JournalStorage):
-    """A journal that finds the next waiting trial without a look at all others: only this process starts trials."""
+    """A journal that finds the next waiting trial without a scan of all others: only this process starts trials."""
 
     def __init__(self, journal: _Journal) -> None:
-        self.passed: dict[int, int] = {}  # study -> number of trials, from the first on, none of which waits any more
+        self.passed: dict[int, int] = {}  # study -> number of leading trials that no longer wait
         super().__init__(journal)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As in Optuna, but of trials that wait, which ``ask`` looks for, the first."""
+        """As in Optuna, but of waiting trials, which ``ask`` looks for, only the first."""
         if states != (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
         number = self.passed.get(study_id, 0)
@@ -104,7 +104,7 @@ class _Storage(JournalStorage):
 
 class Ablation:
     """Ask which training is next, tell how it went. ``planned``: key -> labels, in the order in which to start;
-    ``values``: key -> what is searched, where something is. One process asks and tells."""
+    ``values``: key -> searched values, if there is a search. Only one process asks and tells."""
 
     def __init__(
         self,
@@ -136,12 +136,12 @@ class Ablation:
         self.queue: set[str] = set()
 
     def _study(self, storage: JournalStorage, name: str) -> optuna.Study:
-        """The study of that name. One with other choices is begun anew: Optuna keeps a study's choices fixed."""
+        """The study of that name. One with other choices is deleted first: Optuna keeps a study's choices fixed."""
         choices = {n: list(d.choices) for n, d in self.space.items() if isinstance(d, CategoricalDistribution)}
         for known in optuna.get_all_study_summaries(storage):
             if known.study_name == name and known.user_attrs.get(CHOICES) != choices:
                 optuna.delete_study(study_name=name, storage=storage)
-        # Every planned trial is fixed: a sampler is asked for nothing.
+        # The values of every planned trial are fixed, so the sampler is never used.
         sampler = optuna.samplers.RandomSampler(seed=0)
         study = optuna.create_study(
             study_name=name, storage=storage, sampler=sampler, direction="maximize", load_if_exists=True
@@ -151,7 +151,7 @@ class Ablation:
         return study
 
     def start(self, done: dict[str, tuple[float, Curve]], todo: Iterable[str]) -> None:
-        """Bring the study in line with the store: ``done`` key -> mIoU and curve; enqueue ``todo`` in its order."""
+        """Bring the study in line with the store (``done``: key -> mIoU and curve); enqueue ``todo`` in its order."""
         with self.journal.together():
             self._start(done, todo)
 
@@ -180,7 +180,7 @@ class Ablation:
             self.queue.add(key)
 
     def ask(self) -> str | None:
-        """The key of the training that Optuna wants next, None when the planned ones are through."""
+        """The key of the next training by Optuna's queue; None when no planned one is left."""
         if not self.queue:
             return None
         with self.journal.together():
@@ -191,15 +191,15 @@ class Ablation:
         return key
 
     def report(self, key: str, step: int, score: float) -> None:
-        """The score of an open training that goes on, or will be dropped, after ``step``."""
+        """Report the score of an open training after ``step``; it then goes on, or is dropped."""
         self.open[key].report(score, step)
 
     def prune(self, key: str) -> None:
-        """An open training was dropped for what it reported."""
+        """Close an open training that was dropped because of its scores."""
         self.study.tell(self.open.pop(key), state=TrialState.PRUNED)
 
     def tell(self, key: str, value: float, curve: Curve) -> None:
-        """A training's leading metric (mIoU, or the accuracy of a classifier) and its values on the way."""
+        """Close a training with its leading metric (mIoU, or the accuracy of a classifier) and its learning curve."""
         trial = self.open.pop(key)
         with self.journal.together():
             for step, score in curve:
@@ -214,9 +214,9 @@ class Ablation:
 
 
 class Order:
-    """The planned order without a study: for a driver beside another one that keeps the study of this tier.
+    """The planned order without a study: for a driver while another one writes the study of this tier.
 
-    What it trained is entered when the next ablation brings the study in line with the store.
+    The next ablation adds its trainings to the study, when it brings that in line with the store.
     """
 
     def __init__(self) -> None:
@@ -227,14 +227,14 @@ class Order:
         self.queue += todo
 
     def ask(self) -> str | None:
-        """The key of the next training, None when the planned ones are through."""
+        """The key of the next training; None when no planned one is left."""
         if not self.queue:
             return None
         self.open.add(key := self.queue.pop(0))
         return key
 
     def report(self, key: str, step: int, score: float) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
     def prune(self, key: str) -> None:
         self.open.discard(key)
@@ -247,7 +247,7 @@ class Order:
 
 
 def begin_anew(log: Path, name: str) -> None:
-    """Forget a study, where there is one: a search is asked and told anew from what its trainings left."""
+    """Delete a study, if there is one: a search asks and tells all its trials again, from its trainings' results."""
     if log.is_file():
         _mend(log)
         storage = _Storage(_Journal(log))
@@ -256,8 +256,8 @@ def begin_anew(log: Path, name: str) -> None:
 
 
 def importances(trials: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
-    """The share of each parameter in the variance of the scores of (parameters, score), by fANOVA's main effects: they
-    add up to 1. Nothing where scores do not vary or there are fewer than two of them."""
+    """The share of each parameter in the variance of the scores, by fANOVA's main effects; the shares add up to 1.
+    ``trials`` are (parameters, score). Empty if the scores do not vary, or there are fewer than two."""
     if len(trials) < 2 or len({score for _, score in trials}) < 2:
         return {}
     space: dict[str, BaseDistribution] = {
@@ -275,7 +275,7 @@ def importances(trials: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
 
 
 def _mend(log: Path) -> None:
-    """Cut off a last line that a killed driver or a full disk left half written: the journal ends there."""
+    """Cut off a last line that a killed driver or a full disk left half written: Optuna needs whole lines."""
     if log.is_file() and not (content := log.read_bytes()).endswith(b"\n"):
         log.write_bytes(content[: content.rfind(b"\n") + 1])
 

@@ -1,4 +1,4 @@
-"""What an ablation has done, is doing and has left: a live display, plain lines in a log, and ``make status``."""
+"""Progress of an ablation: a live display on a terminal, plain lines in a log, and ``make status``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from study.spec.documents.runs import Driver, Progress
 from study.spec.words import counted, duration
 from study.store.runs import Store, read_json_or_none, write_json
 
-LOOK_S = 1.0  # between two looks at what running jobs tell
-FIRM_S = 3.0  # of steps, the first ones left out, to tell a pace by
-PATIENCE_S = 8.0  # from the first sign of a job, until an estimate is told by what there is
+LOOK_S = 1.0  # between two reads of the heartbeats of running jobs
+FIRM_S = 3.0  # of steps after the first ones, before a pace is trusted
+PATIENCE_S = 8.0  # from the first heartbeat of any job until an estimate is made from what is known
 
-Job = Mapping[str, object]  # a training or an evaluation, as the plan has it
+Job = Mapping[str, object]  # a training or an evaluation, as in the plan
 
 
 def named(job: Job) -> str:
-    """A training or an evaluation of the plan in words, as the report has it: ``GCN k=15 on texture, seed 0``."""
+    """The name of a training or evaluation, as in the report: ``GCN k=15 on texture, seed 0``."""
     asked = f" ({job['inference']})" if "inference" in job else ""
     where = "" if job["data"] == "main" else f" on {job['data']}"
     return f"{job['label']}{where}{asked}, seed {job['seed']}"
@@ -35,9 +35,9 @@ def named(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """Jobs that should take the same: ``step_s`` for each of ``steps`` steps (or images) and ``beside_s`` for the rest,
-    in seconds of the machine on which that was measured (see study.ablation.foretell). By default nothing is foretold
-    but that they are alike."""
+    """Jobs that should take equally long: ``step_s`` for each of ``steps`` steps (or images), and ``beside_s`` for the
+    rest. Seconds are predicted for one reference machine (see study.ablation.foretell). The defaults predict only that
+    the jobs are alike."""
 
     name: tuple[str, ...]
     step_s: float = 1.0
@@ -45,17 +45,17 @@ class Kind:
     beside_s: float = 0.0
 
     def left(self, done: float = 0.0) -> float:
-        """Seconds foretold of what is left after the share ``done`` of the steps."""
+        """Predicted seconds left after the share ``done`` of the steps."""
         return self.step_s * self.steps * (1 - done) + self.beside_s
 
 
 def keep(store: Store, study: str, kinds: Mapping[str, Kind]) -> None:
-    """Keep what was foretold of a study, by key, for whoever asks for the status."""
+    """Save the predictions of a study, by key, for ``make status``."""
     write_json(store.foretold(study), {key: asdict(kind) for key, kind in kinds.items()})
 
 
 def kept(store: Store, study: str) -> dict[str, Kind]:
-    """What was foretold of a study; nothing where none has run, or what it left is damaged."""
+    """The saved predictions of a study; empty if it never ran, or if the file is damaged."""
     try:
         found = read_json_or_none(store.foretold(study)) or {}
         return {key: Kind(**kind | {"name": tuple(kind["name"])}) for key, kind in found.items()}
@@ -64,15 +64,15 @@ def kept(store: Store, study: str) -> dict[str, Kind]:
 
 
 def evaluations_of(tier: str) -> str:
-    """The name under which what is foretold of a tier's evaluations is kept."""
+    """The name under which the predictions of a tier's evaluations are saved."""
     return f"{tier} evaluations"
 
 
 class Pace:
-    """How many times as long as foretold jobs take here, by kind and in all, from seconds that were seen."""
+    """The ratio of observed to predicted seconds on this machine, by kind and overall."""
 
     def __init__(self) -> None:
-        self.seen: dict[Kind, tuple[float, float]] = {}  # seconds foretold of what was seen, and those that it took
+        self.seen: dict[Kind, tuple[float, float]] = {}  # predicted seconds, and those observed
 
     def add(self, kind: Kind, foretold: float, took: float) -> None:
         before = self.seen.get(kind, (0.0, 0.0))
@@ -85,10 +85,11 @@ class Pace:
         workers: int,
         then: Mapping[Kind, Collection[Kind]] = MappingProxyType({}),
     ) -> float | None:
-        """Seconds left, None before anything was seen: how many of a kind wait, what runs, and which kinds start after
-        which.
+        """Seconds left, None before anything was observed.
 
-        A kind that was seen takes as many times what was foretold as it did, another as many as all that was seen.
+        ``waiting`` counts the jobs of each kind that wait, ``running`` are the jobs that run, and ``then`` says which
+        kinds start after which. The predictions of an observed kind are scaled by its own ratio, those of other kinds
+        by the overall ratio.
         """
         now = Pace()
         now.seen = dict(self.seen)
@@ -104,7 +105,7 @@ class Pace:
             return kind.left(done) * (own[1] / own[0] if own[0] else took / foretold)
 
         def way(kind: Kind, own: float) -> float:
-            """Seconds of a job and of the longest of those that can only start after it."""
+            """Seconds of a job and of the longest chain of jobs that can only start after it."""
             return own + max(
                 (way(after, expected(after)) for after in then.get(kind, ()) if waiting.get(after)), default=0
             )
@@ -116,11 +117,11 @@ class Pace:
 
 
 class Beats:
-    """What the process of a running job tells of its steps. ``earlier`` was told before it was handed over."""
+    """The heartbeats of a running job. ``earlier`` is the last one from before the job was submitted."""
 
     def __init__(self, kind: Kind, earlier: Progress | None = None) -> None:
         self.kind, self.earlier = kind, earlier
-        self.first: Progress | None = None  # as it starts, or goes on
+        self.first: Progress | None = None  # as it starts, or resumes
         self.warm: Progress | None = None  # after its first steps, which are slow: memory and kernels are new
         self.last: Progress | None = None
 
@@ -129,25 +130,24 @@ class Beats:
             return
         if self.first is None or (said["host"], said["pid"]) != (self.first["host"], self.first["pid"]):
             self.first, self.warm, self.last = said, None, said
-        elif self.last is None or said["step"] > self.last["step"]:  # else it scores images, which is no step
+        elif self.last is None or said["step"] > self.last["step"]:  # else it is scoring images, which is not a step
             self.last = said
             self.warm = self.warm or said
 
     @property
     def done(self) -> float:
-        """The share of its steps."""
+        """The share of its steps that are done."""
         return self.last["step"] / self.last["steps"] if self.last else 0.0
 
     @property
     def firm(self) -> bool:
-        """Whether it has told of enough steps beside its first ones."""
+        """Whether it has reported enough steps after its first ones."""
         if not self.warm or not self.last:
             return False
         return self.last["seconds"] - self.warm["seconds"] >= FIRM_S
 
     def seen(self) -> tuple[float, float]:
-        """Seconds foretold of the steps that it told of, and those that they took: without the first ones, unless
-        there are no others."""
+        """Predicted and observed seconds of the reported steps, without the first ones unless there are no others."""
         if not self.first or not self.last:
             return 0.0, 0.0
         since = self.first
@@ -158,8 +158,8 @@ class Beats:
 
 
 class Display:
-    """Follows trainings, or what ``noun`` says. On a terminal it redraws a table, elsewhere it prints a line for each;
-    both have a first estimate of the time left as soon as what runs first has made a few steps."""
+    """Shows the progress of trainings, or of the jobs that ``noun`` names. On a terminal it redraws a table, elsewhere
+    it prints a line for each. Both show a first estimate of the time left once the first jobs have made a few steps."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Display:
         noun: str = "training",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``jobs`` as the plan has them, and their ``kinds``, by key; ``done`` are those that were done before."""
+        """``jobs`` (as in the plan) and their ``kinds`` are by key; ``done`` are the keys that were done before."""
         self.store, self.jobs, self.kinds, self.workers, self.noun = store, jobs, kinds, workers, noun
         self.clock = clock
         self.done: set[str] = set(done)
@@ -185,9 +185,9 @@ class Display:
             after = str(job.get("after"))
             if after in kinds:
                 self.then.setdefault(kinds[after], set()).add(kinds[key])
-        self.heard: float | None = None  # when the first job told something
+        self.heard: float | None = None  # when the first heartbeat came
         self.looked = -math.inf
-        self.told = False  # an estimate
+        self.told = False  # whether an estimate was printed
         self.console = Console(soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False) if sys.stdout.isatty() else None
 
@@ -211,7 +211,7 @@ class Display:
         self.beats[key] = Beats(self.kinds[key], self.store.run(key).progress())
 
     def end(self, key: str, score: tuple[str, float] | None, reason: str = "") -> None:
-        """A job ended: with its leading metric and value, or failed (or was never begun) for ``reason``."""
+        """A job ended: with its leading metric and value, or it failed (or was never begun) because of ``reason``."""
         began = self.running.pop(key, None)
         self.beats.pop(key, None)
         took = 0.0 if began is None else self.clock() - began
@@ -247,7 +247,7 @@ class Display:
         return f"{text}, about {duration(seconds)}"
 
     def refresh(self) -> None:
-        """Look at what is running; tell the first estimate, and redraw the table."""
+        """Read the heartbeats of running jobs; print the first estimate, and redraw the table."""
         now = self.clock()
         if now - self.looked < LOOK_S:
             return
@@ -262,7 +262,7 @@ class Display:
             self.live.update(self._table(), refresh=True)
 
     def _firm(self, now: float) -> bool:
-        """Whether all that runs has told of its pace, or what has not can no longer be waited for."""
+        """Whether every running job has a reliable pace, or the wait for the others has been long enough."""
         late = self.heard is not None and now - self.heard >= PATIENCE_S
         return late or (bool(self.beats) and all(beats.firm for beats in self.beats.values()))
 
@@ -276,7 +276,7 @@ class Display:
 
 
 def _seconds(store: Store, key: str) -> float:
-    """Seconds that a finished run took, those of earlier processes included; 0 where it does not say."""
+    """Seconds that a finished run took, including those of earlier processes; 0 if it does not say."""
     return sum((store.run(key).read("result.json") or {"seconds": {}})["seconds"].values())
 
 
@@ -292,8 +292,8 @@ def _row(said: Progress | None) -> tuple[str, str, str]:
 
 
 def status(store: Store, plan: PlanFile, workers: int, drivers: Sequence[Driver] = ()) -> str:
-    """What the store says of a plan, from any machine: who drives it, what is done, running, failed and left, how fast
-    and for how long. A job runs if its lock is held: no clock is asked."""
+    """The status of a plan from the store, on any machine: its drivers, what is done, running, failed and left, the
+    pace and the time left. A job is running if its lock is held; no clock is used."""
     trainings = _Standing(store, plan["trainings"], kept(store, plan["tier"]), workers)
     evaluations = _Standing(store, plan["evaluations"], kept(store, evaluations_of(plan["tier"])), workers)
     idle = not (drivers or trainings.running or evaluations.running)
@@ -317,16 +317,16 @@ def status(store: Store, plan: PlanFile, workers: int, drivers: Sequence[Driver]
 
 
 class _Standing:
-    """How trainings or evaluations of a plan stand: how many are ``finished`` and ``left``, what those that are
-    ``running`` told, lines on these and on those that ``failed``, and the ``seconds`` that what is left and runs takes,
-    None where there is nothing or nothing is known."""
+    """The status of a plan's trainings or evaluations: how many are ``finished`` and ``left``, the heartbeats of those
+    ``running``, ``lines`` on these and on those that ``failed``, and the ``seconds`` until all are done (None if
+    nothing is left, or nothing is known)."""
 
     def __init__(self, store: Store, asked: Mapping[str, Job], foretold: Mapping[str, Kind], workers: int) -> None:
         self.finished = 0
         self.running: list[Beats] = []
         self.lines: list[str] = []
         self.failed: list[str] = []
-        # What was not foretold is expected to take as long as what has the same name, else as the mean.
+        # Without a prediction, a job is expected to take as long as those of the same name, else as the mean.
         kinds = foretold if foretold.keys() >= asked.keys() else {key: Kind(_name(job)) for key, job in asked.items()}
         pace, waiting = Pace(), Counter[Kind]()
         for key, job in asked.items():
@@ -353,7 +353,7 @@ def _name(job: Job) -> tuple[str, ...]:
 
 
 def _so_far(kind: Kind, said: Progress | None) -> Beats:
-    """A running job of which one heartbeat is known: all of its steps so far, the slow ones among them."""
+    """The beats of a running job with one known heartbeat: all its steps so far, including the slow first ones."""
     beats = Beats(kind)
     if said and said["step"]:
         beats.hear({**said, "step": 0, "seconds": 0.0})
@@ -362,7 +362,7 @@ def _so_far(kind: Kind, said: Progress | None) -> Beats:
 
 
 def _at_work(name: str, said: Progress | None) -> str:
-    """A line on what runs, from what its process told last."""
+    """A line on a running job, from its last heartbeat."""
     if not said:
         return f"  running  {name}: starting"
     step, loss, score = _row(said)
@@ -373,12 +373,12 @@ def _at_work(name: str, said: Progress | None) -> str:
 
 
 def _others(store: Store, plan: PlanFile) -> list[str]:
-    """A line on each training that runs and is not of this plan."""
+    """A line on each running training that is not in this plan."""
     lines = []
     for path in sorted(store.root.glob("*/training.json")):
         run = store.run(path.parent.name)
         if run.key not in plan["trainings"] and run.held():
             labels = (run.read("training.json") or {}).get("labels") or {}
             name = f"{named(labels)} at lr {labels['lr']:g}" if "lr" in labels else run.key[:12]
-            lines.append(_at_work(f"{name} (of a search, or of another tier)", run.progress()))
+            lines.append(_at_work(f"{name} (from a search or another tier)", run.progress()))
     return lines

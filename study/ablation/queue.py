@@ -1,4 +1,4 @@
-"""A DAG of jobs on an engine -> events. Ray or the calling process; knows neither torch nor what a job does."""
+"""Run a DAG of jobs on an engine, Ray or the calling process, and return events. Knows neither torch nor the jobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from study.spec.errors import InputError
 from study.spec.words import first_line
 
-LOST = "NodeLost"  # of a job: the engine lost it, and is ready for it again
-ANSWER_S = 10.0  # that a cluster has
-# Variables that name another Ray, or what is to be done in it: the one that is started here is this driver's own.
+LOST = "NodeLost"  # a kind of failure: the engine lost the job, and can take it again
+ANSWER_S = 10.0  # for a cluster to answer
+# Variables that refer to another Ray or configure it: the Ray started here belongs to this driver only.
 OTHERS = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "RAY_TMPDIR")
 
 
@@ -40,7 +40,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Need:
-    """What a job takes of a machine: CPU cores, and GPUs or a share of one."""
+    """What a job needs of a machine: CPU cores, and GPUs or a share of one."""
 
     cpus: float = 1
     gpus: float = 0
@@ -49,8 +49,8 @@ class Need:
 class Engine(Protocol):
     """Executes ``function(payload)``; ``wait`` returns what has ended within ``timeout_s``, perhaps nothing.
 
-    ``cancel`` kills the process of a job, which then ends with kind Cancelled. ``alone(need)`` is what a job must need
-    to have its device, or its machine, to itself.
+    ``cancel`` kills the process of a job, which then ends with kind Cancelled. ``alone(need)`` is the need with which a
+    job has its device, or its machine, to itself.
     """
 
     def submit(self, key: str, payload: Any, need: Need) -> None: ...
@@ -75,7 +75,7 @@ class Inline:
         self.waiting.append((key, payload))
 
     def cancel(self, key: str) -> None:
-        """Nothing: whoever asks is the process that would have to be killed."""
+        """Does nothing: the calling process is the one that would have to be killed."""
 
     def alone(self, need: Need) -> Need:
         return need
@@ -96,9 +96,9 @@ class Inline:
 class Ray:
     """Runs each job as a Ray task in a worker process, with ``gpus`` GPUs and ``cpus`` cores of one machine. A task
     whose worker dies, or that raises ConnectionError (a process it needs is gone), is started again ``retries`` times.
-    Where the Ray of this machine itself dies, it is started anew, and what it was asked for ends with kind NodeLost.
+    If the Ray of this machine itself dies, it is restarted, and its jobs end with kind NodeLost.
 
-    Raises InputError where no Ray answers at ``address``.
+    Raises InputError if no Ray answers at ``address``.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if not address:
-            # Ray's word for "this machine is no cluster": its servers listen on the loopback interface alone.
+            # Tells Ray that this machine is no cluster, so that its servers listen on the loopback interface only.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             for name in OTHERS:
                 os.environ.pop(name, None)
-            if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep the secret of its processes
+            if not os.access(os.path.expanduser("~"), os.W_OK):  # where Ray would keep its token
                 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         import ray
 
@@ -124,7 +124,7 @@ class Ray:
         environment: dict[str, Any] = {
             "env_vars": {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         }
-        if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray hands it to a shell as it is
+        if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray passes it to a shell unquoted
             environment["py_executable"] = quoted
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
         self.options = local | {"runtime_env": environment}
@@ -143,13 +143,13 @@ class Ray:
                 **self.options,
             )
         except (ConnectionError, TimeoutError, socket.gaierror) as error:
-            if not self.address:  # nothing that a user wrote
+            if not self.address:  # a user wrote no address
                 raise
             raise InputError(
-                f"execution.address must be that of a Ray cluster which answers, got {self.address} "
+                f"no Ray cluster answers at execution.address {self.address} "
                 f"({first_line(error)}); start it with `ray start --head`, or write null to use this machine alone"
             ) from None
-        if threading.current_thread() is threading.main_thread():  # Ray has taken the driver's for itself
+        if threading.current_thread() is threading.main_thread():  # Ray has replaced the driver's handler
             signal.signal(signal.SIGTERM, handler)
         self.task = self.ray.remote(self.function)
 
@@ -179,7 +179,7 @@ class Ray:
         return events
 
     def _start_again(self) -> None:
-        """Where Ray's own process on this machine has died, its workers live on, and no other can be had."""
+        """Restart Ray after its own process on this machine died: its workers live on, but no new ones can start."""
         for reference in self.running:
             self.ray.cancel(reference, force=True)
         self.running.clear()
@@ -209,7 +209,7 @@ class Ray:
 
 
 def _knock(address: str) -> None:
-    """Connect to where a cluster is said to be: Ray itself would try for two minutes. Raises OSError."""
+    """Connect to a cluster's address once: Ray itself would try for two minutes. Raises OSError."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), ANSWER_S).close()
@@ -217,7 +217,7 @@ def _knock(address: str) -> None:
 
 @dataclass
 class _Held:
-    """A job that waits: for those in ``after``, and until ``due`` (of the monotonic clock)."""
+    """A job that waits: for those in ``after``, and until ``due`` (monotonic clock)."""
 
     payload: Any
     after: tuple[str, ...]
@@ -226,7 +226,7 @@ class _Held:
 
 
 class Schedule:
-    """At most ``slots`` jobs on the engine at a time; a job starts after those that it names in ``after``."""
+    """Runs at most ``slots`` jobs on the engine at a time; a job starts after those in its ``after``."""
 
     def __init__(
         self,
@@ -235,20 +235,21 @@ class Schedule:
         begun: Callable[[str], None] = lambda key: None,
         settle: Callable[[Event], Event | None] = lambda event: event,
     ) -> None:
-        """``begun(key)`` is called when a job is handed to the engine, ``settle`` with what the engine tells of its
-        end: it gives the event to report, or None where this is no end (see ``again``) or nobody is to know."""
+        """``begun(key)`` is called when a job goes to the engine, ``settle(event)`` when the engine reports its end.
+        ``settle`` returns the event to report. None reports nothing: the job runs again (see ``again``) or was stopped.
+        """
         self.engine, self.slots, self.begun, self.settle = engine, slots, begun, settle
         self.held: dict[str, _Held] = {}
         self.running: dict[str, _Held] = {}
-        self.ended: dict[str, bool] = {}  # key -> whether it went well
+        self.ended: dict[str, bool] = {}  # key -> whether it succeeded
 
     @property
     def free(self) -> int:
-        """Slots left, those of jobs that could start now taken off; a job that waits for another holds none."""
+        """Slots left, less those of jobs that could start now; a job that waits for another holds none."""
         return self.slots - len(self.running) - sum(self._ready(job) for job in self.held.values())
 
     def _ready(self, job: _Held) -> bool:
-        """Whether all that a job names has ended (or was never submitted: it was done before), and it is due."""
+        """Whether a job is due, and all jobs that it waits for have ended (or were done before, so never submitted)."""
         after = all(self.ended.get(name, name not in self.held and name not in self.running) for name in job.after)
         return after and time.monotonic() >= job.due
 
@@ -260,12 +261,12 @@ class Schedule:
         self.held[key] = _Held(payload, after, need)
 
     def again(self, key: str, need: Need | None = None, wait_s: float = 0.0) -> None:
-        """Put back a job whose event is being settled, with another ``need``, not before ``wait_s`` have passed."""
+        """Put back a job whose event is being settled, with another ``need``, to start in ``wait_s`` or later."""
         job = self.running[key]
         self.held[key] = _Held(job.payload, job.after, need or job.need, time.monotonic() + wait_s)
 
     def forget_held(self) -> None:
-        """Start no more: forget every job that waits."""
+        """Start no more jobs: forget those that wait."""
         self.held.clear()
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -274,7 +275,7 @@ class Schedule:
         for key, job in list(self.held.items()):
             if failed := [name for name in job.after if self.ended.get(name) is False]:
                 del self.held[key]
-                self.ended[key] = False  # so that what comes after it in this very loop does not start either
+                self.ended[key] = False  # so that jobs after it in this same loop do not start either
                 events.append(Event(key, kind="NotRun", reason=f"the training before it failed ({failed[0][:12]})"))
             elif len(self.running) < self.slots and self._ready(job):
                 del self.held[key]
@@ -288,5 +289,5 @@ class Schedule:
                     events.append(settled)
                 self.running.pop(event.key, None)
         elif not events and self.held:
-            time.sleep(timeout_s)  # nothing runs: what is held is not due yet
+            time.sleep(timeout_s)  # nothing runs, and no held job is due yet
         return events

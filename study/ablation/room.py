@@ -1,4 +1,4 @@
-"""How much disk the trainings of a plan take, told before the first one starts."""
+"""The disk space that the trainings of a plan need, checked before the first one starts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from study.store import machine
 from study.training import speed_probe
 
 BYTES = 4  # of a weight
-COPIES = {"sgd": 2, "adamw": 3}  # of the weights, in a checkpoint: momentum beside them
-SAMPLE = 5  # bytes a pixel: the image, its labels and what was predicted
-COLLECTED = 2  # the run store's and the report's
+COPIES = {"sgd": 2, "adamw": 3}  # of the weights, in a checkpoint: it has the optimizer's moments too
+SAMPLE = 5  # bytes per pixel: the image, its labels and the prediction
+COLLECTED = 2  # copies: the run store's and the report's
 
 
 def of_trainings(
     planned: Plan, facts: Mapping[str, Facts], execution: Execution, todo: Collection[str]
 ) -> dict[str, int]:
-    """Bytes of ``todo`` by what they are for; of the ``facts`` only classes and size are asked. A network whose weights
-    no memory of this machine holds fails before it writes any, and stops no other."""
+    """Bytes that ``todo`` needs, by purpose; uses only classes and size of ``facts``. A network whose weights exceed
+    this machine's memory counts as 0 bytes: it fails before it writes any, and stops no other."""
     sizes: dict[object, int] = {}
     weights, largest, results, copies = 0, 0, 0, 0
     for key in todo:
@@ -42,7 +42,7 @@ def of_trainings(
 
 
 def check(workload: Workload, todo: Collection[str]) -> None:
-    """Raises InputError where the disk has no room for the trainings ``todo``."""
+    """Raises InputError if the disk has no room for the trainings ``todo``."""
     facts: Mapping[str, Facts] = workload.manifest["data"]
     parts = of_trainings(workload.planned, facts, workload.execution, todo)
     if refusal := places.too_small(workload.store, sum(parts.values())):

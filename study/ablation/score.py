@@ -27,21 +27,22 @@ Links = dict[str, Page]
 def write(
     folder: Path, plan: PlanFile, ready: Callable[[str], bool] = lambda key: True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write every file of numbers below ``folder``, a reports/<tier>; returns results.frame and results.summary.
-    ``plan`` is as far as it was called for. ``ready`` says which trainings and evaluations have ended: a claim whose
-    look is not complete gets no verdict."""
+    """Write every file of numbers below ``folder`` (reports/<tier>); return results.frame and results.summary.
+
+    ``plan`` has only the drawn seeds. ``ready`` says which trainings and evaluations have ended: a claim whose look is
+    not complete gets no verdict."""
     frame, summary = outputs.frames(folder, plan)
-    for name in ("tables", "plots", per_class.CONFUSED):  # what an earlier plan left there is no result of this one
+    for name in ("tables", "plots", per_class.CONFUSED):  # files of an earlier plan are no results of this one
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name, content in outputs.contents(folder, plan, frame, summary, importances, ready).items():
+    for name, content in outputs.contents(folder, plan, frame, summary, importances, ready=ready).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return frame, summary
 
 
 def provenance(folder: Path, plan: PlanFile, links: Links, at_best: Links) -> None:
-    """Write ``folder``/provenance.json: what ran, where and on what. ``links`` are the tracker's pages of trainings by
-    key, ``at_best`` those of the trainings with each variant at its best."""
+    """Write ``folder``/provenance.json: what ran, where and on what. ``links`` are the MLflow pages of trainings by
+    key, ``at_best`` those of the trainings with each variant at its best values."""
     found: ProvenanceFile = {"version": 1, **_ran(plan, folder / "results", folder / "examined", links)}
     tuned = stage.tuned_plan(folder)
     if tuned is not None:

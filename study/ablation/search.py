@@ -28,7 +28,7 @@ from study.tracking import background, mlflow_access
 
 
 def search_and_train(params: Params, target: Path) -> None:
-    """Search, train at what was found, and write plan, results and search.json to ``target``."""
+    """Search, train with the values found, and write plan, results and search.json to ``target``."""
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     facts, began = read(target.parent / "plan.json", PlanFile)["data"], time.monotonic()
     at, name = place(params, store), f"{chosen.name} tuned"
@@ -39,7 +39,7 @@ def search_and_train(params: Params, target: Path) -> None:
     manifest = planned.manifest()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     moved = sum(found[group] != chosen.settings[group[0]].recipe for group in found)
-    print(f"{moved} of {len(found)} variants are better elsewhere than at the shared setting", flush=True)
+    print(f"{moved} of {len(found)} variants score higher at other values than the shared ones", flush=True)
     results_in = (target / "results").absolute()
     collected = background.Target(store.root, results_in, f"make retry TIER={chosen.name}", at, name)
     if todo:
@@ -56,8 +56,8 @@ def search_and_train(params: Params, target: Path) -> None:
 
 
 def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution, store: Store) -> list[Candidate]:
-    """Every candidate with its scores, rung by rung. What an earlier search left in the store is not trained again."""
-    from study.training.worker import train as train_one  # torch
+    """Train all candidates rung by rung; return them with their scores. Trainings that the store has are reused."""
+    from study.training.worker import train as train_one  # imports torch
 
     planned, found = halving.candidates(chosen, facts, execution.device)
     manifest, tuning = planned.manifest(), halving.tuning_of(chosen)
@@ -77,7 +77,7 @@ def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution
             begin_anew(log, study)
             ablation = Ablation(log, study, {key: manifest["trainings"][key] for key in values}, values)
         ablation.start({}, values)
-        while ablation.ask():  # all of them are open at once: whom to drop is known when all have reached a rung
+        while ablation.ask():  # all are open at once: candidates are dropped when all have reached a rung
             pass
         for rung in range(len(tuning.rungs) + 1):
             _climb(rung, found, workload, work, ablation)
@@ -88,7 +88,7 @@ def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution
 
 
 def _climb(rung: int, found: list[Candidate], workload: Workload, work: Work, ablation: Ablation | Order) -> None:
-    """Train every candidate that is left to the rung's step and score it on the tune split."""
+    """Train every remaining candidate to the rung's step and score it on the tune split."""
     tuning = halving.tuning_of(workload.planned.tier)
     at = {c.group: tuning.stops(c.recipe)[rung] for c in found}
     owner = {key: c for c in found if c.runs for key in c.keys.values()}
@@ -113,7 +113,7 @@ def _climb(rung: int, found: list[Candidate], workload: Workload, work: Work, ab
 
 
 def _tell(rung: int, found: list[Candidate], tuning: Tuning, ablation: Ablation | Order, store: Store) -> None:
-    """Close the trials of candidates that failed, were dropped or are through."""
+    """Close the trials of candidates that failed, were dropped or have finished."""
     last = rung == len(tuning.rungs)
     for candidate in found:
         for key in candidate.keys.values():
@@ -125,4 +125,4 @@ def _tell(rung: int, found: list[Candidate], tuning: Tuning, ablation: Ablation 
                 ablation.tell(key, candidate.scores[candidate.recipe.steps], [])
             elif not candidate.runs:
                 ablation.prune(key)
-                store.run(key).path("checkpoint.pt").unlink(missing_ok=True)  # it goes on no more
+                store.run(key).path("checkpoint.pt").unlink(missing_ok=True)  # it will not resume

@@ -1,4 +1,4 @@
-"""Jobs on the engine that params.yaml names: started, watched, done again where that helps, and stopped gracefully."""
+"""Run jobs on the engine that params.yaml names: start, watch, retry where that helps, and stop them gracefully."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from study.store.code_digest import ROOT
 from study.store.runs import Store, StoreError
 
 WAIT_S = 0.5
-WATCH_S = 2.0  # between two looks at what running trainings tell
-BUSY_S = 5.0  # until a training that another driver is at is asked for again
+WATCH_S = 2.0  # between two reads of the heartbeats of running trainings
+BUSY_S = 5.0  # until a training that another driver runs is tried again
 PREEMPTED_S = 5.0  # a machine that is being taken away should be gone by then
 OpenEngine = Callable[[Callable[[Any], Any], Execution], queue.Engine]
 AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", queue.LOST}
 
 
 def open_engine(function: Callable[[Any], Any], execution: Execution) -> queue.Engine:
-    """The engine that ``execution`` names; it executes ``function`` of a job."""
+    """Open the engine that ``execution`` names; it calls ``function`` with each job."""
     if execution.engine == "inline":
         return queue.Inline(function)
     cores = execution.workers * execution.processes
@@ -33,11 +33,11 @@ def open_engine(function: Callable[[Any], Any], execution: Execution) -> queue.E
 
 
 class Work:
-    """Jobs on the engine that params.yaml names, each until it has ended for good; a context that closes the engine.
+    """A context that opens the engine that params.yaml names, runs each job until it has ended for good, and closes it.
 
-    A job is done again: alone on its device if memory ran out (D102), up to ``execution.retries`` times if it hung
-    (D103) or its engine lost it, and for as long as another driver is at it or its process got a preemption notice. The
-    first SIGINT or SIGTERM, or ``make stop``, lets all jobs save what they have and ends in Stopped.
+    A job is run again: alone on its device if memory ran out (D102), up to ``execution.retries`` times if it hung
+    (D103) or its engine lost it, and without limit while another driver runs it or its process gets preemption notices.
+    On the first SIGINT or SIGTERM, or on ``make stop``, all jobs save what they have and Stopped is raised.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Work:
         self.function, self.begun = function, begun
         self.need = queue.Need(execution.processes, execution.gpus_per_training)
         self.failures: Counter[tuple[str, str]] = Counter()  # (key, why it was started again)
-        self.seen: dict[str, tuple[Any, float]] = {}  # key -> what its process told last, and since when
+        self.seen: dict[str, tuple[Any, float]] = {}  # key -> its last heartbeat, and since when
         self.watched = 0.0
         self.stopping = False
 
@@ -75,18 +75,18 @@ class Work:
 
     @property
     def free(self) -> int:
-        """Jobs that could start at once beside those there are."""
+        """How many more jobs could start at once."""
         return 0 if self.stopping else self.queue.free
 
     def submit(self, key: str, job: Any, after: tuple[str, ...] = ()) -> None:
-        """Have ``job`` done, after those of the keys ``after``."""
+        """Submit ``job``, to start after those with the keys ``after``."""
         self.queue.submit(key, job, after, self.need)
 
     def ends(self) -> Iterator[queue.Event | None]:
-        """The end of each job until none is left, and None whenever there was none for a while.
+        """Yield the end of each job until none is left, and None whenever none has ended for a while.
 
-        Raises StoreError where a job found the run store unusable (no other could keep its result either), Stopped
-        where the study was asked to stop.
+        Raises StoreError if a job found the run store unusable (no other could keep its result either), Stopped if the
+        study was asked to stop.
         """
         while self.queue.busy:
             if not self.stopping and self.stop.exists():
@@ -99,15 +99,15 @@ class Work:
             if not events:
                 yield None
             self._watch()
-        if self.stopping or self.stop.exists():  # the last job there was may have seen it first
+        if self.stopping or self.stop.exists():  # the last job may have seen it first
             raise stop_signals.Stopped
 
     def _begin(self, key: str) -> None:
-        self.seen[key] = (self.store.run(key).progress(), math.inf)  # told by an earlier process
+        self.seen[key] = (self.store.run(key).progress(), math.inf)  # from an earlier process
         self.begun(key)
 
     def _settle(self, event: queue.Event) -> queue.Event | None:
-        """The event that ends a job for good; None where the job is done again or was stopped."""
+        """The event that ends a job for good; None if the job is run again or was stopped."""
         key, short = event.key, event.key[:12]
         if event.kind == "StoreError":
             raise StoreError(event.reason)
@@ -124,7 +124,7 @@ class Work:
         elif event.kind in ("Cancelled", queue.LOST):
             kind, why = event.kind, event.reason
             if kind == "Cancelled":
-                kind, why = "Hung", f"it told no progress for {duration(self.execution.hung_s)}"
+                kind, why = "Hung", f"it reported no progress for {duration(self.execution.hung_s)}"
             self.failures[key, kind] += 1
             if (times := self.failures[key, kind]) > self.execution.retries:
                 return queue.Event(key, kind=kind, reason=f"{why}, {counted(times, 'time')}")
@@ -135,8 +135,8 @@ class Work:
         return None
 
     def _watch(self) -> None:
-        """Kill jobs that have told nothing new for ``execution.hung_s``, by this process's own monotonic clock. It runs
-        from the first news, or from when the job took its lock: until then it may wait for a machine."""
+        """Kill jobs that have reported nothing new for ``execution.hung_s``, by this process's own monotonic clock. The
+        time counts from the first heartbeat, or from when the job took its lock: before, it may wait for a machine."""
         now = time.monotonic()
         if now - self.watched < WATCH_S:
             return

@@ -1,4 +1,4 @@
-"""Train what a plan names on the workers that there are, and collect every training's small results."""
+"""Run a plan's trainings on the available workers, and collect every training's small results."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def train_all(
     open_engine: OpenEngine = supervise.open_engine,
     ended: Callable[[str], None] = lambda key: None,
 ) -> None:
-    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is marked, and stops no other training.
-    ``ended(key)`` is called when a training has ended, either way."""
-    from study.ablation import foretell, room  # torch, only where something is trained
+    """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is recorded, and stops no other training.
+    ``ended(key)`` is called when a training has ended, done or failed."""
+    from study.ablation import foretell, room  # imports torch: only if something is trained
     from study.training.worker import train
 
     planned, manifest = workload.planned, workload.manifest
@@ -70,12 +70,12 @@ def train_all(
                 if event:
                     _settle(event, store, ablation, display)
                     ended(event.key)
-                fill()  # a training that another driver is at leaves its place to the next
+                fill()  # a training that another driver runs leaves its slot to the next
                 display.refresh()
 
 
 def check_shared(planned: planner.Plan, execution: Execution, todo: Iterable[str]) -> None:
-    """Raises InputError where processes are to share a training of ``todo`` that cannot be shared (D100)."""
+    """Raises InputError if several processes per training are set and one of ``todo`` cannot be shared (D100)."""
     if execution.processes > 1:
         from study.training import distributed
 
@@ -96,7 +96,7 @@ def _settle(event: Event, store: Store, ablation: Ablation | Order, display: Dis
 
 
 def collect(manifest: PlanFile, target: Target) -> None:
-    """Collect all trainings, and log what the process beside them has not, once that has ended."""
+    """Collect all trainings, and log those that the background process did not log before it ended."""
     for key in manifest["trainings"]:
         background.collect(key, target)
     with (
@@ -108,8 +108,8 @@ def collect(manifest: PlanFile, target: Target) -> None:
 
 
 def record(target: Path, kept: Path, execution: Execution, wall_s: float, trained: int) -> None:
-    """Write to the folder ``target`` where and how trainings were executed, and for how long. Where none was, what the
-    file ``kept`` has of the last ones stays: a stage that changes nothing lets those after it rest."""
+    """Write to the folder ``target`` where and how trainings were executed, and for how long. If none ran, reuse the
+    last record, from the file ``kept``: if this output does not change, later stages do not rerun."""
     found = None if trained else read_json_or_none(kept)
     if found is None:
         found = _facts(execution, wall_s, trained)

@@ -1,4 +1,4 @@
-"""A plan and where it is executed: makes the jobs of its trainings and evaluations."""
+"""A plan and where to execute it: makes the jobs of its trainings and evaluations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Workload:
     commit: str = field(default_factory=git_state.described)
 
     def context(self, stop: Path | None = None) -> Context:
-        """What all jobs share; they end early when the file ``stop`` exists."""
+        """The context that all jobs share; they end early once the file ``stop`` exists."""
         return Context(
             store=self.store.root,
             device=self.execution.device,
@@ -52,19 +52,18 @@ class Workload:
         )
 
     def training(self, key: str, stop: Path, until: int | None = None) -> TrainingJob:
-        """The job of a planned training; ``until`` as there."""
+        """The job of a planned training; ``until`` as in TrainingJob."""
         labels, init = self.manifest["trainings"][key], self.planned.init.get(key)
         return TrainingJob(self.subject(key), self.context(stop), labels, init, until)
 
     def evaluation(self, key: str, stop: Path, plain: str | None = None) -> EvaluationJob:
-        """The job of a planned evaluation; ``plain`` as there."""
+        """The job of a planned evaluation; ``plain`` as in EvaluationJob."""
         asked = self.planned.evaluations[key]
         return EvaluationJob(key, self.subject(asked.training), self.context(stop), asked.inference, plain)
 
     def read_again(self) -> None:
-        """Make sure that the cached data (and features) are there, and are what the plan was made for. Raises
-        InputError."""
-        from study.training.batches import cache_features  # torch, only where something is run
+        """Make sure that the cached data (and features) exist. Raises InputError if they differ from the plan's."""
+        from study.training.batches import cache_features  # imports torch: only if something is run
 
         chosen, store = self.planned.tier, self.store
         for name in dict.fromkeys([*self.planned.data_of.values(), MAIN]):
@@ -72,6 +71,6 @@ class Workload:
             tick = stage.ticker(f"reading {setting.data.name} ({name})")
             found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
             if found["fingerprint"] != self.manifest["data"][name]["fingerprint"]:
-                raise InputError(f"the data set {name} must not change under a plan; run `dvc repro --force data`")
+                raise InputError(f"the data set {name} has changed since it was planned; run `dvc repro --force data`")
             if setting.network.frozen:
                 cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)

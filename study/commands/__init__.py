@@ -1,1 +1,1 @@
-"""What ``make`` offers beside the stages: preview, rehearse, verify, gc, submission, compare."""
+"""The commands that ``make`` offers besides the stages: preview, rehearse, verify, gc, submission, compare ..."""

@@ -1,4 +1,4 @@
-"""The console command ``study``, which is also ``python -m study``. Each command imports what it needs when it runs."""
+"""The console command ``study``, also ``python -m study``. Each command imports what it needs only when it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0", "DVC_NO_ANALYTICS": "1"}
 EPILOG = """\b
 Exit status: 0 done; 1 a training or a stage failed, or numbers are stale; 2 wrong input; 3 the run store or the disk
-refuses; 130 stopped.
+refused; 130 stopped.
 Completion: eval "$(_STUDY_COMPLETE=bash_source study)" in ~/.bashrc; zsh_source and fish_source likewise."""
 
 
@@ -24,31 +24,33 @@ def _tiers(context: click.Context, parameter: click.Parameter, incomplete: str) 
     """The tiers of params.yaml, for completion."""
     try:
         return [name for name in tiers.read()["tiers"] if name.startswith(incomplete)]
-    except Exception:  # a shell that completes is told of no mistake
+    except Exception:  # completion must not print errors
         return []
 
 
 TIER = click.argument("tier", required=False, envvar="TIER", shell_complete=_tiers)
-TIER_OPTION = click.option("--tier", envvar="TIER", shell_complete=_tiers, help="default: that of params.yaml")
+TIER_OPTION = click.option("--tier", envvar="TIER", shell_complete=_tiers, help="default: the tier in params.yaml")
 CELL = click.option("--cell", envvar="CELL", help="the address of a cell that has a model, such as T5/GCN+BR/overall")
 HOST = click.option(
-    "--host", default=LOOPBACK, show_default=True, help="who reaches the address may read and delete: no password"
-)
+    "--host", default=LOOPBACK, show_default=True,
+    help="address to listen on; there is no password: anyone who reaches it can read and delete",
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG)
 def study() -> None:
-    """Do large kernels matter? Trains what the paper's tables need, and judges its claims.
+    """Do large kernels matter? Trains the networks behind the paper's tables and judges its claims.
 
-    TIER is a block of params.yaml; without one, that of its key `tier:`. Run the commands in the project's folder.
+    TIER is a block of params.yaml; the default is its key `tier:`. Run the commands in the project's folder.
     """
 
 
 @study.command()
 @TIER
 @click.option(
-    "--tune", type=click.Choice(["yes", "no"]), envvar="TUNE", help="also search each variant's best values (kept)"
-)
+    "--tune", type=click.Choice(["yes", "no"]), envvar="TUNE",
+    help="also search each variant's best values; saved in params.yaml",
+)  # fmt: skip
 def repro(tier: str | None, tune: str | None) -> int:
     """Train, evaluate and report."""
     from study.commands import reproduce
@@ -59,7 +61,7 @@ def repro(tier: str | None, tune: str | None) -> int:
 @study.command()
 @TIER
 def retry(tier: str | None) -> int:
-    """Train again what failed in a tier, then report."""
+    """Train a tier's failed trainings again, then report."""
     from study.commands import reproduce
 
     return reproduce.retry(tier)
@@ -69,7 +71,7 @@ def retry(tier: str | None) -> int:
 @click.argument("cell", envvar="CELL")
 @TIER
 def force(cell: str, tier: str | None) -> int:
-    """Train one cell's trainings again, then report. CELL is an address such as T1/score/15, or a run's key."""
+    """Run one cell's trainings again, then report. CELL is an address such as T1/score/15, or a run's key."""
     from study.commands import reproduce, trainings
 
     trainings.forget(cell, tier)
@@ -79,13 +81,13 @@ def force(cell: str, tier: str | None) -> int:
 @study.command()
 @TIER
 @click.option(
-    "--trials", type=click.IntRange(min=0), envvar="TRIALS", help="how many in all; 0 takes the exploration out again"
+    "--trials", type=click.IntRange(min=0), envvar="TRIALS", help="number of trials in all; 0 removes the exploration"
 )
 @click.option(
-    "--anew", type=click.Choice(["yes", "no"]), envvar="ANEW", default="no", help="whether the study there is given up"
+    "--anew", type=click.Choice(["yes", "no"]), envvar="ANEW", default="no", help="discard the existing study first"
 )
 def explore(tier: str | None, trials: int | None, anew: str) -> int:
-    """Search for better networks, try the best with new seeds, then report."""
+    """Search for better networks, train the best with new seeds, then report."""
     from study.commands import reproduce
 
     return reproduce.explore(tier, trials, anew == "yes")
@@ -93,7 +95,7 @@ def explore(tier: str | None, trials: int | None, anew: str) -> int:
 
 @study.command()
 @TIER
-@click.option("--tune", type=click.Choice(["yes", "no"]), envvar="TUNE", help="whether best values are searched")
+@click.option("--tune", type=click.Choice(["yes", "no"]), envvar="TUNE", help="search each variant's best values")
 def choose(tier: str | None, tune: str | None) -> None:
     """Set the tier in params.yaml, for `dvc` commands."""
     from study.commands import reproduce
@@ -104,7 +106,7 @@ def choose(tier: str | None, tune: str | None) -> None:
 @study.command()
 @TIER
 def status(tier: str | None) -> None:
-    """Which trainings are done, running, failed and left, from any terminal."""
+    """List which trainings are done, running, failed and left; from any terminal."""
     from study.commands import trainings
 
     trainings.status(tier)
@@ -113,7 +115,7 @@ def status(tier: str | None) -> None:
 @study.command()
 @TIER
 def report(tier: str | None) -> None:
-    """Render the report of a run that is under way, with its holes marked."""
+    """Render the report of an unfinished run, with its holes marked."""
     from study.commands import render
 
     click.echo(render.render(tier))
@@ -122,7 +124,7 @@ def report(tier: str | None) -> None:
 @study.command()
 @TIER
 def stop(tier: str | None) -> None:
-    """Let all that trains a tier, on any machine, save checkpoints and end."""
+    """Save checkpoints and end all trainings of a tier, on any machine."""
     from study.commands import trainings
 
     trainings.stop(tier)
@@ -131,14 +133,14 @@ def stop(tier: str | None) -> None:
 @study.command(name="tier")
 @TIER
 def tier_in_full(tier: str | None) -> None:
-    """Print a tier in full, with what it takes from another."""
+    """Print a tier in full, including what it inherits from another tier."""
     chosen = tiers.load(tiers.read(), tier)
     click.echo(tiers.text({chosen.name: chosen.block}), nl=False)
 
 
 @study.command(name="new-tier")
 @click.argument("folder", envvar="FOLDER", type=click.Path())
-@click.option("--name", envvar="TIER", help="of the tier (default: the folder's)")
+@click.option("--name", envvar="TIER", help="name of the tier (default: the folder's name)")
 @click.option(
     "--write",
     type=click.Choice(["yes", "no"]),
@@ -146,11 +148,11 @@ def tier_in_full(tier: str | None) -> None:
     flag_value="yes",
     default="no",
     envvar="WRITE",
-    help="append it to params.yaml",
+    help="append the block to params.yaml",
 )
-@click.option("--all", "whole", is_flag=True, help="read all masks, however many they are")
+@click.option("--all", "whole", is_flag=True, help="read every mask, however many there are")
 def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
-    """Write the block of a tier for a FOLDER of images and masks, by what is in it."""
+    """Write a tier's block for a FOLDER of images and masks, based on its content."""
     from study.commands import new_tier
 
     new_tier.main(folder, name, write == "yes", whole)
@@ -158,14 +160,14 @@ def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
 
 @study.command()
 @TIER
-@click.option("--all", "every", is_flag=True, help="Open every image and mask, not some of each split.")
+@click.option("--all", "every", is_flag=True, help="open every image and mask, not just some of each split")
 @click.option(
     "--hours", type=click.FloatRange(min=0, min_open=True), envvar="HOURS",
-    help="turn so many hours here into the budget of a tier that draws seeds by need",
+    help="set the seed budget in params.yaml to what this machine can do in this many hours",
 )  # fmt: skip
 def preview(tier: str | None, every: bool, hours: float | None) -> None:
-    """What a tier would run, how long that takes on this machine, and what is wrong with its data."""
-    from study.commands import preview  # torch, only where it is probed
+    """Show what a tier would run, how long that takes on this machine, and what is wrong with its data."""
+    from study.commands import preview  # imports torch
 
     preview.preview(tiers.read(), tier, every, hours)
 
@@ -173,7 +175,7 @@ def preview(tier: str | None, every: bool, hours: float | None) -> None:
 @study.command()
 @TIER
 def rehearse(tier: str | None) -> int:
-    """Run every stage for two steps a training, at full resolution, on stand-ins for the data."""
+    """Run every stage with two steps per training, at full resolution, on stand-ins for the data."""
     from study.commands import rehearse
 
     params = tiers.read()
@@ -183,7 +185,7 @@ def rehearse(tier: str | None) -> int:
 @study.command()
 @TIER
 def verify(tier: str | None) -> int:
-    """Recompute every number of a report from the stored counts, and check what it was made from."""
+    """Recompute every number of a report from the stored counts, and check its inputs."""
     from study.commands import verify
 
     return verify.verify(tiers.read(), tier)
@@ -201,8 +203,8 @@ def compare(reports: tuple[str, ...]) -> None:
 @study.command()
 @TIER
 def submission(tier: str | None) -> None:
-    """Write the archive of predictions that a benchmark's server takes."""
-    from study.commands import submission  # torch, only where it predicts
+    """Write the archive of predictions for a benchmark's server."""
+    from study.commands import submission  # imports torch
 
     submission.main(tier)
 
@@ -210,19 +212,20 @@ def submission(tier: str | None) -> None:
 @study.command()
 @TIER_OPTION
 @CELL
-@click.option("--model", type=click.Path(path_type=Path), help="a model's file, in place of a tier and a cell")
+@click.option("--model", type=click.Path(path_type=Path), help="a model's file, instead of a tier and a cell")
 @click.option(
     "--to", type=click.Path(path_type=Path), default="predictions", show_default=True, help="the folder to write to"
 )
 @click.option(
-    "--longest", type=click.IntRange(1), help="make larger images smaller first, px (default: as in training)"
-)
+    "--longest", type=click.IntRange(1),
+    help="first scale larger images down to this side, in px (default: as in training)",
+)  # fmt: skip
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def predict(
     tier: str | None, cell: str | None, model: Path | None, to: Path, longest: int | None, images: tuple[str, ...]
 ) -> int:
-    """Write a trained network's classes of your images: masks, and pictures with a legend. An IMAGE is a file, a folder
-    or a pattern in quotes."""
+    """Predict the classes of your images with a trained network: writes masks, and pictures with a legend. An IMAGE is
+    a file, a folder or a pattern in quotes."""
     from study.commands import predict
 
     return predict.main(predict.model_file(tier, cell, model), images, to, longest)
@@ -231,25 +234,25 @@ def predict(
 @study.command()
 @TIER_OPTION
 @CELL
-@click.option("--model", type=click.Path(path_type=Path), help="a model's file, in place of a tier and a cell")
+@click.option("--model", type=click.Path(path_type=Path), help="a model's file, instead of a tier and a cell")
 @click.option("--to", type=click.Path(path_type=Path), help="the file to write (default: in the current folder)")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 def export(tier: str | None, cell: str | None, model: Path | None, to: Path | None, images: tuple[str, ...]) -> int:
-    """Write a trained network as an ONNX file, and check on random pixels, and on your images if you name some, that
-    ONNX Runtime gives the same classes."""
+    """Write a trained network as an ONNX file, and check that ONNX Runtime gives the same classes: on random pixels,
+    and on your images if you name some."""
     from study.commands import export, predict
 
     return export.main(predict.model_file(tier, cell, model), images, to)
 
 
 @study.command()
-@click.option("--free", type=click.Choice(["yes", "no"]), default="no", envvar="FREE", help="remove it (default: no)")
+@click.option("--free", type=click.Choice(["yes", "no"]), default="no", envvar="FREE", help="delete it (default: no)")
 @click.option(
     "--keep-days", type=float, default=7.0, envvar="KEEP_DAYS", show_default=True,
-    help="keep what was used since: other clones' plans are not seen",
+    help="keep what was used within this many days, because other clones' plans are not visible here",
 )  # fmt: skip
 def gc(free: str, keep_days: float) -> None:
-    """List what no current plan references in the run store, and free it."""
+    """List what no current plan references in the run store, and optionally delete it."""
     from study.commands import gc
 
     gc.main(free == "yes", keep_days)
@@ -280,7 +283,7 @@ def dashboard(tier: str | None, host: str, port: str) -> None:
 @study.command()
 @TIER
 def replay(tier: str | None) -> None:
-    """Write a tier's runs to MLflow, as far as they are not there."""
+    """Write a tier's missing runs to MLflow."""
     from study.commands import serve
 
     serve.replay(tier)
@@ -293,12 +296,12 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit status of the command that is named. Raises InputError."""
+    """Run the command on the command line; returns its exit status. Raises InputError for wrong input."""
     here = Path("study", "__init__.py")
     if here.is_file() and not here.samefile(code_digest.ROOT / here):
         raise InputError(
-            f"`study` must run the code of the folder that it is called in, got that of {code_digest.ROOT}; call it by "
-            "`python -m study`, or `make setup` here and .venv/bin/study"
+            f"`study` must run the code of the current folder, got that of {code_digest.ROOT}; run `python -m study`, "
+            "or `make setup` here and then .venv/bin/study"
         )
     try:
         return study(prog_name="study", standalone_mode=False) or 0

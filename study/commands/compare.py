@@ -16,8 +16,8 @@ TARGET = Path("reports") / "comparison"
 
 
 def compare(params: Params, names: list[str]) -> Path:
-    """``names`` are tiers, or ``tier@revision`` where a revision is an experiment, branch, tag or commit whose outputs
-    are in DVC's cache. Raises InputError for a name that has no report."""
+    """Write the comparison; returns the PDF's path. ``names`` are tiers, or ``tier@revision`` with an experiment,
+    branch, tag or commit whose outputs are in DVC's cache. Raises InputError for a name without a report."""
     with tempfile.TemporaryDirectory() as temporary:
         reports = {}
         for number, name in enumerate(dict.fromkeys(names)):
@@ -33,7 +33,7 @@ def compare(params: Params, names: list[str]) -> Path:
 
 
 def _fetched(folder: Path, revision: str, target: Path) -> Path:
-    """The files of a report as a revision of this repository has them, taken from DVC's cache."""
+    """Copy the files of a report at a revision of this repository from DVC's cache to ``target``."""
     target.mkdir()
     for name in side_by_side.READ:
         command = [str(Path(sys.executable).with_name("dvc")), "get", "-q", ".", str(folder / name)]
@@ -43,12 +43,12 @@ def _fetched(folder: Path, revision: str, target: Path) -> Path:
         if ended.returncode:
             reason = " ".join(ended.stderr.split()) or "dvc get failed"
             raise InputError(
-                f"{folder / name} must be an output of {revision} that DVC's cache has ({reason}); run the experiment "
-                "here, or name another (`dvc exp show` lists them)"
+                f"{folder / name} of {revision} must be in DVC's cache ({reason}); run the experiment here, or name "
+                "another (`dvc exp show` lists them)"
             )
     return target
 
 
 def main(names: list[str]) -> None:
-    """Compare and tell where the result is."""
+    """Compare the reports and print the path of the result."""
     print(compare(tiers.read(), names))

@@ -1,4 +1,4 @@
-"""What a tier that draws seeds by need may come to: the claims that it should decide, and for which cost (D149)."""
+"""Forecast for a tier that draws seeds by need: the claims that it should decide, and at which cost (D149)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from study.statistics.claim_tests import HERE, Scores, judged_by, rules_of
 from study.statistics.levels import Levels
 from study.store.code_digest import ROOT
 
-DEFAULT = "shapes"  # whose report is docs/example itself
-TIMED = ("trainings", "evaluations")  # the parts of a forecast that planned cost stands for
+DEFAULT = "shapes"  # the tier whose report is docs/example itself
+TIMED = ("trainings", "evaluations")  # the parts of a forecast that the planned cost covers
 
 
 def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours: float | None) -> float | None:
-    """Print what the looks of a plan cost, and what they should decide; with ``hours``, the budget of as many here.
-    ``left`` is the cost of what the ``seconds`` of a forecast's parts, by name, are of. Returns that budget."""
+    """Print what the looks of a plan cost and what they should decide. With ``hours``, also print and return the budget
+    that this machine can do in that time.
+
+    ``seconds`` are those of a forecast's parts by name, ``left`` the planned cost of the same work.
+    """
     looks = sequence.of_plan(plan)
     first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
     begin, whole = (math.fsum(looks.work[key] for key in keys) for keys in (first, looks.work))
     parts = [seconds.get(name) for name in TIMED]
     known = None not in parts
     pace = math.fsum(filter(None, parts)) / left if known and left else None
-    print(f"\n  seeds: {looks.at[0]} of everything, then for claims that are open; looks at {_listed(looks.at)}")
+    print(f"\n  seeds: {looks.at[0]} for everything, then more for open claims; looks at {_listed(looks.at)}")
     print(f"    first look       {begin:10,.0f} tera multiply-adds")
     print(f"    all seeds        {whole:10,.0f}{_about(pace, whole - begin)}")
     budget = None
@@ -40,7 +43,7 @@ def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours
     if hours is not None:
         if known and not left:
             raise InputError(
-                "hours must be asked before the first look, whose trainings tell this machine's pace, got a tier whose "
+                "hours must be given before the first look, whose trainings show this machine's pace, got a tier whose "
                 "first look is done; write a budget instead"
             )
         budget = _budget(begin, pace, sum(filter(None, seconds.values())), hours)
@@ -54,20 +57,18 @@ def _about(pace: float | None, more: float) -> str:
 
 
 def _budget(begin: float, pace: float | None, known: float, hours: float) -> float:
-    """The budget that takes so many hours, the first look and all that is not trained among them."""
+    """The budget that takes ``hours`` in all, including the first look and all work besides training."""
     if pace is None:
-        raise InputError(
-            "hours must be those of a machine that can train the tier, which this one cannot; leave them out"
-        )
+        raise InputError("hours need a machine that can train the tier, which this one cannot; leave them out")
     rest = 3600 * hours - known
     if rest < 0:
-        raise InputError(f"hours must hold the first look ({duration(known)} here), got {hours:g}; write more")
+        raise InputError(f"hours must cover the first look ({duration(known)} here), got {hours:g}; write more")
     return float(f"{begin + rest / pace:.3g}")
 
 
 def write(path: Path, tier: str, budget: float) -> None:
-    """Put the budget into the block of a tier in params.yaml, and change nothing else. Raises InputError, and writes
-    nothing, where the block is not written so that this can be done."""
+    """Write the budget into the block of a tier in params.yaml, and change nothing else. Raises InputError, and writes
+    nothing, if the layout of the block does not allow that."""
     text = path.read_text(encoding="utf-8")
     block = re.search(rf"(?ms)^  {re.escape(tier)}:[ \t]*(?:#[^\n]*)?\n(.*?)(?=^ {{0,2}}[^\s#]|\Z)", text)
     if block is not None:
@@ -76,7 +77,7 @@ def write(path: Path, tier: str, budget: float) -> None:
             kept = [part.strip() for part in line[1].split(",") if not part.strip().startswith("budget")]
             at, old = block.start(1) + line.start(), line[0]
             new = f"    seeds: {{{', '.join([*kept, f'budget: {budget:g}'])}}}"
-        else:  # it has those of another tier
+        else:  # the tier inherits its seeds
             at, old, new = block.start(1), "", f"    seeds: {{budget: {budget:g}}}\n"
         text = text[:at] + new + text[at + len(old) :]
     try:
@@ -85,15 +86,15 @@ def write(path: Path, tier: str, budget: float) -> None:
         written = None
     if written is None or written.budget != budget:
         raise InputError(
-            f"tiers.{tier}.seeds must be a mapping in one line, for its budget to be written; write budget: {budget:g} "
-            "there"
+            f"tiers.{tier}.seeds must be a mapping in one line, or its budget cannot be written; write "
+            f"budget: {budget:g} there"
         )
     path.write_text(text, encoding="utf-8")
 
 
 def measured(plan: PlanFile) -> tuple[Path | None, dict[str, dict[int, float]]]:
-    """The scores of an earlier run of a tier here, or of the one that is shipped, by address and seed; nothing where
-    there are none."""
+    """The scores of an earlier run of a tier here, or else of the shipped report, by address and seed, and their file;
+    None and {} if there are none."""
     shipped = ROOT / "docs" / "example" / ("" if plan["tier"] == DEFAULT else plan["tier"]) / "scores.csv"
     for path in (Path("reports") / plan["tier"] / "scores.csv", shipped):
         if not path.is_file():
@@ -109,16 +110,16 @@ def measured(plan: PlanFile) -> tuple[Path | None, dict[str, dict[int, float]]]:
 
 
 def _chances(plan: PlanFile) -> None:
-    """Claim by claim, the chance of a verdict at each look, were effects and spreads as those that were measured."""
+    """Print for each claim the chance of a verdict at each look, if effects and spreads are as measured before."""
     path, known = measured(plan)
     family = questions.family(plan)
     if path is None:
-        print(f"\n  verdicts: unknown for {counted(len(family), 'claim')}; no run of this tier was measured before")
+        print(f"\n  verdicts: unknown for {counted(len(family), 'claim')}; this tier has no earlier scores")
         return
     looks, scores, margins = sequence.of_plan(plan), Scores(plan, known), answers.margins_of(plan)
     levels, alpha = Levels(family, PRIMARY), rules_of(plan)["alpha"]
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-    print(f"\n  verdicts to expect, were effects and spreads as in {name}")
+    print(f"\n  expected verdicts, if effects and spreads are as in {name}")
     print(f"    {'claim':22} {'effect':>16}" + "".join(f"{f'{at} seeds':>10}" for at in looks.at) + "   more cost")
     sums, unknown = [0.0] * len(looks.at), []
     for claim in family:

@@ -1,4 +1,4 @@
-"""`study export`: a trained network as an ONNX file, checked for equal classes."""
+"""`study export`: writes a trained network as an ONNX file and checks that its classes are equal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from study.spec.words import counted
 
 def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
     """Write the model to ``to`` (None: to the current folder). Raises InputError for a model that cannot be loaded or
-    exported, images that cannot be read, and a file whose classes differ."""
+    exported, for unreadable images, and if the file's classes differ."""
     found = images_of(images)
-    to = to or Path(model.with_suffix(".onnx").name)  # not beside it: that folder is DVC's
+    to = to or Path(model.with_suffix(".onnx").name)  # not next to the model: DVC owns that folder
     if to.suffix != ".onnx":
         raise InputError(f"--to must be a file that ends in .onnx, got {to}; rename it")
     from study.inference import onnx_file
@@ -33,6 +33,6 @@ def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
         + ", ".join(network.names)
     )
     checked = ["random pixels", *([f"the upper left window of {counted(len(ties), 'image')}"] if ties else [])]
-    note = f" ({counted(sum(ties), 'pixel')} of equal probability may go either way)" if any(ties) else ""
+    note = f" ({counted(sum(ties), 'pixel')} with tied probabilities may differ)" if any(ties) else ""
     print(f"ONNX Runtime gives the same classes on {' and '.join(checked)}{note}")
     return 0

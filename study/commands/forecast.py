@@ -1,5 +1,5 @@
-"""How long a tier will take here: what study.ablation.foretell says, scaled by steps of some of its variants on this
-device. What was not measured is unknown."""
+"""Forecasts how long a tier will take here: the estimates of study.ablation.foretell, scaled by measured steps of some
+of its variants on this device. Parts that cannot be measured are unknown."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ from study.store.keys import key_of_look
 from study.store.runs import RECEPTIVE, Store
 from study.training import speed_probe
 
-LONG_S = 6.0  # of probing one group: then its other variants are not probed, but scaled
-# Seconds, on the machine of study.ablation.foretell, beside what is foretold there (benchmarks/preview.py).
-STARTED_S = 3.2  # of a core, until a process that trains has imported all
-STAGES_S = 70.0  # of all stages, starting workers, scoring, drawing and writing the report of a small plan
-TRAINING_S, EVALUATION_S = 0.35, 0.15  # of collecting and logging one
+LONG_S = 6.0  # after this many seconds of probing a group, its other variants are scaled instead of probed
+# Seconds, on the machine of study.ablation.foretell, that its estimates leave out (benchmarks/preview.py).
+STARTED_S = 3.2  # CPU time of a training's process until it has imported everything
+STAGES_S = 70.0  # all stages of a small plan: starting workers, scoring, drawing and writing the report
+TRAINING_S, EVALUATION_S = 0.35, 0.15  # collecting and logging one
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What must be known of a setting's data: ``classes``, (height, width) that are trained on and scored, images by
-    split, seconds of ``reading`` what was not read before (None: unknown), an image uint8 (H, W, 3) of them where there
-    is one, and whether the features of a frozen backbone are cached."""
+    """The facts of a setting's data that a forecast needs.
+
+    ``classes`` is their number; ``train`` and ``size`` are the (height, width) of training and of scored images;
+    ``images`` are counts by split. ``reading`` is the seconds for reading what was not read before (None: unknown).
+    ``picture`` is one image, uint8 (H, W, 3), if there is one. ``cached``: whether the features of a frozen backbone
+    are cached.
+    """
 
     classes: int
     train: tuple[int, int]
@@ -55,14 +59,14 @@ class Setting:
 
     @property
     def facts(self) -> Facts:
-        """What study.ablation.foretell asks for."""
+        """The facts that study.ablation.foretell needs."""
         told = {"classes": [""] * self.classes, "size": list(self.size), "splits": dict(self.images)}
         return cast(Facts, told)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a run: ``seconds`` by the clock with all workers of this machine (None: unknown), and of what."""
+    """A part of a run: wall-clock ``seconds`` with all workers of this machine (None: unknown), and its ``work``."""
 
     name: str
     seconds: float | None
@@ -71,8 +75,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The parts of a run in order; seconds of a ``step`` of each planned training (empty where unknown); how many
-    variants were ``probed``."""
+    """The parts of a run in order; seconds per ``step`` of each planned training (empty if unknown); the number of
+    ``probed`` variants."""
 
     parts: tuple[Part, ...]
     step: dict[str, float]
@@ -80,7 +84,7 @@ class Forecast:
 
     @property
     def known(self) -> float:
-        """Seconds of all parts that are known."""
+        """Seconds of all known parts."""
         return sum(part.seconds or 0.0 for part in self.parts)
 
     @property
@@ -89,17 +93,17 @@ class Forecast:
 
 
 def here(device: str) -> bool:
-    """Whether this machine has the device, so that it can be asked."""
+    """Whether this machine has the device, so that it can be probed."""
     return device == "cpu" or torch.cuda.is_available()
 
 
-# What is probed in one process: a function of one argument.
+# Arguments of the probes, each of which runs in one process.
 _Trained = tuple[list[Training], int, tuple[int, int], tuple[int, int], str]
 _Asked = tuple[list[Training], Inference, int, np.ndarray, str]
 
 
 def _trained(asked: _Trained) -> list[tuple[float, float]]:
-    """Seconds of a step and of a scored image, of as many of the trainings as do not take long."""
+    """Seconds per step and per scored image, for the first trainings until probing has taken LONG_S."""
     given, classes, train, size, device = asked
     found, began = [], speed_probe.clock(device)
     for training in given:
@@ -111,7 +115,7 @@ def _trained(asked: _Trained) -> list[tuple[float, float]]:
 
 
 def _asked(asked: _Asked) -> list[float]:
-    """Seconds of an evaluated image, likewise."""
+    """Seconds per evaluated image, likewise."""
     given, inference, classes, picture, device = asked
     found, began = [], speed_probe.clock(device)
     for training in given:
@@ -122,46 +126,49 @@ def _asked(asked: _Asked) -> list[float]:
 
 
 def _timed(task: tuple[Callable[[Any], Any], Any]) -> tuple[Any, float]:
-    """The result of a probe, and the seconds of a core that this process had had before."""
+    """The result of a probe, and the CPU seconds that this process had used before it."""
     work, argument = task
     before = time.process_time()
     return work(argument), before
 
 
 class Unmeasurable(RuntimeError):
-    """The machine has no room for what was to be measured."""
+    """The machine has too little memory for the probes."""
 
 
 def _in_workers(tasks: list[tuple[Callable[[Any], Any], Any]], execution: Execution) -> tuple[list[Any], float]:
-    """The results of probes in as many processes as train at a time: they share the machine's memory as trainings do.
-    With the least seconds that one of these took to start. Raises Unmeasurable."""
+    """The results of the probes, and the least seconds that one of their processes took to start.
+
+    As many processes run as would train at a time, so they share the machine as trainings do. Raises Unmeasurable.
+    """
     most = 1 if execution.device == "cuda" else min(execution.workers, machine.cores(), len(tasks))
     with ProcessPoolExecutor(max(1, most), mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             found = list(pool.map(_timed, tasks))
-        except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError) as error:  # or the kernel killed it
+        except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError) as error:  # broken: the kernel killed a process
             raise Unmeasurable from error
         except RuntimeError as error:
-            if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a CPU
+            if "can't allocate memory" not in str(error):  # torch has no error class for a lack of CPU memory
                 raise
             raise Unmeasurable from error
     return [result for result, _ in found], min((before for _, before in found), default=STARTED_S)
 
 
 class Pace:
-    """How many times as long as foretold things take here, by what was foretold of those that were probed."""
+    """How much longer work takes here than foretold, interpolated between the probes."""
 
     def __init__(self, foretold: Iterable[float], took: Iterable[float]) -> None:
         pairs = sorted((f, t / f) for f, t in zip(foretold, took, strict=False))
         self.foretold, self.times = zip(*pairs, strict=True)
 
     def __call__(self, foretold: float) -> float:
-        """Seconds here of what was foretold: between two that were probed as between their ratios."""
+        """Seconds here for ``foretold`` seconds. The ratio is interpolated between those of the probes, over the
+        logarithm of the foretold seconds."""
         return foretold * float(np.interp(math.log(foretold), np.log(self.foretold), self.times))
 
 
 def _spread(found: list[tuple[float, Training]]) -> list[tuple[float, Training]]:
-    """The cheapest, the dearest and one in the middle, in this order: the first suffices where all take long."""
+    """The cheapest, the most expensive and a middle one, in this order: if all take long, only the first is probed."""
     by_variant = {training.variant: (seconds, training) for seconds, training in found}
     ordered = sorted(by_variant.values(), key=lambda pair: pair[0])
     return [ordered[place] for place in dict.fromkeys((0, len(ordered) - 1, len(ordered) // 2))]
@@ -169,11 +176,11 @@ def _spread(found: list[tuple[float, Training]]) -> list[tuple[float, Training]]
 
 @dataclass
 class _Speeds:
-    """What trainings and evaluations of a plan take here, once the probes are done."""
+    """The time that trainings and evaluations of a plan take here, once the probes are done."""
 
     settings: Mapping[str, Setting]
     execution: Execution
-    steps: dict[Any, Pace] = field(default_factory=dict)  # of trainings that differ in their variant alone
+    steps: dict[Any, Pace] = field(default_factory=dict)  # by group of trainings that differ in their variant only
     images: dict[Any, Pace] = field(default_factory=dict)
     asked: dict[Any, Pace] = field(default_factory=dict)
     started: float = STARTED_S
@@ -181,13 +188,13 @@ class _Speeds:
     _foretold: dict[Any, tuple[float, float]] = field(default_factory=dict)
 
     def like(self, training: Training, name: str) -> Any:
-        """What trainings have in common that take as long but for their variants."""
+        """The group of a training: trainings of one group differ in cost only by their variants."""
         sees, recipe = self.settings[name], training.recipe
         seen = (sees.classes, sees.train, sees.size, training.variant is None)
         return training.network, recipe.batch, recipe.crop, recipe.precision, seen
 
     def foretold(self, training: Training, name: str) -> tuple[float, float]:
-        """Seconds of a step and of a scored image, of foretell's machine."""
+        """Seconds per step and per scored image on foretell's machine."""
         key = (self.like(training, name), training.variant)
         if key not in self._foretold:
             self._foretold[key] = foretell.of_step(training, self.settings[name].facts)
@@ -197,7 +204,7 @@ class _Speeds:
         return foretell.of_evaluation((), training, asked, self.settings[name].facts).step_s
 
     def probe(self, planned: planner.Plan, trainings: Iterable[str], evaluations: Iterable[str]) -> None:
-        """Measure some of what is to be run."""
+        """Measure some of the trainings and evaluations of the plan."""
         groups: dict[Any, list[tuple[float, Training]]] = {}
         where: dict[Any, str] = {}
         for key in trainings:
@@ -233,12 +240,12 @@ class _Speeds:
         self.probed += sum(map(len, results))
 
     def training(self, training: Training, name: str) -> tuple[float, float]:
-        """Seconds here of a step and of a scored image."""
+        """Seconds per step and per scored image here."""
         group, (step, image) = self.like(training, name), self.foretold(training, name)
         return self.steps[group](step), self.images[group](image)
 
     def whole(self, training: Training, name: str) -> float:
-        """Seconds here of a whole training."""
+        """Seconds of a whole training here."""
         step, image = self.training(training, name)
         return foretell.kind_of((), training, self.settings[name].facts, step, image).left()
 
@@ -250,9 +257,9 @@ class _Speeds:
 def forecast(
     planned: planner.Plan, settings: Mapping[str, Setting], execution: Execution, store: Store, tune: bool
 ) -> Forecast:
-    """What is left of a plan; a search only with ``tune``. Nothing of it is trained.
+    """The forecast for the rest of a plan; includes the search only with ``tune``. Trains nothing of the plan.
 
-    Raises InputError for an evaluation that cannot be had of the images.
+    Raises InputError for an evaluation that does not fit the images.
     """
     trainings = [key for key in planned.trainings if not store.run(key).path("DONE").is_file()]
     evaluations = [key for key in planned.evaluations if not store.run(key).path("DONE").is_file()]
@@ -271,7 +278,7 @@ def forecast(
         except Unmeasurable:
             present = False
     trained = asked = None
-    beside = {planned.plain(key) for key in evaluations}  # done with those that have a CRF
+    beside = {planned.plain(key) for key in evaluations}  # these come with the evaluations that have a CRF
     if present:
         seconds = {k: speeds.whole(planned.trainings[k], planned.data_of[k]) for k in trainings}
         trained = max(sum(seconds.values()) / workers, _longest(planned, seconds))
@@ -296,7 +303,7 @@ def forecast(
 
 
 def _longest(planned: planner.Plan, seconds: Mapping[str, float]) -> float:
-    """Seconds of the longest chain of trainings that start after each other."""
+    """Seconds of the longest chain of trainings that start from each other."""
 
     def until(key: str) -> float:
         before = planned.init.get(key)
@@ -314,7 +321,7 @@ def _reading(planned: planner.Plan, settings: Mapping[str, Setting]) -> Part:
 
 
 def _features(planned: planner.Plan, settings: Mapping[str, Setting]) -> list[Part]:
-    """Each frozen backbone over the images of each data set, and over mirrored training images."""
+    """The part for passing the images of each data set, and mirrored training images, through each frozen backbone."""
     passes: dict[Any, tuple[Network, Setting, int]] = {}
     for name, setting in planned.tier.settings.items():
         sees = settings[name]
@@ -333,7 +340,7 @@ def _features(planned: planner.Plan, settings: Mapping[str, Setting]) -> list[Pa
 
 
 def _looked(planned: planner.Plan, store: Store) -> list[str]:
-    """The trainings that Figure 3 shows, where it is not there yet."""
+    """The trainings that Figure 3 shows, unless it is done already."""
     wanted, seed = planned.tier.receptive, planned.tier.seeds[0]
     cells = {cell.address: (cell, runs) for cell, _, runs in planned.cells}
     drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
@@ -346,7 +353,7 @@ def _looked(planned: planner.Plan, store: Store) -> list[str]:
 
 
 def _look(planned: planner.Plan, speeds: _Speeds, keys: list[str]) -> float:
-    """Seconds of Figure 3: an occluder at each place of a grid, on the image and on the larger one."""
+    """Seconds of Figure 3: an occluder at each place of a grid, on the image and on the enlarged one."""
     wanted = planned.tier.receptive
     if wanted is None:
         return 0.0
@@ -360,7 +367,7 @@ def _look(planned: planner.Plan, speeds: _Speeds, keys: list[str]) -> float:
 
 
 def search(planned: planner.Plan, speeds: _Speeds, workers: int, present: bool) -> Part:
-    """The search for each variant's best values, and its trainings there, were nothing of it in the store."""
+    """The search for each variant's best values and the trainings at them, as if the store had none of these."""
     tuning = halving.tuning_of(planned.tier)
     trials, found = halving.candidates(planned.tier, planned.facts, planned.device)
     steps = halving.steps_of(found, tuning)

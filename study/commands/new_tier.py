@@ -1,4 +1,4 @@
-"""`study new-tier`: the block of a tier for a folder of images and masks, printed or appended to params.yaml (D125)."""
+"""`study new-tier`: prints a tier's block for a folder of images and masks, or appends it to params.yaml (D125)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from study.spec.checks import checked
 from study.spec.documents.tier import Params
 from study.spec.errors import InputError
 
-LIKE = "camvid"  # photographs as the guide's: a frozen backbone, three levels, batches of 8
+LIKE = "camvid"  # for photographs, as in the guide: a frozen backbone, three levels, batches of 8
 TABLES = ["T1", "T2", "T5"]
 
 
 def main(folder: str, name: str | None, write: bool, whole: bool) -> None:
-    """Raises InputError for a folder that no data set reads, a name that is taken, or a params.yaml that is not ours to
-    change."""
+    """Survey the folder, then print the block or, with ``write``, append it. Raises InputError for a folder that no
+    data set can read, a name that is taken, and a params.yaml that cannot be changed."""
     params = tiers.read(PARAMS)
     place = Path(folder).expanduser()
     name = name or re.sub("[^A-Za-z0-9_-]+", "-", place.absolute().name).strip("-_") or "mine"
@@ -31,11 +31,13 @@ def main(folder: str, name: str | None, write: bool, whole: bool) -> None:
     checked(TierName, name, lambda _: "the new tier's name")
     if name in params["tiers"]:
         raise InputError(
-            f"the new tier must have a name of its own, got {name}, which params.yaml has; name it with --name, or "
-            "remove that tier"
+            f"the new tier must have a name of its own, got {name}, which params.yaml has; choose another with --name, "
+            "or remove that tier"
         )
     if write and not os.access(PARAMS, os.W_OK):
-        raise InputError(f"params.yaml must be writable for --write, got {PARAMS.absolute()}; allow it, or print only")
+        raise InputError(
+            f"params.yaml must be writable for --write, got {PARAMS.absolute()}; fix its permissions, or print only"
+        )
     found = survey(place, whole=whole)
     block = tiers.text({name: _block(found, place)}, compact=True)
     changed = _appended(PARAMS.read_text(encoding="utf-8"), block, params, name)
@@ -48,13 +50,15 @@ def main(folder: str, name: str | None, write: bool, whole: bool) -> None:
     try:
         PARAMS.write_text(changed, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"params.yaml must be writable for --write, got {error}; allow it, or print only") from error
-    print(f"params.yaml has the tier {name}: look at it, then `make preview TIER={name}`")
+        raise InputError(
+            f"params.yaml must be writable for --write, got {error}; fix its permissions, or print only"
+        ) from error
+    print(f"params.yaml now has the tier {name}: check it, then run `make preview TIER={name}`")
 
 
 def _block(found: Survey, folder: Path) -> dict[str, object]:
     data: dict[str, object] = {**found.data}
-    if isinstance(labels := data.get("labels"), dict):  # numbers are keys of YAML, though not of JSON
+    if isinstance(labels := data.get("labels"), dict):  # keys may be numbers in YAML, but not in JSON
         data["labels"] = {int(label): meaning for label, meaning in labels.items()}
     official = data["name"] == "voc" and "classes" not in data
     root = found.root.absolute()
@@ -73,8 +77,8 @@ def _indented(block: str) -> str:
 
 
 def _appended(text: str, block: str, params: Params, name: str) -> str:
-    """params.yaml with the block below its other tiers, all else as it is. Raises InputError where they are not written
-    as a block of lines."""
+    """params.yaml with the block below its other tiers, otherwise unchanged. Raises InputError if the tiers are not
+    written as a block of lines."""
     lines = text.splitlines(keepends=True)
     starts = [i for i, line in enumerate(lines) if re.match(r"tiers:\s*(#.*)?$", line)]
     if starts:
@@ -91,13 +95,13 @@ def _appended(text: str, block: str, params: Params, name: str) -> str:
         if [*content["tiers"]] == [*params["tiers"], name]:
             return changed
     raise InputError(
-        "params.yaml must have its tiers in lines below `tiers:` to take another, got others in "
+        "params.yaml must have its tiers in lines below `tiers:` for one to be appended, got another layout in "
         f"{PARAMS.absolute()}; add the printed block by hand"
     )
 
 
 def _try(text: str, name: str) -> None:
-    """Raises InputError for what params.yaml or the data set refuse of the new block."""
+    """Raises InputError if the schema of params.yaml or the data set refuses the new block."""
     main = tiers.load(tiers.check(tiers.content(text)), name).main
     with tempfile.TemporaryDirectory() as cache:
         open_data(main.data, main.root, Path(cache))

@@ -1,4 +1,4 @@
-"""Why the plan of today is not the plan.json that stands: which trainings have another key, and what changed in it."""
+"""Why today's plan differs from plan.json: which trainings have another key, and which part of the key changed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from study.commands import value_diff
 from study.spec.documents.plan import PlanFile, PlannedEvaluation, PlannedTraining
 
 SHOWN = 3
-# Parts of a key as the reader knows them; ``training`` is told setting by setting.
+# Names of the parts of a key for the reader; ``training`` is reported setting by setting.
 PARTS = {"data": "data, whose fingerprint", "code": "code, whose digest", "weights": "pretrained weights, whose digest",
          "torch": "torch, which", "device": "the device, which", "library": "the CRF's library, which"}  # fmt: skip
-OWN = ("trainings", "evaluations", "identities")  # parts of plan.json that are keys, told by their reasons
+OWN = ("trainings", "evaluations", "identities")  # parts of plan.json that hold keys; reported by their reasons
 Named = tuple[Any, ...]
 
 
 def changes(stands: PlanFile, today: PlanFile) -> list[str]:
-    """A line for each reason why ``stands`` (the content of plan.json) is not ``today``; none where it is."""
+    """A line for each reason why ``stands`` (the content of plan.json) differs from ``today``; empty if it does not."""
     lines = _moved(
         "trainings",
         {key: _name_of_training(training) for key, training in stands["trainings"].items()},
@@ -59,7 +59,7 @@ def _name_of_evaluation(asked: PlannedEvaluation) -> Named:
 def _moved(
     kind: str, stands: dict[str, Named], today: dict[str, Named], why: Callable[[str, str], list[str]]
 ) -> list[str]:
-    """Lines on trainings or evaluations (key -> name) whose key changed, one for each setting and set of reasons."""
+    """Lines on trainings or evaluations (key -> name) whose key changed: one per setting and set of reasons."""
     old, new = ({name: key for key, name in named.items()} for named in (stands, today))
     grouped: dict[tuple[str, str], list[Named]] = {}
     for named, key in new.items():
@@ -71,10 +71,10 @@ def _moved(
         for (setting, reasons), who in grouped.items()
         if reasons
     ]
-    for here, there, told in ((new, old, "be in plan.json"), (old, new, "be asked for by params.yaml and the paper")):
+    for here, there, told in ((new, old, "be in plan.json"), (old, new, "be needed by params.yaml and the paper")):
         for setting in dict.fromkeys(named[0] for named in here.keys() - there.keys()):
             who = [named for named in here if named not in there and named[0] == setting]
-            lines.append(f"{_listed(kind, setting, who)} must {told}, got no such one")
+            lines.append(f"{_listed(kind, setting, who)} must {told}, but are not")
     return lines
 
 
@@ -97,7 +97,7 @@ def _of_training(stands: PlanFile, today: PlanFile, old: str, new: str) -> list[
 
 
 def _of_evaluation(stands: PlanFile, today: PlanFile, old: str, new: str) -> list[str]:
-    """Nothing where its training has another key: that is told there."""
+    """The reasons why an evaluation's key changed; empty if its training's key changed, which is reported there."""
     was, now = stands["identities"].get(old, {}), today["identities"][new]
     if was.get("of") != now["of"]:
         return []

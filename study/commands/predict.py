@@ -1,4 +1,4 @@
-"""`study predict`: a trained network's classes of the user's own images, as masks and as pictures to look at."""
+"""`study predict`: predicts the classes of the user's images with a trained network, as masks and as pictures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from study.store import stage
 if TYPE_CHECKING:
     from study.inference.exported import Model
 
-MASK, PICTURE = "-classes.png", "-overlay.jpg"  # the ends of what is written for an image
-LARGE = 2  # windows along a side, beyond which objects may well look larger than in training
+MASK, PICTURE = "-classes.png", "-overlay.jpg"  # suffixes of the files written for an image
+LARGE = 2  # with more windows along a side, objects probably look larger than in training
 
 
 def model_file(tier: str | None, cell: str | None, model: Path | None) -> Path:
-    """The file of a model: the one that is named, or that of a cell of a tier. Raises InputError for a tier without
-    models and a cell that has none; it lists those that have."""
+    """The file of a model: ``model`` if given, or the model of a tier's cell. Raises InputError for a tier without
+    models and for a cell without one; the error lists the cells that have one."""
     if model is not None:
         return model
     name = tiers.load(tiers.read(), tier).name
@@ -38,25 +38,25 @@ def model_file(tier: str | None, cell: str | None, model: Path | None) -> Path:
     if not (folder / headline_models.INDEX).is_file():
         raise InputError(
             f"the tier {name} must have trained its networks, got no models in {folder}; run `make repro TIER={name}`, "
-            "or name a file by --model"
+            "or name a file with --model"
         )
     index = read(folder / headline_models.INDEX, dict[str, HeadlineModel])
     files = {told["cell"]: folder / file for file, told in index.items()}
     if cell not in files:
         having = ", ".join(f'"{known}"' if " " in known else known for known in files)
         raise InputError(
-            f"--cell must be one that has a model in {folder} ({having or 'none has, as its training failed'}), got "
+            f"--cell must have a model in {folder} ({having or 'no cell has one: the trainings failed'}), got "
             f"{cell or 'none'}; name one of them"
         )
     return files[cell]
 
 
 def main(model: Path, images: tuple[str, ...], to: Path, longest: int | None = None) -> int:
-    """Write the mask and the picture of each image below ``to``; returns 1 where an image could not be read. Raises
-    InputError for a model that cannot be loaded, images that are not there, and a folder that cannot be written."""
+    """Write the mask and the picture of each image below ``to``; returns 1 if an image could not be predicted. Raises
+    InputError for a model that cannot be loaded, for missing images, and for a folder that is not writable."""
     found = images_of(images)
     _can_write(to)
-    from study.inference.exported import load  # torch, once it is known what to do
+    from study.inference.exported import load  # imports torch, after the cheap checks
     from study.training.worker import settle
 
     settle("cpu")
@@ -87,8 +87,8 @@ def main(model: Path, images: tuple[str, ...], to: Path, longest: int | None = N
     if large and longest is None and told["data"]["longest"] is None:
         height, width = network.size
         print(
-            f"note: {counted(large, 'image')} had a side more than {LARGE} times what the network sees at once "
-            f"({height} x {width} px, as in training); where objects look larger than there, try "
+            f"note: {counted(large, 'image')} had a side more than {LARGE} times as long as the network's window "
+            f"({height} x {width} px, as in training); if objects look larger than in training, try "
             f"--longest {max(height, width)}"
         )
     _summary(network.names, pixels, images_with)
@@ -100,8 +100,8 @@ def main(model: Path, images: tuple[str, ...], to: Path, longest: int | None = N
 
 
 def images_of(named: Iterable[str]) -> dict[str, Path]:
-    """The files that files, folders and patterns name, by what their predictions are called: the name without its end,
-    below a folder the way to it too. Raises InputError where one names nothing, or two would be called alike."""
+    """The images that files, folders and patterns name, by the names of their predictions: the file name without its
+    suffix, or for a folder the path below it. Raises InputError if one matches nothing or two names are equal."""
     found: dict[str, Path] = {}
     for text in named:
         path = Path(text).expanduser()
@@ -112,20 +112,20 @@ def images_of(named: Iterable[str]) -> dict[str, Path]:
             files, base = [file for file in matches if file.is_file()], None
             if not files:
                 raise InputError(
-                    f"an image must be a file, a folder or a pattern that finds files, got none by {text}; correct it"
+                    f"an image must be a file, a folder or a pattern that matches files, got {text}; correct it"
                 )
         for file in files:
             name = (file.relative_to(base) if base else Path(file.name)).with_suffix("").as_posix()
             if found.setdefault(name, file).resolve() != file.resolve():
                 raise InputError(
-                    f"images must have different names (their predictions are called so), got {found[name]} and "
-                    f"{file}; rename one, or predict them into folders of their own by --to"
+                    f"images must have different names (their predictions use them), got {found[name]} and "
+                    f"{file}; rename one, or predict them into different folders with --to"
                 )
     return found
 
 
 def _below(folder: Path) -> list[Path]:
-    """The images in a folder and those in it; others are told. Raises InputError where there is none."""
+    """The images in a folder and its subfolders; prints a note on other files. Raises InputError if there are none."""
     files = [
         path
         for path in sorted(folder.rglob("*"))
@@ -134,12 +134,12 @@ def _below(folder: Path) -> list[Path]:
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
         raise InputError(
-            f"a folder must hold images ({', '.join(sorted(SUFFIXES))}), got none in {folder}; name the one that has"
+            f"a folder must hold images ({', '.join(sorted(SUFFIXES))}), got none in {folder}; name the right folder"
         )
     made = {path for path in images if path.name.endswith((MASK, PICTURE))}
     if left := [path for path in files if path not in images or path in made]:
         print(
-            f"note: left alone in {folder}: {counted(len(left), 'file')}, no images or earlier predictions, such as "
+            f"note: skipped in {folder}: {counted(len(left), 'file')} (not images, or earlier predictions), such as "
             f"{left[0].relative_to(folder)}"
         )
     return [path for path in images if path not in made]
@@ -151,9 +151,7 @@ def _can_write(to: Path) -> None:
         with tempfile.TemporaryFile(dir=to):
             pass
     except OSError as error:
-        raise InputError(
-            f"--to must be a folder that can be written, got {to} ({error.strerror}); name another"
-        ) from error
+        raise InputError(f"--to must be a writable folder, got {to} ({error.strerror}); name another") from error
 
 
 def _write(network: Model, image: np.ndarray, classes: np.ndarray, at: Path) -> None:
@@ -168,12 +166,12 @@ def _write(network: Model, image: np.ndarray, classes: np.ndarray, at: Path) -> 
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
-            f"a prediction must be written, got {error}; free its place, or name another by --to"
+            f"a prediction could not be written ({error}); clear its place, or name another folder with --to"
         ) from error
 
 
 def _summary(names: tuple[str, ...], pixels: np.ndarray, images_with: np.ndarray) -> None:
-    """A line for each class that was found, largest first, and one that names the others."""
+    """Print a line for each class that was found, largest first, and one that lists the others."""
     if not pixels.sum():
         return
     width = max(len(name) for name in (*names, "class"))
@@ -182,4 +180,4 @@ def _summary(names: tuple[str, ...], pixels: np.ndarray, images_with: np.ndarray
         if pixels[label]:
             print(f"{names[label]:{width}}  {images_with[label]:6,}  {100 * pixels[label] / pixels.sum():5.1f} %")
     if none := [name for name, number in zip(names, pixels, strict=True) if not number]:
-        print(f"nowhere: {', '.join(none)}")
+        print(f"not found: {', '.join(none)}")

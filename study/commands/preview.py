@@ -1,4 +1,4 @@
-"""What a tier will cost before anything runs: trainings, steps, hours on this device, disk, and the data it lacks."""
+"""Shows what a tier will cost before anything runs: trainings, steps, hours on this device, disk, and missing data."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from study.training.batches import features_folder
 GIB = 2**30
 HALF = 2  # bytes of a cached feature
 UNKNOWN = "unknown"
-SHOWN = 3  # errors of images that are told in full
-# Images of the official val splits, for sets that are not there yet.
+SHOWN = 3  # errors of images that are printed in full
+# Numbers of images of the official val splits, for data sets that are missing.
 VAL_IMAGES = {"voc": 1449, "coco": 1449, "cityscapes": 500, "imagenet": 50_000}
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What is known of a setting's data: number of classes, (height, width) of training and other images, number of
-    images by split, the images that were opened and one of them (None: none was), the facts of an earlier reading, and
-    what is missing in words."""
+    """What is known about a setting's data: the number of classes, (height, width) of training (``train``) and other
+    (``size``) images, counts of images by split, the opened ``sample`` and one ``picture`` (None: none was opened), the
+    facts of an earlier reading (``read``), and what is missing, in words (``lacks``)."""
 
     classes: int
     train: tuple[int, int]
@@ -59,18 +59,18 @@ class Known:
 
 
 def preview(params: Params, name: str | None, every: bool = False, hours: float | None = None) -> Forecast:
-    """Print what a tier will run and cost on this device, and return how long. Nothing is trained or fetched. Where the
-    tier draws seeds by need, that is of its first look, and ``hours`` are turned into its budget in params.yaml.
+    """Print what a tier will run and cost on this device, and return the forecast. Trains and fetches nothing.
 
-    Some images and masks of each split are opened, or ``every`` one. Raises InputError for a mistake in the tier, for
-    images that would end the data stage (all of those found at once), and for a place that cannot be written; data that
-    is missing is no mistake, but is told, and so is a disk that is too small.
+    If the tier draws seeds by need, the forecast covers its first look, and ``hours`` sets its budget in params.yaml.
+    Opens some images and masks of each split, or ``every`` one. Raises InputError for a mistake in the tier, for images
+    that would end the data stage (one error for all that were found), and for a place that is not writable. Missing
+    data and a disk that is too small are printed, not raised.
     """
     chosen, store = tiers.load(params, name), Store()
     execution = execution_of(params | {"tier": chosen.name})
     places.check(params, store, chosen.name)
     for setting in chosen.settings.values():
-        weights_digest(setting.network)  # a file that is missing is told before anything is probed
+        weights_digest(setting.network)  # raises InputError for a missing file before anything is probed
     print(f"tier {chosen.name}: {chosen.title}\n", flush=True)
     known = _known(params, chosen, store.cache, every)
     _data(chosen, known)
@@ -80,7 +80,7 @@ def preview(params: Params, name: str | None, every: bool = False, hours: float 
         first = dataclasses.replace(chosen, seeds=chosen.first_seeds, by_need=None)
     elif hours is not None:
         raise InputError(
-            f"hours must be asked of a tier that draws seeds by need, got {chosen.name}; write its seeds as "
+            f"hours need a tier that draws seeds by need, got {chosen.name}; write its seeds as "
             "{start: 0, first: 5, most: 13}"
         )
     planned = planner.build(first, facts, execution.device)
@@ -106,9 +106,9 @@ def _by_need(
     store: Store,
     hours: float | None,
 ) -> None:
-    """What the looks of a tier cost and should decide."""
+    """Print what the looks of a tier cost and should decide; writes the budget for ``hours``."""
     facts = {name: cast(Facts, {**first.facts[name], **seen[name].facts}) for name in first.facts}
-    if hours is not None and chosen.by_need:  # the old budget, which may be too small, is no matter
+    if hours is not None and chosen.by_need:  # ignore the old budget, which may be too small
         chosen = dataclasses.replace(chosen, by_need=chosen.by_need.model_copy(update={"budget": None}))
     planned = planner.build(chosen, facts, first.device)
     plan = planned.manifest(planned_cost.of_plan(planned))
@@ -119,11 +119,11 @@ def _by_need(
     budget = expect.tell(plan, sum(work[key] for key in left), seconds, hours)
     if budget is not None:
         expect.write(Path("params.yaml"), chosen.name, budget)
-        print(f"\n  params.yaml: tiers.{chosen.name}.seeds has budget: {budget:g} now")
+        print(f"\n  params.yaml: tiers.{chosen.name}.seeds now has budget: {budget:g}")
 
 
 def _refuse(samples: Iterable[Sample | None]) -> None:
-    """Raises InputError for what would end the data stage: the error itself, or several in one."""
+    """Raises InputError if an image would end the data stage: its error, or one for several."""
     found = [error for sample in samples if sample for error in sample.errors]
     if len(found) > 1:
         told = "".join(f"\n({place}) {error}" for place, error in enumerate(found[:SHOWN], 1))
@@ -134,7 +134,7 @@ def _refuse(samples: Iterable[Sample | None]) -> None:
 
 
 def _seen(setting: tiers.Setting, known: Known, cache: Path) -> Setting:
-    """What a forecast asks of a setting."""
+    """The facts of a setting that a forecast needs."""
     reading = 0.0 if known.read else known.sample.seconds if known.sample else None
     cached = False
     if known.read and setting.network.frozen:
@@ -152,17 +152,17 @@ def _seen(setting: tiers.Setting, known: Known, cache: Path) -> Setting:
 
 
 def _share(name: str) -> str:
-    """What gpus_per_training: auto comes to, and why."""
+    """The value that gpus_per_training: auto gets, and why."""
     known = rehearsed(name)
     if known is None:
-        return f"1, as no rehearsal has measured this tier's memory on a GPU; run `make rehearse TIER={name}`"
+        return f"1, because no rehearsal has measured this tier's GPU memory; run `make rehearse TIER={name}`"
     peak, memory = known
     share = counted(trainings_a_gpu(peak, memory), "training")
-    return f"{share} a GPU; the largest of a rehearsal took {peak / 1024:.1f} of {memory / 1024:.1f} GB"
+    return f"{share} per GPU; the largest in the rehearsal took {peak / 1024:.1f} of {memory / 1024:.1f} GB"
 
 
 def _known(params: Params, chosen: tiers.Tier, cache: Path, every: bool) -> dict[str, Known]:
-    """Of each setting; a synthetic stand-in tells the sizes of an official set that is missing."""
+    """What is known about each setting's data. For a missing official set, a synthetic stand-in gives the sizes."""
     found: dict[str, Known] = {}
     of_data: dict[Any, Known] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def _known(params: Params, chosen: tiers.Tier, cache: Path, every: bool) -> dict
             except InputError as error:
                 if stands_in is None:
                     block = rehearse.stand_in(params["tiers"][chosen.name], Path(folder))
-                    # By a name of its own: the variable that names the tier's folder is not meant for it.
+                    # Under another tier name, so that STUDY_DATA_<tier> does not apply to it.
                     stands_in = tiers.load(params | {"tiers": {"stand_in": block}}, "stand_in")
                 if stands_in.settings[name].data == setting.data:
                     raise  # a user's own data set has no stand-in
@@ -187,7 +187,7 @@ def _known(params: Params, chosen: tiers.Tier, cache: Path, every: bool) -> dict
 
 
 def _opened(setting: tiers.Setting, source: DataSet, cache: Path, band_px: int, every: bool) -> Known:
-    """A data set with a sample of its images, unless all were read before."""
+    """What is known about a data set, with a sample of its images unless all were read before."""
     read = read_before(setting.data, source, cache, band_px, stream=setting.stream)
     looked = None if read else sample(source, band_px, every)
     picture = None
@@ -212,16 +212,16 @@ def _open(name: str, setting: tiers.Setting, cache: Path) -> DataSet:
 
 
 def _facts(chosen: tiers.Tier, known: dict[str, Known], device: str, cache: Path) -> dict[str, Facts]:
-    """The data stage's facts where it has run, else what tells trainings apart without reading an image."""
+    """The data stage's facts if it has run, else placeholders that distinguish trainings without reading an image."""
     path = Path("reports") / chosen.name / "data.json"
     made = read(path, dict[str, Facts]) if path.is_file() else {}
     facts: dict[str, Facts] = {}
     for name, setting in chosen.settings.items():
-        # Enough for keys, which is all that is asked of a plan that was not made.
+        # A fingerprint is enough to give the trainings keys.
         read_as: dict[str, Any] = {**made.get(name, {"fingerprint": digest(setting.data)}), **(known[name].read or {})}
         facts[name] = cast(Facts, read_as)
         if setting.recipe.precision == "auto" and "precision" not in facts[name]:
-            if not here(device):  # it is chosen where there is one
+            if not here(device):  # the machine with the device chooses it
                 facts[name]["precision"] = {"precision": UNKNOWN, "device": UNKNOWN, "fp32_s": 0.0, "bf16_s": 0.0}
                 continue
             classify, sees = setting.task == tiers.CLASSIFY, known[name]
@@ -238,8 +238,8 @@ def _facts(chosen: tiers.Tier, known: dict[str, Known], device: str, cache: Path
 
 
 def _work(planned: planner.Plan, foretold: Forecast, execution: Execution, done: set[str]) -> None:
-    """Trainings by setting, and the parts of the time."""
-    print(f"\n  {'setting':30} {'trainings':>9} {'left':>6} {'steps each':>10} {'s a step':>11}  precision")
+    """Print the trainings by setting, and the parts of the time."""
+    print(f"\n  {'setting':30} {'trainings':>9} {'left':>6} {'steps each':>10} {'s per step':>11}  precision")
     for name in dict.fromkeys(planned.data_of.values()):
         keys = [key for key in planned.trainings if planned.data_of[key] == name]
         recipe, ahead = planned.trainings[keys[0]].recipe, len(set(keys) - done)
@@ -253,16 +253,16 @@ def _work(planned: planner.Plan, foretold: Forecast, execution: Execution, done:
     steps_left = sum(planned.trainings[key].recipe.steps for key in left)
     on = f"{counted(execution.workers, 'worker')} of this machine ({execution.device})"
     if not here(execution.device):
-        on = f"{counted(execution.workers, 'worker')} with {execution.device}, which this machine has not"
+        on = f"{counted(execution.workers, 'worker')} with {execution.device}, which this machine does not have"
     print(f"\n  {counted(len(planned.trainings), 'training')} ({len(done)} done before), {steps_left:,} steps left")
     print(f"\n  time on {on}, measured on {counted(foretold.probed, 'probe')}")
     for part in foretold.parts:
         print(f"    {part.name:12} {UNKNOWN if part.seconds is None else duration(part.seconds):>10}  {part.work}")
     at_least = "at least " if foretold.unknown else "about "
-    but = f", as {counted(len(foretold.unknown), 'part')} of it cannot be measured here" if foretold.unknown else ""
+    but = f"; {counted(len(foretold.unknown), 'part')} cannot be measured here" if foretold.unknown else ""
     print(f"    {'in all':12} {at_least}{duration(foretold.known)}{but}")
     if planned.tier.tuning is not None and not any(part.name == "search" for part in foretold.parts):
-        print("    tune is off; a search for each variant's best values (TUNE=yes) is not in it")
+        print("    tune is off: the search for each variant's best values (TUNE=yes) is not included")
 
 
 def _disk(
@@ -294,7 +294,7 @@ def _disk(
 
 
 def _cached(setting: tiers.Setting, known: Known) -> int:
-    """Bytes of images, masks and boundary bands in the cache."""
+    """Bytes of the images, masks and boundary bands that will be cached."""
     kept = sum(n for split, n in known.images.items() if not (setting.stream and split == "train"))
     return (3 + (setting.task == tiers.SEGMENT)) * kept * known.size[0] * known.size[1]
 
@@ -309,7 +309,7 @@ def _features(network: Network, flip: bool, known: Known) -> int:
 
 
 def _archives(chosen: tiers.Tier) -> dict[str, download.Archive]:
-    """What the data stage would fetch or unpack, by name."""
+    """The archives that the data stage would fetch or unpack, by name."""
     return {archive.name: archive for setting in chosen.settings.values() for archive in _lacking(setting)}
 
 
@@ -321,7 +321,7 @@ def _lacking(setting: tiers.Setting) -> list[download.Archive]:
 
 
 def _data(chosen: tiers.Tier, known: dict[str, Known]) -> None:
-    """What is there, and what is missing."""
+    """Print which data is there and which is missing."""
     print("  data")
     for name, setting in chosen.settings.items():
         if not known[name].lacks:
@@ -333,9 +333,9 @@ def _data(chosen: tiers.Tier, known: dict[str, Known]) -> None:
     for archive in archives.values():
         size = f"{archive.size / GIB:.1f} GiB"
         if archive.urls:
-            print(f"    to fetch: {archive.name} ({size}), by `make repro`")
+            print(f"    to fetch: {archive.name} ({size}); `make repro` does that")
         else:
-            print(f"    to bring: {archive.name} ({size}). {archive.where}")
+            print(f"    to download yourself: {archive.name} ({size}). {archive.where}")
     for name, setting in chosen.settings.items():
         if known[name].lacks and not _lacking(setting) and setting.data.name not in told:
             told.add(setting.data.name)
@@ -343,10 +343,10 @@ def _data(chosen: tiers.Tier, known: dict[str, Known]) -> None:
 
 
 def _opened_of(known: Known) -> str:
-    """How many images were opened, and which classes no training mask among them shows."""
+    """How many images were opened, and which classes are in no training mask among them."""
     if known.read:
         return "all read before"
     assert known.sample is not None
     looked = known.sample
-    unseen = f"; note: no training mask of these shows {', '.join(looked.unseen)}" if looked.unseen else ""
-    return f"{looked.read:,} of {looked.of:,} opened{'' if looked.read == looked.of else ' (--all: each)'}{unseen}"
+    unseen = f"; note: none of their training masks shows {', '.join(looked.unseen)}" if looked.unseen else ""
+    return f"{looked.read:,} of {looked.of:,} opened{'' if looked.read == looked.of else ' (--all: all)'}{unseen}"

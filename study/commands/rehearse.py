@@ -1,7 +1,7 @@
-"""A rehearsal: every stage of a tier for two steps a training, at full resolution, on stand-ins for its data.
+"""A rehearsal: runs every stage of a tier with two steps per training, at full resolution, on stand-ins for its data.
 
-The stages are the real ones, run in a folder of their own with a store of its own: what would end a first GPU hour
-(a name, a shape, a format, too little memory) ends the rehearsal instead.
+The stages are the real ones, run in a separate folder with a separate store. So a mistake that would end the first GPU
+hour (a name, a shape, a format, too little memory) ends the rehearsal instead.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ STEPS, TUNE, GAP = 2, 1, 0
 
 
 def stand_in(block: TierBlock, folder: Path) -> TierBlock:
-    """A tier's block of params.yaml with every official data set replaced by a synthetic one in its layout, written to
-    ``folder``, and weights that would have to be fetched by random ones. A user's own data set stays what it is."""
+    """A tier's block of params.yaml for a rehearsal. Every official data set is replaced by a synthetic one in the same
+    layout, written to ``folder``, and pretrained weights by random ones. A user's own data set stays."""
     found: dict[str, Any] = copy.deepcopy(block)
     own = found["data"]["name"]
     for part in (found, *found.get("controls", {}).values(), *found.get("settings", {}).values()):
@@ -51,16 +51,16 @@ def stand_in(block: TierBlock, folder: Path) -> TierBlock:
             if "tune" in data:
                 data["tune"] = TUNE
             if "gap" in data:
-                data["gap"] = GAP  # its few images leave room for no other
+                data["gap"] = GAP  # the stand-in has too few images for another gap
         if "weights" in options:
             options["weights"] = None
     return found
 
 
 def shortened(params: Params, name: str, folder: Path) -> Params:
-    """params.yaml for the rehearsal of a tier: stand-ins, two steps a training, one seed."""
+    """params.yaml for the rehearsal of a tier: stand-ins, two steps per training, one seed."""
     block: dict[str, Any] = stand_in(params["tiers"][name], folder)
-    for part, setting in tiers.load(params, name).settings.items():  # what has no stand-in is read where it lies
+    for part, setting in tiers.load(params, name).settings.items():  # data without a stand-in is read in place
         other = block.get("settings", {}).get(part) or block.get("controls", {}).get(part) or {}
         data = (block if part == MAIN else other).get("data", {})
         if setting.root is not None and not Path(data.get("root") or "").is_relative_to(folder) and "name" in data:
@@ -73,7 +73,7 @@ def shortened(params: Params, name: str, folder: Path) -> Params:
         if "validations" in recipe:
             recipe["validations"] = 1
         if cpu and "batch" in recipe:
-            recipe["batch"] = min(CPU_BATCH, recipe["batch"])  # ImageNet's would need more memory than there is
+            recipe["batch"] = min(CPU_BATCH, recipe["batch"])  # a batch of ImageNet's size would not fit in memory
     seeds = block["seeds"]
     block |= {"seeds": [seeds["start"]] if isinstance(seeds, dict) else seeds[:1]}
     block |= {"meaningless": True, "scale": "none", "samples": 1, "receptive": None}
@@ -82,9 +82,9 @@ def shortened(params: Params, name: str, folder: Path) -> Params:
 
 
 def rehearse(params: Params, name: str) -> int:
-    """Run the rehearsal of a tier and print what it found; returns the exit status, 1 where a training failed.
+    """Run the rehearsal of a tier and print what it found; returns the exit status, 1 if a training failed.
 
-    Raises InputError where a stage ended with an error, which it has printed.
+    Raises InputError if a stage ended with an error, which the stage has printed.
     """
     tiers.load(params, name)
     folder = Store().root / f"rehearsal-{name}"
@@ -106,13 +106,11 @@ def _stage(name: str, folder: Path) -> None:
     environment |= {"PYTHONPATH": str(ROOT), "STUDY_STORE": str(folder / "runs"), "GIT_DIR": os.devnull}
     ended = subprocess.run([sys.executable, "-m", f"pipelines.{name}"], cwd=folder, env=environment)
     if ended.returncode:
-        raise InputError(
-            f"every stage must end well in a rehearsal, got status {ended.returncode} of {name}; its error stands above"
-        )
+        raise InputError(f"stage {name} of the rehearsal failed with status {ended.returncode}; its error is above")
 
 
 def _told(reports: Path, name: str, seconds: float) -> int:
-    """Print what was rehearsed, what failed and why, and what it took; returns the exit status."""
+    """Print what was rehearsed, what failed and why, and the time and memory; returns the exit status."""
     plan = read(reports / "plan.json", PlanFile)
     results = {key: reports / "results" / key for key in plan["trainings"]}
     results |= {key: reports / "examined" / key for key in plan["evaluations"]}
@@ -125,7 +123,7 @@ def _told(reports: Path, name: str, seconds: float) -> int:
             print(f"  FAILED  {what}: {json.loads((folder / 'failed.json').read_text())['reason']}")
         elif not (folder / "counts.npz").is_file():
             failed += 1
-            print(f"  FAILED  {what}: it has no result (was the code edited meanwhile?)")
+            print(f"  FAILED  {what}: it has no result (was the code edited during the rehearsal?)")
         else:
             result = json.loads((folder / "result.json").read_text()) if (folder / "result.json").is_file() else {}
             peak = max(peak, result.get("peak_memory_mb") or 0)
@@ -133,7 +131,7 @@ def _told(reports: Path, name: str, seconds: float) -> int:
                 gpu, has = result["peak_gpu_memory_mb"], result["gpu_memory_mb"]
     if gpu and not failed:
         write_json(Store().peak(name), {"peak_mb": gpu, "memory_mb": has})  # for gpus_per_training: auto
-    memory = f"{peak / 1024:.1f} GB of memory" + (f" and {gpu / 1024:.1f} GB of a GPU's" if gpu else "")
+    memory = f"{peak / 1024:.1f} GB of memory" + (f" and {gpu / 1024:.1f} GB of GPU memory" if gpu else "")
     print(
         f"rehearsal of {name}: {counted(len(plan['trainings']), 'training')} of {STEPS} steps and "
         f"{counted(len(plan['evaluations']), 'evaluation')} in {duration(seconds)}, {failed} failed; "

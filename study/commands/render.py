@@ -1,7 +1,7 @@
-"""`make report`: the report of a run that is under way, from what has ended so far, with its holes marked.
+"""`make report`: the report of an unfinished run, from the results so far, with its holes marked.
 
-Reads the run store and writes reports/<tier>/partial alone. A claim whose look is not complete gets no verdict: judging
-it early would be one more look, which nobody paid for (D149).
+Reads the run store and writes only reports/<tier>/partial. A claim whose look is incomplete gets no verdict: judging it
+early would be an extra look that the error rate does not cover (D149).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PARTIAL = "partial"
 
 
 def render(tier: str | None) -> Path:
-    """Write the report of a tier as far as it has come; returns the PDF's path. Raises InputError without a plan."""
+    """Write the report of a tier from its results so far; returns the PDF's path. Raises InputError without a plan."""
     params = tiers.read()
     chosen, execution, store = tiers.load(params, tier), execution_of(params), Store()
     source = Path("reports") / chosen.name / "plan.json"
     if not source.is_file():
         raise InputError(
-            f"a report needs a plan, got no {source}; `make repro TIER={chosen.name}` writes one before it trains"
+            f"a report needs a plan, but {source} is missing; `make repro TIER={chosen.name}` writes it before training"
         )
     plan = read(source, PlanFile)
     called = plan
@@ -66,7 +66,7 @@ def render(tier: str | None) -> Path:
 
 
 def _collect(run: Run, target: Path, names: tuple[str, ...], retry: str) -> bool:
-    """Copy the small results of a run, or its failure, below ``target``; whether it has ended."""
+    """Copy the small results of a run, or its failure, below ``target``; returns whether the run has ended."""
     if run.path("DONE").is_file():
         run.copy_products(target / run.key, names)
         return True
@@ -77,8 +77,8 @@ def _collect(run: Run, target: Path, names: tuple[str, ...], retry: str) -> bool
 
 
 def _words(plan: PlanFile, trained: int, asked: int) -> str:
-    """How far the run has come."""
+    """The progress of the run, in words."""
     text = f"{trained:,} of {counted(len(plan['trainings']), 'training')}"
     if plan["evaluations"]:
         text += f" and {asked:,} of {counted(len(plan['evaluations']), 'evaluation')}"
-    return f"{text} that are called for so far have ended. A claim gets a verdict once all seeds of its look are there."
+    return f"{text} called for so far have ended. A claim gets a verdict once all seeds of its look have ended."

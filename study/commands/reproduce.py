@@ -1,4 +1,4 @@
-"""`study repro`, `retry` and `force`: a tier is chosen in params.yaml, and DVC runs what its report needs."""
+"""`study repro`, `retry`, `force` and `explore`: choose a tier in params.yaml, then let DVC make its report."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TRIALS = 60
 
 
 def repro(tier: str | None, tune: str | None = None) -> int:
-    """Train, evaluate and report; returns 1 where a stage or a training failed."""
+    """Train, evaluate and report; returns 1 if a stage or a training failed."""
     choose(tier, tune)
     return _dvc() or _where()
 
 
 def explore(tier: str | None, trials: int | None, anew: bool = False) -> int:
-    """Search for better networks with so many trials (kept in params.yaml; None: 60, or those it has), then report;
-    ``anew`` gives up the study that there is."""
+    """Search for better networks, then report. ``trials`` is saved in params.yaml; None means the number there, or 60.
+    ``anew`` discards the existing study."""
     choose(tier, trials=trials if trials is not None else tiers.read().get("explore", 0) or TRIALS)
     from study.ablation import explore, explore_study  # optuna
     from study.plan import exploration
@@ -41,14 +41,14 @@ def explore(tier: str | None, trials: int | None, anew: bool = False) -> int:
 
 
 def retry(tier: str | None) -> int:
-    """Train again what failed, then report."""
+    """Train again the trainings that failed, then report."""
     choose(tier)
     _forget_failures(tiers.load(tiers.read()).name)
     return _dvc("--force", "--single-item", "ablate") or _dvc("--force", "--single-item", "tune") or repro(None)
 
 
 def _forget_failures(tier: str) -> None:
-    """Of a tier with looks, forget what failed: there a failure counts as drawn until somebody tries again (D149)."""
+    """Delete the failures of a tier with looks. There, a failed run counts as drawn until it is retried (D149)."""
     path, store = stage.folder(tier) / "plan.json", Store()
     plan = read(path, PlanFile) if path.is_file() else None
     if plan is not None and "sequence" in plan:
@@ -57,14 +57,14 @@ def _forget_failures(tier: str) -> None:
 
 
 def force(tier: str | None) -> int:
-    """Run the trainings of a tier that the store lacks, although nothing else changed, then report."""
+    """Run the trainings of a tier that the store lacks, even if nothing else changed, then report."""
     choose(tier)
     return _dvc("--force", "--single-item", "ablate") or repro(None)
 
 
 def _dvc(*arguments: str) -> int:
-    """`dvc repro`; its own stages answer Ctrl-C, and this process waits for them."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # stages are run by `python`
+    """Run `dvc repro`. On Ctrl-C its stages end by themselves, and this process waits for them."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # the stages call `python`
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     running = subprocess.Popen(command, env=os.environ | {"PATH": path})
     while True:
@@ -80,7 +80,7 @@ def _where() -> int:
 
 
 def choose(tier: str | None, tune: str | None = None, trials: int | None = None) -> None:
-    """Set the keys ``tier:``, ``tune:`` and ``explore:`` of params.yaml, leaving the rest of the file as it is."""
+    """Set the keys ``tier:``, ``tune:`` and ``explore:`` of params.yaml, and leave the rest of the file unchanged."""
     params = tiers.read(PARAMS)
     git_state.tell_dvc()
     chosen = tiers.load(params, tier)
@@ -89,20 +89,20 @@ def choose(tier: str | None, tune: str | None = None, trials: int | None = None)
         wanted[tiers.TUNE] = {"yes": "true", "no": "false"}[tune]
         if tune == "yes" and chosen.tuning is None:
             raise InputError(
-                f"tiers.{chosen.name}.tuning must say what is searched before --tune yes, got none; write it as the "
-                "tier shapes does"
+                f"tiers.{chosen.name}.tuning must define the search for --tune yes, got none; write it as in the tier "
+                "shapes"
             )
     if trials is not None:
         wanted[tiers.EXPLORE] = str(trials)
         if trials and chosen.explore is None:
             raise InputError(
-                f"tiers.{chosen.name}.explore must say what is explored, got none; write it as docs/exploring.md does"
+                f"tiers.{chosen.name}.explore must define the exploration, got none; write it as in docs/exploring.md"
             )
     before = text = PARAMS.read_text(encoding="utf-8")
     for key, value in wanted.items():
         if str(params.get(key, False)).lower() != value:
             line = f"{key}: {value}"
-            # Only the value: the comment after it stays.
+            # Replace only the value, so that the comment after it stays.
             text, found = re.subn(rf"(?m)^{key}:[ \t]*[^\s#]*", line, text, count=1)
             text = text if found else f"{line}\n{text}"
     if text != before:

@@ -1,6 +1,7 @@
-"""Script submission: the archive that a benchmark's server takes, of a trained network's classes of the test images.
+"""Script submission: writes the archive of a trained network's predictions for a benchmark's test images.
 
-No stage of `dvc repro`: only the server can score it. Its score enters the report by `submitted:` of the tier.
+It is not a stage of `dvc repro`, because only the server can score the archive. The score enters the report through
+`submitted:` of the tier.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def main(name: str | None = None) -> None:
         having = [other for other, block in params["tiers"].items() if "submission" in block]
         raise InputError(
             f"tiers.{chosen.name} must have the block submission: {{cell, format, seed}} (what to submit), got none; "
-            f"add it, or take a tier that has one ({', '.join(having) or 'none has'})"
+            f"add it, or use a tier that has one ({', '.join(having) or 'there is none'})"
         )
     job, origin = _job(chosen, execution, store)
     images = benchmark_predict.test_images(job.subject.training.data, job.subject.root)
     if not store.run(job.subject.key).done():
         failure = store.run(job.subject.key).failure()
         raise InputError(
-            f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done (its network "
-            f"predicts), got {'a failed one: ' + failure['reason'] if failure else 'none'}; run "
+            f"the training of {chosen.submission.cell}, seed {chosen.submission.seed}, must be done first, got "
+            f"{'a failed one: ' + failure['reason'] if failure else 'none'}; run "
             f"`make {'retry' if failure else 'repro'} TIER={chosen.name}`"
         )
     if job.subject.training.network.frozen:
@@ -58,7 +59,7 @@ def main(name: str | None = None) -> None:
 
 
 def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[SubmissionJob, tiers.Setting]:
-    """What to predict, and the setting by whose training split a frozen backbone's features were standardised."""
+    """The job, and the setting whose training split standardised the features of a frozen backbone."""
     wanted = chosen.submission
     assert wanted is not None
     path = stage.folder(chosen.name) / "plan.json"
@@ -73,8 +74,8 @@ def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[Submis
     ((cell, runs),) = ((cell, runs) for cell, _, runs in planned.cells if cell.address == wanted.cell)
     if not runs:
         raise InputError(
-            f"{wanted.cell} must have its training (tiers.{chosen.name}.submission names it), got none: "
-            f"{chosen.reason(cell)}; mend that, or name another cell"
+            f"{wanted.cell} must have a training (tiers.{chosen.name}.submission names it), got none: "
+            f"{chosen.reason(cell)}; fix that, or name another cell"
         )
     key = runs[wanted.seed]
     asked = planned.evaluations.get(key)
@@ -87,13 +88,14 @@ def _job(chosen: tiers.Tier, execution: Execution, store: Store) -> tuple[Submis
 
 
 def _features_again(setting: tiers.Setting, facts: Facts, band_px: int, store: Store) -> None:
-    """The cache may have been emptied since the training, and the network needs the moments of its features."""
+    """Compute the cached features again if they were removed: the network needs the moments of its features. Raises
+    InputError if the data set has changed since the training."""
     tick = stage.ticker(f"features of {setting.network.backbone}")
     found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)
     if found["fingerprint"] != facts["fingerprint"]:
         raise InputError(
-            f"the data set {setting.data.name} must be what the network was trained on, got another since; run "
-            "`dvc repro --force data`"
+            f"the data set {setting.data.name} must be the one that the network was trained on, but it has changed; "
+            "run `dvc repro --force data`"
         )
     cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)
 

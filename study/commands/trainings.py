@@ -1,4 +1,4 @@
-"""`study status`, `stop` and `forget`: the trainings of a tier as they stand, ended, and to be done again."""
+"""`study status`, `stop` and `force`: shows a tier's trainings, stops them, and marks some to be run again."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def status(tier: str | None) -> None:
     params = tiers.read()
     name = tiers.load(params, tier).name
     store, plan = Store(), read(stage.folder(name) / "plan.json", PlanFile)
-    if "sequence" in plan:  # what no claim has called for yet is not left to do
+    if "sequence" in plan:  # runs that no claim has called for yet do not count as left
         first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
         plan = restricted(plan, first | store.drawn(name))
     print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
 
 def stop(tier: str | None) -> None:
-    """Ask the drivers of a tier, on any machine, to save what their trainings have and to end; wait until they did."""
+    """Ask the drivers of a tier, on any machine, to save checkpoints and end; wait until they have."""
     store, name = Store(), tiers.load(tiers.read(), tier).name
     asked = drivers.running(store, name)
     if not asked:
-        print(f"{name}: nobody trains it into {store.root}")
+        print(f"no run of tier {name} is active in {store.root}")
     for driver in asked:
         drivers.ask_to_stop(store, driver)
         print(f"asked {driver['host']} (process {driver['pid']}) to stop; its trainings save a checkpoint", flush=True)
@@ -41,12 +41,13 @@ def stop(tier: str | None) -> None:
         for driver in [driver for driver in asked if driver["name"] not in left]:
             asked.remove(driver)
             print(
-                f"{driver['host']} (process {driver['pid']}) has stopped; `make repro` goes on from there", flush=True
+                f"{driver['host']} (process {driver['pid']}) has stopped; `make repro` continues from there", flush=True
             )
 
 
 def forget(what: str, tier: str | None) -> None:
-    """Forget the trainings of a cell (or one training), so that the next ablation runs them again."""
+    """Delete the runs of a cell (an address), or one run (its key), so that the next ablation runs them again. Raises
+    InputError if nothing matches."""
     name = tiers.load(tiers.read(), tier).name
     plan = read(stage.folder(name) / "plan.json", PlanFile)
     keys = {key for cell in plan["cells"] if cell["address"] == what for key in cell["runs"].values()}
@@ -58,6 +59,6 @@ def forget(what: str, tier: str | None) -> None:
             f"scores.csv of the tier {name} lists both"
         )
     store = Store()
-    for key in sorted(key for key in keys if store.run(key).folder.is_dir()):  # not seeds that no claim called for
+    for key in sorted(key for key in keys if store.run(key).folder.is_dir()):  # seeds not yet called for have no run
         store.run(key).clear()
-        print(f"forgotten: {progress.named(known[key])}")
+        print(f"deleted: {progress.named(known[key])}")

@@ -1,4 +1,4 @@
-"""What stands in a file against what was recomputed, value by value. Standard library only."""
+"""Compares a file with its recomputed content, value by value. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ NAMED = (
     "variant",
     "inference",
     "class",
-)  # columns that tell rows apart
-SHOWN = 10  # differences of one file that are told one by one
+)  # columns that identify rows
+SHOWN = 10  # differences of one file that are listed one by one
 ABSENT = "nothing"
 
 
 def files(name: str, stands: bytes, again: bytes) -> list[str]:
-    """How the file ``name`` (.csv or .json) differs from its recomputed content; nothing where the bytes are equal."""
+    """How the file ``name`` (.csv or .json) differs from its recomputed content; empty if the bytes are equal."""
     if stands == again:
         return []
     try:
         found = _csv(stands, again) if name.endswith(".csv") else values(json.loads(stands), json.loads(again))
     except (ValueError, csv.Error, IndexError) as error:
-        return [f"{name} must be what the stored counts give, got what cannot be read ({error})"]
+        return [f"{name} must be what the stored counts give, but it cannot be read ({error})"]
     if not found:
-        return [f"{name} must be byte for byte what the stored counts give, got the same values written otherwise"]
+        return [f"{name} must be byte for byte what the stored counts give, got equal values in another format"]
     lines = [
         f"{name}, {where}: must be {now}, which the stored counts give, got {was}" for where, was, now in found[:SHOWN]
     ]
@@ -48,21 +48,21 @@ def files(name: str, stands: bytes, again: bytes) -> list[str]:
 
 
 def values(stands: Any, again: Any, path: str = "") -> list[tuple[str, str, str]]:
-    """(path, what stands, what was recomputed) of every leaf that differs between two JSON values."""
+    """(path, value in the file, recomputed value) of every leaf that differs between two JSON values."""
     if isinstance(stands, dict) and isinstance(again, dict):
         names = [*again, *(name for name in stands if name not in again)]
         steps = [(f"{path} {name}".strip(), stands.get(name, _ABSENT), again.get(name, _ABSENT)) for name in names]
     elif isinstance(stands, list) and isinstance(again, list) and len(stands) == len(again):
         steps = [(f"{path} [{i}]".strip(), *pair) for i, pair in enumerate(zip(stands, again, strict=True))]
     else:
-        # As text: nan equals itself then, and 1 is not 1.0.
+        # Compared as text: then nan equals itself, and 1 differs from 1.0.
         pair = _text(stands), _text(again)
         return [] if pair[0] == pair[1] else [(path or "all of it", *pair)]
     return [line for where, was, now in steps for line in values(was, now, where)]
 
 
 def numbers(content: bytes, name: str) -> int:
-    """How many numbers a file holds."""
+    """The number of numbers in a file."""
     text = content.decode()
     if name.endswith(".csv"):
         return sum(_is_number(cell) for row in list(csv.reader(io.StringIO(text)))[1:] for cell in row)
@@ -91,7 +91,7 @@ def _is_number(text: str) -> bool:
 
 
 def _rows(content: bytes) -> dict[str, dict[str, str]]:
-    """Rows by what tells them apart, in words such as ``T1/score/3, miou, seed 0``."""
+    """Rows by the columns that identify them, in words such as ``T1/score/3, miou, seed 0``."""
     found: dict[str, dict[str, str]] = {}
     for row in csv.DictReader(io.StringIO(content.decode())):
         named = [(column, row[column]) for column in NAMED if row.get(column)]

@@ -1,6 +1,7 @@
-"""`make verify`: recompute every number of a report from the stored counts, and check what it was made from.
+"""`make verify`: recomputes every number of a report from the stored counts, and checks the report's inputs.
 
-Reads only. Each thing that is stale or was edited is one line with its remedy; what is not here is told as unchecked.
+It changes nothing. Each stale or edited item is one line with its remedy; items that are missing here are listed as not
+checked.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from study.statistics.claim_tests import Collected
 from study.store import runs, stage
 from study.tracking import background
 
-COUNTED = {"counts.npz": "sha256", "tune.npz": "tune_sha256"}  # what provenance.json calls their digests
-BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of counts that cannot be read
+COUNTED = {"counts.npz": "sha256", "tune.npz": "tune_sha256"}  # keys of their digests in provenance.json
+BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised for unreadable counts
 
 
 class Findings:
-    """What a verification found: ``wrong`` and ``unchecked`` lines, and how much was checked."""
+    """The result of a verification: ``wrong`` and ``unchecked`` lines, and how many numbers and files were checked."""
 
     def __init__(self, name: str) -> None:
         self.wrong: list[str] = []
@@ -51,15 +52,15 @@ class Findings:
         self._again = f"run `make repro TIER={name}`"
 
     def add(self, what: str, remedy: str = "") -> None:
-        """A line, once; the usual remedy is to run the tier again, which trains nothing that is whole."""
+        """Add a line, once. The usual remedy is to run the tier again, which trains nothing that is whole."""
         line = f"{what}; {remedy or self._again}"
         if line not in self.wrong:
             self.wrong.append(line)
 
 
 def verify(params: Params, name: str | None = None) -> int:
-    """Verify the report of a tier (params' own if None) and print what was found; returns the exit status, 1 where
-    something is wrong. Raises InputError where plan.json or provenance.json is missing or damaged."""
+    """Verify the report of a tier (by default the one in ``params``) and print the findings; returns the exit status, 1
+    if something is wrong. Raises InputError if plan.json or provenance.json is missing or damaged."""
     chosen = tiers.load(params, name)
     folder, found = Path("reports") / chosen.name, Findings(chosen.name)
     manifest = read(folder / "plan.json", PlanFile)
@@ -78,7 +79,7 @@ def verify(params: Params, name: str | None = None) -> int:
         _numbers(chosen, folder, drawn, found)
         _drawn(folder, manifest, drawn, found)
     except BROKEN as error:
-        found.add(f"the numbers of {folder} must follow from stored counts, got some that cannot be read ({error})")
+        found.add(f"the numbers of {folder} must follow from the stored counts, got unreadable counts ({error})")
     lines, files = check(folder, params["tiers"][chosen.name])
     found.files += files
     for line in lines:
@@ -88,18 +89,18 @@ def verify(params: Params, name: str | None = None) -> int:
     for line in found.unchecked:
         print(f"not checked: {line}")
     told = f"{found.numbers:,} numbers recomputed from the stored counts, digests of {found.files:,} files"
-    print(f"{chosen.name}: {told}; {counted(len(found.wrong), 'error') if found.wrong else 'all as they were made'}")
+    print(f"{chosen.name}: {told}; {counted(len(found.wrong), 'error') if found.wrong else 'all match'}")
     return 1 if found.wrong else 0
 
 
 def _plan(params: Params, chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """plan.json against the plan of this code, params.yaml and data.json."""
+    """Check plan.json against the plan of this code, params.yaml and data.json."""
     facts = read(folder / "data.json", dict[str, Facts])
     device = execution_of(params).device
-    if params["execution"]["device"] == "auto":  # a report may be read on another machine
+    if params["execution"]["device"] == "auto":  # a report may be verified on another machine
         device = next((str(told["device"]) for told in manifest["identities"].values() if "device" in told), device)
     if lacking := sorted(chosen.settings.keys() - facts.keys()):
-        found.add(f"data.json must have every setting of params.yaml, got none of {', '.join(lacking)}")
+        found.add(f"data.json must have every setting of params.yaml, but lacks {', '.join(lacking)}")
         return
     planned = planner.build(chosen, facts, device)
     today = json.loads(json.dumps(planned.manifest(planned_cost.of_plan(planned))))
@@ -109,7 +110,7 @@ def _plan(params: Params, chosen: tiers.Tier, folder: Path, manifest: PlanFile, 
 
 
 def _data(manifest: PlanFile, provenance: Ran, found: Findings) -> None:
-    """The data's fingerprints, and the cached arrays where the store has them."""
+    """Check the data's fingerprints, and the cached arrays that the store has."""
     cache, absent = runs.default_root() / "cache", []
     for setting, facts in manifest["data"].items():
         if provenance["data"].get(setting) != facts["fingerprint"]:
@@ -126,7 +127,7 @@ def _data(manifest: PlanFile, provenance: Ran, found: Findings) -> None:
 
 
 def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found: Findings) -> None:
-    """Collected results against provenance.json, and against the run store where it has them."""
+    """Check the collected results against provenance.json, and against the run store if it has them."""
     root, absent = runs.default_root(), 0
     places = dict.fromkeys(manifest["trainings"], "results") | dict.fromkeys(manifest["evaluations"], "examined")
     for key in known.keys() - places.keys():
@@ -156,23 +157,23 @@ def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found
 
 
 def _drawn(folder: Path, manifest: PlanFile, drawn: PlanFile, found: Findings) -> None:
-    """What was trained against what the looks call for."""
+    """Check the trainings against those that the looks call for."""
     if "sequence" in manifest:
         collected = Collected(manifest, [folder / "results", folder / "examined"], {})
         course = sequence.follow(manifest, collected, sequence.families(manifest), beyond=False)
         if course.drawn != drawn["trainings"].keys() | drawn["evaluations"].keys():
             found.add(
-                f"results/{stage.DRAWN} must name what the looks call for, got others (results changed after it was "
-                "written)", f"run `make retry TIER={manifest['tier']}`",
+                f"results/{stage.DRAWN} must list the runs that the looks call for, got others (results changed after "
+                "it was written)", f"run `make retry TIER={manifest['tier']}`",
             )  # fmt: skip
 
 
 def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """The headline models and their cards against their index, and its trainings against the plan."""
+    """Check the headline models and their cards against their index, and its trainings against the plan."""
     planned = headline.trainings(manifest)
     for name, told in read(folder / "weights" / headline_models.INDEX, dict[str, HeadlineModel]).items():
         if planned.get(told["cell"]) != told["training"]:
-            found.add(f"weights/{name} must be of the plan's training of {told['cell']}, got another's")
+            found.add(f"weights/{name} must come from the plan's training of {told['cell']}, got another")
         model = folder / "weights" / name
         for file, digest in ((model, told["sha256"]), (model.with_suffix(".md"), told["card"])):
             if not file.is_file() or runs.file_digest(file) != digest:
@@ -182,8 +183,8 @@ def _weights(folder: Path, manifest: PlanFile, found: Findings) -> None:
 
 
 def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFile, found: Findings) -> None:
-    """The search's outcome against its scores, its scores against the run store where it has them, and the plan of the
-    trainings at each variant's best against that outcome."""
+    """Check the outcome of the search against its scores, its scores against the run store if it has them, and the plan
+    of the trainings at each variant's best values against that outcome."""
     stands, root = read(folder / "tuning" / "search.json", SearchFile)["trials"], runs.default_root()
     device = next(str(told["device"]) for told in tuned["identities"].values() if "device" in told)
     try:
@@ -191,7 +192,7 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
     except InputError as error:
         found.add(str(error))
         return
-    assert chosen.tuning is not None  # or told would have refused
+    assert chosen.tuning is not None  # halving.told raises InputError otherwise
     today = json.loads(runs.json_bytes(halving.rows(trials, chosen.tuning)))
     found.files += 1
     for where, was, now in value_diff.values(stands, today)[: value_diff.SHOWN]:
@@ -210,8 +211,8 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
 
 
 def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
-    """The front and the winners of an exploration against its trials, and the trials' scores against
-    the run store where it has them."""
+    """Check the front and the winners of an exploration against its trials, and the trials' scores against the run
+    store if it has them."""
     path, root = folder / "explored" / "explored.json", runs.default_root()
     stands = read(path, ExploredFile) if path.is_file() else None
     if stands is None or not stands["on"]:
@@ -247,12 +248,12 @@ def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
 
 
 def _anatomy(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """What the audit, the drawings and the costs tell of networks, against the networks as the code builds them."""
-    from study.plan.networks import anatomy_of, costs_of  # torch
+    """Check the structure and the costs of networks (audit, drawings) against the networks that the code builds."""
+    from study.plan.networks import anatomy_of, costs_of  # imports torch
 
     again: dict[str, tuple[Any, object]] = {"anatomy": (AnatomyFile, anatomy_of(chosen, manifest))}
-    if chosen.settings.keys() <= manifest["data"].keys():  # else the plan is told to be another one
-        # A network is the same on every device.
+    if chosen.settings.keys() <= manifest["data"].keys():  # otherwise the check of the plan reports it
+        # A network is the same on every device, so the CPU will do.
         again["costs"] = CostsFile, costs_of(planner.build(chosen, manifest["data"], "cpu"), manifest)
     for name, (kind, built) in again.items():
         stands, today = read(folder / "examined" / f"{name}.json", kind), json.loads(runs.json_bytes(built))
@@ -261,7 +262,7 @@ def _anatomy(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findin
 
 
 def _numbers(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """Scores, tables, metrics, plots and audit by the score stage's own functions, then the report's words."""
+    """Recompute scores, tables, metrics, plots and audit with the score stage's functions, then the report's text."""
     frame, summary = outputs.frames(folder, manifest)
     again = outputs.contents(folder, manifest, frame, summary, importances)
     for name, content in again.items():
@@ -271,22 +272,22 @@ def _numbers(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findin
             for line in value_diff.files(name, (folder / name).read_bytes(), content):
                 found.add(line)
         else:
-            found.add(f"{name} must be there, got no such file")
+            found.add(f"{name} must exist, but is missing")
     for made in (path for part in ("tables", "plots", "confusion") for path in sorted((folder / part).glob("*"))):
         if (name := made.relative_to(folder).as_posix()) not in again:
-            found.add(f"{name} must not be there, as the plan has no such numbers", f"delete {made}")
+            found.add(f"{name} must not exist, because the plan has no such numbers", f"delete {made}")
     told = read(folder / "report.json", dict[str, Any])
     try:
         words = document.words(folder, manifest, summary, told["figures"]) | {"deviations": deviations.rows(chosen)}
-    except TypeError:  # of a report that is older than the form of report.json
-        found.add("report.json must be as this code writes it, got one of another version")
+    except TypeError:  # the report is older than this format of report.json
+        found.add("report.json must have the format that this code writes, got one of another version")
         return
     for line in _words(told, words):
         found.add(line)
 
 
 def _words(stands: Any, again: dict[str, object]) -> list[str]:
-    """The report's text, which the PDF prints, against that of the recomputed numbers."""
+    """Compare the report's text, as printed in the PDF, with the text of the recomputed numbers."""
     today = json.loads(json.dumps(again, default=str))
     for part in (stands, today):
         part["tables"] = {table["heading"]: table for table in part["tables"]}

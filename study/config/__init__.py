@@ -1,1 +1,1 @@
-"""params.yaml and the machine: tiers, execution, where MLflow is, the state of git, what DVC keeps."""
+"""params.yaml and the machine: tiers, execution, the address of MLflow, the state of git, the outputs DVC keeps."""

@@ -1,8 +1,8 @@
-"""The JSON schema of params.yaml, by which editors complete and check it.
+"""The JSON schema of params.yaml, with which editors complete and check it.
 
 ``python -m study.config.editor_schema`` writes params.schema.json, which the first line of params.yaml names.
 
-It has the kinds and ranges of study.config.schema. What hangs on several values at once, on files or on the paper is
+The schema has the kinds and ranges of study.config.schema. Rules that involve several values, files or the paper are
 checked when a command reads params.yaml.
 """
 
@@ -26,12 +26,12 @@ def written() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Pydantic's schema, in which a tier that is like another may leave out what that one has, or take it away."""
+    """Pydantic's schema, extended: a tier with `like:` may omit keys that it inherits, or remove them with null."""
     found = Params.model_json_schema()
     whole = found["$defs"]
     parts = {PART + name: _part(block) for name, block in whole.items()}
     parts[PART + "Tier"]["properties"][LIKE] = {
-        "description": "Another tier: its block, in which what stands here replaces what differs; null takes away.",
+        "description": "Another tier to inherit from: the keys given here override its keys; null removes one.",
         "type": "string",
     }
     found["$defs"] = whole | parts
@@ -44,7 +44,7 @@ def schema() -> dict[str, Any]:
 
 
 def _part(block: dict[str, Any]) -> dict[str, Any]:
-    """A block of which every key may be left out, or be null."""
+    """A block in which every key may be omitted or null."""
     found = _renamed(copy.deepcopy(block))
     found.pop("required", None)
     found["properties"] = {
@@ -54,7 +54,7 @@ def _part(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(value: Any) -> Any:
-    """References to blocks as references to parts of them; an entry of a mapping may be null too."""
+    """References to blocks become references to their partial versions, and entries of mappings may be null."""
     if isinstance(value, list):
         return [_renamed(item) for item in value]
     if not isinstance(value, dict):

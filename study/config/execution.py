@@ -13,16 +13,16 @@ from study.spec.errors import InputError
 from study.store import machine
 from study.store.runs import Store
 
-MOST_A_GPU = 4  # trainings
-SPARE = 0.1  # of a GPU's memory (D101)
-CONTEXT_MB = 600  # of a GPU's memory that a process takes beside its tensors, for CUDA itself
+MOST_A_GPU = 4  # trainings per GPU
+SPARE = 0.1  # share of a GPU's memory that stays free (D101)
+CONTEXT_MB = 600  # GPU memory of a process besides its tensors, for CUDA itself
 MOST_LOADERS = 12  # processes that read ahead for one training
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How trainings are executed; none of it changes a result (several processes a training: only by rounding, D100)
-    but ``device``, which is part of each key."""
+    """How trainings are executed. Only ``device`` changes results, and it is part of each key. Several processes per
+    training change results by rounding only (D100)."""
 
     engine: str
     address: str | None
@@ -37,18 +37,19 @@ class Execution:
 
     @property
     def processes(self) -> int:
-        """How many processes share a training: one a GPU, or as many as are wanted of a CPU."""
+        """How many processes share a training: one per GPU, or ``processes_per_training`` on a CPU."""
         return self.processes_per_training if self.device == "cpu" else max(1, int(self.gpus_per_training))
 
 
 def trainings_a_gpu(peak_mb: float, memory_mb: float) -> int:
-    """How many trainings of at most ``peak_mb`` (MiB of tensors) fit on a GPU of ``memory_mb`` (MiB; D101)."""
+    """How many trainings with at most ``peak_mb`` MiB of tensors fit on a GPU with ``memory_mb`` MiB (D101)."""
     fitting = (1 - SPARE) * memory_mb / (peak_mb + CONTEXT_MB)
     return max(1, min(MOST_A_GPU, int(fitting)))
 
 
 def rehearsed(tier: str) -> tuple[float, float] | None:
-    """MiB that the largest training of a tier's last rehearsal took of a GPU, and that the GPU has; None before one."""
+    """GPU memory (MiB) that the largest training of a tier's last rehearsal took, and the GPU's total; None without a
+    rehearsal."""
     try:
         told = json.loads(Store().peak(tier).read_text())
         return float(told["peak_mb"]), float(told["memory_mb"])
@@ -57,14 +58,16 @@ def rehearsed(tier: str) -> tuple[float, float] | None:
 
 
 def execution_of(params: Params) -> Execution:
-    """The block `execution:` of ``params``. ``workers: auto`` is as many as fit, ``device: auto``
-    a GPU if there is one, ``gpus_per_training: auto`` what a rehearsal of the tier has shown (D101), else 1.
+    """The block `execution:` of ``params``, with each ``auto`` resolved.
 
-    Raises InputError.
+    ``workers: auto`` is as many as fit, ``device: auto`` a GPU if there is one. ``gpus_per_training: auto`` is what the
+    tier's rehearsal measured (D101), or 1 without a rehearsal.
+
+    Raises InputError for an invalid value, or if too few GPUs are found for one training.
     """
     block = dict(checked(schema.Execution, params["execution"], "execution"))
     if block["device"] == "auto":
-        # Planning must not import torch; where NVIDIA's driver is loaded this device exists.
+        # Planning must not import torch. This device file exists where NVIDIA's driver is loaded.
         block["device"] = "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
     if block["gpus_per_training"] == "auto":
         known = rehearsed(params["tier"]) if block["device"] == "cuda" else None
@@ -79,7 +82,7 @@ def execution_of(params: Params) -> Execution:
         block["workers"] = on_cpu if block["device"] == "cpu" else int(gpus / share + 1e-6)
     if not block["workers"]:
         raise InputError(
-            "execution.workers must be a number from 1 up where too few GPUs are found for one training, got auto; "
+            "execution.workers must be a number from 1 up if this machine has too few GPUs for one training, got auto; "
             "write one, or execution.device: cpu"
         )
     if block["loaders"] == "auto":

@@ -1,4 +1,4 @@
-"""The commit that the project stands at, and whether its files differ from it."""
+"""The project's current commit, and whether its files differ from it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 
 from study.config import tiers
 
-NONE = os.devnull  # as GIT_DIR: nobody is to ask for a commit
+NONE = os.devnull  # as GIT_DIR: do not look for a commit
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 LOCAL = Path(".dvc") / "config.local"
 NO_GIT = "    no_scm = true  # as long as there is no git repository\n"
-DIRTY = "-dirty"  # after the hash, as `git describe --dirty` writes it
+DIRTY = "-dirty"  # suffix of the hash, as in `git describe --dirty`
 
 
 def head() -> str:
-    """The hash of the commit, "" outside of a repository."""
+    """The hash of the commit; "" outside a repository."""
     return _git("rev-parse", "HEAD")
 
 
 def dirty() -> bool:
-    """Whether tracked files differ from the commit; the choice of a tier and of a search, which are inputs, do not
-    count, nor does what DVC and the stages write of what they made (where somebody has committed it). Without a commit
-    there is nothing to differ from."""
+    """Whether tracked files differ from the commit. The chosen tier and search are inputs and do not count; neither do
+    the records that DVC and the stages write, if they are committed. False without a commit."""
     if not head():
         return False
     others = [".", *(f":!{name}" for name in ("params.yaml", "dvc.lock", "tiers"))]
@@ -36,46 +35,46 @@ def dirty() -> bool:
 
 
 def described() -> str:
-    """The hash, with DIRTY after it where files differ from it; "" outside of a repository."""
+    """The hash, followed by DIRTY if files differ from it; "" outside a repository."""
     return found + DIRTY * dirty() if (found := head()) else ""
 
 
 def lacking() -> str:
-    """Why the commit is not known, and the remedy, in words; "" where it is known, or nobody is to ask."""
+    """Why the commit is unknown, and the remedy, in words; "" if it is known or GIT_DIR is NONE."""
     if os.environ.get("GIT_DIR") == NONE:
         return ""
     try:
         ended = _asked("rev-parse", "HEAD")
     except OSError as error:
-        return f"git does not run ({error.strerror}); install it"
+        return f"git cannot be run ({error.strerror}); install it"
     if not ended.returncode:
         return ""
     lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
     if "dubious ownership" in ended.stderr:
-        return f"git refuses the repository of another user; run `{lines[-1]}`"  # its own remedy
+        return f"git refuses the repository of another user; run `{lines[-1]}`"  # git's own remedy
     if not _in_repository():
-        return "the project is in no git repository; clone it to have one, or run `git init` and commit"
+        return "the project is not in a git repository; clone it, or run `git init` and commit"
     if "unknown revision" in ended.stderr:
         return "the repository has no commit yet; commit the project's files"
     return f"git says {lines[0] if lines else 'nothing'}; commit the project's files"
 
 
 def note() -> None:
-    """Say that results will name no commit, where that is so."""
+    """Print a note if the results will have no commit."""
     if why := lacking():
-        print(f"note: results name no commit, as {why}", flush=True)
+        print(f"note: results will have no commit, because {why}", flush=True)
 
 
 def tell_dvc(settings: Path = LOCAL) -> None:
-    """Have DVC run without a repository where there is none, by its settings for this folder alone; and no longer, once
-    there is one."""
+    """Let DVC run without a git repository if there is none, through its local settings for this folder. Undo that once
+    there is a repository."""
     text = before = settings.read_text() if settings.is_file() else ""
     if _in_repository():
         text = text.replace(NO_GIT, "")
     elif "no_scm" not in text:
         head, core, rest = text.partition("[core]\n")
         text = f"{head}[core]\n{NO_GIT}{rest}" if core else f"{text}[core]\n{NO_GIT}"
-        print("note: without a git repository there are no experiments of DVC; all else works", flush=True)
+        print("note: without a git repository, `dvc exp` does not work; everything else does", flush=True)
     if text != before:
         settings.parent.mkdir(exist_ok=True)
         settings.write_text(text)
@@ -94,7 +93,7 @@ def _git(*words: str) -> str:
 
 
 def _asked(*words: str) -> subprocess.CompletedProcess[str]:
-    """What git tells of the repository that the project is in, not of one that variables name."""
+    """Run git on the project's own repository, whatever repository the environment variables name."""
     environment = os.environ | {"LC_ALL": "C"}
     for name in ELSEWHERE:
         if environment.get(name) != NONE:

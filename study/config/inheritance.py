@@ -1,9 +1,8 @@
-"""A tier that starts from another (D118): ``like: shapes`` takes that tier's block, and what stands beside it replaces
-what differs, deeply.
+"""Tiers that inherit from another tier (D118): ``like: shapes`` takes that tier's block; the other keys override it.
 
-A mapping is merged, a list or a value replaces. A data set of another name, or the options of another backbone, replace
-the other's whole: they have keys of their own. null stands for what is left out, so it takes away a table of settings,
-an evaluation, or anything that a tier need not have. The budget of seeds is each tier's own.
+Mappings are merged deeply; a list or a value replaces the inherited one. A data set of another name and the options of
+another backbone replace the inherited ones as a whole, because their keys differ. null removes an inherited key, such
+as a mapping of settings, an evaluation, or anything optional. The budget of seeds is not inherited.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from study.spec.checks import NUMBERED, shown
 from study.spec.errors import InputError
 
 LIKE = "like"
-WAYS = ("train", "val")  # {folder: ...} or {pattern: ...}: one way to choose images takes the other's place
+WAYS = ("train", "val")  # {folder: ...} or {pattern: ...}: one way to choose images replaces the other
 NAMED = (
     "controls",
     "mechanisms",
@@ -23,12 +22,12 @@ NAMED = (
     "not_applicable",
     "not_asked",
     "submitted",
-)  # mappings of a user's names
+)  # mappings whose keys are names that the user chooses
 
 
 def in_full(params: Any) -> Any:
-    """The content of params.yaml with every tier in full, and keys that are numbers as text. Raises InputError for a
-    tier like one that is not there, or like itself through others; leaves to the schema what is no mapping."""
+    """The content of params.yaml with every tier in full, and numeric keys as text. Raises InputError if `like:` names
+    an unknown tier or leads back to itself. Values that are not mappings are left for the schema to refuse."""
     blocks = params.get("tiers") if isinstance(params, dict) else None
     if not isinstance(blocks, dict):
         return params
@@ -36,7 +35,7 @@ def in_full(params: Any) -> Any:
 
 
 def _in_words(value: Any) -> Any:
-    """The value with the keys of each of NUMBERED as text, which JSON has no others than."""
+    """The value with the keys of each mapping in NUMBERED as text, because JSON has no other keys."""
     if not isinstance(value, dict):
         return value
     return {
@@ -54,7 +53,7 @@ def _whole(name: Any, blocks: dict[Any, Any], through: tuple[Any, ...]) -> Any:
     other, where = block[LIKE], f"tiers.{name}.{LIKE}"
     if not isinstance(other, str) or other not in blocks:
         known = ", ".join(str(tier) for tier in blocks if tier != name)
-        raise InputError(f"{where} must be another tier of params.yaml, got {shown(other)}; take one of {known}")
+        raise InputError(f"{where} must name another tier of params.yaml, got {shown(other)}; take one of {known}")
     if other in (name, *through):
         way = " -> ".join(map(str, (*through, name, other)))
         raise InputError(f"{where} must not lead back to itself, got {way}; write one of these tiers without `{LIKE}:`")
@@ -64,7 +63,7 @@ def _whole(name: Any, blocks: dict[Any, Any], through: tuple[Any, ...]) -> Any:
 
 
 def _without_budget(block: Any) -> Any:
-    """A block without the budget of its seeds, which is what that tier's own trainings cost."""
+    """A block without the budget of its seeds: a budget fits only the costs of its own tier."""
     if not isinstance(block, dict) or not isinstance(seeds := block.get("seeds"), dict):
         return block
     return block | {"seeds": {key: value for key, value in seeds.items() if key != "budget"}}
@@ -83,7 +82,7 @@ def _over(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _left_out(block: dict[Any, Any]) -> dict[Any, Any]:
-    """Without what is null: keys of the block, entries that users name, and the keys of these."""
+    """The block without nulls: in its own keys, in the entries that users name, and in the keys of these entries."""
     found = _without_null(block)
     for key in NAMED:
         if isinstance(found.get(key), dict):

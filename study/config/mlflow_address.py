@@ -1,7 +1,7 @@
-"""Where MLflow's view of the run store is kept: the run store's own database, or a server that was named.
+"""The address of MLflow's view of the run store: the store's own database, or a server or database given by the user.
 
-A password stands in no file and in no line that is printed: params.yaml takes an address without one, the variables
-STUDY_TRACKING and MLFLOW_TRACKING_URI any.
+Passwords are neither stored nor printed: params.yaml accepts only an address without one. The variables STUDY_TRACKING
+and MLFLOW_TRACKING_URI accept any address.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from study.store.runs import Store, located
 
 KEY, VARIABLE, GENERAL = "tracking", "STUDY_TRACKING", "MLFLOW_TRACKING_URI"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
-SECRETS = {"password", "sslpassword", "passfile", "token"}  # keys of an address's query
+SECRETS = {"password", "sslpassword", "passfile", "token"}  # secret keys in the query of an address
 ANSWER_S = 5.0
 
 
 class Unreachable(InputError):
-    """The place that was named does not answer, or does not let us in."""
+    """The server or database does not answer, or refuses the login."""
 
 
 class Place(NamedTuple):
-    """The ``uri`` of a database or server, where ``artifacts`` (pictures, the report) lie (None: where the server puts
-    them), what stands before an experiment's name, and what ``named`` the uri."""
+    """Where MLflow's data is: the ``uri`` of a database or server, the address of the ``artifacts`` (pictures, the
+    report; None: the server decides), the ``prefix`` of experiment names, and the key or variable that ``named`` the
+    uri ("": the default)."""
 
     uri: str
     artifacts: str | None
@@ -38,20 +39,20 @@ class Place(NamedTuple):
 
     @property
     def served(self) -> bool:
-        """Whether it is an MLflow server, which has a UI of its own, and no database."""
+        """Whether the uri is an MLflow server, which has its own UI, rather than a database."""
         return self.uri.startswith("http")
 
     @property
     def shown(self) -> str:
-        """The uri without user, password and query."""
+        """The uri without user, password and query, for messages."""
         return _shown(self.uri)
 
     def experiment(self, tier: str) -> str:
-        """The name of a tier's experiment here."""
+        """The name of a tier's MLflow experiment."""
         return f"{self.prefix} {tier}".strip()
 
     def hidden(self, text: str) -> str:
-        """``text`` in one line, with the uri and its password taken out."""
+        """``text`` in one line, with the uri and its secrets replaced by ***."""
         parts = urlsplit(self.uri)
         asked = parse_qs(parts.query)
         whole = self.uri if self.uri != self.shown else None
@@ -60,16 +61,16 @@ class Place(NamedTuple):
         return " ".join(text.split())
 
     def refusal(self, reason: str) -> Unreachable:
-        """The error that this place does not take what is logged, because of ``reason``."""
+        """The error for a place that cannot be logged to, because of ``reason``."""
         remedy = f"start it, or change {self.named}"
         if not self.named:
             file = self.uri.removeprefix("sqlite:///")
-            remedy = f"end what holds it, or delete {file}: `make replay` writes it anew"
+            remedy = f"end the process that holds it, or delete {file}: `make replay` rewrites it"
         what = "server" if self.served else "database"
         return Unreachable(f"MLflow's {what} must answer, got {self.hidden(reason)} from {self.shown}; {remedy}")
 
     def reach(self) -> None:
-        """Raises Unreachable where no one listens at the uri's host: MLflow itself would try for minutes."""
+        """Raises Unreachable if nothing listens at the uri's host. MLflow itself would retry for minutes."""
         parts = urlsplit(self.uri)
         if parts.hostname:
             try:
@@ -80,8 +81,8 @@ class Place(NamedTuple):
 
 
 def place(params: Params, store: Store) -> Place:
-    """What STUDY_TRACKING names, else the block `tracking:` of ``params``, else MLFLOW_TRACKING_URI, else the database
-    of ``store``. Raises InputError for what is no address, or has a password in params.yaml."""
+    """The place that STUDY_TRACKING names, else the block `tracking:` of ``params``, else MLFLOW_TRACKING_URI, else the
+    database of ``store``. Raises InputError for an invalid address, and for a password in params.yaml."""
     block: schema.Tracking = checked(schema.Tracking, params.get("tracking") or {}, KEY)
     named = {VARIABLE: os.environ.get(VARIABLE), f"{KEY}.server": block.server, GENERAL: os.environ.get(GENERAL)}
     source = next((name for name, uri in named.items() if uri), "")
@@ -100,17 +101,17 @@ def _check(uri: str, source: str) -> None:
     try:
         parts = urlsplit(uri)
         known, _ = parts.scheme.partition("+")[0], parts.port
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         known = ""
     if known not in {*PORTS, "sqlite"} or (known in ("http", "https") and not parts.hostname):
         raise InputError(
-            f"{source} must be the address of an MLflow server or a database, got {_shown(uri)!r}; write such as "
+            f"{source} must be the address of an MLflow server or a database, got {_shown(uri)!r}; write e.g. "
             "http://host:5000, postgresql://user@host/name or mysql+pymysql://user@host/name"
         )
     secret = parts.password is not None or bool(SECRETS & parse_qs(parts.query).keys())
     if source.startswith(KEY) and (secret or (parts.username and known.startswith("http"))):
         raise InputError(
-            f"{source} must have no password (params.yaml is shared), got one for {_shown(uri)}; name the whole "
+            f"{source} must have no password (params.yaml is shared), got one for {_shown(uri)}; put the whole "
             f"address in the variable {VARIABLE}"
         )
 
@@ -118,6 +119,6 @@ def _check(uri: str, source: str) -> None:
 def _shown(uri: str) -> str:
     scheme, mark, rest = uri.partition("://")
     start, slash, path = rest.partition("/")
-    if "@" in path:  # a password with a slash that should have been written as %2F
+    if "@" in path:  # a password with a slash that is not escaped as %2F
         return f"{scheme}://..."
     return f"{scheme}{mark}{start.rpartition('@')[2]}{slash}{path.partition('?')[0]}" if mark else "a text without ://"

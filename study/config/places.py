@@ -1,4 +1,5 @@
-"""The places that a run writes to, tried before hours are spent: run store, reports, MLflow's view, temporary files."""
+"""Checks that every place a run writes to is writable, before hours are spent: the run store, the reports, MLflow's
+files, temporary files."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ SQLITE, FILE = "sqlite:///", "file"
 
 
 def check(params: Params, store: Store, tier: str) -> None:
-    """Raises InputError for a place that cannot be written."""
+    """Raises InputError for a place that is not writable."""
     for folder in (store.root, store.cache, store.drivers, store.study_log(tier).parent):
-        _try(folder, "the run store", "give the permission, or name another in STUDY_STORE")
-    _try(Path("reports") / tier, "the folder of the report", "give the permission, or move what is in its way")
+        _try(folder, "the run store", "fix the permissions, or name another in STUDY_STORE")
+    _try(Path("reports") / tier, "the folder of the report", "fix the permissions, or move the file in its place")
     _try(Path(tempfile.gettempdir()), "the folder for temporary files", "name another in TMPDIR")
     place = mlflow_address.place(params, store)
-    where = f"change {place.named}" if place.named else "give the permission, or name another in STUDY_STORE"
+    where = f"change {place.named}" if place.named else "fix the permissions, or name another in STUDY_STORE"
     if place.uri.startswith(SQLITE):
         database = Path(place.uri.removeprefix(SQLITE).partition("?")[0])
         _try(database.parent, "the folder of MLflow's database", where)
@@ -35,18 +36,18 @@ def check(params: Params, store: Store, tier: str) -> None:
 
 
 def too_small(store: Store, needed: float) -> str:
-    """What is wrong with the run store's disk where it has not so many bytes left; nothing where it has."""
+    """An error message if the run store's disk has fewer than ``needed`` bytes left, else an empty text."""
     free = shutil.disk_usage(store.root).free
     if free >= needed:
         return ""
     return (
-        f"the disk of the run store must have room for what is left of the plan, {needed / GIB:,.1f} GiB, got "
+        f"the disk of the run store must have room for the rest of the plan, {needed / GIB:,.1f} GiB, got "
         f"{free / GIB:,.1f} GiB free in {store.root}; free some (`make gc`), or name another folder in STUDY_STORE"
     )
 
 
 def _try(path: Path, what: str, remedy: str) -> None:
-    """Write to ``path`` and leave nothing there; where it is not there yet, to the folder in which it will be made."""
+    """Try to write to ``path``, leaving nothing behind. If it does not exist, try its nearest existing folder."""
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
@@ -54,7 +55,7 @@ def _try(path: Path, what: str, remedy: str) -> None:
             with tempfile.TemporaryFile(dir=path):
                 pass
         else:
-            with path.open("r+b") as file:  # a file in a folder's place is refused below
+            with path.open("r+b") as file:  # a file where a folder should be is refused below
                 file.fileno()
     except OSError as error:
         raise InputError(f"{what} must be writable, got {path} ({error.strerror}); {remedy}") from error

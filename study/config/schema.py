@@ -1,8 +1,8 @@
 """The schema of params.yaml: every key with its kind, its range and its unit.
 
-A class is a block, a field a key, and a key with a default may be left out. A data set's own options are declared in
-its module; what hangs on the paper's cells is study.config.tiers's business. Bounds from above stand where what is
-larger can only be a slip.
+A class is a block, a field is a key, and keys with a default are optional. The options of a data set are declared in
+its module. Rules that involve the paper's cells are checked in study.config.tiers. Upper bounds are so large that a
+value above one can only be a slip.
 """
 
 from __future__ import annotations
@@ -49,17 +49,16 @@ from study.spec.training import DECONVOLUTIONS
 from study.spec.words import DAY_S
 from study.store import code_digest
 
-# What a tier may judge: the paper's numbers, what of its claims does not hang on them, or nothing (D80).
-CLASSIFY, SEGMENT = "classify", "segment"
-SERVERS = ("voc", "cityscapes")  # formats of benchmark_format.FORMATS, each named as its data set
+CLASSIFY, SEGMENT = "classify", "segment"  # tasks
+SERVERS = ("voc", "cityscapes")  # formats of benchmark_format.FORMATS, each with the name of its data set
 SEARCHED = ("lr", "weight_decay", "momentum", "warmup")  # parts of a recipe that the paper leaves open or barely names
 COMPARED = (
     "miou",
     *(f"{region}_{what}" for region in ("boundary", "internal") for what in ("accuracy", "object_accuracy")),
 )
-AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where it lies, how it is had
-WIDEST = 100_000  # the weights of so wide a stack can still be counted, though no memory holds them
-WIDEST_PX = 32_768  # a side of an image, a crop or a kernel
+AROUND = ("root", "stream", "fetch")  # keys of a data block that change no pixel: where the data is, how it is obtained
+WIDEST = 100_000  # channels of a stack: its weights can still be counted, even if they do not fit in memory
+WIDEST_PX = 32_768  # longest side of an image, a crop or a kernel
 PARTS = {"/".join(cell.address.split("/")[:end]) for t in TABLES.values() for cell in t.cells for end in range(1, 4)}
 
 
@@ -72,11 +71,11 @@ Share = Annotated[float, number(0, 1)]
 
 
 class Seeds(Block):
-    """Seeds by need (D149): the ``first`` so many, from ``start`` up, for every training, then ``each`` so many more at
-    a time, up to ``most``, for claims that are open. ``budget`` bounds the whole study, in tera multiply-adds."""
+    """Seeds by need (D149). Every training gets ``first`` seeds, counted from ``start``. Then ``each`` more at a time
+    are drawn for open claims, up to ``most`` in all. ``budget`` bounds the whole study, in tera multiply-adds."""
 
     start: Seed
-    first: Annotated[int, whole(2, 1000, "be a whole number from 2 up (one seed does not tell how seeds vary)")]
+    first: Annotated[int, whole(2, 1000, "be a whole number from 2 up (one seed does not show how seeds vary)")]
     most: Annotated[int, whole(2, 10_000)]
     each: Annotated[int, whole(1, 1000)] = 4
     budget: Annotated[float | None, above(0, 1e18)] = None
@@ -94,7 +93,7 @@ class Seeds(Block):
 
     @property
     def all(self) -> tuple[int, ...]:
-        """All seeds that may be drawn, in their order."""
+        """All seeds that may be drawn, in order."""
         return tuple(range(self.start, self.start + self.most))
 
 
@@ -110,29 +109,29 @@ TierName = Annotated[
     str,
     matching(
         "[A-Za-z][A-Za-z0-9_-]{0,99}",
-        "be of letters, digits, '_' and '-', a letter first (folders, commands and DVC take it; YAML takes 2024 for a "
-        "number)",
+        "be of letters, digits, '_' and '-', starting with a letter (folders, commands and DVC use it; YAML reads 2024 "
+        "as a number)",
         "rename it in params.yaml, such as t2024",
     ),
     rule(
         lambda name: name.lower() not in {"yes", "no", "on", "off", "true", "false", "null"},
-        "be no word that YAML takes for another value", "rename it in params.yaml",
+        "not be a word that YAML reads as another value", "rename it in params.yaml",
     ),
 ]  # fmt: skip
 
 
 class Execution(Block):
-    """How trainings are executed; nothing here but the device changes a result beyond rounding."""
+    """How trainings are executed. Except for the device, nothing here changes a result beyond rounding."""
 
     engine: Annotated[str, choice("ray", "inline")]
     address: (
         Annotated[str, matching(r"[!-~]{1,500}", "be text without spaces", "write host:port or null")] | None
-    )  # of Ray
+    )  # address of Ray
     workers: Annotated[int | str, either("auto", whole(1, 10_000), "be auto or a whole number from 1 to 10,000")]
     device: Annotated[str, choice("auto", "cpu", "cuda")]
     gpus_per_training: Annotated[float | str, either("auto", number(0.01, 64), "be auto or a number from 0.01 to 64")]
     processes_per_training: Annotated[int, whole(1, 1024)]
-    checkpoint_s: Annotated[float, number(0, DAY_S)]  # between two checkpoints; 0: after each step
+    checkpoint_s: Annotated[float, number(0, DAY_S)]  # seconds between checkpoints; 0: after each step
     retries: Annotated[int, whole(0, 1000)]
     hung_s: Annotated[float, number(1, 7 * DAY_S)]
     loaders: Annotated[int | str, either("auto", whole(0, 1024), "be auto or a whole number from 0 to 1,024")]
@@ -155,7 +154,7 @@ class Tracking(Block):
 
 
 class Head(Block):
-    """``{head: stack, k: 7, width: 1/2}``, or ``width: 10K`` for ten channels a class."""
+    """A head, such as ``{head: stack, k: 7, width: 1/2}``; ``width: 10K`` means ten channels per class."""
 
     head: Annotated[str, choice(*HEADS)]
     k: Annotated[
@@ -164,22 +163,22 @@ class Head(Block):
             1, WIDEST_PX - 1, "be a positive odd whole number (Sec. 3.1: an even kernel shifts the map)",
             "take one of 1, 3, 5, 7 ...",
         ),
-    ]  # cells of the head's map  # fmt: skip
+    ]  # in cells of the head's map  # fmt: skip
     width: Annotated[Fraction | PerClass, stack_width(WIDEST)] | None = None  # of a stack's inner maps
 
     def check(self) -> None:
         if self.width is not None and self.head != "stack":
-            raise Broken("stand with head: stack only", f"head: {self.head}", "drop it", "width")
+            raise Broken("be used with head: stack only", f"head: {self.head}", "drop it", "width")
         self.made()
 
     def made(self) -> heads.Head:
-        """Raises InputError for what is no size of this head."""
+        """The head. Raises InputError for an invalid size."""
         return HEADS[self.head](self.k, **({} if self.width is None else {"width": self.width}))
 
 
 class Variant(Head):
-    """``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``; ``refine: [head, sum]`` for boundary
-    refinement in these places only."""
+    """A variant, such as ``{head: gcn, k: 15, refine: true, at: {res2: {head: dense, k: 1}}}``. ``refine: [head, sum]``
+    means boundary refinement in these places only."""
 
     refine: Annotated[Any, places_of(PLACES)] = False
     at: dict[Label, Head] = {}  # noqa: RUF012
@@ -195,7 +194,7 @@ def _data_sets() -> list[str]:
 
 
 class Data(Block, extra="allow"):
-    """A data set by the name of its module, whose ``Options`` are the other keys."""
+    """A data set by the name of its module. The other keys are the module's ``Options``."""
 
     name: Text
     root: PathText | None = None
@@ -211,14 +210,14 @@ class Data(Block, extra="allow"):
 
 
 class Shallow(Block):
-    """Options of the backbone ``shallow``, by level from res2 on."""
+    """Options of the backbone ``shallow``: a value per level, from res2 up."""
 
     widths: Annotated[tuple[Annotated[int, whole(1, WIDEST)], ...], rule(bool, "name a level", "write e.g. [24, 48]")]
     strides: tuple[Annotated[int, whole(1, 1024)], ...]
 
     def check(self) -> None:
         if len(self.widths) != len(self.strides):
-            raise Broken("be one for each of widths", shown(list(self.strides)), "give each level both", "strides")
+            raise Broken("have one entry per width", shown(list(self.strides)), "give each level both", "strides")
         if any(after % before for before, after in zip(self.strides, self.strides[1:], strict=False)):
             raise Broken(
                 "each be a multiple of the one before", shown(list(self.strides)), "write e.g. [2, 4, 4]", "strides"
@@ -238,7 +237,7 @@ class ShallowGcn(Shallow):
 
 class Resnet(Block):
     depth: Annotated[int, choice(50, 101, 152)]
-    weights: PathText | None  # imagenet, a file, or null: random ones
+    weights: PathText | None  # imagenet, a file, or null for random weights
     frozen_norm: YesNo
 
 
@@ -258,7 +257,7 @@ class Timm(Block):
     frozen_norm: YesNo
 
 
-# A backbone of a user's own needs no entry: the arguments that it takes are its options.
+# A user's own backbone needs no entry here: its arguments are its options.
 BACKBONES: dict[str, type[Block]] = {
     "shallow": Shallow,
     "shallow_gcn": ShallowGcn,
@@ -270,7 +269,7 @@ BACKBONES: dict[str, type[Block]] = {
 
 
 class Network(Block):
-    """A backbone with the levels at which heads stand."""
+    """A backbone and the levels that have heads."""
 
     backbone: Text
     levels: Annotated[
@@ -310,11 +309,11 @@ class Recipe(Block):
     """How to train."""
 
     optimizer: Annotated[str, choice("sgd", "adamw")]
-    lr: Annotated[float, above(0, 1e38)]  # what 32 bits hold
+    lr: Annotated[float, above(0, 1e38)]  # the range of 32-bit floats
     momentum: Share
     weight_decay: Share
     schedule: Annotated[str, choice("constant", "cosine", "poly")]
-    warmup: Share  # of the steps
+    warmup: Share  # share of the steps
     steps: Annotated[int, whole(1, 100_000_000)]
     batch: Annotated[int, whole(1, 65_536)]  # images
     flip: YesNo
@@ -340,7 +339,7 @@ class Recipe(Block):
 
 
 class Crf(Block):
-    """Standard deviations in px and grey levels of 0..255 (``_rgb``); weights without unit."""
+    """A dense CRF. Standard deviations are in px and grey levels of 0..255 (``_rgb``); weights have no unit."""
 
     iterations: Annotated[int, whole(1, 1000)]
     smooth_px: Annotated[float, above(0, 10_000)]
@@ -351,7 +350,7 @@ class Crf(Block):
 
 
 class Inference(Block):
-    """How a trained network is asked. ``optional`` beside a CRF: without its library its cells are left out."""
+    """An inference method. With ``optional``, the cells of a CRF are left out if its library is missing."""
 
     scales: Annotated[
         tuple[Annotated[float, above(0, 16)], ...],
@@ -371,7 +370,7 @@ class Inference(Block):
 
 
 class Control(Block):
-    """A second setting, as changes to the tier's own, that tests it: by ``variants`` or by mechanisms."""
+    """A second setting that tests the tier's own, given as changes to it; used by ``variants`` or by mechanisms."""
 
     title: Text
     data: dict[str, Loose] = {}  # noqa: RUF012
@@ -381,8 +380,8 @@ class Control(Block):
 
 
 class Mechanism(Block):
-    """A contrast of two variants that should show in one setting and hardly in another, if the paper is right (D146).
-    ``better`` and ``worse`` are trained in both; ``claim`` names the claim of the paper that it stands for."""
+    """A contrast of two variants that should appear in the setting ``shows`` and hardly in ``absent``, if the paper is
+    right (D146). ``better`` and ``worse`` are trained in both; ``claim`` names the claim of the paper behind it."""
 
     says: Text
     claim: Annotated[str, choice(*CLAIMS)]
@@ -391,16 +390,16 @@ class Mechanism(Block):
     shows: Label
     absent: Label
     metric: Annotated[str, choice(*COMPARED)] = "miou"
-    inference: Label | None = None  # of the tier's, by which better is asked
-    remains: Annotated[float, number(0, 1)] = 0.25  # the largest share of the gain that may be left in absent
+    inference: Label | None = None  # the tier's inference method for better
+    remains: Annotated[float, number(0, 1)] = 0.25  # largest share of the gain that may remain in absent
 
     def check(self) -> None:
         if self.shows == self.absent:
-            raise Broken("be another setting than shows", shown(self.absent), "name the control", "absent")
+            raise Broken("differ from the setting in shows", shown(self.absent), "name the control", "absent")
 
 
 class Setting(Block):
-    """Another setting, as changes to the tier's own; each block is checked as what it makes of that one."""
+    """Another setting, given as changes to the tier's own. Each block is checked after the changes are merged."""
 
     title: Text = ""
     data: dict[str, Loose] = {}  # noqa: RUF012
@@ -411,8 +410,9 @@ class Setting(Block):
 
 
 class Receptive(Block):
-    """How valid receptive fields are measured (Fig. 3; D47): lengths in px of the original input, ``enlarge`` times
-    that of the enlarged one, the ``share`` of all change that is lit, the ``mass`` of the gradient in its square."""
+    """How valid receptive fields are measured (Fig. 3; D47). Lengths are in px of the original input; on the enlarged
+    input they are ``enlarge`` times as long. ``share`` is the share of all change that is lit, ``mass`` the share of
+    the gradient in its square."""
 
     occluder_px: Annotated[int, whole(1, WIDEST_PX), rule(lambda px: bool(px % 2), "be odd (it has a middle)", "add 1")]
     stride_px: Annotated[int, whole(1, WIDEST_PX)]
@@ -423,8 +423,8 @@ class Receptive(Block):
 
 
 class Submission(Block):
-    """What `make submission` writes: for the test images of the ``format``'s benchmark, the classes that the network of
-    a cell's training with ``seed`` gives, asked as the cell's address says."""
+    """The predictions that `make submission` writes for the test images of a benchmark, in its ``format``. They come
+    from the training of ``cell`` with ``seed``, with the cell's inference method."""
 
     cell: Annotated[
         str,
@@ -437,7 +437,7 @@ class Submission(Block):
 
 
 class Submitted(Block):
-    """The mean IoU in per cent that a benchmark's server gave to our submission, and the page that shows it."""
+    """The mean IoU, in per cent, of our submission on a benchmark's server, and the page that shows it."""
 
     percent: Annotated[float, number(0, 100)]
     link: Annotated[
@@ -457,10 +457,13 @@ class Settling(Block):
 
 
 class Rules(Block):
-    """How verdicts are found (D81): ``alpha`` of intervals and of each family of claims; the margins below which a
-    difference counts as none, in points of per cent and as a ratio of errors above 1; the error on the tune split, in
-    points, below which a ratio of errors is not judged (D113); the number of bootstrap draws; and which trainings
-    count."""
+    """The rules for verdicts (D81).
+
+    ``alpha`` applies to intervals and to each family of claims. A difference below ``margin_points`` (percentage
+    points), or below the ratio of errors ``margin_ratio`` (above 1), counts as none. Below an error of
+    ``error_floor_points`` on the tune split, a ratio of errors is not judged (D113). ``draws`` is the number of
+    bootstrap draws; ``settled`` decides which trainings count.
+    """
 
     alpha: Annotated[float, number(0, 0.5)]
     margin_points: Annotated[float, above(0, 100)]
@@ -471,14 +474,15 @@ class Rules(Block):
 
 
 class Frequent(Block):
-    """Frequent classes stand in so many training images and on such a share of their labelled pixels."""
+    """Frequent classes are in at least ``min_images`` training images and on at least the share ``min_pixels`` of the
+    labelled training pixels."""
 
     min_images: Annotated[int, whole(0)]
     min_pixels: Share
 
 
 class Tuning(Block):
-    """What is searched for each variant on the tune split (D93); see study.config.search_space."""
+    """The search for each variant's best values on the tune split (D93); see study.config.search_space."""
 
     settings: tuple[Label, ...] = (MAIN,)
     search: Annotated[
@@ -490,7 +494,7 @@ class Tuning(Block):
                 rule(different, "be different values", "drop the second of two equal ones"),
             ],
         ],
-        rule(bool, "name what is searched", "write e.g. lr: [0.004, 0.008]", "nothing"),
+        rule(bool, "name at least one part of the recipe", "write e.g. lr: [0.004, 0.008]", "nothing"),
     ]
     seeds: tuple[Seed, ...]
     rungs: Annotated[
@@ -510,7 +514,7 @@ class Tuning(Block):
                 must = "be a positive number, above 0" if name == "lr" else "be a number from 0 to 1"
                 raise Broken(must, shown(wrong[0]), "write one", f"search.{name}")
         for k in self.factorial:
-            heads.gcn(k)  # it refuses what is no kernel size
+            heads.gcn(k)  # raises InputError for an invalid kernel size
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -531,9 +535,9 @@ def _switch(value: Any) -> tuple[bool, ...]:
 
 
 class Space(Block):
-    """The networks that an exploration chooses among: one head family for all levels, the kernel sizes of each level,
-    the width of stacks, boundary refinement in all places alike or place by place, and a rate between the two of
-    ``lr``. ``k`` and ``refine`` may be mappings, by level and by place."""
+    """The networks that an exploration chooses from: one head family for all levels, a kernel size per level, the width
+    of stacks, boundary refinement in all places or place by place, and a learning rate between the two in ``lr``.
+    ``k`` may be a mapping by level, ``refine`` a mapping by place."""
 
     head: Annotated[
         tuple[Annotated[str, choice(*HEADS)], ...],
@@ -560,18 +564,18 @@ class Space(Block):
                 )
 
     def sizes(self, level: str, family: str) -> tuple[int, ...]:
-        """The kernel sizes that a family may have at a level; stacks begin at 3."""
+        """The kernel sizes that a family may have at a level; stacks start at 3."""
         every: tuple[int, ...] = self.k[level] if isinstance(self.k, dict) else self.k
         return tuple(k for k in every if family != "stack" or k >= 3)
 
     @property
     def places(self) -> dict[str, tuple[bool, ...]] | None:
-        """Whether boundary refinement may stand in each place; None where all places have it alike."""
+        """The choices of boundary refinement for each place; None if all places share one choice."""
         return self.refine if isinstance(self.refine, dict) else None
 
 
 class Chosen(Block):
-    """A sampler or a pruner of Optuna by ``name``, with its arguments beside it."""
+    """A sampler or a pruner of Optuna by ``name``; the other keys are its arguments."""
 
     model_config = OPEN
 
@@ -583,9 +587,9 @@ class Chosen(Block):
 
 
 class Winners(Block):
-    """What becomes of the networks that were found: they are trained with these ``seeds``, which no search has seen,
-    and scored on val. Beside the front, the best network under each bound of ``macs`` (giga multiply-adds an image).
-    At ``most`` so many networks."""
+    """How the networks that an exploration found are tested: they are trained with these ``seeds``, which no search has
+    used, and scored on val. Besides the front, these include the best network under each bound in ``macs`` (giga
+    multiply-adds per image). ``most`` limits their number."""
 
     seeds: Annotated[
         tuple[Seed, ...], rule(lambda s: bool(s) and different(s), "be different seeds", "write e.g. [400, 401, 402]")
@@ -595,9 +599,11 @@ class Winners(Block):
 
 
 class Explore(Block):
-    """A search for the best network, which the paper never made (D150). ``objective``: ``pareto`` for the score on the
-    tune split and the cost ``against``, ``score`` under the bounds of ``under``, or ``cost`` (that of ``against``)
-    above the score ``least``."""
+    """A search for the best network, which the paper did not make (D150).
+
+    ``objective`` is one of: ``pareto``, the score on the tune split against the cost ``against``; ``score``, the score
+    under the bounds ``under``; ``cost``, the cost ``against`` above the score ``least``.
+    """
 
     space: Space
     objective: Annotated[str, choice("pareto", "score", "cost")] = "pareto"
@@ -607,20 +613,21 @@ class Explore(Block):
     sampler: Chosen = Chosen(name="TPESampler")
     pruner: Chosen | None = None
     rungs: tuple[Share, ...] = ()
-    cost: Annotated[float | None, above(0, 1e18)] = None  # of all trials, in tera multiply-adds; then none begins
+    # Of all trials, in tera multiply-adds; once it is reached, no trial starts.
+    cost: Annotated[float | None, above(0, 1e18)] = None
     seed: Seed
     winners: Winners
 
     def check(self) -> None:
         if self.pruner is not None and self.objective == "pareto":
             raise Broken(
-                "be left out with two objectives, which no pruner of Optuna takes", shown(self.pruner.name),
-                "take it out, or write objective: score", "pruner",
+                "be left out with objective: pareto (no pruner of Optuna handles two objectives)",
+                shown(self.pruner.name), "remove it, or write objective: score", "pruner",
             )  # fmt: skip
         if (self.pruner is None) != (not self.rungs):
             raise Broken(
-                "be shares of the steps at which the pruner is asked, and none without a pruner", shown(self.rungs),
-                "write e.g. [0.25, 0.5] beside a pruner", "rungs",
+                "be the shares of the steps at which the pruner decides, and empty without a pruner", shown(self.rungs),
+                "write e.g. [0.25, 0.5] with a pruner", "rungs",
             )  # fmt: skip
         if list(self.rungs) != sorted({share for share in self.rungs if 0 < share < 1}):
             raise Broken(
@@ -628,13 +635,13 @@ class Explore(Block):
             )
         if (self.least is None) == (self.objective == "cost"):
             raise Broken(
-                "be there where the cost is the objective, and nowhere else", shown(self.least),
-                "write the least score, such as 0.6" if self.least is None else "take it out", "least",
+                "be given if and only if the objective is cost", shown(self.least),
+                "write the least score, such as 0.6" if self.least is None else "remove it", "least",
             )  # fmt: skip
         if self.seed in self.winners.seeds:
             raise Broken(
-                "be seeds that the search does not use (or luck would be taken for skill)", shown(self.winners.seeds),
-                "write others", "winners.seeds",
+                "be seeds that the search does not use (or a lucky seed would look like a better network)",
+                shown(self.winners.seeds), "write others", "winners.seeds",
             )  # fmt: skip
 
 
@@ -646,12 +653,12 @@ class Tier(Block):
     meaningless: YesNo = False
     scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
     verdicts: Rules | None = None
-    not_asked: dict[str, Text] = {}  # claims that the tier cannot hold or refute by its design, with why  # noqa: RUF012
+    not_asked: dict[str, Text] = {}  # claims that the tier's design cannot test, each with the reason  # noqa: RUF012
     tuning: Tuning | None = None
     explore: Explore | None = None
     notes: tuple[Text, ...] = ()
     seeds: Annotated[Any, either_block(Seeds, _listed_seeds, list[int])]  # a plain list, or Seeds
-    judged_by: Annotated[str, choice("miou", "miou_frequent")] = "miou"  # the mean that claims about mean IoU are about
+    judged_by: Annotated[str, choice("miou", "miou_frequent")] = "miou"  # the mean that claims about mean IoU use
     tables: Annotated[
         tuple[Annotated[str, choice(*TABLES)], ...],
         rule(different, "be different tables", "drop the second of two equal ones"),
@@ -663,7 +670,7 @@ class Tier(Block):
     recipe: Recipe
     settings: dict[Label, Setting] = {}  # noqa: RUF012
     inference: dict[Label, Inference] = {}  # noqa: RUF012
-    not_applicable: dict[str, Text] = {}  # of a table, or of a part such as T7/Stage-1  # noqa: RUF012
+    not_applicable: dict[str, Text] = {}  # reason by table, or by part such as T7/Stage-1  # noqa: RUF012
     receptive: Receptive | None = None
     submission: Submission | None = None
     submitted: dict[str, Submitted] = {}  # noqa: RUF012
@@ -675,12 +682,12 @@ class Tier(Block):
     def check(self) -> None:
         if self.scale != NOTHING and self.meaningless:
             raise Broken(
-                f"be {NOTHING} where the numbers are meaningless (they can judge no claim)", shown(self.scale),
+                f"be {NOTHING} if the numbers are meaningless (they can judge no claim)", shown(self.scale),
                 "set it, or meaningless to false", "scale",
             )  # fmt: skip
         if self.scale != NOTHING and self.verdicts is None:
             raise Broken(
-                f"be there where a tier may judge claims (scale: {self.scale})", "none",
+                f"be given for a tier that may judge claims (scale: {self.scale})", "none",
                 "write them as the tier shapes does", "verdicts",
             )  # fmt: skip
         for part in self.not_applicable:
@@ -698,13 +705,13 @@ class Tier(Block):
                 )  # fmt: skip
         if isinstance(self.seeds, Seeds) and self.scale == NOTHING:
             raise Broken(
-                "be a plain list where a tier judges no claim (seeds are added for claims that are open)",
+                "be a plain list in a tier that judges no claim (seeds are added for open claims only)",
                 "a mapping", f"write e.g. [{self.seeds.start}]", "seeds",
             )  # fmt: skip
         if self.judged_by == "miou_frequent" and self.frequent is None:
             raise Broken(
-                "be miou where no rule says which classes are frequent", shown(self.judged_by),
-                "write the rule, frequent: {min_images: ..., min_pixels: ...}, or take it out", "judged_by",
+                "be miou if no rule says which classes are frequent", shown(self.judged_by),
+                "write the rule, frequent: {min_images: ..., min_pixels: ...}, or remove judged_by", "judged_by",
             )  # fmt: skip
         if self.explore is not None:
             explored = {level for level in self.network.levels if level not in self.network.fixed}
@@ -753,8 +760,8 @@ class Tier(Block):
         reported = self.seeds.all if isinstance(self.seeds, Seeds) else self.seeds
         if not tuning.seeds or set(tuning.seeds) & set(reported):
             raise Broken(
-                "be seeds that no reported number uses (so that no variant is chosen for its luck with one)",
-                f"{list(tuning.seeds)} beside {shown(reported)}", f"write e.g. [{max(reported) + 100}]",
+                "be seeds that no reported number uses (or a variant could be chosen for its luck with one)",
+                f"{list(tuning.seeds)} next to {shown(reported)}", f"write e.g. [{max(reported) + 100}]",
                 "tuning.seeds",
             )  # fmt: skip
 
@@ -763,7 +770,7 @@ class Params(Block):
     """The whole of params.yaml."""
 
     tier: TierName
-    tune: YesNo = False  # whether each variant's best values are searched
+    tune: YesNo = False  # whether to search each variant's best values
     explore: Annotated[int, whole(0, 1_000_000)] = 0  # trials of the exploration of the chosen tier
     execution: Execution
     tracking: Tracking | None = None

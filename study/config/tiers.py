@@ -1,4 +1,4 @@
-"""The only reader of params.yaml: a tier binds the paper's cells to data, a backbone, a recipe and seeds."""
+"""Reads params.yaml; no other module does. A tier binds the paper's cells to data, a backbone, a recipe and seeds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from study.spec.training import Data, Inference, Network, Recipe
 from study.store.runs import located
 
 WORSE, BETTER = "worse", "better"  # columns of a mechanism's table
-EXPLORE = "explore"  # the key of params.yaml that says how many trials an exploration has
-TUNE = "tune"  # the key of params.yaml that says whether each variant's best values are searched
+EXPLORE = "explore"  # key of params.yaml: the number of trials of an exploration
+TUNE = "tune"  # key of params.yaml: whether to search each variant's best values
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What trainings are run in: data, network and recipe, and the setting whose weights they start from.
+    """The setting of trainings: data, network and recipe, and the setting ``after`` which they start, with its weights.
 
-    ``root`` is the data set's folder; with ``stream`` its training images are read from there at each step (D56), with
-    ``fetch`` what is not there and may be fetched is.
-    ``role`` is main, control (a second data set on which a few variants test the first) or stage (all others: stages of
-    Tables 7 and 9, networks and pretrainings of Table 6). ``task`` is segment or classify.
+    ``root`` is the data set's folder. With ``stream``, training images are read from there at each step (D56); with
+    ``fetch``, missing archives that may be fetched are. ``role`` is main, control (a second data set on which a few
+    variants test the first) or stage (all others: stages of Tables 7 and 9, networks and pretrainings of Table 6).
+    ``task`` is segment or classify.
     """
 
     role: str
@@ -56,9 +56,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A contrast that should show in the setting ``shows`` and hardly in ``absent`` if the paper's ``claim`` is right
-    (D146): ``better`` (asked by an ``inference`` of the tier where one is named) above ``worse`` by a ``metric``.
-    ``remains`` is the largest share of the gain that may be left in ``absent``."""
+    """A contrast that should appear in the setting ``shows`` and hardly in ``absent`` if the paper's ``claim`` is right
+    (D146): ``better`` (with an ``inference`` of the tier, if named) scores above ``worse`` in a ``metric``.
+    ``remains`` is the largest share of the gain that may remain in ``absent``."""
 
     says: str
     claim: str
@@ -73,11 +73,14 @@ class Mechanism:
 
 @dataclass(frozen=True)
 class Tier:
-    """One block of params.yaml. ``frequent`` is the rule for frequent classes: (least number of training images, least
-    share of the labelled training pixels), None where all classes count alike. ``scale`` says which claims may be
-    judged, ``verdicts`` by which rules (None only where none may), ``tuning`` what is searched for each variant.
-    ``seeds`` are all that may be drawn; ``by_need`` says which of them wait for claims that are open (D149), None where
-    all are drawn. ``judged_by`` is the mean that claims about mean IoU are about."""
+    """One block of params.yaml.
+
+    ``frequent`` is the rule for frequent classes: (least number of training images, least share of the labelled
+    training pixels), None if all classes count alike. ``scale`` determines which claims may be judged, ``verdicts`` the
+    rules (None only if no claim may be judged), ``tuning`` the search for each variant's best values. ``seeds`` are all
+    seeds that may be drawn; ``by_need`` determines which of them are drawn only for open claims (D149), None if all
+    are drawn. ``judged_by`` is the mean that claims about mean IoU use.
+    """
 
     name: str
     title: str
@@ -104,7 +107,7 @@ class Tier:
     by_need: schema.Seeds | None = None
     explore: schema.Explore | None = None
     judged_by: str = "miou"
-    block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # of params.yaml, in full
+    block: TierBlock = field(default_factory=dict, compare=False, repr=False)  # the block of params.yaml, in full
 
     @property
     def main(self) -> Setting:
@@ -112,34 +115,34 @@ class Tier:
 
     @property
     def first_seeds(self) -> tuple[int, ...]:
-        """The seeds that every training has."""
+        """The seeds that every training gets."""
         return self.seeds[: self.by_need.first] if self.by_need else self.seeds
 
     def mechanism_tables(self) -> list[Table]:
-        """A table of each mechanism, by its name."""
+        """One table per mechanism."""
         return [mechanism_table(mechanism_id(name), one) for name, one in self.mechanisms.items()]
 
     @property
     def cells(self) -> list[Cell]:
-        """Of the paper's tables that the tier has, and of its mechanisms."""
+        """The cells of the tier's tables from the paper, and of its mechanisms."""
         return [
             cell for table in (*map(TABLES.__getitem__, self.tables), *self.mechanism_tables()) for cell in table.cells
         ]
 
     def reason(self, cell: Cell) -> str | None:
-        """Why a cell is not applicable at this tier, None where it is."""
+        """Why a cell is not applicable in this tier; None if it is applicable."""
         parts = cell.address.split("/")
         starts = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return next((self.not_applicable[start] for start in starts if start in self.not_applicable), None)
 
 
 def mechanism_id(name: str) -> str:
-    """The id of a mechanism's table: by name, so that the order of the block does not matter."""
+    """The id of a mechanism's table. It uses the name, so the order of the block does not matter."""
     return f"M-{name}"
 
 
 def mechanism_table(name: str, one: Mechanism) -> Table:
-    """The table of a mechanism: a row a setting, the two variants as columns."""
+    """The table of a mechanism: one row per setting, the two variants as columns."""
     columns = {WORSE: (one.worse, ""), BETTER: (one.better, one.inference)}
     cells = tuple(
         Cell(name, setting, column, variant=variant, metric=one.metric, paper=None, setting=setting, inference=how)
@@ -152,9 +155,9 @@ def mechanism_table(name: str, one: Mechanism) -> Table:
 
 
 def read(path: Path = Path("params.yaml")) -> Params:
-    """The whole of params.yaml with every tier in full, each value of it checked by study.config.schema.
+    """The whole of params.yaml with every tier in full, each value checked by study.config.schema.
 
-    Raises InputError where it is missing or not YAML, or for what the schema refuses.
+    Raises InputError if the file is missing or not YAML, or if the schema refuses it.
     """
     try:
         params = content(path.read_text(encoding="utf-8"))
@@ -163,9 +166,9 @@ def read(path: Path = Path("params.yaml")) -> Params:
             raise _unreadable(path, error) from error
         raise InputError(
             f"a key of params.yaml must be text or a number, got a list or a mapping in line "
-            f"{error.problem_mark.line + 1} of {path}; write what it belongs to first, such as roof: [128, 0, 0]"
+            f"{error.problem_mark.line + 1} of {path}; write a name before it, such as roof: [128, 0, 0]"
         ) from None
-    # ValueError: bytes that are no UTF-8, a date that there is not, a number of thousands of digits.
+    # ValueError: bytes that are not UTF-8, a date that does not exist, a number of thousands of digits.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise _unreadable(path, error) from error
     return check(params)
@@ -176,8 +179,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def check(params: object) -> Params:
-    """The content of params.yaml with every tier in full (see inheritance), each value of it checked by
-    study.config.schema. Raises InputError."""
+    """The content of params.yaml with every tier in full (see inheritance), each value checked by study.config.schema.
+    Raises InputError for an invalid value."""
     if isinstance(params, dict) and isinstance(params.get("tiers"), dict):
         _check_names(params["tiers"])
     full = in_full(checked(dict[Any, Any], params, ""))
@@ -194,14 +197,14 @@ def write(params: Params, path: Path) -> None:
 
 
 def text(params: Mapping[str, object], *, compact: bool = False) -> str:
-    """YAML, in the order of the keys; ``compact``: lists of words or numbers in brackets, letters as they are."""
+    """YAML, in the order of the keys. ``compact`` writes short lists in brackets and leaves Unicode unescaped."""
     style = None if compact else False
     return yaml.safe_dump(dict(params), sort_keys=False, width=120, default_flow_style=style, allow_unicode=compact)
 
 
 def content(text: str) -> Any:
     """The content of a YAML text, unchecked."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # C's is five times as fast, where it is there
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # the C loader, if present, is five times as fast
     try:
         return loader.get_single_data()
     finally:
@@ -209,7 +212,7 @@ def content(text: str) -> Any:
 
 
 def load(params: Params, name: str | None = None) -> Tier:
-    """The tier ``name`` (params' own ``tier`` if None). Raises InputError naming the key, the rule and the remedy."""
+    """The tier ``name`` (by default the one in ``params``). Raises InputError with the key, the rule and the remedy."""
     params = in_full(params)
     name = params["tier"] if name is None else name
     tiers: dict[str, Any] = checked(dict[Any, Any], params["tiers"], "tiers")
@@ -232,7 +235,7 @@ def load(params: Params, name: str | None = None) -> Tier:
         inference={name: how.made() for name, how in block.inference.items()},
         not_applicable=block.not_applicable,
         receptive=block.receptive,
-        submission=None,  # below, where it is known what can be trained
+        submission=None,  # set below, once the trainable cells are known
         submitted=block.submitted,
         band_px=block.band_px,
         samples=block.samples,
@@ -248,7 +251,7 @@ def load(params: Params, name: str | None = None) -> Tier:
         judged_by=block.judged_by,
         block=own,
     )
-    declared = found  # a missing library is no mistake in params.yaml
+    declared = found  # before cells are dropped: a missing library is not a mistake in params.yaml
     found = replace(found, not_applicable=found.not_applicable | _without_library(found, block))
     for mechanism, one in found.mechanisms.items():
         _check_mechanism(one, found, f"{where}.mechanisms.{mechanism}")
@@ -263,7 +266,7 @@ def load(params: Params, name: str | None = None) -> Tier:
             at = settings[at].after
     if block.submission:
         _check_submission(block.submission, declared, f"{where}.submission")
-    # What no table of the tier asks for is checked but for its options, and never read or trained.
+    # Settings that no table of the tier needs are never read or trained, so their options are not checked.
     for setting, (changes, place) in _changes(block, where).items():
         if setting in needed:
             data, network, _ = _merged(changes, own, place)
@@ -297,23 +300,23 @@ def _check_mechanism(one: Mechanism, tier: Tier, where: str) -> None:
         if setting is None or setting.task == CLASSIFY or setting.after is not None:
             known = [other for other, s in tier.settings.items() if s.task != CLASSIFY and s.after is None]
             raise InputError(
-                f"{where}.{key} must be a setting of the tier that segments and starts anew, got {name!r}; take one of "
-                f"{', '.join(known)}, add a control, or take away the mechanism (null) or all (mechanisms: null)"
+                f"{where}.{key} must be a segmentation setting of the tier without `after:`, got {name!r}; take one of "
+                f"{', '.join(known)}, add a control, or remove the mechanism (null) or all (mechanisms: null)"
             )
     if one.inference and one.inference not in tier.inference:
         raise InputError(
-            f"{where}.inference must be one of the tier's ({', '.join(tier.inference) or 'none'}), got "
-            f"{one.inference!r}; rename it"
+            f"{where}.inference must be one of the tier's inference methods ({', '.join(tier.inference) or 'none'}), "
+            f"got {one.inference!r}; rename it"
         )
     if one.better == one.worse and not one.inference:
         raise InputError(
-            f"{where}.worse must be another variant than better where no inference tells them apart, got "
+            f"{where}.worse must differ from better (or name an inference, which applies to better only), got "
             f"{one.worse.label} twice; change one"
         )
 
 
 def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], str]]:
-    """By setting, the changes to the tier's own data, network and recipe, and their place."""
+    """By setting: the changes to the tier's own data, network and recipe, and their place in params.yaml."""
     found: dict[str, tuple[dict[str, Any], str]] = {MAIN: ({}, where)}
     for name, control in block.controls.items():
         changes = {"data": control.data, "network": control.network, "recipe": control.recipe}
@@ -324,7 +327,7 @@ def _changes(block: schema.Tier, where: str) -> dict[str, tuple[dict[str, Any], 
 def _merged(
     changes: dict[str, Any], own: dict[str, Any], where: str
 ) -> tuple[schema.Data, schema.Network, schema.Recipe]:
-    """The tier's own blocks with the changes of a setting."""
+    """The tier's own blocks, merged with the changes of a setting."""
     changed = changes.get("data", {})
     same = changed.get("name", own["data"]["name"]) == own["data"]["name"]
     data = (own["data"] if same else {key: own["data"].get(key) for key in AROUND}) | changed
@@ -334,7 +337,7 @@ def _merged(
 
 
 def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | None) -> dict[str, Setting]:
-    """The tier's own setting, its controls, and the others as changes to the first."""
+    """The tier's own setting, its controls and its other settings; all but the first are changes to the first."""
     about: dict[str, dict[str, Any]] = {MAIN: {"role": "main", "title": ""}}
     for name, control in block.controls.items():
         variants = tuple(variant.variant() for variant in control.variants)
@@ -347,19 +350,19 @@ def _settings(own: dict[str, Any], block: schema.Tier, where: str, root: str | N
 
 def _setting(changes: dict[str, Any], own: dict[str, Any], where: str, root: str | None, **more: Any) -> Setting:
     data, network, recipe = _merged(changes, own, where)
-    lies = changes.get("data", {}).get("root") or root or data.root  # its own, the variable's, the tier's
+    lies = changes.get("data", {}).get("root") or root or data.root  # the setting's, the variable's, the tier's
     setting = Setting(
         data=data.made(), root=located(lies) if lies else None, stream=bool(data.stream), fetch=bool(data.fetch),
         network=network.made(), recipe=recipe.made(), **more,
     )  # fmt: skip
     if setting.network.frozen and (setting.recipe.crop or setting.task == CLASSIFY):
         raise InputError(
-            f"{where} must train its backbone where it crops or classifies (a frozen one's features are made once, of "
-            "whole images), got network.frozen: true; set it to false or drop the crop"
+            f"{where} must train its backbone if it crops or classifies (features of a frozen one are computed once, "
+            "from whole images), got network.frozen: true; set it to false or drop the crop"
         )
     if setting.network.frozen and setting.stream:
         raise InputError(
-            f"{where}.data.stream must be false where the backbone is frozen (its features are made once, of cached "
+            f"{where}.data.stream must be false if the backbone is frozen (its features are computed once, from cached "
             "images), got true; set it to false"
         )
     return setting
@@ -381,7 +384,7 @@ def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
     data = cells[wanted.cell]
     if wanted.format != data:
         raise InputError(
-            f"{where}.format must be that of the cell's data set {data} (the server scores its classes only), got "
+            f"{where}.format must be that of the cell's data set {data} (the server scores only its classes), got "
             f"{wanted.format!r}; name a cell trained on {wanted.format}"
         )
     if wanted.seed not in tier.first_seeds:
@@ -390,7 +393,7 @@ def _check_submission(wanted: Submission, tier: Tier, where: str) -> None:
 
 
 def _segmentations(tier: Tier) -> dict[str, str]:
-    """The name of the data set by address of each cell whose segmentation the tier trains."""
+    """By address of each cell whose segmentation the tier trains: the name of its data set."""
     cells = [cell for table in tier.tables for cell in TABLES[table].cells if cell.variant is not None and cell.trained]
     settings = {cell.address: cell.setting for cell in cells if tier.reason(cell) is None}
     settings |= {f"X/score/{variant.label}": MAIN for variant in tier.extra}
@@ -398,7 +401,7 @@ def _segmentations(tier: Tier) -> dict[str, str]:
 
 
 def _without_library(tier: Tier, block: schema.Tier) -> dict[str, str]:
-    """The cells whose CRF is optional, where its library is missing."""
+    """The cells with an optional CRF whose library is missing, each with the reason."""
     if find_spec("pydensecrf") is not None:
         return {}
     optional = {name for name, how in block.inference.items() if how.optional and how.crf}
@@ -409,12 +412,12 @@ def _without_library(tier: Tier, block: schema.Tier) -> dict[str, str]:
 
 
 def _bound(cell: Cell, tier: Tier, where: str) -> None:
-    """Raises InputError where a cell's setting or inference is not the tier's."""
+    """Raises InputError if the tier lacks a cell's setting or inference method."""
     for kind, name, known in (("settings", cell.setting, tier.settings), ("inference", cell.inference, tier.inference)):
         if name and name not in known:
             raise InputError(
-                f"{where}.{kind} must have {name!r}, which {cell.address} needs; add it, or say under not_applicable "
-                f"why {cell.table} (or a part such as {cell.table}/{cell.row}) cannot be had here"
+                f"{where}.{kind} must have {name!r}, which {cell.address} needs; add it, or give the reason under "
+                f"not_applicable why {cell.table} (or a part such as {cell.table}/{cell.row}) has no number here"
             )
     if cell.variant is None and tier.settings[cell.setting].task != CLASSIFY:
         raise InputError(f"{where}.settings.{cell.setting}.task must be classify for {cell.address}; set it")

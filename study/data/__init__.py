@@ -1,1 +1,1 @@
-"""Data sets: download, read, check and cache. One file a data set in ``sets/``."""
+"""Data sets: download, read, check and cache. One file per data set in ``sets/``."""

@@ -11,8 +11,8 @@ from study.spec.constants import VOID
 def boundary_band(labels: np.ndarray, band_px: int) -> np.ndarray:
     """labels (H, W) -> bool (H, W): pixels within ``band_px`` of an object boundary, Euclidean.
 
-    A boundary runs between two pixels of different label, void counted as a label (VOC draws a void ring around every
-    object); the pixels on either side of it are at distance 1.
+    A boundary runs between two pixels with different labels; void counts as a label (VOC draws a void ring around every
+    object). The pixels on either side of it are at distance 1.
     """
     edge = np.zeros(labels.shape, bool)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
@@ -28,7 +28,7 @@ def boundary_band(labels: np.ndarray, band_px: int) -> np.ndarray:
 def coarse(labels: np.ndarray, margin_px: int) -> np.ndarray:
     """labels uint8 (H, W) as if annotated coarsely: pixels within ``margin_px`` of an object boundary become void.
 
-    So are the coarse masks of Cityscapes (Table 9, Stage-1): a polygon inside each object, its border left unlabelled.
-    A margin of 0 changes nothing.
+    The coarse masks of Cityscapes (Table 9, Stage-1) look like this: a polygon inside each object, its border
+    unlabelled. A margin of 0 changes nothing.
     """
     return np.where(boundary_band(labels, margin_px), np.uint8(VOID), labels)

@@ -1,4 +1,5 @@
-"""Which classes masks show: what their pixels hold, how often, and the names that a file beside them gives (D125)."""
+"""Finds the classes in masks: the values of their pixels, how often they occur, and names from a file next to them
+(D125)."""
 
 from __future__ import annotations
 
@@ -22,22 +23,23 @@ from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.words import counted
 
-MOST_MASKS, MOST_PX = 2000, 200_000_000  # that are read, unless all are asked for
+MOST_MASKS, MOST_PX = 2000, 200_000_000  # limits on what is read, unless the user asks for all masks
 READERS = 8
-BLEND = 1e-3  # of a mask's pixels: a colour with fewer, on average, may be one that smoothing made
-SURE = 5  # times as many: a class, where most are blends
+BLEND = 1e-3  # share of a mask's pixels: a colour below it, on average, may come from smoothing
+SURE = 5  # times that share: certainly a class, even if most colours are blends
 VOID_NAMES = re.compile(r"void|ignored?|unlabell?ed|unlabell?ed area|don'?t ?care|undefined", re.IGNORECASE)
 LISTS = re.compile(r"class|label|colou?r|palette|code|name", re.IGNORECASE)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-VOC_VOID = (224, 224, 192)  # what VOC paints void
-PAIR = ("background", "object")  # what black and white, or 0 and 255, are called
-FEW = 64  # colours or numbers, beyond which most may be blends
+VOC_VOID = (224, 224, 192)  # VOC's colour for void
+PAIR = ("background", "object")  # names for black and white, or 0 and 255
+FEW = 64  # colours or numbers: if there are more, most may be blends
 
 Code = int | Colour
 
 
 class Shown(NamedTuple):
-    """What masks hold: pixels and masks by number or colour, over ``read`` of ``all`` masks with ``px`` pixels."""
+    """Counts of pixels and of masks by number or colour, from ``read`` of ``all`` masks, which have ``px`` pixels in
+    total."""
 
     pixels: Counter[Code]
     masks: Counter[Code]
@@ -48,7 +50,8 @@ class Shown(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """``classes`` and what else the data block says of masks; the share of labelled pixels of each class; lines."""
+    """Names of classes, other options of the data block for masks, each class's share of the labelled pixels, and
+    notes."""
 
     names: list[str]
     options: dict[str, Json]
@@ -57,8 +60,8 @@ class Classes(NamedTuple):
 
 
 def classes_of(masks: list[Path], sizes: Iterable[pixels.Size], lists: list[Path], whole: bool) -> Classes:
-    """The classes of masks whose ``sizes`` (height, width) are known, and their names by what ``lists`` hold; of
-    ``whole`` all masks are read.
+    """The classes of masks with the given ``sizes`` (height, width), named by the files ``lists``. ``whole`` reads all
+    masks.
 
     Raises InputError for masks that cannot be read, or that show no classes.
     """
@@ -75,7 +78,7 @@ def _shown(masks: list[Path], sizes: Iterable[pixels.Size], whole: bool) -> Show
         if not coloured:
             found = list(readers.map(_numbers, sampled))
             palettes: dict[int, Colour] = {}
-            # One number, two colours: it is the colours that mean something.
+            # If a number has two colours, the colours carry the meaning.
             coloured = any(
                 palettes.setdefault(number, colour) != colour
                 for _, colours in found
@@ -93,7 +96,7 @@ def _is_coloured(path: Path) -> bool:
     try:
         with Image.open(path) as file:
             return file.mode in ("RGB", "RGBA", "PA")
-    except Exception:  # told when it is read
+    except Exception:  # reported when the mask is read
         return False
 
 
@@ -113,7 +116,7 @@ def _colours(path: Path) -> dict[Code, int]:
 
 
 def _names(lists: list[Path], shown: Shown) -> tuple[dict[Code, str], str]:
-    """Names of numbers or colours by the first file that has some, and that file's name."""
+    """Names by number or colour from the first file that has any, and that file's name."""
     for path in lists:
         if not LISTS.search(path.stem) or path.stat().st_size > 100_000:
             continue
@@ -137,9 +140,10 @@ def _by_colour(lines: list[str], path: Path) -> dict[Code, str]:
 
 
 def _by_number(lines: list[str]) -> dict[Code, str]:
-    """Of ``7 roof``, ``7: roof``, ``7,roof`` or ``roof,7`` a line; or of names, the first of which is 0."""
+    """Names by number, from lines such as ``7 roof``, ``7: roof``, ``7,roof`` or ``roof,7``, or from plain names
+    counted from 0."""
     numbered = [re.fullmatch(r"(\d{1,3})\s*[\s,;:=]\s*(\S.*)|(.*\S)\s*[,;:=]\s*(\d{1,3})", line) for line in lines]
-    first = 0 if numbered and numbered[0] else 1  # below a line such as "Pixel Value, Class"
+    first = 0 if numbered and numbered[0] else 1  # skip a header such as "Pixel Value, Class"
     if len(numbered) > first and all(numbered[first:]):
         return {int(m[1] or m[4]): (m[2] or m[3]).strip() for m in numbered if m}
     if len(lines) <= VOID and len(set(lines)) == len(lines) and not any(re.search(r"[,;:=\t]", line) for line in lines):
@@ -148,7 +152,7 @@ def _by_number(lines: list[str]) -> dict[Code, str]:
 
 
 def _without_blends(shown: Shown) -> tuple[list[Code], str]:
-    """The codes of classes, in order; and a line where the others are what smoothing made of edges."""
+    """The codes of classes, in order, and a note if other codes were dropped as smoothed edges."""
     codes = sorted(shown.pixels, key=lambda code: code if isinstance(code, tuple) else (code,))
     least = max(2.0, BLEND * shown.px / shown.read)
     parts = {code: shown.pixels[code] / shown.masks[code] for code in codes}
@@ -163,8 +167,8 @@ def _without_blends(shown: Shown) -> tuple[list[Code], str]:
             )
     if len(codes) > VOID - 1:
         raise InputError(
-            f"masks must hold at most {VOID - 1} {what}, those of classes, got {len(codes):,} in {_of(shown)} (are "
-            "they photographs, or saved with loss?); name the folder of masks that hold classes"
+            f"masks must hold at most {VOID - 1} {what}, got {len(codes):,} in {_of(shown)} (are they photographs, or "
+            "saved in a lossy format?); name the folder whose masks hold classes"
         )
     return codes, ""
 
@@ -187,9 +191,9 @@ def _told(shown: Shown, codes: int, names: list[str], source: str, blends: str) 
         several = f"{invented[0]} to {invented[-1]}: rename them" if len(invented) > 1 else f"{invented[0]}: rename it"
         told += f"; names are {several}" if len(invented) == len(names) else f"; {source} lacks names, so {several}"
     else:
-        told += f"; names are of {source}" if source else "; names are a guess: rename them"
+        told += f"; names come from {source}" if source else "; names are a guess: rename them"
     more = [
-        f"{counted(shown.all - shown.read, 'mask')} were not read: what they alone show is missing (--all reads them)"
+        f"{counted(shown.all - shown.read, 'mask')} were not read: classes only in these are missing (--all reads them)"
     ] * (shown.read < shown.all)
     return [told, *more, *[blends] * bool(blends)]
 
@@ -205,15 +209,15 @@ def _shares(shown: Shown, named: dict[Code, str]) -> dict[str, float]:
 def _check_several(names: list[str], shown: Shown) -> None:
     if len(names) < 2:
         raise InputError(
-            f"masks must show two classes, got {', '.join(names) or 'void'} alone in {_of(shown)}; name a folder whose "
-            "masks hold classes"
+            f"masks must show at least two classes, got only {', '.join(names) or 'void'} in {_of(shown)}; name a "
+            "folder whose masks hold classes"
         )
 
 
 def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     codes, blends = _without_blends(shown)
     if shown.read < shown.all:
-        codes += [code for code in names if code not in shown.pixels]  # the rest may show them
+        codes += [code for code in names if code not in shown.pixels]  # the masks that were not read may show them
     if codes == [BLACK, WHITE] and not names:
         names = dict(zip(codes, PAIR, strict=True))
     if VOC_VOID in codes and VOC_VOID not in names:
@@ -228,7 +232,7 @@ def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     for code, name in named.items():
         palette.setdefault(name, []).append([*code] if isinstance(code, tuple) else code)
     if VOID_NAME in palette:
-        palette[VOID_NAME] = palette.pop(VOID_NAME)  # the last
+        palette[VOID_NAME] = palette.pop(VOID_NAME)  # void goes last
     options: dict[str, Json] = {
         "palette": {name: colours[0] if len(colours) == 1 else colours for name, colours in palette.items()}
     }
@@ -237,8 +241,8 @@ def _of_colours(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     said = _told(shown, len(codes), classes, source, blends) + painted
     if VOID_NAME not in palette and not blends and not names:
         said.append(
-            f"no colour is void: if one is, such as {palette[classes[0]][0]}, call it {VOID_NAME} in palette, and drop "
-            "its class"
+            f"no colour is void; if one should be, such as {palette[classes[0]][0]}, name it {VOID_NAME} in palette "
+            "and drop its class"
         )
     return Classes(classes, options, _shares(shown, named), said)
 
@@ -249,12 +253,12 @@ def _of_numbers(shown: Shown, names: dict[Code, str], source: str) -> Classes:
     guessed = numbers == [0, VOID] and not names
     if guessed:
         names = {0: PAIR[0], VOID: PAIR[1]}
-    # 0, 85, 170, 255: classes spread over all greys. Else 255 is void by custom.
+    # 0, 85, 170, 255 are classes spread over all greys. Otherwise 255 is void by convention.
     spread_out = len(numbers) > 2 and numbers[0] == 0 and len(set(np.diff(numbers).tolist())) == 1
     void = {number for number in numbers if _called(number, number, names) == VOID_NAME}
     if VOID in numbers and VOID not in names and not spread_out:
         void.add(VOID)
-    if shown.read < shown.all:  # the rest may show the numbers between, and those of the file
+    if shown.read < shown.all:  # unread masks may show the numbers in between, and those that the file names
         known = {n for n in names if isinstance(n, int) and n < VOID and _called(n, n, names) != VOID_NAME}
         places = set(range(max(set(numbers) - void, default=0))) if not spread_out and 0 in numbers else set()
         numbers = sorted({*numbers, *known, *(places - void)} if not blends and not guessed else numbers)
@@ -272,9 +276,9 @@ def _of_numbers(shown: Shown, names: dict[Code, str], source: str) -> Classes:
         options["others"] = VOID_NAME
     said = _told(shown, len(codes), classes, source, blends)
     if marks:
-        why = "by custom" if marks == [VOID] and VOID not in names else f"by {source}"
+        why = "by convention" if marks == [VOID] and VOID not in names else f"by {source}"
         part = sum(shown.pixels[n] for n in marks) / shown.px
         said.append(f"void is {', '.join(map(str, marks))}, {why}, on {part:.1%} of the pixels")
     elif not names:
-        said.append("no number is void: if one is, name it as `void:`, and drop its class")
+        said.append("no number is void; if one should be, set `void:` to it and drop its class")
     return Classes(classes, options, _shares(shown, of_classes), said)

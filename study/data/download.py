@@ -1,7 +1,8 @@
-"""The archives of data sets: found where the user put them, else downloaded where anybody may, and unpacked.
+"""Finds, downloads and unpacks the archives of data sets.
 
-A download goes on where it was cut or killed, and an unpacking that was killed is done again. What the user put there
-is used in place and never deleted. Downloads lie in ``.downloads`` below the root until they are unpacked.
+Archives that the user provides are used in place and never deleted. Missing archives are downloaded if they are public.
+An interrupted download resumes; an interrupted unpacking starts again. Downloads stay in ``.downloads`` below the root
+until they are unpacked.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from study.spec.digest import digest
 from study.spec.errors import InputError
 from study.store.runs import StoreError
 
-RESUMES, PAUSE_S = 5, 1.0  # of a mirror that gave something and was cut; the pause grows with each
-TIMEOUT_S = (10.0, 60.0)  # until it is connected, and between two pieces
-UNPACKED = 2  # bytes on disk, about, for each byte of an archive
+RESUMES, PAUSE_S = 5, 1.0  # if a mirror sent something before the connection broke; each pause is longer
+TIMEOUT_S = (10.0, 60.0)  # to connect, and between two pieces
+UNPACKED = 2  # approximate bytes on disk for each byte of an archive
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of a data set: ``size`` in bytes, about; ``checksum`` "md5:<hex>", "sha256:<hex>", or "" for none.
+    """One file of a data set: approximate ``size`` in bytes; ``checksum`` "md5:<hex>", "sha256:<hex>", or "" for none.
 
-    ``provides`` are paths below the root that are there once it is unpacked in ``into``, a folder below the root.
-    ``urls`` are its mirrors, best first; an archive behind a login has none, and ``where`` says where a person gets it.
+    ``provides`` lists the paths below the root that exist once it is unpacked into ``into``, a folder below the root.
+    ``urls`` are its mirrors, best first. An archive behind a login has none; ``where`` says where a person can get it.
     """
 
     name: str
@@ -47,21 +48,21 @@ class Archive:
     where: str = ""
 
     def marker(self, root: Path) -> Path:
-        """The file that is there while it is unpacked, and stays if that is killed."""
+        """A file that exists during unpacking, and remains if that is interrupted."""
         return root / f".unpacking-{self.name}"
 
     def part(self, root: Path) -> Path:
-        """What is downloaded of it so far."""
+        """The part that is downloaded so far."""
         return root / ".downloads" / f"{self.name}.part"
 
 
 def mirrors_from(text: str | None) -> tuple[str, ...]:
-    """Folders and base URLs, separated by white space, as STUDY_MIRROR names them."""
+    """Split the text of STUDY_MIRROR into folders and base URLs, which white space separates."""
     return tuple((text or "").split())
 
 
 def missing(archives: Iterable[Archive], root: Path) -> list[Archive]:
-    """Those of which something is not there, or whose unpacking was begun and not ended."""
+    """Archives with missing files or an unfinished unpacking."""
     return [a for a in archives if a.marker(root).exists() or not all((root / path).exists() for path in a.provides)]
 
 
@@ -72,14 +73,14 @@ def silent(what: str) -> Tick:
 def fetch(
     archives: Iterable[Archive], root: Path, mirrors: tuple[str, ...] = (), tick_of: Callable[[str], Tick] = silent
 ) -> None:
-    """Get and unpack all that is missing. ``tick_of`` makes the callback of one step from the step's name.
+    """Download and unpack all missing archives. ``tick_of`` maps the name of a step to its progress callback.
 
-    Raises InputError for archives that a person must get, that no mirror gives or that are not what they should be,
-    StoreError for a disk that is full or cannot be written.
+    Raises InputError for archives that need a login, that no mirror has, or that have the wrong content; StoreError if
+    the disk is full or not writable.
     """
     folders = [Path(mirror).expanduser() for mirror in mirrors if "://" not in mirror]
     if wrong := [masked(str(folder)) for folder in folders if not folder.is_dir()]:
-        raise InputError(f"a mirror must be a folder that is there or a base URL, got {wrong[0]}; correct STUDY_MIRROR")
+        raise InputError(f"a mirror must be an existing folder or a base URL, got {wrong[0]}; correct STUDY_MIRROR")
     try:
         if not (wanted := missing(dict.fromkeys(archives), root)):
             return
@@ -95,34 +96,34 @@ def fetch(
                 try:
                     _unpack(a, path, root, tick_of(f"unpacking {a.name}"))
                 except InputError:
-                    _discard(path)  # else the next run would find it again
+                    _discard(path)  # otherwise the next run would find it again
                     raise
                 _discard(path)
-                _discard(a.part(root))  # of an earlier run, before the user put the file there
+                _discard(a.part(root))  # left by an earlier run, before the user provided the file
     except OSError as error:
         raise StoreError(
-            f"{root} must be a folder that can be written (what was downloaded is kept), got {error}; free some space "
-            "or the permission there and run the same command again"
+            f"{root} must be a writable folder with free space, got {error}; free some space or correct the "
+            "permissions and run the same command again (downloads are kept)"
         ) from error
 
 
 def masked(text: str) -> str:
-    """A text without what URLs may keep secret: users, passwords and queries."""
+    """Hide the parts of URLs in a text that may be secret: users, passwords and queries."""
     return re.sub(r"[?#]\S+", "?***", re.sub(r"(://|^[^\s/]*:(?!//))\S*@", r"\1***@", text))
 
 
 def _url(base: str, name: str) -> str:
-    path, mark, query = base.partition("?")  # a token may follow its path
+    path, mark, query = base.partition("?")  # a token may follow the path
     return f"{path.rstrip('/')}/{quote(name)}{mark}{query}"
 
 
 def _origin(path: Path) -> Path:
-    """The note beside a download: whence, and which version. A file without it was put there by the user."""
+    """A note next to a download with its source and version. A file without such a note belongs to the user."""
     return path.with_name(f"{path.name}.from")
 
 
 def _discard(path: Path) -> bool:
-    """Delete a download of ours; False for a file of the user's, which stays."""
+    """Delete a file that we downloaded. Returns False for a user's file, which stays."""
     if ours := _origin(path).is_file():
         path.unlink(missing_ok=True)
         _origin(path).unlink()
@@ -130,7 +131,7 @@ def _discard(path: Path) -> bool:
 
 
 def _place(archive: Archive, root: Path, folders: list[Path]) -> Path | None:
-    """The archive if it is there already. Raises InputError if it is the user's and another file than it should be."""
+    """The path of the archive if it exists. Raises InputError if the user provided another file under its name."""
     for folder in (root, root / archive.into, root / ".downloads", *folders):
         path = folder / archive.name
         if path.is_file():
@@ -142,7 +143,8 @@ def _place(archive: Archive, root: Path, folders: list[Path]) -> Path | None:
 
 
 def _fault(archive: Archive, path: Path) -> str:
-    """What is wrong with a file: its digest or, where none is published, that it is no archive at all."""
+    """What is wrong with a file: its digest or, if none is published, that it is not an archive. "" if nothing is
+    wrong."""
     if not archive.checksum:
         opens = zipfile.is_zipfile if archive.name.endswith(".zip") else tarfile.is_tarfile
         return "" if opens(path) else "no archive"
@@ -153,7 +155,7 @@ def _fault(archive: Archive, path: Path) -> str:
 
 
 def _gives(url: str) -> bool:
-    """Whether a mirror has the file; nothing of it is read."""
+    """Whether a mirror has the file. Reads none of it."""
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT_S) as response:
             return response.ok
@@ -162,33 +164,34 @@ def _gives(url: str) -> bool:
 
 
 def _demand(absent: list[Archive], root: Path) -> None:
-    """Raises one InputError for all archives that a person must get."""
+    """Raises one InputError for all archives that a person must download."""
     files = [
         f"put {a.name} (about {a.size / 1e9:.1f} GB; {a.where or 'from its publisher'}) into {root}, or unpack it so "
-        f"that {' and '.join(str(root / path) for path in a.provides)} are there"
+        f"that {' and '.join(str(root / path) for path in a.provides)} exist"
         + (f" and delete {a.marker(root)}" if a.marker(root).exists() else "")
         for a in absent
     ]
     if files:
         raise InputError(
-            "files behind a login must be there before anything is fetched (only a person with an account gets them), "
+            "files behind a login must be in place before any download (only a person with an account can get them), "
             f"got none of {', '.join(a.name for a in absent)}; {'; '.join(files)}"
         )
 
 
 def _need_room(wanted: list[Archive], downloaded: list[Archive], root: Path) -> None:
-    """Raises StoreError if the disk cannot hold what is unpacked and, one after another, what is downloaded."""
+    """Raises StoreError if the disk cannot hold all unpacked files and the largest download (they run one at a
+    time)."""
     need = sum(UNPACKED * a.size for a in wanted) + max((a.size for a in downloaded), default=0)
     need -= sum(part.stat().st_size for part in (root / ".downloads").glob("*.part"))
     if need > (free := shutil.disk_usage(root).free):
         raise StoreError(
-            f"the disk of {root} must have about {need / 1e9:.1f} GB free ({', '.join(a.name for a in wanted)}, and "
-            f"what they hold), got {free / 1e9:.1f} GB; free some space or name another folder"
+            f"the disk of {root} must have about {need / 1e9:.1f} GB free ({', '.join(a.name for a in wanted)} "
+            f"and their content), got {free / 1e9:.1f} GB; free some space or name another folder"
         )
 
 
 def _download(archive: Archive, urls: list[str], root: Path, tick: Tick) -> Path:
-    """The whole file, checked, in .downloads. Raises InputError with every mirror's reason if none gives it."""
+    """Download a file to .downloads and verify it. Raises InputError with the reason of each mirror if all fail."""
     part = archive.part(root)
     part.parent.mkdir(exist_ok=True)
     reasons = []
@@ -201,18 +204,18 @@ def _download(archive: Archive, urls: list[str], root: Path, tick: Tick) -> Path
             _discard(part)
         reasons.append(f"{masked(url)} : {reason}")
     raise InputError(
-        f"{archive.name} must come whole from a mirror (none gave it), got {', '.join(reasons)}; put the file into "
+        f"{archive.name} must be available from a mirror, got {', '.join(reasons)}; put the file into "
         f"{root} by hand, or set STUDY_MIRROR to a folder or a base URL that has it"
     )
 
 
 def _transfer(url: str, part: Path, size: int, tick: Tick) -> str:
-    """Bring ``part`` to its full length from one mirror. Returns why that failed, "" where it did not."""
+    """Complete ``part`` from one mirror. Returns the reason of a failure, "" on success."""
     begun, reason = False, ""
     for attempt in range(1 + RESUMES):
         time.sleep(PAUSE_S * attempt)
         source, _, version = (_origin(part).read_text() if _origin(part).is_file() else "").partition(" ")
-        # Another mirror's bytes are gone on with only where the server can tell that it has the same version.
+        # Resume another mirror's download only if the server can confirm that it has the same version.
         have = done = part.stat().st_size if part.is_file() and (version or source == digest(url)) else 0
         headers = {"Accept-Encoding": "identity"}
         if have:
@@ -224,17 +227,17 @@ def _transfer(url: str, part: Path, size: int, tick: Tick) -> str:
                 length = told.rpartition("/")[2] if told else response.headers.get("Content-Length", "")
                 every = int(length) if length.isdigit() else None
                 given = response.headers.get("ETag", "W/")
-                if given.startswith("W/"):  # a weak one never matches
+                if given.startswith("W/"):  # weak tags never match
                     given = response.headers.get("Last-Modified", "")
                 if have and code == 416 and every == have:
                     return ""
                 goes_on = code == 206 and told.startswith(f"bytes {have}-") and given in ("", version)
                 if have and code in (206, 416) and not goes_on:
-                    part.unlink()  # it has changed: anew
+                    part.unlink()  # the file has changed: start again
                     continue
                 if code != 200 and not goes_on:
                     raise requests.HTTPError(f"HTTP {code}", response=response)
-                # A .tar.gz that is declared to be a .tar in gzip must stay as it is.
+                # Do not decompress a .tar.gz that the server declares to be a gzip-encoded .tar.
                 response.raw.headers.pop("Content-Encoding", None)
                 with part.open("ab") as file:
                     done = have if goes_on else 0
@@ -259,7 +262,7 @@ def _transfer(url: str, part: Path, size: int, tick: Tick) -> str:
 
 
 def _unpack(archive: Archive, path: Path, root: Path, tick: Tick) -> None:
-    """Unpack below the root. Raises InputError for an archive that is broken, unsafe or another one."""
+    """Unpack below the root. Raises InputError for an archive that is broken, unsafe or the wrong one."""
     marker = archive.marker(root)
     marker.touch()
     try:
@@ -272,6 +275,6 @@ def _unpack(archive: Archive, path: Path, root: Path, tick: Tick) -> None:
     marker.unlink()
     if absent := [name for name in archive.provides if not (root / name).exists()]:
         raise InputError(
-            f"{path} must hold {', '.join(archive.provides)}, got a wrong archive, without {', '.join(absent)}; take "
+            f"{path} must hold {', '.join(archive.provides)}, got an archive without {', '.join(absent)}; use "
             "the published one"
         )

@@ -1,4 +1,4 @@
-"""Which images belong together, as a user says: by a pattern, or by a list of stems and groups."""
+"""Groups of images as the user declares them: by a pattern, or by a list of stems and groups."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from study.data.stems import stem_in
 from study.spec.checks import Text, checked, shown
 from study.spec.errors import InputError
 
-LISTED = ".csv"  # the end of what names a list of groups; else it is a pattern
+LISTED = ".csv"  # suffix of a list of groups; any other text is a pattern
 COLUMNS = ("stem", "group")  # of such a list
 
 
 def groups_of(base: Path, named: str | None, stems: list[str]) -> dict[str, str]:
-    """The group of each stem, by a pattern or by a list; {} where neither is named.
+    """The group of each stem, by a pattern or by a list; {} if neither is given.
 
-    Raises InputError for a stem that the pattern finds no group in, or that the list does not have once.
+    Raises InputError for a stem in which the pattern finds no group, or that the list does not contain exactly once.
     """
     if named is None:
         return {}
@@ -56,7 +56,7 @@ def _listed(path: Path, stems: list[str]) -> dict[str, str]:
         raise InputError(f"a list of groups must be a CSV file, got {path} ({error}); write it again") from error
     if without := [stem for stem in stems if stem not in found]:
         raise InputError(
-            f"a list of groups must have every image's stem, got none of {without[0]} and {len(without) - 1} more in "
-            f"{path}; add a row for each"
+            f"a list of groups must have the stem of every image, but {without[0]} and {len(without) - 1} more are "
+            f"missing in {path}; add a row for each"
         )
     return found

@@ -1,7 +1,7 @@
-"""Images that belong together, such as the frames of one drive: neighbours look alike, so they are no independent ones.
+"""Groups of images that belong together, such as the frames of a drive: neighbours look alike, so they are dependent.
 
-A group is a name that images share. Which are kept apart as the tune split is chosen here, and what a data set's groups
-are is told.
+A group is a name that images share. This module chooses the images of the tune split, and reports on the groups of a
+data set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = 3  # groups that a note names
 
 
 class Apart(NamedTuple):
-    """Names of the tune split's images, those left out of training beside them, and what a user should know of it."""
+    """Names of the tune split's images, names of images left out of training next to them, and notes for the user."""
 
     tune: set[str]
     left: set[str]
@@ -26,16 +26,17 @@ class Apart(NamedTuple):
 
 
 def apart(pool: list[str], others: list[str], groups: Mapping[str, str], tune: int, gap: int | None) -> Apart:
-    """At least ``tune`` of the images ``pool`` as whole groups; with a ``gap``, exactly so many as one block.
+    """Choose at least ``tune`` images of ``pool`` as whole groups or, with a ``gap``, exactly ``tune`` images as one
+    block.
 
-    ``groups`` {image: group} may lack images that are alone. Images of ``others`` are trained on too, but are no choice
-    for the tune split. A whole group is left out of them as well.
+    ``groups`` {image: group} need not contain images that stand alone. Images of ``others`` are trained on too, but are
+    not candidates for the tune split. If a group is chosen, its images in ``others`` are left out too.
     """
     return _whole(pool, others, groups, tune) if gap is None else _block(pool, groups, tune, gap)
 
 
 def _whole(pool: list[str], others: list[str], groups: Mapping[str, str], tune: int) -> Apart:
-    """Groups in the order of the digests of their names, until so many images are apart."""
+    """Take groups in the order of the digests of their names until they hold ``tune`` images."""
     sizes = Counter(groups.get(name, name) for name in pool)
     chosen: dict[str, int] = {}
     images = 0
@@ -46,13 +47,13 @@ def _whole(pool: list[str], others: list[str], groups: Mapping[str, str], tune: 
         images += sizes[group]
     if len(chosen) == len(sizes):
         raise InputError(
-            f"tune must leave a group to train on (images of a group look alike, so all of them go apart), got {tune} "
-            f"of {len(pool)} images of {len(sizes)} group{'s' * (len(sizes) > 1)}; name fewer, or a gap, with which "
-            "tune is a part of one group"
+            f"tune must leave a group to train on (a group is kept apart as a whole, as its images look alike), got "
+            f"{tune} of {len(pool)} images of {len(sizes)} group{'s' * (len(sizes) > 1)}; ask for fewer images, or set "
+            "gap to take a part of one group"
         )
     taken = {name for name in pool if groups.get(name, name) in chosen}
     left = {name for name in others if groups.get(name, name) in chosen} - taken
-    if max(sizes.values()) == 1:  # each image is its own
+    if max(sizes.values()) == 1:  # every image is a group of its own
         return Apart(taken, left, ())
     named = _named({group: f"{n} image{'s' * (n > 1)}" for group, n in chosen.items()})
     note = f"tune has whole groups, of which no image is trained on: {named}; {tune} were asked for"
@@ -60,9 +61,9 @@ def _whole(pool: list[str], others: list[str], groups: Mapping[str, str], tune: 
 
 
 def _block(pool: list[str], groups: Mapping[str, str], tune: int, gap: int) -> Apart:
-    """A block of one group, in the order of ``pool``: of all there are the one whose first image has the least digest.
+    """Choose a block of one group, in the order of ``pool``: the block whose first image has the smallest digest.
 
-    So every block is as likely as any other. Without groups all images are of one.
+    So every block is equally likely. Without groups, all images form one group.
     """
     rows: dict[str, list[str]] = {}
     for name in dict.fromkeys(pool):
@@ -70,13 +71,13 @@ def _block(pool: list[str], groups: Mapping[str, str], tune: int, gap: int) -> A
     found = []
     for group, names in rows.items():
         for start in range(len(names) - tune + 1):
-            first, last = max(0, start - gap), min(start + tune + gap, len(names))  # beyond a group is another street
+            first, last = max(0, start - gap), min(start + tune + gap, len(names))  # another group is another scene
             if last - first < len(pool):
                 found.append((number("tune", names[start]), group, start, first, last))
     if not found:
         raise InputError(
-            f"gap must leave images to train on beside tune ({tune} in a row of one group) and so many on either side "
-            f"of it, got {gap} and groups of at most {max(map(len, rows.values()))} images; name a smaller gap or tune"
+            f"gap must leave images to train on besides tune ({tune} in a row of one group) and the gap on either "
+            f"side, got {gap} and groups of at most {max(map(len, rows.values()))} images; use a smaller gap or tune"
         )
     _, group, start, first, last = min(found)
     names, end = rows[group], start + tune
@@ -89,8 +90,8 @@ def _block(pool: list[str], groups: Mapping[str, str], tune: int, gap: int) -> A
 
 
 def told(named: Mapping[str, list[str]]) -> dict[str, Groups] | None:
-    """The group of each image by split -> {split: {"names": groups in the order in which they come up, "of": of each
-    image the index into them}}; None where no two images share one."""
+    """{split: group of each image} -> {split: {"names": groups in order of appearance, "of": each image's index into
+    names}}; None if no two images share a group."""
     if max(Counter(group for groups in named.values() for group in groups).values(), default=1) == 1:
         return None
     found: dict[str, Groups] = {}
@@ -101,7 +102,8 @@ def told(named: Mapping[str, list[str]]) -> dict[str, Groups] | None:
 
 
 def notes(facts: Mapping[str, Groups] | None) -> list[str]:
-    """What is odd about groups, as ``told`` has them: those that are trained on and measured, and a lonely one."""
+    """Notes on unusual groups (see ``told``): groups that are both trained on and scored, and a val split with one
+    group."""
     if facts is None:
         return []
     trained, measured = (Counter(facts[split]["names"][i] for i in facts[split]["of"]) for split in ("train", "val"))
@@ -109,13 +111,13 @@ def notes(facts: Mapping[str, Groups] | None) -> list[str]:
     if shared := [group for group in measured if group in trained]:
         named = _named({group: f"{trained[group]} of {trained.total()}" for group in shared})
         found.append(
-            f"{sum(measured[group] for group in shared)} of {measured.total()} images of val are of groups that are "
-            f"trained on too: {named}"
+            f"{sum(measured[group] for group in shared)} of {measured.total()} images of val belong to groups that "
+            f"are trained on too: {named}"
         )
     if len(measured) == 1 < measured.total():
         found.append(
-            f"val has one group only, {next(iter(measured))}: its {measured.total()} images look alike, and tell "
-            "little of others"
+            f"val has only one group, {next(iter(measured))}: its {measured.total()} images look alike and say little "
+            "about others"
         )
     return found
 

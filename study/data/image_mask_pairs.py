@@ -1,11 +1,11 @@
-"""Folders of photographs with masks: what CamVid, VOC and a user's own folder have in common."""
+"""Code shared by data sets of photographs with masks: CamVid, VOC and a user's own folder."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from os.path import isfile  # which takes names that Path.is_file fails at, such as too long ones
+from os.path import isfile  # accepts names on which Path.is_file fails, such as very long ones
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +19,11 @@ from study.spec.constants import VOID
 from study.spec.errors import InputError
 
 Pair = tuple[str, Path, Path]  # name, image, mask
-# Kinds of options that several sets have.
-Tune = Annotated[int, whole(0)]  # images kept apart; how many there may be is known when the set is opened
+# Option types that several data sets share.
+Tune = Annotated[int, whole(0)]  # images kept apart; the upper limit is checked when the set is opened
 Gap = Annotated[int, whole(0, 1_000_000)]  # images left out of training on either side of the tune split
 Pad = Annotated[tuple[int, int], sides(32_768)]  # px
-Longest = Annotated[int, whole(1, 32_768)]  # px, of the longest side of an image that is read
+Longest = Annotated[int, whole(1, 32_768)]  # px: the longest side of an image as read
 Classes = Annotated[
     tuple[str, ...],
     names(
@@ -32,11 +32,11 @@ Classes = Annotated[
         f"be a list of 2 to {VOID} different names (labels 0 to {VOID - 1} of 8 bits; {VOID} is void)",
         "write it in brackets",
     ),
-]  # of a user's own
+]  # of a user's own data set
 
 
 def folder(root: Path | None, what: str) -> Path:
-    """The user's data folder. Raises InputError where none is named, or it is missing or empty."""
+    """The user's data folder. Raises InputError if none is named, or if it is missing or empty."""
     if root is None:
         raise InputError(
             f"{what} must have a folder, got none; set data.root of the tier in params.yaml or STUDY_DATA_<TIER>"
@@ -48,7 +48,7 @@ def folder(root: Path | None, what: str) -> Path:
 
 
 def rows(path: Path) -> list[str]:
-    """The lines of a list file that are not empty. Raises InputError where there is no such file, or it is no text."""
+    """The non-empty lines of a list file. Raises InputError if the file is missing or is not text."""
     if not path.is_file():
         raise InputError(f"a data set must have its list {path.name}, got no file {path}; name the folder that has it")
     try:
@@ -58,7 +58,7 @@ def rows(path: Path) -> list[str]:
 
 
 def lines(path: Path, notes: list[str] | None = None) -> list[str]:
-    """The rows of a list file, each once; ``notes`` says which were there more often."""
+    """The rows of a list file without duplicates, which are reported in ``notes``."""
     found = rows(path)
     again = {line: number for line, number in Counter(found).items() if number > 1}
     if again and notes is not None:
@@ -69,13 +69,13 @@ def lines(path: Path, notes: list[str] | None = None) -> list[str]:
 
 
 def there(path: Path) -> Path:
-    """The path of a file as its folder spells it: the same letters can be written in two ways in Unicode."""
+    """The path of a file in the spelling of its folder: Unicode can write the same letters in two ways (NFC, NFD)."""
     spelt = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
     return path if isfile(path) else next((other for other in spelt if isfile(other)), path)
 
 
 def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
-    """The pairs, each image once; ``notes`` says which were there more often.
+    """The pairs without duplicate images, which are reported in ``notes``.
 
     Raises InputError for an image with two masks.
     """
@@ -85,7 +85,7 @@ def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
         known = first.setdefault(image, (name, image, mask))
         if known[2] != mask:
             raise InputError(
-                f"an image must have one mask, got {known[2]} and {mask} for {image}; take one of them out of the list"
+                f"an image must have one mask, got {known[2]} and {mask} for {image}; remove one of them from the list"
             )
         again[known[0]] += 1
     notes += [
@@ -99,17 +99,17 @@ def _once(pairs: list[Pair], notes: list[str]) -> list[Pair]:
 class Pairs:
     """Image files with mask files. ``tune`` pairs, chosen by the digest of their names, are kept apart from training.
 
-    They are chosen from ``pool``, or from the training pairs where there is none: sets that share a pool share their
-    tune split, and none is trained on its images. Where images belong together, as ``grouped`` {name: group} says,
-    whole groups are chosen, or with a ``gap`` a block of one group; then so many images on either side of it are left
-    out (study.data.groups). Of the training masks that are left a share, ``coarse_share``, chosen likewise, is
-    annotated coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``void`` is the label of masks that means
-    nothing, None where there is none; with ``codes`` these say what masks hold, and ``void`` has no part. ``scale`` is
-    that of pixels.picture, ``longest`` that of study.data.prepare; ``notes`` are lines for the user, ``beside`` files
-    that say what the others mean.
+    They are chosen from ``pool``, or from the training pairs if there is none. Sets that share a pool share their tune
+    split, and none of them trains on its images. If ``grouped`` {name: group} says which images belong together, whole
+    groups are chosen or, with a ``gap``, a block of one group; then ``gap`` images on either side of the block are left
+    out (study.data.groups). A share ``coarse_share`` of the remaining training masks, chosen likewise, is annotated
+    coarsely with a margin of ``coarse_px`` (see boundaries.coarse). ``void`` is the mask label without meaning, None if
+    there is none; ``codes``, if given, say what masks hold, and ``void`` is not used. ``scale`` is that of
+    pixels.picture, ``longest`` that of study.data.prepare; ``notes`` are lines for the user, ``beside`` files that
+    explain the others.
     """
 
-    sizes: dict[str, tuple[int, int]]  # as study.data.prepare says
+    sizes: dict[str, tuple[int, int]]  # see study.data.prepare
     listed: dict[str, int]
     colours: dict[int, pixels.Colour] | None = None
 
@@ -140,12 +140,12 @@ class Pairs:
             for path in paths:
                 if not isfile(path):
                     raise InputError(
-                        f"a list must name files that exist, got {name} without {path}; fetch or unlist it"
+                        f"a list must name files that exist, got {name} without {path}; add the file or remove the line"
                     )
         if shared := sorted({image for _, image, _ in val} & {image for _, image, _ in pool + train}):
             raise InputError(
-                f"train and val must share no image (it would be trained on and then measured), got {shared[0]} and "
-                f"{len(shared) - 1} more in both; take it out of one list"
+                f"train and val must share no image (it would be trained on and then scored), got {shared[0]} and "
+                f"{len(shared) - 1} more in both; remove it from one list"
             )
         if len(pool) < 2:
             raise InputError(
@@ -153,7 +153,7 @@ class Pairs:
             )
         if type(tune) is not int or not 0 < tune < len(pool):
             raise InputError(
-                f"tune must be from 1 to one less than the {len(pool)} training images, got {tune!r}; name fewer"
+                f"tune must be at least 1 and less than the {len(pool)} training images, got {tune!r}; use fewer"
             )
         self.grouped = dict(grouped or {})
         apart = groups.apart([n for n, *_ in pool], [n for n, *_ in train], self.grouped, tune, gap)
@@ -174,13 +174,13 @@ class Pairs:
         self.splits = {split: len(pairs) for split, pairs in self.pairs.items()}
         self.notes += apart.notes
         self.sizes, self.listed = {}, {}
-        self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # of each label, and the mask that showed it first
+        self._colours: dict[int, tuple[pixels.Colour, Path]] = {}  # colour of each label, and the first mask with it
 
     def name(self, split: str, index: int) -> str:
         return self.pairs[split][index][0]
 
     def group(self, split: str, index: int) -> str:
-        """What the image is a part of; its own name where it stands alone."""
+        """The group of an image; its own name if it stands alone."""
         name = self.name(split, index)
         return self.grouped.get(name, name)
 
@@ -189,11 +189,11 @@ class Pairs:
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """image uint8 (H, W, 3), labels uint8 (H, W) with 255 = void. Raises InputError for a file that is damaged or
-        that pixels refuses, and where one label has another colour in another mask."""
+        that study.data.pixels refuses, and if a label has different colours in two masks."""
         name, image_path, mask_path = self.pairs[split][index]
         limit = self.sizes.get(split, self.size) if self.longest is None else None
         image, mask = pixels.picture(image_path, limit, self.scale), self.mask(mask_path, limit)
-        if self.longest is not None:  # what is wrong may be gone once they are smaller
+        if self.longest is not None:  # check first: resizing may hide errors
             pixels.check_labels(mask, (image.shape[0], image.shape[1]), len(self.classes), name)
             image, mask = pixels.smaller(image, self.longest), pixels.smaller(mask, self.longest)
         if split == "train" and name in self.coarsely:
@@ -215,7 +215,7 @@ class Pairs:
             known, first = self._colours.setdefault(label, (colour, path))
             if known != colour:
                 raise InputError(
-                    f"a label must have one colour in all palette masks (else their numbers mean different things), "
+                    f"a label must have one colour in all palette masks (otherwise its numbers mean different things), "
                     f"got {label} as {known} in {first} and as {colour} in {path}; write all with one palette"
                 )
         if self.codes is not None:

@@ -1,4 +1,4 @@
-"""What stands for each class in masks: colours (D120), or other numbers than places in the list of classes (D121)."""
+"""Masks that encode classes as colours (D120), or as numbers other than their index in the list of classes (D121)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from study.spec.words import counted
 
 VOID_NAME = "void"
 UNKNOWN = -1
-NAMED = 3  # of the codes that stand for nothing
+NAMED = 3  # unknown codes that an error names
 HEADER = {"name", "r", "g", "b", "red", "green", "blue", "class", "label"}
 
 
 class Codes:
-    """The labels of masks by what their pixels hold: numbers 0 to 255, or colours."""
+    """Maps the values of mask pixels, numbers 0 to 255 or colours, to labels."""
 
     def __init__(self, labels: Mapping[int, int] | Mapping[Colour, int], *, rest: int = UNKNOWN) -> None:
-        """``labels`` of numbers or colours; all others mean ``rest``."""
+        """``labels`` by number or colour; all other values get ``rest``."""
         packed = {int(_packed(np.array(c))) if isinstance(c, tuple) else c: label for c, label in labels.items()}
         self.colours = any(isinstance(code, tuple) for code in labels)
         self._table = np.full(2**24 if self.colours else 256, rest, np.int16)
@@ -32,8 +32,8 @@ class Codes:
         self._known = sorted(packed)
 
     def labels(self, values: np.ndarray, path: Path) -> np.ndarray:
-        """Numbers (H, W) or colours (H, W, 3), both uint8 -> labels uint8 (H, W). Raises InputError for those that mean
-        nothing: which, and on how many pixels."""
+        """Numbers (H, W) or colours (H, W, 3), both uint8 -> labels uint8 (H, W). Raises InputError for unknown values,
+        with the number of their pixels."""
         codes = _packed(values) if self.colours else values
         found = self._table[codes]
         if (unknown := found == UNKNOWN).any():
@@ -48,7 +48,7 @@ class Codes:
         if self.colours:
             return (
                 f"a mask must hold colours of the palette only, got {named}, in {path}; add them to the palette, or "
-                f"`others: {VOID_NAME}` beside it, or save the mask anew without smoothing or loss"
+                f"`others: {VOID_NAME}` beside it, or save the mask again without smoothing or loss"
             )
         known = ", ".join(map(str, self._known))
         return (
@@ -67,8 +67,9 @@ def _packed(colours: np.ndarray) -> np.ndarray:
 
 
 def codes_of_palette(palette: Mapping[str, Iterable[Colour]], classes: tuple[str, ...], rest: int, where: str) -> Codes:
-    """Codes of the colours of each class and of void, in whatever case; all others mean ``rest``. Raises InputError for
-    a name that is no class, a class without a colour, or a colour of two names; ``where`` is what has them."""
+    """Codes for the colours of each class and of void (in upper or lower case); all other colours get ``rest``.
+    ``where`` names the palette in errors. Raises InputError for a name that is not a class, a class without a colour,
+    or a colour with two names."""
     labels: dict[Colour, int] = {}
     owner: dict[Colour, str] = {}
     for name, colours in palette.items():
@@ -96,8 +97,8 @@ def codes_of_palette(palette: Mapping[str, Iterable[Colour]], classes: tuple[str
 
 
 def palette_of(lines: list[str], path: Path) -> dict[str, list[Colour]]:
-    """The colours of each name in the lines of a file: ``name,r,g,b`` or ``r g b name``, with commas, semicolons, tabs
-    or blanks between, maybe below a line of such words. Raises InputError for a line that is not so."""
+    """The colours of each name in the lines of a file: ``name,r,g,b`` or ``r g b name``, separated by commas,
+    semicolons, tabs or blanks, with an optional header. Raises InputError for any other line."""
     found: dict[str, list[Colour]] = {}
     for number, line in enumerate(lines):
         parts = [part.strip() for part in re.split(r"[,;]" if re.search(r"[,;]", line) else r"\s+", line)]

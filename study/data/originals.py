@@ -1,6 +1,6 @@
-"""Labels of tune and val at the size of their files, where images are made smaller to be read (D123).
+"""Labels of tune and val at full size, for data sets whose images are made smaller on reading (D123).
 
-A split has one file, a zip as numpy writes it: masks compress to a hundredth, and each has a size of its own.
+Each split has one file, a zip as numpy writes it: masks compress to a hundredth, and their sizes differ.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 
 class Original(NamedTuple):
-    """Labels uint8 (H, W) of an image at the size of its file with their boundary band (H, W), and the (height, width)
-    of the smaller image that a network sees, in the upper left corner of a padded one."""
+    """Full-size labels uint8 (H, W) of an image, their boundary ``band`` (H, W), and the (height, width) ``seen`` of
+    the smaller image that a network sees, in the upper left corner of a padded one."""
 
     labels: np.ndarray
     band: np.ndarray
@@ -23,7 +23,7 @@ class Original(NamedTuple):
 
 
 class Writer:
-    """Takes the images of a split one by one, in order; to be used in a ``with`` block."""
+    """Writes the images of a split one by one, in order. Use it in a ``with`` block."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)

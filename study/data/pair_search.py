@@ -1,4 +1,4 @@
-"""Which folders below one hold images and which their masks, and how the names of both end (D125)."""
+"""Finds the folders of images and of masks below a folder, and the endings of their names (D125)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from study.data.pixels import LOSSLESS, check_name
 from study.data.stems import SUFFIXES
 from study.spec.errors import InputError
 
-DEPTH = 3  # folders below the named one that may be that of all images
-MOST_FOLDERS = 24  # of these, the fullest
-SAMPLED = 100  # names by which folders are compared
-ALIKE = 0.8  # of the most matches: folders with fewer are no rivals
-# Words in the names of folders and in ends of names. Instances, edges and depths are no classes.
+DEPTH = 3  # levels below the given folder at which the folder of all images may be
+MOST_FOLDERS = 24  # of these folders, the fullest ones
+SAMPLED = 100  # names with which folders are compared
+ALIKE = 0.8  # share of the most matches: folders with fewer are not considered
+# Words in the names and endings of folders. Instances, edges and depths are not classes.
 OF_MASKS = re.compile(r"mask|label|anno|gt|ground|truth|seg|target|trimap|_l$|_p$", re.IGNORECASE)
 OF_IMAGES = re.compile(r"image|img|rgb|jpeg|jpg|photo|pictur|input", re.IGNORECASE)
 OF_LABELS = re.compile(r"labelids|class", re.IGNORECASE)
@@ -33,8 +33,8 @@ T = TypeVar("T")
 
 
 class Place(NamedTuple):
-    """Files below a folder whose names end alike. ``folder`` is relative to the one that is searched, "" for itself,
-    and may have ``*`` for one of its parts (see study.data.sets.folder)."""
+    """Files below a folder whose names share an ending. ``folder`` is relative to the searched folder ("" for that
+    folder itself), and one of its parts may be ``*`` (see study.data.sets.folder)."""
 
     folder: str
     end: str
@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where images and masks lie, their paths by stem, and other images below the folder."""
+    """The places of images and masks, their paths by stem, and other images below the folder."""
 
     images: Place
     masks: Place
@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
 
 class Files:
-    """The image files below a folder, hidden ones left out, by the path without suffix, in the order of names."""
+    """The image files below a folder, except hidden ones, by path without suffix, sorted by name."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -69,13 +69,13 @@ class Files:
                     self.paths[unicodedata.normalize("NFC", stem)] = path
         if not self.paths:
             raise InputError(
-                f"a folder must hold images ({', '.join(sorted(SUFFIXES))}) and their masks, got none of either below "
+                f"a folder must hold images ({', '.join(sorted(SUFFIXES))}) and their masks, got neither below "
                 f"{base}; name the folder that has both"
             )
 
     @cached_property
     def _below(self) -> dict[str, dict[str, Path]]:
-        """The files of each folder that may be that of all images or masks, by stem below it."""
+        """The files of each candidate folder of all images or masks, by the stem below it."""
         found: dict[str, dict[str, Path]] = {}
         for stem, path in self.paths.items():
             parts = stem.split("/")
@@ -88,7 +88,7 @@ class Files:
         return {folder: found[folder] for folder in fullest[:MOST_FOLDERS]}
 
     def of(self, place: Place) -> dict[str, Path]:
-        """By stem, the end cut off."""
+        """The files of a place by stem, without the ending."""
         if place not in self._cut:
             self._cut[place] = {
                 stem.removesuffix(place.end): path
@@ -102,7 +102,8 @@ class Files:
 
 
 def _ends(stems: list[str]) -> list[str]:
-    """What many names end in, from a separator on and with a letter; or what all do."""
+    """Endings that many names share: a separator and what follows, with a letter; or else the letters that end all
+    names."""
     sampled = [stem.rpartition("/")[2] for stem in spread(stems, SAMPLED)]
     ends = Counter(name[m.start() :] for name in sampled for m in re.finditer(r"(?<=.)[_\-. ](?=.)", name))
     many = [end for end, n in ends.items() if n >= max(2, len(sampled) / 10) and re.search("[^\\W\\d_]", end)]
@@ -113,14 +114,14 @@ def _ends(stems: list[str]) -> list[str]:
 
 
 def spread(items: list[T], most: int) -> list[T]:
-    """So many of the items at most, from all parts of the list."""
+    """At most ``most`` of the items, spread evenly over the list."""
     return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
 def pairs_below(base: Path) -> Found:
     """The images below a folder with their masks.
 
-    Raises InputError where there are no images, or none whose name is that of another but for its folder and an end.
+    Raises InputError if there are no images, or if no two have the same name apart from folder and ending.
     """
     files = Files(base)
     rated = [
@@ -150,7 +151,7 @@ def _may_pair(images: Place, masks: Place) -> bool:
     if images.folder == masks.folder:
         return masks.end != "" and images.end != masks.end and not images.end.endswith(masks.end)
     one, other = f"{images.folder}/".lstrip("/"), f"{masks.folder}/".lstrip("/")
-    return not one.startswith(other) and not other.startswith(one)  # one folder within the other
+    return not one.startswith(other) and not other.startswith(one)  # neither folder is inside the other
 
 
 def _matches(files: Files, images: Place, masks: Place) -> int:
@@ -161,7 +162,7 @@ def _matches(files: Files, images: Place, masks: Place) -> int:
 
 
 def _words(images: Place, masks: Place) -> int:
-    """How well names tell that the first are images and the second their masks."""
+    """A score for how clearly the names mark the first as images and the second as their masks."""
     one, other = images.words(), masks.words()
     told = bool(OF_MASKS.search(other)) - bool(OF_MASKS.search(one))
     told += bool(OF_IMAGES.search(one)) - bool(OF_IMAGES.search(other))
@@ -173,7 +174,7 @@ def _length(images: Place, masks: Place) -> int:
 
 
 def _look_like_masks(files: Files, images: Place, masks: Place) -> bool:
-    """Whether what was taken for images shows fewer colours than what was taken for masks."""
+    """Whether the supposed images have fewer colours than the supposed masks."""
     ours, theirs = files.of(images), files.of(masks)
     stems = [stem for stem in spread(list(ours), 3) if stem in theirs]
     return sum(_colours(ours[stem]) for stem in stems) < sum(_colours(theirs[stem]) for stem in stems)
@@ -186,12 +187,12 @@ def _colours(path: Path) -> int:
                 return 2**24
             file.thumbnail((256, 256), Image.Resampling.NEAREST)
             return len(file.convert("RGB").getcolors(2**24) or ())
-    except Exception:  # what is wrong with it is told when it is read
+    except Exception:  # errors are reported when the file is read
         return 0
 
 
 def _unpaired(files: Files) -> InputError:
-    """Images without masks, or names that do not match."""
+    """The error for images without masks, or for names that do not match."""
     folders: dict[str, list[str]] = {}
     for stem in files.paths:
         folders.setdefault(stem.rpartition("/")[0], []).append(stem)
@@ -199,15 +200,15 @@ def _unpaired(files: Files) -> InputError:
     named = [files.paths[folders[folder][0]].relative_to(files.base).as_posix() for folder in fullest]
     if len(fullest) < 2:
         return InputError(
-            f"images must have masks, in a folder of their own or with names that end otherwise (a.jpg and a_mask.png)"
+            f"images must have masks, in another folder or with another ending (a.jpg and a_mask.png)"
             f", got {len(files.paths)} images such as {named[0]} and no masks in {files.base}; add the masks"
         )
     if any(one == "" or other.startswith(f"{one}/") for one, other in (fullest, fullest[::-1])):
         return InputError(
-            f"images and masks must lie in two folders, neither in the other, got {named[0]} and {named[1]} in "
-            f"{files.base}; move the images to a folder images beside that of the masks"
+            f"images and masks must be in two folders, neither inside the other, got {named[0]} and {named[1]} in "
+            f"{files.base}; move the images to a folder named images next to that of the masks"
         )
     return InputError(
-        f"an image and its mask must have the same name but for an end of its own (a.jpg and a_mask.png), got "
-        f"{named[0]} and {named[1]} in {files.base}, where no two match; rename one side"
+        f"an image and its mask must have the same name apart from an ending (a.jpg and a_mask.png), got "
+        f"{named[0]} and {named[1]} in {files.base}, where no names match; rename the images or the masks"
     )

@@ -1,6 +1,6 @@
 """Image files -> pixels: a picture as any viewer shows it (D106, D107), a mask as the numbers in its file (D108).
 
-Whatever else a file holds is refused in one line, before it can change a pixel silently.
+All other content raises a one-line error, so that no pixel changes silently.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import ExifTags, Image, ImageCms
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 
-# The bound on memory is ours, since Pillow's ends in an error of its own that names no file.
+# We limit memory ourselves: Pillow's own error names no file.
 Image.MAX_IMAGE_PIXELS = None
 MOST_PX = 180_000_000
 LOSSLESS = {"PNG", "BMP", "GIF", "TIFF"}
 LOSSY_TIFF = {"jpeg", "tiff_jpeg", "webp"}
-COLOURED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes whose pixels have a colour of 8 bits a channel
-UNSIGNED = "I;32N"  # of a TIFF's pixels, see _raw_mode
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag for what its numbers mean, and one of its values
+COLOURED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # modes whose pixels have a colour of 8 bits per channel
+UNSIGNED = "I;32N"  # a raw mode of TIFFs, see _raw_mode
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # the TIFF tag for the meaning of numbers, and one of its values
 SRGB_GAMMA = 1 / 2.2
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +49,7 @@ class Labels(NamedTuple):
 
 
 def check_name(path: Path) -> None:
-    """Raises InputError for a file whose name is no text: no list, report or table could hold it."""
+    """Raises InputError for a file whose name is not text: no list, report or table could hold it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -63,8 +63,8 @@ def check_fits(size: Size, limit: Size, what: str | Path) -> None:
 
 
 def check_labels(labels: np.ndarray, size: Size, classes: int, what: str) -> None:
-    """Raises InputError unless a mask (H, W) has the ``size`` (height, width) of its image, and nothing but labels of
-    ``classes`` classes and void."""
+    """Raises InputError unless a mask (H, W) has the ``size`` (height, width) of its image and holds only void and
+    labels of ``classes`` classes."""
     if size != labels.shape:
         raise InputError(
             f"an image and its mask must have the same size, got {size} and {labels.shape} for {what} "
@@ -79,7 +79,8 @@ def check_labels(labels: np.ndarray, size: Size, classes: int, what: str) -> Non
 
 
 def smaller_size(size: Size, longest: int) -> Size:
-    """The (height, width) of an image whose longest side is made ``longest`` px; as it is where it is no longer."""
+    """The (height, width) of an image whose longest side is reduced to ``longest`` px; unchanged if it is not
+    longer."""
     side = max(size)
     if side <= longest:
         return size
@@ -87,8 +88,8 @@ def smaller_size(size: Size, longest: int) -> Size:
 
 
 def smaller(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """An image uint8 (H, W, 3) or labels uint8 (H, W) at their smaller_size: an image antialiased (bilinearly over all
-    that a new pixel covers), of labels the one in the middle of a new pixel."""
+    """Reduce an image uint8 (H, W, 3) or labels uint8 (H, W) to their smaller_size. Images are antialiased (bilinear
+    over all that a new pixel covers); labels take the one in the middle of a new pixel."""
     size = smaller_size((pixels.shape[0], pixels.shape[1]), longest)
     if size == pixels.shape[:2]:
         return pixels
@@ -97,11 +98,11 @@ def smaller(pixels: np.ndarray, longest: int) -> np.ndarray:
 
 
 def picture(path: Path, limit: Size | None = None, scale: Size | None = None) -> np.ndarray:
-    """Pixels uint8 (H, W, 3) of a picture: turned as its orientation tag says, its colours those of sRGB.
+    """Pixels uint8 (H, W, 3) of a picture in sRGB, with its orientation tag applied.
 
     ``limit`` is the (height, width) that it must fit into. ``scale`` (low, high) are the values that become 0 and 255
-    where a channel has more than 8 bits. Raises InputError for a file that is damaged, too large, animated, partly
-    transparent, of another gamma, or deeper than 8 bits without a ``scale``.
+    if a channel has more than 8 bits. Raises InputError for a file that is damaged, too large, animated, partly
+    transparent, with another gamma, or deeper than 8 bits without a ``scale``.
     """
     try:
         with Image.open(path) as file:
@@ -123,25 +124,26 @@ def picture(path: Path, limit: Size | None = None, scale: Size | None = None) ->
             return np.asarray(_opaque(_in_srgb(image, file.info.get("icc_profile")), path))
     except InputError:
         raise
-    except Exception as error:  # of whatever kind the bytes lead Pillow to
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise _unreadable(path, error) from error
 
 
 def size_of(path: Path) -> Size:
-    """The (height, width) of an image as a viewer shows it, by the head of its file. Raises InputError for a damaged
-    one."""
+    """The (height, width) of an image as a viewer shows it, from the header of its file. Raises InputError for a
+    damaged file."""
     try:
         with Image.open(path) as file:
-            told = file.format in ("JPEG", "MPO", "TIFF") or "exif" in file.info  # else asking would decode it
+            told = file.format in ("JPEG", "MPO", "TIFF") or "exif" in file.info  # for others, getexif would decode it
             turned = told and file.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return (file.width, file.height) if turned else (file.height, file.width)
-    except Exception as error:  # of whatever kind the bytes lead Pillow to
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise _unreadable(path, error) from error
 
 
 def labels(path: Path, limit: Size | None = None) -> Labels:
-    """The labels of a mask, turned as its orientation tag says. Raises InputError for a file that is damaged, too large
-    (see ``picture``) or animated, for a lossy format, and for what is no palette or grey image of labels 0 to 255."""
+    """The labels of a mask, with its orientation tag applied. Raises InputError for a file that is damaged, too large
+    (see ``picture``) or animated, for a lossy format, and for anything but a palette or grey image of labels 0 to
+    255."""
 
     def read(file: Image.Image, raw: str) -> Labels:
         found = _numbers(_turned(file), raw, path)
@@ -151,8 +153,8 @@ def labels(path: Path, limit: Size | None = None) -> Labels:
 
 
 def colours(path: Path, limit: Size | None = None) -> np.ndarray:
-    """The colours uint8 (H, W, 3) of a mask as its file has them, those of its palette where it has one; turned and
-    refused as ``labels``, and where a channel has more than 8 bits or a pixel is transparent."""
+    """The colours uint8 (H, W, 3) of a mask as in its file or, if it has one, its palette, with its orientation tag
+    applied. Raises InputError as ``labels`` does, and if a channel has more than 8 bits or a pixel is transparent."""
 
     def read(file: Image.Image, raw: str) -> np.ndarray:
         if file.mode not in COLOURED or ";16" in raw:
@@ -166,7 +168,7 @@ def colours(path: Path, limit: Size | None = None) -> np.ndarray:
 
 
 def _of_mask(path: Path, limit: Size | None, read: Callable[[Image.Image, str], Read]) -> Read:
-    """What ``read`` makes of the loaded file of a mask and of how its pixels lie in it."""
+    """Open the file of a mask, check it, and return ``read(file, raw mode)``."""
     try:
         with Image.open(path) as file:
             if file.format not in LOSSLESS or file.info.get("compression") in LOSSY_TIFF:
@@ -182,23 +184,25 @@ def _of_mask(path: Path, limit: Size | None, read: Callable[[Image.Image, str], 
             return read(file, raw)
     except InputError:
         raise
-    except Exception as error:  # of whatever kind the bytes lead Pillow to
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"an image must be whole, got {path} ({error}); fetch it again or save it anew")
+    return InputError(f"an image must be whole, got {path} ({error}); fetch it again, or save it again")
 
 
 def _check_frames(file: Image.Image, path: Path) -> None:
-    """The further pictures of a phone's JPEG (MPO) are previews, which viewers do not show."""
+    """Raises InputError for several pictures, except in a phone's JPEG (MPO): there the others are previews, which
+    viewers do not show."""
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":
-        raise InputError(f"an image must hold one picture, got {frames} in {path}; save the one that is meant")
+        raise InputError(f"an image must hold one picture, got {frames} in {path}; save the one that you need")
 
 
 def _check_bitmap(file: Image.Image, path: Path) -> None:
-    """Pillow takes a BMP with a palette of greys for one of 1 or 8 bits, and reads other pixels where it is not."""
+    """Raises InputError for a BMP that Pillow would misread: it takes one with a palette of greys for one of 1 or 8
+    bits."""
     bits_taken = {"1": 1, "L": 8}.get(_raw_mode(file))
     if file.format != "BMP" or bits_taken is None:
         return
@@ -206,16 +210,16 @@ def _check_bitmap(file: Image.Image, path: Path) -> None:
         head = raw.read(30)
     if (bits := head[24] if head[14] == 12 else head[28]) != bits_taken:
         raise InputError(
-            f"a BMP with a palette of 2 greys must have 1 bit, of more greys 8 bits (others are read wrongly), got "
+            f"a BMP with a palette of 2 greys must have 1 bit, with more greys 8 bits (others are misread), got "
             f"{bits} in {path}; save it as PNG"
         )
 
 
 def _check_size(file: Image.Image, path: Path, limit: Size | None) -> None:
-    """Before anything is decoded, when an image may still be turned and its sides change places."""
+    """Raises InputError for an image that is too large. It is not decoded yet, so its tag may still swap the sides."""
     if file.width * file.height > MOST_PX:
         raise InputError(
-            f"an image must have at most {MOST_PX:,} pixels (its memory would be exhausted), got {file.width} x "
+            f"an image must have at most {MOST_PX:,} pixels (more would exhaust memory), got {file.width} x "
             f"{file.height} in {path}; cut it into tiles or make it smaller"
         )
     size = (file.height, file.width)
@@ -224,7 +228,7 @@ def _check_size(file: Image.Image, path: Path, limit: Size | None) -> None:
 
 
 def _raw_mode(file: Image.Image) -> str:
-    """How pixels lie in the file, such as ``L;2`` for grey of two bits: Pillow stretches these to 0..255."""
+    """How the file stores pixels, such as ``L;2`` for grey of two bits, which Pillow stretches to 0..255."""
     tiles = getattr(file, "tile", ())
     args = tiles[0].args if tiles else None
     first = args[0] if isinstance(args, tuple) and args else args
@@ -234,7 +238,7 @@ def _raw_mode(file: Image.Image) -> str:
 def _turned(file: Image.Image) -> Image.Image:
     try:
         orientation = file.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # metadata that cannot be read turns no viewer's picture either
+    except Exception:  # viewers ignore unreadable metadata too
         orientation = None
     method = TURNED.get(orientation) if isinstance(orientation, int) else None
     return file if method is None else file.transpose(method)
@@ -249,7 +253,7 @@ def _check_gamma(file: Image.Image, path: Path) -> None:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image in sRGB where it has another colour profile; one that cannot be used is passed over, as viewers do."""
+    """Convert an image with another colour profile to sRGB. Unusable profiles are ignored, as viewers do."""
     if not profile:
         return image
     try:
@@ -270,12 +274,12 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _opaque(image: Image.Image, path: Path, what: str = "a picture") -> Image.Image:
-    """The image as RGB. Raises InputError where something would show through it, which viewers show differently."""
+    """The image as RGB. Raises InputError for transparent pixels, which viewers show differently."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if _least_alpha(image) < 255:
             raise InputError(
-                f"{what} must be opaque (what shows through is each viewer's choice), got transparent pixels in "
+                f"{what} must be opaque (viewers show transparent pixels differently), got transparent pixels in "
                 f"{path}; put it on a background"
             )
     return image.convert("RGB")
@@ -289,24 +293,24 @@ def _scaled(image: Image.Image, raw: str, scale: Size | None, path: Path) -> np.
     """Grey of more than 8 bits as uint8 (H, W, 3): ``scale`` (low, high) becomes 0 and 255 (D107)."""
     if scale is None:
         raise InputError(
-            f"a picture must have 8 bits a channel (which of more values is white is not ours to guess), got "
-            f"{raw} in {path}; save it with 8 bits, or name `range: [low, high]` for grey in the data block of a folder"
+            f"a picture must have 8 bits per channel (with more, we cannot guess which value is white), got "
+            f"{raw} in {path}; save it with 8 bits, or set `range: [low, high]` for grey in the data block of a folder"
         )
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         raise InputError(
-            f"a picture must be grey with more than 8 bits where the data block has a `range`, got {raw} in {path}; "
-            "drop `range`, or save all pictures alike"
+            f"a picture must be grey with more than 8 bits if the data block has a `range`, got {raw} in {path}; "
+            "drop `range`, or save all pictures in this way"
         )
     low, high = scale
     values = _deep(image, raw).astype(np.float64)
     if not np.isfinite(values).all():
-        raise InputError(f"a picture must hold finite values, got others in {path}; fill them before")
+        raise InputError(f"a picture must hold finite values, got others in {path}; replace them first")
     grey = np.rint((values - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
     return np.repeat(grey[..., None], 3, -1)
 
 
 def _numbers(image: Image.Image, raw: str, path: Path) -> np.ndarray:
-    """The numbers in the file, uint8 (H, W), whatever Pillow makes of them."""
+    """The numbers in the file, uint8 (H, W), with Pillow's conversions undone."""
     kind, _, form = raw.partition(";")
     if image.mode == "LA" and raw == "LA" and _least_alpha(image) == 255:
         return np.asarray(image.getchannel("L"))
@@ -323,13 +327,13 @@ def _numbers(image: Image.Image, raw: str, path: Path) -> np.ndarray:
 
 
 def _deep(image: Image.Image, raw: str) -> np.ndarray:
-    """Grey of more than 8 bits as the numbers in the file: Pillow has no mode for 32 bits without a sign."""
+    """Grey of more than 8 bits as the numbers in the file: Pillow has no mode for unsigned 32 bits."""
     values = np.asarray(image)
     return values.view(np.uint32) if raw == UNSIGNED else values
 
 
 def as_labels(values: np.ndarray, path: Path) -> np.ndarray:
-    """Numbers of any kind as labels uint8. Raises InputError for what is no label."""
+    """Numbers of any type as labels uint8. Raises InputError for a number that is not a label."""
     wrong = ~((values >= 0) & (values <= 255) & (values == np.floor(values)))
     if wrong.any():
         raise InputError(f"a mask must hold labels 0 to 255, got {values[wrong][0]} in {path}; correct the mask")
@@ -338,7 +342,7 @@ def as_labels(values: np.ndarray, path: Path) -> np.ndarray:
 
 def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour] | None:
     if file.format == "BMP" and file.mode == "1":
-        palette = [0, 0, 0, 255, 255, 255]  # for which Pillow gives this mode
+        palette = [0, 0, 0, 255, 255, 255]  # Pillow replaces this palette by mode 1
     elif file.mode == "P":
         palette = file.getpalette("RGB") or []
     else:
@@ -348,7 +352,7 @@ def _colours(file: Image.Image, found: np.ndarray) -> dict[int, Colour] | None:
 
 
 def voc_palette() -> np.ndarray:
-    """VOC's colours, uint8 (256, 3): from the lowest bit up, a class's bits go in turn to the highest free bit of red,
+    """VOC's colours, uint8 (256, 3): the bits of a class, lowest first, go in turn to the highest free bit of red,
     green and blue."""
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):

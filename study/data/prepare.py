@@ -1,25 +1,27 @@
-"""Data sets: ``study.data.sets.<name>`` is the registration of ``<name>``; ``prepare`` reads one once, checks and
-caches it.
+"""Data sets: the file ``study.data.sets.<name>`` registers ``<name>``; ``prepare`` reads, checks and caches a data set.
 
 A data set has ``classes``, ``splits`` (name -> number of images), ``size`` (height, width) to which every image is
 padded, ``read(split, i)`` -> (image uint8 (H, W, 3), labels uint8 (H, W), 255 = void), ``name(split, i)`` and
-``files()``; several threads at once may call ``read``. Its splits are ``train``, ``tune`` (never trained on: curves and
-choices) and ``val`` (measured once).
+``files()``. Several threads may call ``read`` at once. The splits are ``train``, ``tune`` (never trained on: for curves
+and choices) and ``val`` (scored once). Optional attributes:
 
-It may have ``task = "classify"``: then ``read`` gives the image's class, a whole number, in place of labels; ``sizes``
-(split -> (height, width)) for splits whose images are not of ``size``, such as those to be cropped yet;
-``group(split, i)``, the name of what an image is a part of (a drive, a city), its own where it stands alone; ``listed``
-{name: number}: what the official lists hold before anything is kept apart (``voc/train`` ...); ``notes``, lines for
-the user; and ``longest``, the px of the longest side to which ``read`` makes larger images and their labels smaller
-(None: none is). Then ``original(split, i)`` are the labels uint8 (H, W) at the size of their file, which tune and val
-are scored by. ``colours`` {label: (red, green, blue)} are those by which its users know its classes, or some of them.
+- ``task = "classify"``: ``read`` returns the image's class, a whole number, in place of labels.
+- ``sizes`` (split -> (height, width)): for splits whose images do not have ``size``, such as images to be cropped.
+- ``group(split, i)``: the group of an image (a drive, a city); its own name if it stands alone.
+- ``listed`` {name: number}: entries of the official lists before any image is kept apart (``voc/train`` ...).
+- ``notes``: lines for the user.
+- ``longest``: ``read`` reduces larger images and their labels to this longest side in px (None: none is reduced). Then
+  ``original(split, i)`` returns labels uint8 (H, W) at the size of their file, by which tune and val are scored.
+- ``colours`` {label: (red, green, blue)}: the colours by which users know some or all of its classes.
 
-Its options are those of its class ``Options``, a Block of study.spec.checks, by which they are checked when params.yaml
-is read.
+The class ``Options`` of the module, a Block of study.spec.checks, declares its options, which are checked when
+params.yaml is read.
 
-Beside these a module may have ``archives(options)``: what must lie below its root and where it
-is fetched from, ``convert(options, root, cache, tick)``: what must be made of its annotations before it is opened, and
-``tests(options, root)``: (name, path) of images whose masks nobody but a benchmark's server has.
+Beside these a module may have:
+
+- ``archives(options)``: the archives to unpack below its root.
+- ``convert(options, root, cache, tick)``: converts annotations before the set is opened.
+- ``tests(options, root)``: (name, path) of test images whose masks only a benchmark's server has.
 """
 
 from __future__ import annotations
@@ -53,12 +55,12 @@ from study.store import code_digest, machine
 from study.store.runs import allocate, file_digest, read_json_or_none, write_json
 
 Tick = Callable[[int, int], None]
-READERS = 8  # at most: decoding leaves Python's lock alone, so threads are enough
+READERS = 8  # at most; decoding releases Python's lock, so threads are enough
 PAD_COLOUR = (124, 116, 104)  # ImageNet's mean colour: zero after mean subtraction (D13)
 
 
 class DataSet(Protocol):
-    """What a module ``study.data.sets.<name>`` gives by ``open(options, root, cache)``."""
+    """The result of ``open(options, root, cache)`` in a module ``study.data.sets.<name>``."""
 
     classes: tuple[str, ...]
     splits: dict[str, int]
@@ -72,9 +74,9 @@ class DataSet(Protocol):
 
 
 def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda done, all_: None) -> DataSet:
-    """The data set, its listing checked; ``cache`` is where annotations are converted to, if its module does that.
+    """Open a data set and check its list of files. Annotations that its module converts go to ``cache``.
 
-    Raises InputError for wrong options, a missing folder, missing files.
+    Raises InputError for wrong options, a missing folder or missing files.
     """
     module, options = module_of(data)
     if hasattr(module, "convert"):
@@ -94,7 +96,7 @@ class Coarse(checks.Block):
     def check(self) -> None:
         if self.coarse_share and not self.coarse_px:
             raise checks.Broken(
-                "be from 1 up where coarse_share is above 0 (else no mask is coarse)", "0",
+                "be at least 1 if coarse_share is above 0 (otherwise no mask is coarse)", "0",
                 "set it, or set coarse_share to 0", "coarse_px",
             )  # fmt: skip
 
@@ -109,7 +111,7 @@ def folder_of(cache: Path, fingerprint: str, streamed: bool = False) -> Path:
 
 
 def intact(folder: Path) -> bool:
-    """True if every cached file has the digest that meta.json names."""
+    """True if every cached file has the digest recorded in meta.json."""
     try:
         files = json.loads((folder / "meta.json").read_text())["files"]
         return all(file_digest(folder / name) == known for name, known in files.items())
@@ -136,19 +138,21 @@ def prepare(
     tick: Tick = lambda done, all_: None,
     stream: bool = False,
 ) -> Facts:
-    """Read every image and mask once, check them, and cache them as arrays; returns the data set's facts.
+    """Read every image and mask once, check them, and cache them as arrays. Returns the facts of the data set.
 
-    Facts: name, task (segment or classify), classes, splits, fingerprint (sha256 of all pixels and names), size,
-    images_with and pixels (per class, of the training split; for classes of images, both count images), listed and
-    notes (see above; notes also of what is odd about the images), groups (of masks' images by split, see groups.told;
-    None where each image is its own), longest and colours (see above), streamed. Unchanged sources that were read
-    before are not read again. ``tick(done, all)`` is called after each image. Cached are of each split ``images``
-    uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64 (n,) for classes of images; of tune's and
-    val's labels also the boundary band; where images are made smaller, both at the size of their files
-    (study.data.originals). With ``stream`` the training split's images and labels are checked, but not cached: a
-    training reads their files (D56).
-    Raises InputError for an unreadable image, sizes that differ, a label that is no class, or a split in which no pixel
-    is labelled.
+    Facts: name; task (segment or classify); classes; splits; fingerprint (sha256 of all pixels and names); size;
+    images_with and pixels (per class, of the training split; for classes of images, both count images); listed, longest
+    and colours (see above); notes (see above, and on unusual images); groups (of images with masks, by split, see
+    groups.told; None if each image stands alone); streamed. Unchanged sources are not read again. ``tick(done, all)``
+    is called after each image.
+
+    The cache holds, for each split, ``images`` uint8 (n, H, W, 3), ``names`` and ``labels``: uint8 (n, H, W), or int64
+    (n,) for classes of images. For tune and val it also holds the boundary band; if images are made smaller, labels and
+    band are kept at the size of their files (study.data.originals). With ``stream``, images and labels of the training
+    split are checked but not cached: a training reads their files (D56).
+
+    Raises InputError for an unreadable image, sizes that differ, a label that is not a class, or a split without a
+    labelled pixel.
     """
     source = open_data(data, root, cache, tick)
     grouped = _groups(source)
@@ -156,7 +160,7 @@ def prepare(
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
-    ):  # two drivers that share the store must not read the same at a time
+    ):  # two drivers that share the store must not read the same data at once
         known: Facts | None = read_json_or_none(stamp)
         if known and intact(folder_of(cache, known["fingerprint"], stream)):
             return _coloured(known, source)
@@ -179,7 +183,7 @@ def prepare(
 
 
 def _coloured(facts: Facts, source: DataSet) -> Facts:
-    """The facts with the colours of classes, which are no part of what was read: they change no number."""
+    """The facts with the colours of classes, which are not part of what was read: they change no number."""
     colours = getattr(source, "colours", None)
     if not colours:
         return facts
@@ -187,7 +191,8 @@ def _coloured(facts: Facts, source: DataSet) -> Facts:
 
 
 def read_before(data: Data, source: DataSet, cache: Path, band_px: int, *, stream: bool) -> Facts | None:
-    """The facts of an opened data set that ``prepare`` has read as it is now, and whose cache is there; else None."""
+    """The facts of an opened data set if ``prepare`` has read it in its present state and its cache exists; else
+    None."""
     known: Facts | None = read_json_or_none(
         _stamp(data, source, cache, band_px, stream=stream, grouped=_groups(source))
     )
@@ -198,14 +203,14 @@ def read_before(data: Data, source: DataSet, cache: Path, band_px: int, *, strea
 def _stamp(
     data: Data, source: DataSet, cache: Path, band_px: int, *, stream: bool, grouped: dict[str, Groups] | None
 ) -> Path:
-    """The file that says what reading unchanged sources found."""
+    """The file with the facts that were read from unchanged sources."""
     stats = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in source.files()]
     reached = code_digest.code_digest((f"study.data.sets.{data.name}", ""), ("study.data.prepare", "_read_all"))
     return cache / f"seen-{digest([data, stats, reached, band_px, stream, grouped])[:16]}.json"
 
 
 def _groups(source: DataSet) -> dict[str, Groups] | None:
-    """The groups of each split's images, as groups.told has them."""
+    """The groups of each split's images, see groups.told."""
     named = getattr(source, "group", None)
     if named is None or getattr(source, "task", "segment") == "classify":
         return None
@@ -261,7 +266,7 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
         if unlabelled:
             notes.append(f"{unlabelled} of {number} masks of {split} label no pixel; they teach and score nothing")
     seen.update(repr((source.classes, source.size, PAD_COLOUR, VOID)).encode())
-    if longest is not None:  # its cache has other files, also where no image is longer
+    if longest is not None:  # its cache has other files, even if no image is longer
         seen.update(repr(longest).encode())
     if again := [places for places in shown.values() if len(places) > 1]:
         first = next((places for places in again if len({place.split("/")[0] for place in places}) > 1), again[0])
@@ -286,16 +291,16 @@ def _read_all(source: DataSet, folder: Path, band_px: int, tick: Tick, stream: b
 
 
 def no_image(split: str) -> InputError:
-    """The error that a split is empty."""
+    """The error for an empty split."""
     return InputError(
         f"split {split} must have at least one image, got none; name more images, a smaller tune or a larger val"
     )
 
 
 def no_label(split: str, number: int) -> InputError:
-    """The error that no pixel of a split is labelled."""
+    """The error for a split without a labelled pixel."""
     return InputError(
-        f"split {split} must have at least one labelled pixel, got {number} masks that are nothing but void; "
+        f"split {split} must have at least one labelled pixel, got {number} masks with only void; "
         "name other images, or another label as void"
     )
 
@@ -305,8 +310,8 @@ Found = TypeVar("Found")
 
 
 def read_one(source: DataSet, split: str, index: int, *, whole: bool) -> Checked:
-    """An image uint8 (H, W, 3) with its labels uint8 (H, W), or its class of no dimension, and with ``whole`` its
-    labels at the size of their file. Raises InputError for what prepare refuses of one image."""
+    """An image uint8 (H, W, 3) with its labels uint8 (H, W), or its class as an array without dimensions, and with
+    ``whole`` its labels at the size of their file. Raises InputError for an image that ``prepare`` refuses."""
     task, sizes = getattr(source, "task", "segment"), getattr(source, "sizes", {})
     image, label = source.read(split, index)
     mask = np.asarray(label, np.int64) if task == "classify" else label
@@ -317,7 +322,7 @@ def read_one(source: DataSet, split: str, index: int, *, whole: bool) -> Checked
 
 
 def ahead(read: Callable[[int], Found], indices: Iterable[int]) -> Iterator[Found]:
-    """What ``read`` gives of each index, in order, by a few threads ahead of whoever takes it."""
+    """Yield ``read(index)`` for each index, in order, while a few threads read ahead."""
     threads = min(READERS, machine.cores())
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Found]] = deque()
@@ -334,8 +339,8 @@ def ahead(read: Callable[[int], Found], indices: Iterable[int]) -> Iterator[Foun
 
 
 def padded(image: np.ndarray, label: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """image uint8 (h, w, 3), its mask (h, w) or class -> both as the cache has them: images of ``size`` (H, W) in
-    PAD_COLOUR, masks in void, at the right and below (D13)."""
+    """Pad an image uint8 (h, w, 3) and its mask (h, w) to ``size`` (H, W) as in the cache: with PAD_COLOUR and void, at
+    the right and bottom (D13). A class in place of the mask has no dimensions and is not padded."""
     height, width, _ = image.shape
     whole = np.full((*size, 3), PAD_COLOUR, np.uint8)
     whole[:height, :width] = image
@@ -364,7 +369,7 @@ def _band(folder: Path, split: str, shape: tuple[int, ...], band_px: int) -> np.
 
 
 def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, int], *, classes: int, task: str) -> None:
-    """``labels`` are a mask, or a class of no dimension."""
+    """Raises InputError for a wrong size or label. ``labels`` is a mask, or a class as an array without dimensions."""
     check_fits(image.shape[:2], size, name)
     if task == "classify":
         if not 0 <= labels < classes:
@@ -376,7 +381,7 @@ def _check(image: np.ndarray, labels: np.ndarray, name: str, size: tuple[int, in
 
 
 def frequent_classes(facts: Facts, rule: tuple[int, float] | None) -> list[int] | None:
-    """Classes that stand in at least rule[0] training images and on at least rule[1] of their labelled pixels."""
+    """Classes in at least rule[0] training images and on at least the share rule[1] of their labelled pixels."""
     if rule is None:
         return None
     everything = sum(facts["pixels"])

@@ -1,5 +1,4 @@
-"""Some images of a data set, opened before all are read: what would end the stage *data* is found early, by its own
-checks, and how long reading takes is measured."""
+"""Opens some images of a data set with the checks of the stage *data*, to find its errors early and to time reading."""
 
 from __future__ import annotations
 
@@ -13,17 +12,17 @@ from study.data.prepare import Checked, DataSet, ahead, no_image, no_label, read
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 
-IMAGES = 32  # of a split, unless all are asked for
-ENOUGH_S = 5.0  # of a split, after its first few images: large ones take long
+IMAGES = 32  # per split, unless all are requested
+ENOUGH_S = 5.0  # per split, after its first few images: large images take long
 LEAST = 8
-DIGESTS = 3  # of all that is read: its fingerprint's, and its cached file's when it is written and when it is used
+DIGESTS = 3  # of everything read: for the fingerprint, and for the cached file when it is written and when it is used
 
 
 @dataclass
 class Sample:
-    """How many images were ``read`` of how many (``of``); what would end the data stage, as ``errors``; classes that no
-    training mask among those showed (``unseen``, None where masks are none); and the ``seconds`` that reading, checking
-    and keeping all images should take."""
+    """``read`` of ``of`` images were opened. ``errors`` would end the data stage; ``unseen`` are the classes that none
+    of the opened training masks show (None if there are no masks); ``seconds`` estimates the time to read, check and
+    cache all images."""
 
     read: int = 0
     of: int = 0
@@ -33,7 +32,7 @@ class Sample:
 
 
 def spread(number: int, most: int) -> list[int]:
-    """At most ``most`` of ``number`` places, spread evenly; and so are the first of them, however many are taken."""
+    """At most ``most`` of ``number`` places, spread evenly; any first few of them are spread evenly too."""
     places = sorted({round(place) for place in np.linspace(0, number - 1, min(number, most))})
     bits = max(1, (len(places) - 1).bit_length())
     order = sorted(range(len(places)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
@@ -41,9 +40,10 @@ def spread(number: int, most: int) -> list[int]:
 
 
 def sample(source: DataSet, band_px: int, every: bool = False) -> Sample:
-    """Open images and masks of each split, or ``every`` one of them.
+    """Open some images and masks of each split, or ``every`` one.
 
-    A split whose masks were nothing but void is read on until a pixel is labelled, so that the error is sure.
+    If the masks opened in a split are all void, reading continues until a pixel is labelled, so that the error is
+    certain.
     """
     found, masks = Sample(of=sum(source.splits.values())), getattr(source, "task", "segment") == "segment"
     shown = np.zeros(len(source.classes), bool)
@@ -69,8 +69,8 @@ def sample(source: DataSet, band_px: int, every: bool = False) -> Sample:
 def _some(
     source: DataSet, split: str, order: list[int], found: Sample, shown: np.ndarray, *, band_px: int, every: bool
 ) -> bool | None:
-    """Read images of a split into ``found``; whether one has a labelled pixel, None where all that were read are
-    damaged. Without a ``band_px`` it ends at the first that has, and takes no time."""
+    """Read images of a split into ``found``. Returns whether one has a labelled pixel, None if all that were read are
+    damaged. Without a ``band_px``, it stops at the first labelled pixel and does not count the time."""
     from study.data.boundaries import boundary_band  # scipy
 
     masks = getattr(source, "task", "segment") == "segment"

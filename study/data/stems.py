@@ -1,4 +1,4 @@
-"""Files of a folder by stem: the path below it without suffix, in one spelling of Unicode. Lists name them so."""
+"""Files of a folder by stem: the path below it without suffix, in one Unicode form. Lists name files by their stems."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def stem_of(place: Path) -> str:
-    """A path without its suffix; the same letters can be written in two ways in Unicode, of which one stands here."""
+    """A path without its suffix, in one Unicode form (NFC): Unicode can write the same letters in two ways."""
     return unicodedata.normalize("NFC", place.with_suffix("").as_posix())
 
 
 def stem_in(text: str) -> str:
-    """The stem that a line names, with its image's suffix or without."""
+    """The stem in a line, with or without the suffix of the image."""
     place = Path(text)
     return stem_of(place) if place.suffix.lower() in SUFFIXES else unicodedata.normalize("NFC", place.as_posix())
 
 
 def folders(base: Path, name: str) -> list[tuple[str, Path]]:
-    """The folders that a name stands for, each with how the stems of its files begin: of ``*/images`` those in which
-    ``*`` is one folder or another, whose name is then the first part of a stem."""
+    """The folders that match a name, each with the prefix of its stems. In ``*/images``, ``*`` matches any folder,
+    whose name becomes the first part of the stems."""
     starred = re.fullmatch(r"(?:([^*]*)/)?\*/([^*]+)", name)
     if starred is None:
         return [("", base / name)] if (base / name).is_dir() else []
@@ -45,9 +45,9 @@ def files_by_stem(
     notes: list[str],
     is_other: Callable[[Path], bool] = lambda path: False,
 ) -> dict[str, Path]:
-    """Image files of a folder and those in it, but for others, by stem below the folder, of which ``end`` is cut off.
-    ``notes`` says how many do not end so. Raises InputError for no such folder, none with an image, or two files of one
-    stem."""
+    """Image files below a folder by stem, without the ending ``end`` and except files for which ``is_other`` holds.
+    ``notes`` reports how many have another ending. Raises InputError for a missing folder, one without images, or two
+    files with one stem."""
     places = folders(base, name)
     if not places:
         raise InputError(f"{where} must be a folder below {base}, got {name!r}; name the one that has them")
@@ -66,7 +66,7 @@ def files_by_stem(
         stem = stem.removesuffix(end)
         if stem in found:
             raise InputError(
-                f"{where} must have one file a stem, got {found[stem].name} and {path.name} in {path.parent}; "
+                f"{where} must have one file per stem, got {found[stem].name} and {path.name} in {path.parent}; "
                 "remove one"
             )
         found[stem] = path
@@ -86,11 +86,11 @@ def files_by_stem(
 
 
 def listed_stems(path: Path, images: dict[str, Path], notes: list[str], end: str) -> list[str]:
-    """Stems of a list, whose lines may have the ``end`` of images' names. Raises InputError for one without image."""
+    """Stems of a list, whose lines may have the ``end`` of the images' names. Raises InputError for an unknown stem."""
     named = (stem_in(line) for line in lines(path, notes))
     stems = list(dict.fromkeys(stem if stem in images else stem.removesuffix(end) for stem in named))
     if unknown := [stem for stem in stems if stem not in images]:
         raise InputError(
-            f"a list must name images that are there, got {unknown[0]!r} in {path}; add the image or unlist it"
+            f"a list must name existing images, got {unknown[0]!r} in {path}; add the image or remove the line"
         )
     return stems

@@ -1,6 +1,6 @@
-"""A folder of images and masks, looked at: the data block that reads it, and why it is so (D125).
+"""Inspects a folder of images and masks, and derives the data block that reads it, with reasons (D125).
 
-Nothing is asked that can be seen. What is assumed stands in ``said``, one line each, with its numbers.
+It asks nothing that the files can answer. Each assumption is a line of ``said``, with its numbers.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.words import counted
 
-STRIDE = 32  # of the coarsest level: what `pad` is a multiple of
-LONGEST = 512  # px: larger images are made smaller, as the paper's crops of VOC are no larger
-LARGE = 640  # px, from which on they are
-BAND = 7 / 500  # px of a boundary band by px of the longest side (D12)
+STRIDE = 32  # of the coarsest level; `pad` is a multiple of it
+LONGEST = 512  # px: large images are reduced to this, as the paper's crops of VOC are no larger
+LARGE = 640  # px: images above this are large
+BAND = 7 / 500  # px of the boundary band per px of the longest side (D12)
 VAL_SHARE = 0.2
-TUNE_SHARE, LEAST_TUNE, MOST_TUNE = 0.12, 10, 120  # as of the shipped tiers on photographs
-LEAST_GROUP = 5  # images of a group, on average
-FEW_GROUPS = 8  # to train on; with fewer a whole one is too much for tune
+TUNE_SHARE, LEAST_TUNE, MOST_TUNE = 0.12, 10, 120  # as in the shipped tiers on photographs
+LEAST_GROUP = 5  # images per group, on average
+FEW_GROUPS = 8  # to train on; with fewer groups, a whole one is too much for tune
 GAP = 5  # images on either side of a tune split that is a part of a group
-NEIGHBOURS = 20  # pairs of them that are compared
-ALIKE = 0.6  # of the difference between any two images: neighbours with less belong together
+NEIGHBOURS = 20  # pairs of neighbours that are compared
+ALIKE = 0.6  # share of the difference between any two images: neighbours below it belong together
 SPLITS = {"train": ("train", "training", "trn"), "val": ("val", "valid", "validation", "dev", "test", "testing")}
-# Expressions for the group in a stem, and for what follows its name: a folder, or what stands before running numbers.
+# Expressions for the group in a stem and for what follows it: a folder, or the part before a running number.
 GROUPINGS = ((r"^(.+)/", "/"), (r"^(.+)[_-][^_/-]*\d$", "[_-]"), (r"^(.*\D)\d+$", r"\d+$"))
 VOC_NAME = re.compile(r"20\d\d_\d{6}")
-LISTED = 5000  # files that may be lists, at most
+LISTED = 5000  # files that are considered as lists, at most
 
 
 class Survey(NamedTuple):
-    """``data`` is the block of that name, without its root, which is ``root``; ``band_px`` that of the tier (None: the
-    shipped tier's); ``said`` what was seen and assumed, one line each."""
+    """``data`` is the block of that name without its root, which is ``root``; ``band_px`` that of the tier (None: the
+    shipped tier's); ``said`` the findings and assumptions, one line each."""
 
     data: dict[str, Json]
     root: Path
@@ -56,14 +56,14 @@ class Survey(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some keys of the data block, and lines that say why."""
+    """Some keys of the data block, and lines that explain them."""
 
     data: dict[str, Json]
     said: list[str]
 
 
 class Grouped(NamedTuple):
-    """The group of each image, the pattern that finds it, and how stems go on behind a group's name."""
+    """The group of each image, the pattern that finds it, and the pattern of what follows a group's name in stems."""
 
     of: dict[str, str]
     pattern: str
@@ -71,9 +71,9 @@ class Grouped(NamedTuple):
 
 
 def survey(folder: Path, *, whole: bool = False) -> Survey:
-    """Look at a folder; with ``whole`` every mask is read, else of many some.
+    """Inspect a folder. With ``whole`` it reads every mask, otherwise a sample of many.
 
-    Raises InputError for no folder, for images without masks or masks without images, and for masks that are none.
+    Raises InputError for a missing folder, images without masks, masks without images, and files that are not masks.
     """
     if not folder.is_dir():
         state = "a file" if folder.is_file() else "no folder"
@@ -82,10 +82,10 @@ def survey(folder: Path, *, whole: bool = False) -> Survey:
 
 
 def _folder(base: Path, whole: bool) -> Survey:
-    """What data set `folder` reads."""
+    """A folder for the data set `folder`."""
     found = pairs_below(base)
     places = {"image": found.images, "mask": found.masks}
-    # All names of that data set go below its root.
+    # That data set takes names below its root only.
     at_root = any(place.folder == "" for place in places.values())
     root, above = (base.absolute().parent, f"{base.absolute().name}/") if at_root else (base, "")
     data: dict[str, Json] = {"name": "folder"}
@@ -109,7 +109,7 @@ def _folder(base: Path, whole: bool) -> Survey:
 
 
 def _voc(folder: Path, whole: bool) -> Survey | None:
-    """VOC 2012 itself, or a set in its layout most of whose images have no masks."""
+    """VOC 2012 itself, or a set in its layout in which some images have no masks."""
     base = folder / voc.DEVKIT if (folder / voc.DEVKIT).is_dir() else folder
     lists = base / "ImageSets" / "Segmentation"
     if not all((lists / name).is_file() for name in ("train.txt", "val.txt")) or not (base / "JPEGImages").is_dir():
@@ -147,7 +147,7 @@ def _by_label(classes: Classes) -> dict[int, str]:
 
 
 def _renamed(classes: Classes, named: dict[int, str]) -> Classes:
-    """With the names of VOC."""
+    """The classes with the names of VOC."""
     known = {name: voc.CLASSES[label] for label, name in named.items()}
     return classes._replace(shares={known[name]: share for name, share in classes.shares.items()})
 
@@ -193,7 +193,7 @@ def _told_pairs(found: Found) -> list[str]:
 
     said = [f"{counted(len(found.pairs), 'image')} {shown(found.images)}; masks {shown(found.masks)}"]
     if found.others:
-        said.append(f"{counted(len(found.others), 'other image')} are left alone, such as {found.others[0]}")
+        said.append(f"{counted(len(found.others), 'other image')} are ignored, such as {found.others[0]}")
     return said
 
 
@@ -209,20 +209,20 @@ def _told_shares(classes: Classes) -> list[str]:
 
 
 def _range(images: list[Path]) -> tuple[Size | None, Part]:
-    """The grey levels of images of more than 8 bits, which have to be named."""
+    """The range of grey levels of images with more than 8 bits, which the data block must state."""
     ends = []
     for path in spread(images, NEIGHBOURS):
         try:
             with Image.open(path) as file:
                 if file.mode.startswith(("I", "F")):
                     ends.append((int(np.min(values := np.asarray(file))), int(np.ceil(np.max(values)))))
-        except Exception:  # told by pixels.picture, when it is read
+        except Exception:  # pixels.picture reports it when the image is read
             continue
     if not ends:
         return None, Part({}, [])
     low, high = max(0, min(low for low, _ in ends)), max(high for _, high in ends)
     high = min(65_535, max(high, low + 1))
-    said = f"images have more than 8 bits: range [{low}, {high}], of {counted(len(ends), 'image')}, is black to white"
+    said = f"images have more than 8 bits: range [{low}, {high}], from {counted(len(ends), 'image')}, is black to white"
     return (low, high), Part({"range": [low, high]}, [said])
 
 
@@ -233,7 +233,7 @@ def _lists(base: Path) -> list[Path]:
 
 
 def _groups(found: Found, scale: Size | None) -> tuple[Grouped | None, Part]:
-    """Images that belong together, such as frames of one video: neighbours by name that look alike, told apart by their
+    """Images that belong together, such as frames of one video: neighbours by name that look alike, grouped by their
     folder or by how their names begin."""
     none = None, Part({}, [])
     if _cityscapes(found):
@@ -256,7 +256,7 @@ def _groups(found: Found, scale: Size | None) -> tuple[Grouped | None, Part]:
             said = f"{len(sizes)} groups by name, such as {min(sizes)}, as {alike}: groups {pattern}"
             return Grouped(of, pattern, behind), Part({"groups": pattern}, [said])
     said = (
-        f"{alike}, but their names tell no groups: if they are frames of a video, name lists of whole scenes for train "
+        f"{alike}, but their names show no groups; if they are frames of a video, name lists of whole scenes for train "
         "and val"
     )
     return None, Part({}, [said])
@@ -276,7 +276,7 @@ def _differences(pairs: list[tuple[Path, Path]], scale: Size | None) -> tuple[fl
 
 
 def _split(root: Path, lists: list[Path], found: Found, groups: Grouped | None) -> tuple[list[str], Part]:
-    """The stems to train on, tune among them; and how train and val are told."""
+    """The stems to train on, including tune, and the keys that define train and val."""
     stems = sorted(found.pairs)
     said: list[str] = []
     data: dict[str, Json] = {}
@@ -306,12 +306,12 @@ def _split(root: Path, lists: list[Path], found: Found, groups: Grouped | None) 
     if groups is not None:
         return _split_groups(pool, groups, data, said)
     val = set(sorted(pool, key=lambda stem: number("val", stem))[: round(VAL_SHARE * len(pool))])
-    told = f"val is a share of {VAL_SHARE} ({len(val)} of {len(pool)} images), as no list or folder names another"
+    told = f"val is a share of {VAL_SHARE} ({len(val)} of {len(pool)} images), as no list or folder defines it"
     return [stem for stem in pool if stem not in val], Part(data | {"val": VAL_SHARE}, [*said, told])
 
 
 def _split_groups(pool: list[str], groups: Grouped, data: dict[str, Json], said: list[str]) -> tuple[list[str], Part]:
-    """Whole groups as val, in the order of their digests, until they have their share of the images."""
+    """Whole groups as val, in the order of their digests, until they hold their share of the images."""
     sizes = Counter(groups.of[stem] for stem in pool)
     val: list[str] = []
     for group in sorted(sizes, key=lambda group: number("val", group)):
@@ -324,7 +324,7 @@ def _split_groups(pool: list[str], groups: Grouped, data: dict[str, Json], said:
     train = [stem for stem in pool if groups.of[stem] not in val]
     told = (
         f"val is {counted(len(val), 'whole group')}, {len(pool) - len(train)} of {len(pool)} images, as no list or "
-        "folder names another"
+        "folder defines it"
     )
     return train, Part(data | {"val": {"pattern": pattern}}, [*said, told])
 
@@ -339,14 +339,14 @@ def _tune(train: list[str], groups: Grouped | None) -> Part:
         return Part({"tune": wanted}, [told])
     wanted = max(1, min(wanted, max(sizes.values()) // 2))
     told = (
-        f"tune is {counted(wanted, 'image')} in a row of the {len(train)} to train on, without {GAP} on either side "
-        f"(gap), as these are of {counted(len(sizes), 'group')} only"
+        f"tune is {counted(wanted, 'image')} in a row of the {len(train)} to train on, leaving out {GAP} on either "
+        f"side (gap), as these are only {counted(len(sizes), 'group')}"
     )
     return Part({"tune": wanted, "gap": GAP}, [told])
 
 
 def _pad(sizes: list[Size], *, smaller: bool = True) -> Part:
-    """What holds the largest image; ``smaller``: data set `folder` can make large ones smaller."""
+    """The pad that holds the largest image. ``smaller``: large images may be reduced, as data set `folder` can do."""
     longest = max(map(max, sizes))
     cut = smaller and longest > LARGE
     read = [pixels.smaller_size(size, LONGEST) for size in sizes] if cut else sizes

@@ -1,5 +1,5 @@
 """Small synthetic sets in the layouts of the official ones, for tests and rehearsals: same folders, lists, formats and
-image sizes, a handful of images. What is on them means nothing; the same bytes are written every time."""
+image sizes, a handful of images. Their content is meaningless, and every call writes the same bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Size = tuple[int, int]  # (height, width)
 SIZES: tuple[Size, ...] = ((375, 500), (500, 334), (333, 500), (500, 375))  # as VOC's
 TRAIN = ("2007_000032", "2007_000039", "2007_000063", "2007_000068")
 VAL, TEST = ("2007_000033", "2007_000042"), ("2008_000006", "2008_000011")
-EXTRA = ("2008_000002", "2008_000003", "2008_000007", "2008_000009")  # SBD alone has masks of these
+EXTRA = ("2008_000002", "2008_000003", "2008_000007", "2008_000009")  # only SBD has masks of these
 COCO_CLASSES = {  # the official ids of the 20 classes of VOC and of two others
     "person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "airplane": 5, "bus": 6, "train": 7, "boat": 9, "bird": 16,
     "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21, "bottle": 44, "chair": 62, "couch": 63,
@@ -51,7 +51,7 @@ def voc(root: Path) -> None:
     lists = {"train": TRAIN, "val": VAL, "trainval": TRAIN + VAL, "test": TEST, "train_aug": TRAIN + EXTRA}
     for split, listed in lists.items():
         _write(base / "ImageSets" / "Segmentation" / f"{split}.txt", listed)
-    # SBD's lists overlap both of VOC's: an image of VOC's val stands in its train.
+    # SBD's lists overlap both of VOC's: SBD's train has an image of VOC's val.
     _write(released / "train.txt", (TRAIN[1], VAL[0], EXTRA[0], EXTRA[3]))
     _write(released / "val.txt", (TRAIN[2], TRAIN[3], EXTRA[1], EXTRA[2]))
 
@@ -102,8 +102,8 @@ def imagenet(root: Path) -> None:
 
 
 def camvid(root: Path) -> None:
-    """Four training scenes of two drives and two val scenes of a third as the SegNet tutorial has them, with its prefix
-    in the lists."""
+    """Four training scenes of two drives and two val scenes of a third, in the layout of the SegNet tutorial and with
+    its prefix in the lists."""
     frames = {
         "train": ("0001TP_006690", "0001TP_006750", "0006R0_f00930", "0006R0_f00990"),
         "val": ("0016E5_07959", "0016E5_07961"),
@@ -127,7 +127,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 def _scene(name: str, size: Size, classes: int, patches: int = 3, label: int | None = None) -> tuple[Any, Any]:
     """Image uint8 (H, W, 3) and labels uint8 (H, W): rectangles of one label (or ``label``) and its colour, on label 0.
 
-    They depend on the arguments alone. Smooth, so that large images make small files.
+    Both depend only on the arguments. The image is smooth, so that large images make small files.
     """
     random = generator("layouts", name)
     height, width = size
@@ -151,7 +151,7 @@ def _ringed(labels: np.ndarray) -> np.ndarray:
 
 
 def _box(name: str, left: int, top: int, right: int, bottom: int) -> dict[str, Any]:
-    """A COCO annotation of a rectangle, as a polygon: pixels from left and top to before right and bottom."""
+    """A COCO annotation of a rectangle, as a polygon: pixels from left and top up to, but without, right and bottom."""
     return {
         "category_id": COCO_CLASSES[name], "iscrowd": 0, "area": (right - left) * (bottom - top),
         "bbox": [left, top, right - left, bottom - top], "corners": (left, top, right, bottom),
@@ -191,7 +191,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 
 def _save_mask(path: Path, labels: np.ndarray) -> None:
-    """A palette image, as VOC's."""
+    """A palette image, as in VOC."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
     colours = [colorsys.hsv_to_rgb(i * 0.618 % 1, 0.8, 0.8) for i in range(254)]
@@ -200,7 +200,7 @@ def _save_mask(path: Path, labels: np.ndarray) -> None:
 
 
 def _save_matlab(path: Path, variable: str, labels: np.ndarray, more: dict[str, np.ndarray]) -> None:
-    """A struct with Segmentation, as SBD's, without the time that scipy writes into the header."""
+    """A struct with Segmentation, as in SBD, without the time that scipy writes into the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     matlab.savemat(buffer, {variable: {"Segmentation": labels.astype(np.uint8)} | more}, do_compression=True)

@@ -1,4 +1,4 @@
-"""Archives unpacked so that nothing leaves their folder, and a broken one is told."""
+"""Unpacks archives: writes nothing outside their folder, and raises an error for a broken one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from pathlib import Path, PureWindowsPath
 from study.spec.errors import InputError
 
 Tick = Callable[[int, int], None]
-PIECE = 1 << 16  # bytes that are read at a time; the most that a cut download loses
+PIECE = 1 << 16  # bytes per read; an interrupted download loses no more than this
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 
 def unpack(path: Path, into: Path, tick: Tick, known: bool) -> None:
     """Unpack a .tar, .tar.gz, .tgz or .zip into a folder; ``tick(done, all)`` counts bytes.
 
-    ``known``: its checksum was found right, so its end is not looked at. Raises one of BROKEN for an archive that is
-    broken, InputError where a member is a path out of the folder, OSError before more is written than the disk has room
-    for.
+    ``known``: its checksum was verified, so its end is not checked. Raises one of BROKEN for a broken archive,
+    InputError for a member whose path leads out of the folder, OSError before writing more than the disk has room for.
     """
     into.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
@@ -34,19 +33,19 @@ def unpack(path: Path, into: Path, tick: Tick, known: bool) -> None:
 
 
 def _admit(path: Path, name: str, fault: object = None) -> None:
-    """Raises InputError for a member with a fault, or whose path is absolute or leads out of its folder."""
+    """Raises InputError for a member with a ``fault``, or with a path that is absolute or leads out of its folder."""
     parsed = PureWindowsPath(name)  # knows the separators and roots of every system
     if fault or parsed.anchor or ".." in parsed.parts:
         raise InputError(
             f"every member of {path} must stay below its folder ({fault or 'nothing may be written elsewhere'}), got "
-            f"{name!r}; do not use this archive but the published one"
+            f"{name!r}; use the published archive instead of this one"
         )
 
 
 def _need_room(path: Path, into: Path, size: int) -> None:
-    """Raises OSError where a few bytes claim to become more than the disk can hold."""
+    """Raises OSError if the unpacked content does not fit on the disk."""
     if size > (free := shutil.disk_usage(into).free):
-        raise OSError(errno.ENOSPC, f"{path} holds {size / 1e9:.1f} GB, of which {free / 1e9:.1f} GB have room")
+        raise OSError(errno.ENOSPC, f"{path} holds {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
 
 
 def _untar(path: Path, into: Path, tick: Tick, known: bool) -> None:
@@ -63,9 +62,9 @@ def _untar(path: Path, into: Path, tick: Tick, known: bool) -> None:
             except tarfile.FilterError as error:
                 _admit(path, member.name, error)
             tick(file.tell(), path.stat().st_size)
-        if known:  # it is the published one, whatever its end looks like
+        if known:  # it is the published archive, even if its end is odd
             return
-        # tarfile takes a damaged header, and a file cut between two members, for the end.
+        # tarfile mistakes a damaged header, and a file cut between two members, for the end.
         stream.seek(tar.offset)
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("its end is missing")

@@ -1,1 +1,1 @@
-"""Trained networks at work: scales, crops, CRF, receptive fields, predictions for a benchmark's server."""
+"""Inference with trained networks: scales, crops, CRF, receptive fields, predictions for a benchmark's server."""

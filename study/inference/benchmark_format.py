@@ -1,7 +1,7 @@
-"""What the benchmark servers take: PNG files of classes in one archive, in a format for each; written and validated.
+"""Writes and validates submissions to benchmark servers: PNG files of classes in one archive, in a format for each.
 
 voc: palette images in results/VOC2012/Segmentation/comp6_test_cls/ of a .tar.gz. cityscapes: grey images of label ids
-in a .zip, found by the beginning of their names. Both have the images' own sizes.
+in a .zip, found by the beginning of their names. In both, predictions have the sizes of their images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from study.store.runs import write
 
 Pack = Callable[[BinaryIO, Iterator[tuple[str, bytes]]], None]
 Unpack = Callable[[Path], Iterator[tuple[str, bytes]]]
-MADE = (1980, 1, 1, 0, 0, 0)  # of every member: equal predictions are equal archives (and no zip is older)
+MADE = (1980, 1, 1, 0, 0, 0)  # of every member: equal predictions give equal archives (and zip has no earlier time)
 
 
 def _label_ids() -> np.ndarray:
@@ -39,7 +39,7 @@ def _label_ids() -> np.ndarray:
 def _pack_tar(file: BinaryIO, members: Iterator[tuple[str, bytes]]) -> None:
     with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name, content in members:
-            entry = tarfile.TarInfo(name)  # of no time, no owner
+            entry = tarfile.TarInfo(name)  # without time and owner
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
 
@@ -67,9 +67,9 @@ def _unpack_zip(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True)
 class Format:
-    """``folder`` of the files in the archive, ``ending`` of their names after the image's, which must match ``names``;
-    ``mode`` of the images (P: with VOC's palette, L: grey); the server knows the ids 0 to ``ids`` - 1. ``label_ids``
-    gives each class's id, None where classes are ids."""
+    """``folder`` holds the files in the archive. Their names are the images' names, which must match ``names``, and
+    ``ending``; ``mode`` is that of the images (P: with VOC's palette, L: grey); the server knows the ids 0 to ``ids`` -
+    1. ``label_ids`` gives each class's id, None if classes are ids."""
 
     folder: str
     ending: str
@@ -108,34 +108,34 @@ FORMATS = {
 
 
 def place(form: Format, name: str) -> str:
-    """Where the archive has the file of an image. Raises InputError for a name by which the server cannot find it."""
+    """The place of an image's file in the archive. Raises InputError for a name that the server does not know."""
     if not re.fullmatch(form.names, name):
         raise InputError(
-            f"a test image must have a name that the server knows (of the form {form.names}), got {name!r}; take the "
-            "images under their official names"
+            f"a test image must have a name that the server knows (of the form {form.names}), got {name!r}; use the "
+            "official names of the images"
         )
     return f"{form.folder}{name}{form.ending}"
 
 
 def save(format: str, path: Path, classes: np.ndarray) -> None:
-    """Write classes as a network gives them, uint8 (H, W), to a PNG file of the format; it is whole or not there."""
+    """Write the classes that a network gives, uint8 (H, W), to a PNG file of the format: as a whole or not at all."""
     form = FORMATS[format]
     image = Image.fromarray(classes if form.label_ids is None else form.label_ids()[classes])
     if form.mode == "P":
-        image.putpalette(voc_palette().tobytes())  # of a grey image: its mode becomes P
+        image.putpalette(voc_palette().tobytes())  # turns the grey image into mode P
     write(path, lambda file: image.save(file, "png"))
 
 
 def pack(format: str, files: dict[str, Path], archive: Path) -> None:
-    """Write the archive of PNG files by the names of their images. Equal files give equal bytes."""
+    """Write the archive of PNG files, which are given by the names of their images. Equal files give equal bytes."""
     form = FORMATS[format]
     members = sorted((place(form, name), path) for name, path in files.items())
     write(archive, lambda file: form.pack(file, ((name, path.read_bytes()) for name, path in members)))
 
 
 def validate(format: str, archive: Path, expected: dict[str, tuple[int, int]]) -> None:
-    """Raises InputError unless the archive has one file of the format for each image of ``expected``, which is
-    {name: (height, width)}, and nothing else."""
+    """Raises InputError unless the archive has one file of the format for each image in ``expected`` {name: (height,
+    width)}, and no other file."""
     form = FORMATS[format]
     missing = {place(form, name): size for name, size in expected.items()}
     known = set(missing)
@@ -143,7 +143,7 @@ def validate(format: str, archive: Path, expected: dict[str, tuple[int, int]]) -
         for name, content in form.unpack(archive):
             if not _inside(form, name):
                 raise InputError(
-                    f"a file of {archive.name} must lie in {form.folder or 'no folder'} (its place in the format), got "
+                    f"a file of {archive.name} must be in {form.folder or 'no folder'} (its place in the format), got "
                     f"{name}; move it there"
                 )
             if name not in known:
@@ -162,8 +162,8 @@ def validate(format: str, archive: Path, expected: dict[str, tuple[int, int]]) -
         ) from error
     if missing:
         raise InputError(
-            f"{archive.name} must hold every test image (the server scores all of them), got none of {min(missing)}; "
-            f"add the {len(missing)} that are missing"
+            f"{archive.name} must hold every test image (the server scores all of them), got none for {min(missing)}; "
+            f"add the {len(missing)} missing ones"
         )
 
 
@@ -182,11 +182,11 @@ def _check(form: Format, name: str, content: bytes, size: tuple[int, int]) -> No
         raise InputError(f"{name} must be {rule} PNG (mode {form.mode}), got {kind} of mode {mode}; convert it")
     if ids.shape != size:
         raise InputError(
-            f"{name} must have the size of its image, {size} (height, width), got {ids.shape}; cut off what was padded"
+            f"{name} must have the size of its image, {size} (height, width), got {ids.shape}; cut off the padding"
         )
     if form.mode == "P" and colours != voc_palette().ravel().tolist()[: len(colours or ())]:
         raise InputError(f"{name} must have VOC's palette (the server shows it), got another; write it again")
     if ids.max() >= form.ids:
         raise InputError(
-            f"{name} must hold ids that the server knows, 0 to {form.ids - 1}, got {ids.max()}; write one of them there"
+            f"{name} must hold ids that the server knows, 0 to {form.ids - 1}, got {ids.max()}; write one of these"
         )

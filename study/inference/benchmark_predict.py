@@ -1,7 +1,7 @@
-"""A trained network asked for the classes of the images whose masks only a benchmark's server has.
+"""Predicts the classes of a benchmark's test images, whose masks only its server has.
 
-Predictions lie in ``submissions/<key>/`` of the run store, each named by the digest of its image: so what was predicted
-before a kill is not predicted again, and no prediction is taken for that of another image.
+Predictions are in ``submissions/<key>/`` of the run store, each named by the digest of its image. So an interrupted run
+repeats no prediction, and no prediction is mistaken for that of another image.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from study.training.worker import settle
 
 
 def run_of(job: SubmissionJob) -> Run:
-    """Where the predictions are kept."""
+    """The run that holds the predictions."""
     return Run(job.context.store / "submissions" / job.key, ())
 
 
 def test_images(data: Data, root: Path | None) -> dict[str, Path]:
-    """{name: file} of a data set's test images. Raises InputError where it has none, or where they are not there."""
+    """{name: file} of a data set's test images. Raises InputError if it has none, or if they are missing."""
     module, options = module_of(data)
     if not hasattr(module, "tests"):
         raise InputError(
@@ -47,7 +47,7 @@ def test_images(data: Data, root: Path | None) -> dict[str, Path]:
 
 
 def files_of(job: SubmissionJob, images: dict[str, Path]) -> dict[str, Path]:
-    """{name: file} of the predictions of the images, whether they are there or not."""
+    """{name: file} of the images' predictions, whether they exist or not."""
     return {name: run_of(job).path(f"{file_digest(image)}.png") for name, image in images.items()}
 
 
@@ -59,16 +59,16 @@ def left(images: dict[str, Path], files: dict[str, Path]) -> list[str]:
 def predict(
     job: SubmissionJob, images: dict[str, Path], files: dict[str, Path], tick: Callable[[int, int], None]
 ) -> None:
-    """Predict what is left, each image padded as in training and its prediction cut to the image's own size.
+    """Predict the remaining images. Each is padded as in training, and its prediction is cut to the image's own size.
 
-    Raises InputError for a damaged image, one that is larger than those of training, an inference that cannot be, or a
-    network of other classes than the server's.
+    Raises InputError for a damaged image, one larger than those of training, an impossible inference, or a network with
+    other classes than the server's.
     """
     module, _ = module_of(job.subject.training.data)
     if tuple(job.subject.facts["classes"]) != module.CLASSES:
         raise InputError(
-            f"a submission must be of a network of the server's {len(module.CLASSES)} classes (it scores these), got "
-            f"{len(job.subject.facts['classes'])} others; remove `classes` of the data set"
+            f"a submission must be from a network with the server's {len(module.CLASSES)} classes (it scores these), "
+            f"got {len(job.subject.facts['classes'])} others; remove `classes` from the data set"
         )
     with run_of(job).writing():
         todo, size = left(images, files), (job.subject.facts["size"][0], job.subject.facts["size"][1])
@@ -102,5 +102,5 @@ def write(job: SubmissionJob, images: dict[str, Path], files: dict[str, Path], a
     try:
         validate(job.format, archive, sizes)
     except InputError:
-        archive.unlink()  # nobody shall send it
+        archive.unlink()  # so that nobody sends it
         raise

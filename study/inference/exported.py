@@ -1,4 +1,4 @@
-"""Models that left the run store: ``load`` one, and ask it for the classes of any image (D140, D141).
+"""Exported models: ``load`` one, and predict the classes of any image (D140, D141).
 
 model = load("reports/shapes/weights/T5-GCN+BR-overall.safetensors")
 classes = model.predict("photograph.jpg")  # uint8 (H, W), at the image's size
@@ -35,16 +35,17 @@ from study.spec.training import Inference, Network, thawed
 from study.training.batches import WholeNetwork
 from study.training.count import enlarged
 
-NETWORK, FROZEN, MOMENTS = "network.", "frozen.", "moments."  # what tensors' names begin with
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # what names of statistics end with
-OVERLAP = 0.25  # of a window, at least, between two of an image that is larger (D141)
-EIGHT_BITS = ("1", "L", "P", "RGB")  # modes of Pillow
+NETWORK, FROZEN, MOMENTS = "network.", "frozen.", "moments."  # prefixes of the names of tensors
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # suffixes of the names of statistics
+OVERLAP = 0.25  # of a window: the least overlap of neighbouring windows in a larger image (D141)
+EIGHT_BITS = ("1", "L", "P", "RGB")  # Pillow's modes
 Anything = str | Path | Image.Image | np.ndarray
 
 
 class Model:
-    """A trained network with all that it needs. ``about`` is its metadata, ``names`` are the classes from label 0 up,
-    ``colours`` uint8 (K, 3) those of pictures, ``size`` the (height, width) of the window that it sees at once."""
+    """A trained network with everything that it needs. ``about`` is its metadata, ``names`` are the classes from label
+    0 up, ``colours`` uint8 (K, 3) their display colours, ``size`` the (height, width) of the window that it sees at
+    once."""
 
     def __init__(self, about: ModelFile, network: WholeNetwork, stride: int, device: torch.device) -> None:
         self.about, self.network, self.stride, self.device = about, network, stride, device
@@ -56,9 +57,9 @@ class Model:
     def predict(self, image: Anything, longest: int | None = None) -> np.ndarray:
         """Classes uint8 (H, W) of an image, at its own size.
 
-        ``image`` is a file's path, a picture of Pillow, or pixels uint8 (H, W, 3). One whose longest side is above
-        ``longest`` px is made smaller first; None: as in training. A smaller one than ``size`` is padded, of a larger
-        one overlapping windows are averaged. Raises InputError for what is no such image.
+        ``image`` is a file's path, a Pillow image, or pixels uint8 (H, W, 3). If its longest side is above ``longest``
+        px, it is made smaller first (None: as in training). An image smaller than ``size`` is padded; a larger one is
+        covered by overlapping windows, which are averaged. Raises InputError for anything else.
         """
         pixels = self._pixels(image)
         found, seen = self._probabilities(pixels, longest)
@@ -67,7 +68,7 @@ class Model:
         return enlarged(found, _sized(pixels, seen))
 
     def scores(self, image: Anything, longest: int | None = None) -> np.ndarray:
-        """Probabilities float32 (K, H, W) of the classes, at the image's own size; as ``predict``."""
+        """Probabilities float32 (K, H, W) of the classes, at the image's own size. Arguments as in ``predict``."""
         pixels = self._pixels(image)
         found, (height, width) = self._probabilities(pixels, longest)
         cut = found[None, :, :height, :width]
@@ -76,7 +77,7 @@ class Model:
         return cut[0].float().numpy()
 
     def read(self, path: Path) -> np.ndarray:
-        """Pixels uint8 (H, W, 3) of a file, read as the training's images were. Raises InputError as pixels.picture."""
+        """Pixels uint8 (H, W, 3) of a file, read like the training images. Raises InputError as pixels.picture does."""
         if not path.is_file():
             raise InputError(f"an image must be a file, got no file {path}; name one")
         scale = self.about["data"]["range"]
@@ -88,14 +89,14 @@ class Model:
         if isinstance(image, Image.Image):
             if image.mode not in EIGHT_BITS:
                 raise InputError(
-                    f"a picture must have 8 bits a channel and be opaque, got one of mode {image.mode}; convert it to "
-                    "RGB, or give the path of its file"
+                    f"a picture must have 8 bits per channel and be opaque, got one of mode {image.mode}; convert it "
+                    "to RGB, or give the path of its file"
                 )
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(
-                f"an image must be a path, a picture of Pillow or pixels uint8 (H, W, 3) in red, green and blue, got "
+                f"an image must be a path, a Pillow image or pixels uint8 (H, W, 3) in red, green and blue, got "
                 f"{got}; convert it"
             )
         if not image.size:
@@ -103,8 +104,8 @@ class Model:
         return image
 
     def _probabilities(self, pixels: np.ndarray, longest: int | None) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Probabilities float64 (K, h, w) of the image as the network sees it, padded at the right and below, and the
-        (height, width) of what is no padding."""
+        """Probabilities float64 (K, h, w) of the image as the network sees it, padded at the right and bottom, and its
+        (height, width) without the padding."""
         if longest is None:
             longest = self.about["data"]["longest"]
         elif longest < 1:
@@ -127,16 +128,16 @@ def windows(side: int, window: int) -> int:
 
 
 def _sized(pixels: np.ndarray, seen: tuple[int, int]) -> Original:
-    """What ``enlarged`` asks of an image without labels: its size, and that of the smaller one."""
+    """What ``enlarged`` needs of an image without labels: its size, and that of the smaller one."""
     none = np.empty(pixels.shape[:2], np.uint8)
     return Original(none, none, seen)
 
 
 def load(path: str | Path, device: str = "cpu") -> Model:
-    """The model in a file, in evaluation mode; reads nothing else, and unpickles nothing.
+    """Load a model from its file, in evaluation mode. Reads nothing else, and unpickles nothing.
 
-    Raises InputError for a file that is missing, damaged, of other software or of another version, for a backbone that
-    this code does not have, and for tensors that do not fit.
+    Raises InputError for a file that is missing, damaged, from other software or of another version, for a backbone
+    that this code does not have, and for tensors that do not fit.
     """
     about, tensors = model_file.read(Path(path))
     network = described.network_of(about["network"])
@@ -147,7 +148,7 @@ def load(path: str | Path, device: str = "cpu") -> Model:
         )
     network = dataclasses.replace(network, options=untrained(network))
     frozen: Backbone | None = None
-    with torch.random.fork_rng(devices=[]):  # the caller's draws stay the caller's
+    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         model = build(described.variant_of(about["variant"]), network, len(about["classes"]), about["seed"])
         if network.frozen:
             frozen = build_backbone(network)
@@ -157,19 +158,19 @@ def load(path: str | Path, device: str = "cpu") -> Model:
         transfer(frozen, _part(tensors, FROZEN), f"those of the backbone in {path}")
     moments = _part(tensors, MOMENTS)
     if lacking := [level for level in network.levels if frozen is not None and level not in moments]:
-        raise InputError(f"a model must have the moments of each level, got none of {lacking[0]} in {path}; copy it")
+        raise InputError(f"a model must have the moments of each level, got none for {lacking[0]} in {path}; copy it")
     backbone = cast(Backbone, of_backbone)
-    for name in ("mean", "std"):  # those that it was trained with, whatever a library says today
+    for name in ("mean", "std"):  # the values of its training, whatever a library says today
         getattr(backbone, name).copy_(torch.tensor(about["network"][name]).view(1, -1, 1, 1))  # type: ignore[literal-required]
     whole = WholeNetwork(model, frozen, moments, rounded=True).to(device).to(memory_format=torch.channels_last).eval()
     return Model(about, whole, max(backbone.strides[level] for level in network.levels), torch.device(device))
 
 
 def export(path: Path, subject: Subject, context: Context, origin: ModelOrigin) -> ModelFile:
-    """Write the model of a finished training; returns its metadata.
+    """Write the model of a finished training. Returns its metadata.
 
-    Raises InputError where the weights of its backbone cannot be read, TrainingFailed where it is not done, and
-    FileNotFoundError where the moments of its features are no longer cached.
+    Raises InputError if the weights of its backbone cannot be read, TrainingFailed if it is not done, and
+    FileNotFoundError if the moments of its features are no longer cached.
     """
     training, facts, network = subject.training, subject.facts, network_of(subject, context)
     if training.variant is None:
@@ -214,7 +215,7 @@ def _tensors_of(network: WholeNetwork) -> Tensors:
 
 
 def _shared(network: Network) -> Network:
-    """A network without the folder of its weights, which is the user's own."""
+    """A network without the folder of its weights, which is private to the user."""
     options = (
         (name, Path(value).name if name == "weights" and isinstance(value, str) else value)
         for name, value in network.options

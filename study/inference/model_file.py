@@ -1,6 +1,6 @@
-"""A model in one file, ``<cell>.safetensors``: tensors, and in the metadata's key STUDY all else as JSON (D140).
+"""A model in one file, ``<cell>.safetensors``: tensors, and everything else as JSON in the metadata key STUDY (D140).
 
-Reading takes safetensors and JSON alone: nothing is unpickled, so a file of strangers runs no code.
+Reading needs only safetensors and JSON: nothing is unpickled, so a stranger's file runs no code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from study.spec.documents.reading import version_of
 from study.spec.errors import InputError
 from study.store import runs
 
-STUDY = "study"  # the one key of the metadata: several have no order, and equal models are to be equal bytes
+STUDY = "study"  # the only metadata key: several would have no order, and equal models must give equal bytes
 PROJECT = "large-kernel-study"
 Tensors = dict[str, torch.Tensor]
 
 
 def write(path: Path, about: ModelFile, tensors: Tensors) -> ModelFile:
-    """Write a model; returns ``about`` with the digest. Raises StoreError where the disk refuses."""
+    """Write a model. Returns ``about`` with the digest. Raises StoreError if the disk is full or not writable."""
     tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     about = cast(ModelFile, about | {"sha256": _digest(about, tensors)})
     content = save(tensors, {STUDY: json.dumps(about, ensure_ascii=False)})
@@ -35,16 +35,16 @@ def write(path: Path, about: ModelFile, tensors: Tensors) -> ModelFile:
 
 
 def read(path: Path) -> tuple[ModelFile, Tensors]:
-    """What ``write`` wrote. Raises InputError for a file that is missing, damaged, of other software or of another
-    version."""
+    """Read what ``write`` wrote. Raises InputError for a file that is missing, damaged, from other software or of
+    another version."""
     about, tensors = _opened(path, whole=True)
     if _digest(about, tensors) != about["sha256"]:
-        raise InputError(f"a model must be as it was written, got {path} with other content; copy it anew")
+        raise InputError(f"a model must be unchanged, got {path} with other content; copy it again")
     return about, tensors
 
 
 def about(path: Path) -> ModelFile:
-    """The metadata alone, without the digest's check. Raises InputError as ``read``."""
+    """The metadata alone. The digest is not checked. Raises InputError as ``read`` does."""
     return _opened(path, whole=False)[0]
 
 
@@ -60,7 +60,7 @@ def _opened(path: Path, whole: bool) -> tuple[ModelFile, Tensors]:
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"a model must be a whole .safetensors file (nothing else is loaded: it could run code), got {path} "
-            f"({error}); copy it anew, or make it by `make repro` of its tier"
+            f"({error}); copy it again, or run `make repro` of its tier"
         ) from error
     return _told(text, path), tensors
 
@@ -73,8 +73,8 @@ def _told(text: str | None, path: Path) -> ModelFile:
         found = None
     if not isinstance(found, dict) or found.get("project") != PROJECT:
         raise InputError(
-            f"a model must be one that this project wrote (its metadata say how it is built), got {path} of other "
-            "software; take a file of reports/<tier>/weights/"
+            f"a model must be written by this project (its metadata say how it is built), got {path} from other "
+            "software; use a file of reports/<tier>/weights/"
         )
     if found.get("version") != version_of(ModelFile):
         raise InputError(
@@ -82,12 +82,12 @@ def _told(text: str | None, path: Path) -> ModelFile:
             "(another version of the code wrote it); use that version, or run `make repro` of its tier again"
         )
     if wrong := fits(ModelFile, found):
-        raise InputError(f"a model's metadata must be as the code writes them, got {wrong} in {path}; copy it anew")
+        raise InputError(f"a model's metadata must be as the code writes them, got {wrong} in {path}; copy it again")
     return cast(ModelFile, found)
 
 
 def _digest(about: ModelFile, tensors: Tensors) -> str:
-    """sha256 over all of ``about`` but the digest itself, and over the tensors with their names and shapes."""
+    """sha256 over all of ``about`` except the digest itself, and over the tensors with their names and shapes."""
     told = {name: value for name, value in about.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name in sorted(tensors):

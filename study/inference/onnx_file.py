@@ -1,7 +1,8 @@
-"""A model as one ``.onnx`` file for other runtimes, checked there for equal classes (D144).
+"""A model as one ``.onnx`` file for other runtimes, checked in ONNX Runtime for equal classes (D144).
 
 Input ``pixels`` uint8 (1, H, W, 3), the size of images in training; output ``scores`` float32 (1, K, H, W), class
-probabilities. The file's metadata hold names, colours, and all else that the ``.safetensors`` file tells.
+probabilities. The file's metadata hold names, colours, and everything else in the metadata of the ``.safetensors``
+file.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PIXELS, SCORES = "pixels", "scores"
-TIE = 1e-3  # between a pixel's two most probable classes; where they are that close, rounding may choose either
+TIE = 1e-3  # difference of a pixel's two most probable classes up to which rounding may choose either
 
 
 class _Window(nn.Module):
@@ -47,11 +48,11 @@ class _Window(nn.Module):
 
 
 def write(model: Model, to: Path, images: Sequence[Path] = ()) -> list[int]:
-    """Write a model that sits on the CPU to ``to``; returns for each of ``images`` at how many pixels of its upper left
-    window the runtimes differ. Each of these is a tie (TIE).
+    """Write a model on the CPU to ``to``. Returns, for each of ``images``, the number of pixels of its upper left
+    window at which the runtimes differ; each of these is a tie (TIE).
 
-    Nothing is written, and InputError raised, where the network cannot be exported, an image cannot be read, or the
-    runtimes differ elsewhere. Raises StoreError where the disk refuses.
+    Raises InputError, and writes nothing, if the network cannot be exported, an image cannot be read, or the runtimes
+    differ elsewhere. Raises StoreError if the disk is full or not writable.
     """
     content = _exported(model)
     runtime = _runtime(content)
@@ -72,11 +73,11 @@ def _exported(model: Model) -> bytes:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            warnings.simplefilter("ignore")  # of the exporter's own internals
+            warnings.simplefilter("ignore")  # about the exporter's own internals
             program = torch.onnx.export(window, (pixels,), input_names=[PIXELS], output_names=[SCORES], dynamo=True)
     except torch.onnx.errors.OnnxExporterError as error:
         raise InputError(
-            f"a network must have only operations that ONNX has, got {model.about['label']} ({first_line(error)}); "
+            f"a network must use only operations that ONNX has, got {model.about['label']} ({first_line(error)}); "
             "use the .safetensors file"
         ) from error
     finally:
@@ -105,15 +106,15 @@ def _first_window(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _ties(model: Model, runtime: onnxruntime.InferenceSession, name: str, window: np.ndarray) -> int:
-    """Pixels where the runtimes' classes differ. Raises InputError where one of them is no tie."""
-    ours = model.scores(window, max(model.size))  # as it is, also where images are made smaller first
+    """The number of pixels where the runtimes' classes differ. Raises InputError if one of them is not a tie."""
+    ours = model.scores(window, max(model.size))  # at this size, even if the model makes images smaller first
     (theirs,) = runtime.run([SCORES], {PIXELS: window[None]})
     different = ours.argmax(0) != theirs[0].argmax(0)
     best = np.sort(ours, axis=0)[-2:]
     wrong = int((different & (best[1] - best[0] > TIE)).sum())
     if wrong:
         raise InputError(
-            f"an .onnx file must give the classes that the network gives, got {wrong} other pixels of {different.size} "
+            f"an .onnx file must give the same classes as the network, got {wrong} other pixels of {different.size} "
             f"in {name}; use the .safetensors file"
         )
     return int(different.sum())

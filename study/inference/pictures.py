@@ -1,4 +1,4 @@
-"""Predictions as pictures: a mask whose palette has the classes' colours, and the image below these with a legend."""
+"""Predictions as pictures: a palette mask in the colours of the classes, and a tinted image with a legend."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LEAST_PX = 256  # a side of a picture to look at: smaller images are enlarged
-OPACITY = 0.5  # of the classes' colours
+LEAST_PX = 256  # the least longest side of an overlay: smaller images are enlarged
+OPACITY = 0.5  # of the colours of classes
 
 
 def mask(classes: np.ndarray, colours: np.ndarray) -> Image.Image:
-    """Classes uint8 (H, W) as a palette image: a pixel's index is its label, colours (K, 3) are those of labels."""
+    """Classes uint8 (H, W) as a palette image: a pixel's index is its label; ``colours`` (K, 3) are by label."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(colours)] = colours
     found = Image.fromarray(classes)
-    found.putpalette(palette.tobytes())  # of a grey image: its mode becomes P
+    found.putpalette(palette.tobytes())  # turns the grey image into mode P
     return found
 
 
 def overlay(pixels: np.ndarray, classes: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> Image.Image:
-    """An image uint8 (H, W, 3) tinted by the colours of its classes (H, W), above a legend of those that are there with
+    """An image uint8 (H, W, 3) tinted by the colours of its classes (H, W), above a legend of the classes in it with
     their shares of the pixels, largest first."""
     tinted = np.rint((1 - OPACITY) * pixels + OPACITY * colours[classes]).astype(np.uint8)
     times = math.ceil(LEAST_PX / max(tinted.shape[:2]))
@@ -36,7 +36,7 @@ def overlay(pixels: np.ndarray, classes: np.ndarray, names: tuple[str, ...], col
 
 
 def _legend(width: int, longest: int, classes: np.ndarray, names: tuple[str, ...], colours: np.ndarray) -> Image.Image:
-    """Entries in columns, as many as ``width`` px hold; letters grow with the ``longest`` side of the image."""
+    """Entries in as many columns as fit into ``width`` px; letters grow with the ``longest`` side of the image."""
     size = max(12, longest // 50)
     font, line, gap = _font(size), round(1.5 * size), size // 2
     pixels = np.bincount(classes.ravel(), minlength=len(names))
@@ -59,7 +59,7 @@ def _legend(width: int, longest: int, classes: np.ndarray, names: tuple[str, ...
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Matplotlib's font, whose letters are not only Latin; it need not be imported for that."""
+    """Matplotlib's font, which has more than Latin letters. Matplotlib itself is not imported."""
     spec = find_spec("matplotlib")
     if spec is None or spec.origin is None:
         return ImageFont.load_default(size)

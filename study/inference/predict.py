@@ -1,6 +1,6 @@
-"""A trained network asked by crops, at several scales, mirrored, and refined by a dense CRF (Sec. 4.2 and 4.3).
+"""Predicts with a trained network: by crops, at several scales, mirrored, refined by a dense CRF (Sec. 4.2 and 4.3).
 
-Each way gives class probabilities, and what is seen several times is averaged (D44).
+Each pass gives class probabilities; several passes over a pixel are averaged (D44).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 def check(inference: Inference, size: tuple[int, int], stride: int) -> None:
-    """Raises InputError where an inference cannot be had of images of ``size`` (height, width) by a network whose
-    coarsest cell is ``stride`` px: crops that do not fit or cover, a scale that leaves nothing, no CRF library."""
+    """Raises InputError for an inference that is impossible for images of ``size`` (height, width) and a network whose
+    coarsest cell is ``stride`` px: crops that do not fit or do not cover the image, a scale that leaves no cell, no CRF
+    library."""
     if inference.crop is None and inference.crops != (1, 1):
         raise InputError(
-            f"crops must come with the size of a crop, got {inference.crops} (down, across) of none; add crop, or "
+            f"crops must come with the size of a crop, got {inference.crops} (down, across) without; add crop, or "
             "leave crops out"
         )
     crop = inference.crop or size
@@ -38,11 +39,11 @@ def check(inference: Inference, size: tuple[int, int], stride: int) -> None:
         if number * side < limit:
             raise InputError(
                 f"crops must cover the image of {size} (height, width), got {inference.crops} (down, across) crops of "
-                f"{crop}; take more of them or larger ones"
+                f"{crop}; use more or larger ones"
             )
     if 1 in inference.scales and any(side % stride for side in crop):  # other scales are rounded to whole cells
         raise InputError(
-            f"a network's input must have sides of whole cells of {stride} px (those of its coarsest map), got "
+            f"a network's input must have sides that are multiples of {stride} px (a cell of its coarsest map), got "
             f"{crop} (height, width); " + ("pad the images" if inference.crop is None else "make crop such a multiple")
         )
     for scale in inference.scales:
@@ -56,13 +57,13 @@ def check(inference: Inference, size: tuple[int, int], stride: int) -> None:
 
 
 def _library() -> Any:
-    """The CRF library; InputError where it is missing or was built for another Python."""
+    """The CRF library. Raises InputError if it is missing or was built for another Python."""
     try:
         from pydensecrf import densecrf
     except ImportError as error:
         raise InputError(
             f"a dense CRF must have the package {CRF_PACKAGE}, got none that works ({error}); install it with "
-            "`make crf`, or say under not_applicable of the tier that its cells cannot be had"
+            "`make crf`, or list its cells under not_applicable of the tier"
         ) from error
     return densecrf
 
@@ -76,8 +77,8 @@ def probabilities(network: Network, images: torch.Tensor, inference: Inference, 
     """images (N, 3, H, W) in 0..255 -> probabilities (N, K, H, W): the mean over scales and mirror images of each crop
     (D44), then over the crops that see a pixel (D45).
 
-    Of a single pass they are float64: two scores that differ give probabilities that differ, and so the classes of
-    count.predict. Means are float32, several times as fast.
+    A single pass gives float64: different scores then give different probabilities, so the classes equal those of
+    count.predict. Means are float32, which is several times as fast.
     """
     size = (images.shape[-2], images.shape[-1])
     crop = inference.crop or size
@@ -116,8 +117,8 @@ def _passes(network: Network, images: torch.Tensor, inference: Inference, stride
 def refine(probabilities: np.ndarray, image: np.ndarray, crf: Crf) -> np.ndarray:
     """probabilities (K, H, W), image uint8 (H, W, 3) -> refined probabilities (K, H, W), float32.
 
-    Mean-field inference in a dense CRF with a smoothness and a bilateral (appearance) potential, which has no draws.
-    Raises InputError where the library is missing.
+    Mean-field inference in a dense CRF with a smoothness and a bilateral (appearance) potential. It draws no random
+    numbers. Raises InputError if the library is missing.
     """
     classes, height, width = probabilities.shape
     field = _library().DenseCRF2D(width, height, classes)

@@ -37,11 +37,12 @@ class Centre(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """How Fig. 3 is measured; lengths are in pixels of the original input and grow with the enlarged one.
+    """Settings of Fig. 3. Lengths are in pixels of the original input and grow with the enlarged one.
 
-    ``occluder_px`` and ``stride_px`` are the hiding square and the step of its grid, ``colour`` its RGB, ``batch`` the
-    number of images at a time; ``share`` of all change is in ``valid_region``, ``mass`` of the gradient in ``spread``.
-    ``times`` is the enlargement, ``stride`` what its size must be a multiple of. The class ``background`` is no object.
+    ``occluder_px`` is the side of the hiding square, ``stride_px`` the step of its grid, ``colour`` its RGB, ``batch``
+    the number of images at a time. ``valid_region`` holds the ``share`` of all change, ``spread`` the share ``mass`` of
+    the gradient. ``times`` is the enlargement; the enlarged sides are multiples of ``stride``. The class ``background``
+    is not an object.
     """
 
     occluder_px: int
@@ -82,7 +83,7 @@ def centre(labels: np.ndarray, background: int | None) -> Centre | None:
             largest, target = parts == 1 + sizes.argmax(), value
     if target < 0:
         return None
-    depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]  # the image's edge is the object's
+    depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]  # the image's edge is also the object's
     rows, columns = np.nonzero(depth >= depth.max() / 2)
     row, column = (side.mean() for side in np.nonzero(largest))
     nearest = np.argmin((rows - row) ** 2 + (columns - column) ** 2)
@@ -90,9 +91,9 @@ def centre(labels: np.ndarray, background: int | None) -> Centre | None:
 
 
 def enlarge(image: np.ndarray, labels: np.ndarray, times: float, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input of Fig. 3B and C: image (H, W, 3) bilinearly, labels (H, W) by nearest, both uint8, ``times`` as large.
+    """The input of Fig. 3B and C, ``times`` as large: image (H, W, 3) bilinearly, labels (H, W) by nearest, both uint8.
 
-    Each side becomes the multiple of ``stride`` nearest to that, so the aspect may change a little.
+    Each side is rounded to the nearest multiple of ``stride``, so the aspect may change a little.
     """
     _require(times >= 1, "an enlarged input must be at least as large as the original", times, "take 2")
     size = tuple(max(1, int(side * times / stride + 0.5)) * stride for side in labels.shape)
@@ -104,7 +105,7 @@ def enlarge(image: np.ndarray, labels: np.ndarray, times: float, stride: int) ->
 def scores_at(scores: torch.Tensor, size: tuple[int, int], pixel: Pixel) -> torch.Tensor:
     """Scores (N, K) at ``pixel`` of images of ``size``, from scores (N, K, h, w) that may be coarser.
 
-    What bilinear enlargement of the whole map (D15) would have there.
+    They equal those of the whole map after bilinear enlargement (D15).
     """
     for axis, (place, length) in enumerate(zip(pixel, size, strict=True), start=2):
         cells = scores.shape[axis]
@@ -115,10 +116,10 @@ def scores_at(scores: torch.Tensor, size: tuple[int, int], pixel: Pixel) -> torc
 
 
 def log_odds(scores: torch.Tensor, target: int) -> torch.Tensor:
-    """The score that is watched: of scores (N, K), that of ``target`` minus the log-sum-exp of the others', (N,).
+    """The measured score (N,): the score of ``target`` in scores (N, K) minus the log-sum-exp of the others.
 
-    A shift common to all classes leaves it as it is, as it does the prediction; and unlike the probability it does not
-    level off where the network is sure. Raises InputError for a class that the network does not have.
+    Like the prediction, it does not change with a shift common to all classes. Unlike the probability, it does not
+    level off if the network is certain. Raises InputError for a class that the network does not have.
     """
     classes = scores.shape[1]
     rule = f"a class must be one of the network's {classes} and not the only one"
@@ -138,10 +139,10 @@ def occlusion(
 ) -> np.ndarray:
     """Drop (H, W), float32, of the score of ``target`` at ``pixel`` when a square around each place is hidden.
 
-    ``image`` is uint8 (H, W, 3). Squares of ``occluder_px`` in ``colour`` stand on a grid of ``stride_px`` through
-    ``pixel``, cut at the image's edge; between their centres the map is bilinear. A square is felt up to half its side
-    away from what it hides, so every network's field comes out wider by as much. Where hiding raises the score the drop
-    is negative. Raises InputError for a pixel outside the image, and for an occluder that is even or larger than it.
+    ``image`` is uint8 (H, W, 3). Squares of ``occluder_px`` in ``colour`` are on a grid of ``stride_px`` through
+    ``pixel``, cut at the image's edge; between their centres the map is bilinear. A square hides up to half its side
+    around its centre, so every network's field comes out wider by that much. The drop is negative where hiding raises
+    the score. Raises InputError for a pixel outside the image, and for an occluder that is even or larger than it.
     """
     size = _size(image, pixel)
     fits = occluder_px % 2 == 1 and 1 <= occluder_px <= min(size)
@@ -153,7 +154,7 @@ def occlusion(
     with torch.inference_mode():
         for start in range(0, len(places), batch):
             some = places[start : start + batch]
-            # The plain image is in every batch: sums round alike there, and out of reach the drop is exactly zero.
+            # Every batch has the plain image: sums then round alike, and the drop is exactly zero out of reach.
             hidden = plain.expand(1 + len(some), -1, -1, -1).clone(memory_format=torch.channels_last)
             for one, (row, column) in zip(hidden[1:], some, strict=True):
                 one[:, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = paint
@@ -182,8 +183,8 @@ def gradient(network: Network, image: np.ndarray, pixel: Pixel, target: int) -> 
 def valid_region(found: np.ndarray, share: float) -> np.ndarray:
     """The lit region of Fig. 3, bool (H, W): the smallest one that holds ``share`` of all change in a map (H, W).
 
-    A rise counts as a drop does (Zhou et al. look at the discrepancy). A share of the sum rather than of the greatest
-    value: that one stands at the pixel itself and would set the measure for all others. Nothing where all is zero.
+    Rises count as drops do (Zhou et al. use the discrepancy). The share is of the sum, not of the maximum: the maximum
+    is at the pixel itself and would set the scale for all others. The region of a map of zeros is empty.
     """
     change = np.abs(found).astype(np.float64)
     values = np.sort(change.ravel())[::-1]
@@ -192,7 +193,7 @@ def valid_region(found: np.ndarray, share: float) -> np.ndarray:
 
 
 def covered(region: np.ndarray, mask: np.ndarray) -> float:
-    """The share of an object's pixels (bool (H, W)) that lie in the valid region, which is what Fig. 3 argues with."""
+    """The share of an object's pixels (bool (H, W)) in the valid region: the quantity that Fig. 3 argues with."""
     _require(bool(mask.any()), "an object must have pixels", "none", "take an image with an object")
     return float(region[mask].mean())
 
@@ -210,11 +211,11 @@ def spread(found: np.ndarray, pixel: Pixel, share: float) -> int:
 def figure3(networks: dict[str, Network], image: np.ndarray, labels: np.ndarray, probe: Probe) -> dict[str, np.ndarray]:
     """Both measures of every network on the original and the enlarged input, as arrays for an npz file.
 
-    ``image`` is uint8 (H, W, 3), ``labels`` uint8 (H, W). Once: ``networks`` (n,), their names, ``target``, ``share``,
-    ``mass`` (). Of each of INPUTS, behind its name and an underscore: ``image``, ``mask`` (H, W) of the object,
-    ``pixel`` (2,), ``occlusion`` and ``gradient`` (n, H, W) float32, ``region`` (n, H, W) bool, and by network (n,)
-    ``score``, ``predicted`` (class at the pixel), ``covered``, the region's ``area`` (share of the image) and
-    ``radius_px`` (of a disc of that area), ``spread_px``. Raises InputError where the labels have no object.
+    ``image`` is uint8 (H, W, 3), ``labels`` uint8 (H, W). Common arrays: ``networks`` (n,), their names, ``target``,
+    ``share``, ``mass`` (). For each of INPUTS, with its name and an underscore as prefix: ``image``, ``mask`` (H, W) of
+    the object, ``pixel`` (2,), ``occlusion`` and ``gradient`` (n, H, W) float32, ``region`` (n, H, W) bool, and by
+    network (n,) ``score``, ``predicted`` (class at the pixel), ``covered``, the region's ``area`` (share of the image)
+    and ``radius_px`` (of a disc of that area), ``spread_px``. Raises InputError if the labels have no object.
     """
     middle = centre(labels, probe.background)
     if middle is None:
@@ -238,7 +239,7 @@ def figure3(networks: dict[str, Network], image: np.ndarray, labels: np.ndarray,
 def _measure(
     network: Network, image: np.ndarray, mask: np.ndarray, pixel: Pixel, target: int, times: float, probe: Probe
 ) -> dict[str, Any]:
-    side, step = 2 * int(times * probe.occluder_px / 2) + 1, max(1, round(times * probe.stride_px))  # the nearest odd
+    side, step = 2 * int(times * probe.occluder_px / 2) + 1, max(1, round(times * probe.stride_px))  # nearest odd
     drop = occlusion(
         network, image, pixel, target=target, occluder_px=side, stride_px=step, colour=probe.colour, batch=probe.batch
     )

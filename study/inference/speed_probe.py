@@ -1,4 +1,4 @@
-"""How long an evaluation takes an image on this device, by an image or two through a network with random weights."""
+"""Times an evaluation per image on this device, with an image or two through a network with random weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from study.training.speed_probe import SEED, random_labels, settled, shortest
 
 
 def image_seconds(training: Training, asked: Inference, classes: int, image: np.ndarray, device: str) -> float:
-    """Seconds of one image uint8 (H, W, 3) by its crops, scales and CRF; measured on a picture of the data, as a CRF
-    takes as long as there are colours."""
+    """Seconds to evaluate one image uint8 (H, W, 3) with its crops, scales and CRF. Measured on an image of the data,
+    since the time of a CRF depends on the number of colours."""
     network, on = dataclasses.replace(training.network, options=untrained(training.network)), torch.device(device)
     with settled(device):
         model = build(training.variant, network, classes, SEED).to(on).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

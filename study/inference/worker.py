@@ -1,7 +1,6 @@
-"""Trained networks asked in other ways: crops, several scales, a CRF (Sec. 4.2, 4.3), where they look (Fig. 3), and
-what they confuse.
+"""Evaluates trained networks: crops, several scales, a CRF (Sec. 4.2, 4.3), receptive fields (Fig. 3), confusions.
 
-Never a training: each evaluation is a run of its own in the store, named by its training and by how it is asked.
+It never trains. Each evaluation is a separate run in the store, named by its training and its inference.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Busy, Run, Store, 
 from study.training import checkpoint
 from study.training.batches import FromImages, Source, open_source
 from study.training.count import confusion, counts_of_original, image_counts
+from study.training.memory import return_freed_memory
 from study.training.observers import PROGRESS_S, tell
 from study.training.worker import samples_of, settle, weights_of
 
@@ -32,9 +32,9 @@ PROBE_BATCH = 16
 
 
 def evaluate(job: EvaluationJob) -> dict[str, float]:
-    """Do one evaluation on the val split, or nothing if it is done; returns its scores. An evaluation with a CRF also
-    does the one that differs in having none, ``job.plain``, of the same passes. Raises Stopped or Preempted where it
-    was asked to end and has saved the images it did, Busy where another process is at it."""
+    """Run one evaluation on the val split, unless it is done. Returns its scores. An evaluation with a CRF also does
+    the one without, ``job.plain``, from the same passes. Raises Stopped or Preempted if it was asked to end and has
+    saved its images so far, Busy if another process is running it."""
     context, store = job.context, Store(job.context.store)
     run = store.run(job.key, EVALUATED)
     with run.writing(wait=False), stop_signals.noticing(), ExitStack() as beside:
@@ -53,7 +53,7 @@ def evaluate(job: EvaluationJob) -> dict[str, float]:
 
 
 def _claimed(run: Run, stack: ExitStack) -> bool:
-    """Whether an evaluation is still to be done and no other process is at it; then ``stack`` holds its lock."""
+    """Whether an evaluation is not done and no other process is running it; then ``stack`` holds its lock."""
     try:
         stack.enter_context(run.writing(wait=False))
     except Busy:
@@ -62,7 +62,7 @@ def _claimed(run: Run, stack: ExitStack) -> bool:
 
 
 def look(job: ReceptiveFieldJob) -> None:
-    """Valid and effective receptive fields of the trainings on val images spread evenly; nothing if it is done.
+    """Measure valid and effective receptive fields of the trainings on evenly spread val images, unless this is done.
 
     Writes receptive.npz: the arrays of receptive_field.figure3 for image i under the prefix ``i/``.
     """
@@ -93,13 +93,13 @@ def look(job: ReceptiveFieldJob) -> None:
 
 
 def ask(job: EvaluationJob | ConfusionJob) -> dict[str, float] | bool:
-    """Do what is asked of a finished training."""
+    """Run a job on a finished training."""
     return confuse(job) if isinstance(job, ConfusionJob) else evaluate(job)
 
 
 def confuse(job: ConfusionJob) -> bool:
-    """Count a training's val pixels by true and predicted class, or nothing if it is done. Returns whether the counts
-    are those of the training: another device or library rounds otherwise. Raises as ``evaluate`` does.
+    """Count a training's val pixels by true and predicted class, unless this is done. Returns whether the counts equal
+    those of the training: another device or library rounds differently. Raises as ``evaluate`` does.
 
     Writes confusion.npz: ``confusion`` int64 (K, K) [label, prediction].
     """
@@ -120,7 +120,7 @@ def confuse(job: ConfusionJob) -> bool:
 
 
 class _Beat:
-    """Called after each batch of an evaluation: tells that it goes on, and ends it where the file ``stop`` exists."""
+    """Called after each batch of an evaluation: reports progress, and ends it if the file ``stop`` exists."""
 
     def __init__(self, run: Run, images: int, stop: Path | None) -> None:
         self.run, self.images, self.stop = run, images, stop
@@ -170,7 +170,7 @@ def source_of(subject: Subject, context: Context) -> Source:
 
 
 class _Kept(TypedDict):
-    """What a checkpoint of an evaluation holds: of the images so far, and which images are shown."""
+    """The content of an evaluation's checkpoint: results of the images so far, and which images are shown."""
 
     counts: list[torch.Tensor]
     predictions: list[torch.Tensor]
@@ -179,14 +179,14 @@ class _Kept(TypedDict):
 
 
 class _Counted:
-    """An evaluation as it goes: counts of the images so far, going on from a checkpoint."""
+    """A running evaluation: counts of the images so far, resumed from a checkpoint."""
 
     def __init__(self, run: Run, crf: Crf | None, source: Source, samples: int) -> None:
         self.run, self.crf, self.source = run, crf, source
         self.images, self.labels = source.array("val-images.npy"), source.array("val-labels.npy")
         shown = samples_of(len(self.labels), samples)
         kept = cast(_Kept | None, checkpoint.load(run.path("checkpoint.pt")))
-        if kept is None or kept["shown"] != shown:  # the key does not hold how many samples are kept (D16)
+        if kept is None or kept["shown"] != shown:  # the key does not include the number of samples (D16)
             kept = {"counts": [], "predictions": [], "seconds": 0.0, "shown": shown}
         self.kept = kept
 
@@ -196,7 +196,7 @@ class _Counted:
         return len(self.kept["counts"])
 
     def add(self, probabilities: np.ndarray, seconds: float) -> None:
-        """Count the next image by its probabilities (K, H, W) before any CRF, which took so many ``seconds``."""
+        """Count the next image from its probabilities (K, H, W) before any CRF, which took ``seconds``."""
         index, source, began = self.done, self.source, time.monotonic()
         if self.crf is not None:
             probabilities = predict.refine(probabilities, self.images[index], self.crf)
@@ -234,7 +234,7 @@ class _Counted:
 
 
 def _count_all(job: EvaluationJob, going: list[_Counted], network: FromImages, source: Source) -> None:
-    """Count every val image for each of the evaluations, which ask the network alike and differ in their CRF."""
+    """Count every val image for each of the evaluations, which share the network's passes and differ in their CRF."""
     stride, images = stride_of(job.subject.training.network), source.array("val-images.npy")
 
     def save() -> None:
@@ -250,11 +250,12 @@ def _count_all(job: EvaluationJob, going: list[_Counted], network: FromImages, s
         (probabilities,) = predict.passes(*asked)
         seconds = time.monotonic() - began
         for one in going:
-            if one.done == index:  # else its checkpoint has the image
+            if one.done == index:  # otherwise its checkpoint has the image
                 one.add(probabilities, seconds)
         now = time.monotonic()
         if now - saved >= job.context.checkpoint_s:
             save()
+            return_freed_memory()
             saved = now
         if now - told >= PROGRESS_S:
             for one in going:

@@ -1,6 +1,6 @@
-"""What networks are, read off the modules as the code builds them: sizes, weights, multiply-adds, receptive fields.
+"""Describes networks from the modules that the code builds: sizes, weights, multiply-adds, receptive fields.
 
-Nothing is computed on pixels: networks are built and run on torch's meta device, so ResNet-152 takes half a second.
+No pixels are computed: networks are built and run on torch's meta device, so ResNet-152 takes half a second.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from study.spec.heads import Variant
 from study.spec.training import Network
 
 CONVOLUTIONS = (torch.ops.aten.convolution,)
-ASIDE = ("downsample", "skip", "branches.1")  # what runs beside the longest way through a block
-# What gives back its first argument, with other values: initialisations, and the normalisation of a batch.
+ASIDE = ("downsample", "skip", "branches.1")  # modules that are not on the longest path through a block
+# Functions that return their first argument with other values: initialisations and batch normalisation.
 SAME_SIZE = {"normal_", "uniform_", "trunc_normal_", "fill_", "zero_", "batch_norm"}
 
 
 class _Sizes(TorchFunctionMode):
-    """Leaves out what changes no size: on the meta device it changes nothing, yet takes most of the time."""
+    """Skips functions that change no size: on the meta device they have no effect, yet take most of the time."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if args and getattr(func, "__name__", "") in SAME_SIZE:
@@ -50,13 +50,13 @@ class _Sizes(TorchFunctionMode):
 
 @contextlib.contextmanager
 def outline() -> Iterator[None]:
-    """Networks that are built and run herein have sizes only, no values."""
+    """A context in which networks are built and run with sizes only, without values."""
     with torch.device("meta"), torch.no_grad(), _Sizes():
         yield
 
 
 def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[int, dict[str, int]]:
-    """Multiply-adds of convolutions in one pass: all of them, and by the name of each module."""
+    """Multiply-adds of convolutions in one pass: in total, and by the name of each module."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     by_module = {
@@ -83,7 +83,7 @@ def _deconvolution(up: nn.ConvTranspose2d) -> Deconvolution:
 
 
 class _Record:
-    """The output of every module of ``root`` that ran, by name, in the order in which they ended."""
+    """The output of every module of ``root`` that ran, by name, in the order in which they finished."""
 
     def __init__(self, root: nn.Module) -> None:
         self.outputs: dict[str, torch.Tensor] = {}
@@ -93,7 +93,7 @@ class _Record:
 
     def _keep(self, name: str, output: Any) -> None:
         if isinstance(output, torch.Tensor):
-            self.outputs.pop(name, None)  # of a module that runs several times, the last one counts
+            self.outputs.pop(name, None)  # if a module runs several times, the last run counts
             self.outputs[name] = output
 
     @property
@@ -102,10 +102,10 @@ class _Record:
 
 
 def describe(variant: Variant, network: Network, classes: int, size: tuple[int, int]) -> Description:
-    """A segmentation network on one image of ``size`` (height, width), for Fig. 1 and 2 and for the audit.
+    """Describe a segmentation network on one image of ``size`` (height, width), for Fig. 1 and 2 and for the audit.
 
-    ``stages`` of the backbone and ``steps`` of the decoder in order of execution, each with the size and channels of
-    its map; the chains of each level's head; parameters and multiply-adds of the parts.
+    ``stages`` of the backbone and ``steps`` of the decoder are in order of execution, each with the size and channels
+    of its map; ``heads`` has the chains of each level's head; the rest are parameters and multiply-adds of the parts.
     """
     with outline():
         backbone = build_backbone(dataclasses.replace(network, options=untrained(network))).eval()
@@ -140,7 +140,7 @@ def describe(variant: Variant, network: Network, classes: int, size: tuple[int, 
 
 
 def _stages(backbone: backbones.Backbone, record: _Record, features: dict[str, torch.Tensor]) -> list[BackboneStage]:
-    """The levels, and before them the first convolution where its map is larger than theirs."""
+    """The levels, preceded by the first convolution if its map is larger than theirs."""
     found = [(name, tuple(maps.shape)) for name, maps in features.items()]
     first = next(shape for name, shape in record.shapes.items() if isinstance(record.modules[name], nn.Conv2d))
     if first[2:] != found[0][1][2:]:
@@ -208,8 +208,9 @@ def blocks(join: str = "concat") -> list[ResidualBlock]:
 def table11(side: int = 224) -> dict[str, Reading]:
     """Both networks of Table 11 on an input of ``side`` px, in every reading: map sides, multiply-adds, weights.
 
-    ``first`` in a name: a bottleneck's stride stands in its first 1x1 convolution, as in the ResNet of 2015; else in
-    the 3x3 one, as in torchvision's weights. The 1000-class layer counts among the weights, not among the convolutions.
+    ``first`` in a name: a bottleneck's stride is in its first 1x1 convolution, as in the ResNet of 2015; otherwise it
+    is in the 3x3 one, as in torchvision's weights. The 1000-class layer counts among the weights, not among the
+    convolutions.
     """
     found: dict[str, Reading] = {}
     readings = itertools.product(("ResNet50", "ResNet50-GCN sum", "ResNet50-GCN concat"), (False, True))
@@ -242,7 +243,7 @@ def _stride_first(backbone: backbones.TorchvisionResNet) -> None:
 
 def receptive_fields(network: Network, size: int = 512) -> dict[str, Field]:
     """Theoretical receptive field (px) of one cell of each level: every convolution or pooling of kernel k on the
-    longest way adds (k - 1) times the stride before it, along each axis for itself."""
+    longest path adds (k - 1) times the stride before it, separately for each axis."""
     with outline():
         backbone = build_backbone(dataclasses.replace(network, options=untrained(network))).eval()
         record = _Record(backbone)
@@ -258,7 +259,7 @@ def receptive_fields(network: Network, size: int = 512) -> dict[str, Field]:
             fields = [field + (side - 1) * stride for field, side in zip(fields, kernel, strict=True)]
             stride *= step[0]
         elif isinstance(module, GlobalBlock):
-            fields = [max(fields)] * 2  # the branch that is left out is the other one turned over
+            fields = [max(fields)] * 2  # the skipped branch is the transpose of the other one
         for level, maps in features.items():
             if output is maps:
                 found.setdefault(level, {"px": max(fields), "stride": stride})

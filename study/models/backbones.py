@@ -19,7 +19,7 @@ from study.store.runs import located
 
 
 class Backbone(nn.Module):
-    """What every backbone has; mean and std are those of its training images, in 0..255."""
+    """The base class of backbones. ``mean`` and ``std`` are those of its training images, in 0..255."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -36,10 +36,10 @@ class Backbone(nn.Module):
 
 
 class ShallowResNet(Backbone):
-    """A residual net with a small receptive field: one 3x3 convolution a block, one block a level (D10).
+    """A residual net with a small receptive field: one 3x3 convolution per block, one block per level (D10).
 
-    A class that only global shape tells is then out of its reach, as a whole object is out of reach of the valid
-    receptive field of a deep net (Sec. 2, Fig. 3): what is left to the head is what is measured.
+    It cannot see a class that only global shape reveals, as the valid receptive field of a deep net does not cover a
+    whole object (Sec. 2, Fig. 3). So the scores measure what the head adds.
     """
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...]) -> None:
@@ -94,8 +94,8 @@ class ShallowResNetGCN(ShallowResNet):
 
 
 class NormalisedBackbone(Backbone):
-    """A backbone with batch normalisation. ``frozen_norm``: it keeps its running statistics in training, as one image
-    has none worth the name; its scales and shifts are trained (D48)."""
+    """A backbone with batch normalisation. ``frozen_norm`` keeps its running statistics fixed in training, since those
+    of a single image are unreliable; its scales and shifts are trained (D48)."""
 
     frozen_norm: bool
 
@@ -118,15 +118,15 @@ class TorchvisionResNet(NormalisedBackbone):
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         if depth not in (50, 101, 152):
             raise InputError(f"the depth of a ResNet must be 50, 101 or 152 (Sec. 4), got {depth!r}; take one of them")
-        import torchvision  # here, for it takes a second to import and most tiers do without
+        import torchvision  # imported here: it takes a second, and most tiers do not need it
 
         builder = getattr(torchvision.models, f"resnet{depth}")
         try:
             self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
         except (OSError, RuntimeError) as error:  # no network, no room, or a file that does not match its digest
             raise InputError(
-                f"the ImageNet weights of ResNet-{depth} must be had from torchvision, got none ({error}); bring their "
-                "file and name its path as network.options.weights"
+                f"the ImageNet weights of ResNet-{depth} must be available from torchvision, got none ({error}); bring "
+                "their file and set network.options.weights to its path"
             ) from error
         del self.net.avgpool, self.net.fc
         self._change()
@@ -144,8 +144,8 @@ class TorchvisionResNet(NormalisedBackbone):
         """Replace blocks, before weights are read."""
 
     def _last_scales(self) -> list[torch.Tensor]:
-        """The last scale of every residual branch, which starts at zero where weights are random (D63): otherwise fifty
-        blocks in a row, with statistics that are fixed, would let the maps grow beyond all numbers."""
+        """The last scale of every residual branch, which starts at zero with random weights (D63). Otherwise the maps
+        of fifty blocks in a row, with fixed statistics, would grow beyond all numbers."""
         from torchvision.models.resnet import Bottleneck
 
         bottlenecks = (m for m in self.net.modules() if isinstance(m, Bottleneck))
@@ -166,7 +166,7 @@ class ResNetGCN(TorchvisionResNet):
 
     def __init__(self, join: str, weights: str | None, frozen_norm: bool) -> None:
         if weights == "imagenet":
-            raise InputError("ResNet50-GCN must be given its weights (nobody publishes any), got imagenet; name a file")
+            raise InputError("ResNet50-GCN must have its weights in a file (none are published), got imagenet; name it")
         self.join = join
         super().__init__(50, weights, frozen_norm)
 
@@ -216,12 +216,12 @@ LEVELS = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}  # by stride, named as a
 
 
 class TimmBackbone(NormalisedBackbone):
-    """Any network of timm that gives feature maps (``features_only``): the deepest map of each stride of LEVELS.
+    """Any network of timm with feature maps (``features_only``): the deepest map of each stride of LEVELS.
 
-    ``model`` is its name in timm, with or without a tag of pretrained weights, by which images are normalised;
-    ``weights`` the path of a state dict by timm's names, or None. What lies behind the last map is left out, in the
-    network and in the file. Raises InputError for an unknown name, for a network without such maps, and for one
-    whose maps do not follow the size of the image, as those of most transformers.
+    ``model`` is its name in timm, with or without a tag of pretrained weights, which decides how images are normalised;
+    ``weights`` is the path of a state dict with timm's names, or None. Layers after the last map are left out, in the
+    network and in the file. Raises InputError for an unknown name, for a network without such maps, and for one whose
+    maps do not scale with the image, as in most transformers.
     """
 
     def __init__(self, model: str, weights: str | None, frozen_norm: bool) -> None:
@@ -257,7 +257,7 @@ class TimmBackbone(NormalisedBackbone):
         self._try(model)
 
     def _try(self, model: str) -> None:
-        """Raises InputError unless the maps of an image of no particular size are those that timm has told of."""
+        """Raises InputError unless the maps of an image of arbitrary size have the shapes that timm declares."""
         height, width = 64, 96
         self.eval()
         wanted = {n: (1, self.channels[n], height // s, width // s) for n, s in self.strides.items()}
@@ -269,8 +269,8 @@ class TimmBackbone(NormalisedBackbone):
             found = error
         if found != wanted:
             raise InputError(
-                f"a timm backbone must take images of any size (crops and whole images differ), those of {height}x"
-                f"{width} to maps of {wanted}, got {model} with {found}; take a convolutional model"
+                f"a timm backbone must take images of any size (crops and whole images differ), and map those of "
+                f"{height}x{width} to {wanted}, got {model} with {found}; take a convolutional model"
             )
         self.train()
 
@@ -282,10 +282,10 @@ class TimmBackbone(NormalisedBackbone):
 
 
 def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: str | tuple[str, ...] = ()) -> None:
-    """Fill ``net`` from a state dict on disk; ``by_order`` matches tensors by position where names differ, ``without``
-    leaves out the tensors whose names begin so.
+    """Load a state dict on disk into ``net``. ``by_order`` matches tensors by position if names differ; ``without``
+    leaves out tensors whose names begin so.
 
-    Raises InputError naming the tensors that do not fit, before ``net`` is touched.
+    Raises InputError naming the tensors that do not fit, before ``net`` is changed.
     """
     if not path.is_file():
         raise InputError(f"pretrained weights must be a file, got {path}; give the path of a state dict")
@@ -307,9 +307,9 @@ def load_weights(net: nn.Module, path: Path, by_order: bool = False, without: st
 
 
 def transfer(net: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
-    """Fill ``net`` from a state dict, ``what`` in words.
+    """Load a state dict into ``net``; ``what`` describes it in errors.
 
-    Raises InputError naming the tensors that do not fit, before ``net`` is touched.
+    Raises InputError naming the tensors that do not fit, before ``net`` is changed.
     """
     wanted = net.state_dict()
     counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
@@ -321,9 +321,9 @@ def transfer(net: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
     )
     if wrong:
         raise InputError(
-            f"weights must fit {type(net).__name__} tensor by tensor, but of {what} {len(wrong)} of "
-            f"{len(wanted.keys() | state.keys())} do not ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
-            "name the right ones"
+            f"weights must fit {type(net).__name__} tensor by tensor, got {what}, where {len(wrong)} of "
+            f"{len(wanted.keys() | state.keys())} do not fit ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''})"
+            "; name the right ones"
         )
     net.load_state_dict(state)
 

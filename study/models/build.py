@@ -18,7 +18,8 @@ Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 
 def build_backbone(network: Network) -> backbones.Backbone:
-    """The backbone of ``network`` with its weights. Raises InputError for an unknown name or weights that misfit."""
+    """The backbone of ``network`` with its weights. Raises InputError for an unknown name, or weights that do not
+    fit."""
     if network.backbone not in backbones.BACKBONES:
         raise InputError(
             f"a backbone must be one of {sorted(backbones.BACKBONES)}, got {network.backbone!r}; "
@@ -26,7 +27,7 @@ def build_backbone(network: Network) -> backbones.Backbone:
         )
     try:
         return backbones.BACKBONES[network.backbone](**dict(network.options))
-    except InputError:  # one that says more than the next
+    except InputError:  # it says more than the next one
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -36,7 +37,7 @@ def build_backbone(network: Network) -> backbones.Backbone:
 
 
 def stride_of(network: Network) -> int:
-    """Pixels to a cell of the coarsest map that a head of ``network`` stands on; inputs must be multiples of it."""
+    """Pixels per cell of the coarsest map that a head of ``network`` reads; inputs must be multiples of it."""
     strides = build_backbone(dataclasses.replace(network, options=untrained(network))).strides
     return max(strides[level] for level in network.levels)
 
@@ -48,12 +49,12 @@ def refinable(network: Network) -> tuple[str, ...]:
 
 
 def check(network: Network, size: tuple[int, int], what: str) -> None:
-    """Raises InputError unless the network can be given ``what``, images of ``size`` (height, width): their sides are
-    whole cells of the coarsest map, and the backbone's maps are those that it declares."""
+    """Raises InputError unless ``network`` accepts ``what``, images of ``size`` (height, width): their sides must be
+    multiples of the coarsest stride, and the backbone's maps must have the shapes that it declares."""
     stride = stride_of(network)
     if any(side % stride for side in size):
         raise InputError(
-            f"{what} must have sides of whole cells of {stride} px (those of the network's coarsest map), got "
+            f"{what} must have sides that are multiples of {stride} px (a cell of the network's coarsest map), got "
             f"{tuple(size)} (height, width); take multiples of {stride}"
         )
     with torch.device("meta"), torch.no_grad():
@@ -64,7 +65,7 @@ def check(network: Network, size: tuple[int, int], what: str) -> None:
         if level in network.levels and found.get(level) != told:
             raise InputError(
                 f"the map of {level} must have the channels and stride that the backbone {network.backbone} declares, "
-                f"{told} (channels, height, width) of an image of {tuple(size)}, got {found.get(level)}; correct the "
+                f"{told} (channels, height, width) for an image of {tuple(size)}, got {found.get(level)}; correct the "
                 "backbone"
             )
 
@@ -101,9 +102,9 @@ class Classifier(nn.Module):
 
 
 def build(variant: Variant | None, network: Network, classes: int, seed: int) -> Segmenter | Classifier:
-    """A new network whose weights depend on (variant, network, seed) only; a classifier where there is no variant.
+    """A new network whose weights depend only on (variant, network, seed); a classifier if there is no variant.
 
-    The backbone draws before the heads do, so all variants of one seed start from the same backbone.
+    The backbone is initialised first, with its own seed, so all variants of one seed start from the same backbone.
     """
     torch.manual_seed(number(seed, "backbone"))
     backbone = build_backbone(network)
@@ -115,8 +116,8 @@ def build(variant: Variant | None, network: Network, classes: int, seed: int) ->
 
 
 def inherit(model: Segmenter | Classifier, state: dict[str, torch.Tensor], what: str) -> None:
-    """Start ``model`` from the weights of an earlier training, ``what`` in words: of a segmentation all, of a
-    classification the backbone's. Raises InputError naming the tensors that do not fit."""
+    """Start ``model`` from the weights of an earlier training: all of them for a segmentation, the backbone's for a
+    classification. ``what`` describes them in errors. Raises InputError naming the tensors that do not fit."""
     if any(name.startswith("linear.") for name in state) and isinstance(model.backbone, nn.Module):
         of_backbone = {name.removeprefix("backbone."): v for name, v in state.items() if name.startswith("backbone.")}
         backbones.transfer(model.backbone, of_backbone, what)

@@ -1,4 +1,4 @@
-"""What networks cost: weights, and multiply-adds on one image, counted on the modules as the code builds them."""
+"""Costs of networks: weights, and multiply-adds on one image, counted on the modules that the code builds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from study.spec.training import Network
 
 
 def costs(variant: Variant | None, network: Network, classes: int, size: tuple[int, int]) -> Costs:
-    """Of a whole network and of its heads (Table 11's linear layer where there is no variant): ``parameters`` and
-    ``macs``, the multiply-adds of convolutions, deconvolutions among them, forward on one image of ``size`` (height,
-    width) in px. A frozen backbone counts too, though a training takes its features from the cache."""
+    """Costs of a whole network and of its heads (without a variant: of Table 11's linear layer): ``parameters``, and
+    ``macs``, the multiply-adds of convolutions and deconvolutions in a forward pass on one image of ``size`` (height,
+    width) in px. A frozen backbone counts too, although a training takes its features from the cache."""
     backbone, features, macs = _backbone(dataclasses.replace(network, options=untrained(network)), size)
     with outline():
         if variant is None:

@@ -17,10 +17,10 @@ from study.spec.training import Network
 
 
 class Deconvolution(nn.ConvTranspose2d):
-    """A x2 deconvolution (N, K, h, w) -> (N, K, 2h, 2w) of each class by itself, kernel 4.
+    """A x2 deconvolution (N, K, h, w) -> (N, K, 2h, 2w) of each class separately, kernel 4.
 
-    On the CPU the four pixels that a cell becomes are computed as 3x3 convolutions of each class, a quarter of whose
-    weights are used: the same function, several times as fast as oneDNN's own.
+    On the CPU, the four pixels of each cell are computed as 3x3 convolutions of each class, each with a quarter of the
+    kernel's weights: the same function, several times as fast as oneDNN's own.
     """
 
     def forward(self, maps: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
@@ -31,8 +31,8 @@ class Deconvolution(nn.ConvTranspose2d):
             return _Doubled.apply(maps.contiguous(memory_format=torch.channels_last), self.weight, self.bias)
 
 
-# Which row (column) of the kernel meets the cell before, at and after an upper (left) and a lower (right) pixel's own;
-# 4 is none.
+# The row (column) of the kernel for the cell before, at and after the pixel's own: of an upper (left) pixel, and of a
+# lower (right) one. 4 is none.
 _MET = torch.tensor([[3, 1, 4], [4, 2, 0]])
 
 
@@ -64,7 +64,7 @@ class _Doubled(torch.autograd.Function):
 
 
 def deconvolution(classes: int, learned: bool = True) -> Deconvolution:
-    """A x2 deconvolution of each class by itself: kernel 4, starting as bilinear upsampling, learned or not (D09)."""
+    """A x2 deconvolution of each class separately: kernel 4, starts as bilinear upsampling, learned or not (D09)."""
     layer = Deconvolution(classes, classes, 4, stride=2, padding=1, groups=classes).requires_grad_(learned)
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     bilinear = (ramp[:, None] * ramp[None, :]).expand_as(layer.weight)
@@ -73,7 +73,7 @@ def deconvolution(classes: int, learned: bool = True) -> Deconvolution:
 
 
 def places(levels: tuple[str, ...], strides: dict[str, int], output_stride: int) -> tuple[str, ...]:
-    """Where boundary refinement can stand: sums need a second level, and "up" a deconvolution above the finest one."""
+    """Places for boundary refinement: "sum" needs a second level, "up" a deconvolution after the finest level."""
     there = {"head": True, "sum": len(levels) > 1, "up": min(strides[level] for level in levels) > output_stride}
     return tuple(place for place in PLACES if there[place])
 
@@ -101,7 +101,7 @@ class FCN(nn.Module):
         known = places(levels, strides, output_stride)
         if not isinstance(variant.refine, bool) and (absent := [p for p in variant.refine if p not in known]):
             raise InputError(
-                f"refine must name places that the network has ({', '.join(known)}), got {absent[0]}; take it out"
+                f"refine must name places that the network has ({', '.join(known)}), got {absent[0]}; remove it"
             )
         # Coarsest first, as the scores flow.
         self.levels = sorted(levels, key=lambda level: (-strides[level], -list(channels).index(level)))
@@ -153,7 +153,7 @@ class FCN(nn.Module):
             if operation == "add":
                 scores = scores + self._head(name, features)
             elif operation == "up":
-                # In bf16 a deconvolution of each class by itself is several times slower on a CPU than in fp32.
+                # On a CPU, a deconvolution of each class separately is several times slower in bf16 than in fp32.
                 kind = scores.device.type
                 with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
                     scores = self.ups[name](scores.float())

@@ -22,8 +22,8 @@ def of_variant(variant: Variant) -> ModelVariant:
 
 
 def variant_of(told: ModelVariant) -> Variant:
-    """The variant that ``of_variant`` told. Raises InputError for a kernel, a width or a place of BR that none
-    has."""
+    """The variant of a JSON description by ``of_variant``. Raises InputError for an unknown kernel, width or place of
+    BR."""
     refine = told["refine"] if isinstance(told["refine"], bool) else tuple(told["refine"])
     return Variant(_head_of(told["head"]), refine, tuple((n, _head_of(h)) for n, h in told["at"].items()))
 
@@ -44,7 +44,7 @@ def of_network(network: Network, mean: list[float], std: list[float]) -> ModelNe
 
 
 def network_of(told: ModelNetwork) -> Network:
-    """The network that ``of_network`` told. Raises InputError as variant_of."""
+    """The network of a JSON description by ``of_network``. Raises InputError as variant_of does."""
     return Network(
         told["backbone"],
         tuple(told["levels"]),

@@ -1,4 +1,4 @@
-"""One module runs every head of Fig. 4, the GCN block (spec.heads.gcn) among them: a sum of chains of convolutions."""
+"""One module for every head of Fig. 4, including the GCN block (spec.heads.gcn): a sum of chains of convolutions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from study.spec.heads import Head
 
-WIDE = 13  # cells; wider 1xk kernels lose on the CPU
+WIDE = 13  # cells; wider 1xk kernels are slow on the CPU
 
 
 class Convolution(nn.Conv2d):
-    """nn.Conv2d, save that on the CPU a wide 1xk kernel is computed as kx1 on the turned map, which is the same
-    function: there oneDNN's gradient of a 1xk kernel's weights takes several times as long as that of kx1."""
+    """nn.Conv2d that, on the CPU, computes a wide 1xk kernel as kx1 on the transposed map. The function is the same,
+    but oneDNN's gradient of a 1xk kernel's weights takes several times as long as that of kx1."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         down, across = self.kernel_size

@@ -20,11 +20,11 @@ def _conv(inputs: int, outputs: int, kernel: tuple[int, int], stride: int) -> li
 
 
 class GlobalBlock(nn.Module):
-    """maps (N, C, H, W) -> (N, ``outputs``, H / stride, W / stride) by two branches, 1xk -> kx1 and kx1 -> 1xk, each of
-    ``width`` channels, joined and brought to ``outputs`` channels by a 1x1 convolution; the input is added.
+    """maps (N, C, H, W) -> (N, ``outputs``, H / stride, W / stride) by two branches, 1xk -> kx1 and kx1 -> 1xk, each
+    with ``width`` channels. They are joined, a 1x1 convolution gives ``outputs`` channels, and the input is added.
 
-    Fig. 5B shows no box where the branches join: ``join`` is sum or concat (D40). A stride stands in the first
-    convolution of each branch and in the projection of the input. Raises InputError for another join.
+    Fig. 5B shows no box where the branches join: ``join`` is sum or concat (D40). The first convolution of each branch
+    and the projection of the input have the stride. Raises InputError for another join.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, *, k: int, stride: int, join: str) -> None:
@@ -56,7 +56,8 @@ class GlobalBlock(nn.Module):
 
 
 def subsample(net: nn.Module) -> None:
-    """Make every strided 1x1 convolution of ``net`` take every ``stride``-th cell itself: the same function.
+    """Replace the stride of every 1x1 convolution of ``net`` by taking every ``stride``-th cell of its input: the same
+    function.
 
     torch 2.14 on the CPU crashes in the backward pass of some strided 1x1 convolutions in channels_last.
     """

@@ -1,4 +1,4 @@
-"""What a pass through a network is made of, so that its time can be foretold: counted on modules without values."""
+"""Counts the work of a pass through a network, to predict its time, on modules without values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from study.models.decoder import FCN
 from study.spec.heads import Variant
 from study.spec.training import Network
 
-LANES = 16  # float32 numbers that a core, or a GPU's matrix unit, takes at a time
+LANES = 16  # float32 numbers that a core, or a GPU's matrix unit, processes at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Of one image, forward: multiply-adds of convolutions as they are executed, channels in blocks of LANES (a
-    boundary refinement of 7 channels takes as long as one of 16); ``numbers`` that modules give out; ``modules`` that
-    run."""
+    """The work of a forward pass on one image. ``macs``: multiply-adds of convolutions as executed, with channels in
+    blocks of LANES (a boundary refinement of 7 channels takes as long as one of 16); ``numbers`` that modules output;
+    ``modules`` that run."""
 
     macs: int = 0
     numbers: int = 0
@@ -35,11 +35,11 @@ class Work:
 
 
 def work(variant: Variant | None, network: Network, classes: int, size: tuple[int, int], cached: bool = False) -> Work:
-    """Of a network (a classifier where there is no variant) on an image of ``size`` (height, width) in px; ``cached``:
-    without the backbone, whose features are there already."""
+    """The work of a network (a classifier if there is no variant) on an image of ``size`` (height, width) in px.
+    ``cached`` leaves out the backbone, whose features exist already."""
     network = dataclasses.replace(network, options=untrained(network))
     backbone, features, below = _backbone(network, size)
-    if variant is None:  # its one linear layer is next to nothing
+    if variant is None:  # its single linear layer is negligible
         return below
     with outline():
         decoder = FCN(variant, network, backbone.channels, backbone.strides, classes).eval()
@@ -48,9 +48,9 @@ def work(variant: Variant | None, network: Network, classes: int, size: tuple[in
 
 
 def step_bytes(variant: Variant, network: Network, classes: int, size: tuple[int, int], batch: int) -> int:
-    """Bytes of a training step of a network, by count: what its modules give out for a batch, and its weights with
-    their gradients and the optimizer's two numbers each, in 32 bits. A frozen backbone takes no part. What libraries
-    hold beside is not in it, so it compares networks and is no peak."""
+    """Bytes of a training step of a network, by count, in 32 bits: the outputs of its modules for a batch, and for each
+    weight the weight, its gradient and the optimizer's two numbers. A frozen backbone does not count. The memory of
+    libraries is not included, so the number compares networks but is not the peak."""
     with outline():
         model = build(variant, dataclasses.replace(network, options=untrained(network)), classes, 0)
     weights = sum(one.numel() for one in model.parameters())
@@ -70,7 +70,7 @@ def _backbone(network: Network, size: tuple[int, int]) -> tuple[Backbone, dict[s
 
 
 def _passed(module: nn.Module, inputs: Any) -> tuple[Any, Work]:
-    """What ``module`` gives, and the work that this took, which is that of the modules without parts."""
+    """The output of ``module``, and the work of the pass: that of all modules without submodules."""
     found: list[Work] = []
 
     def count(part: nn.Module, given: Any, output: Any) -> None:
@@ -79,7 +79,7 @@ def _passed(module: nn.Module, inputs: Any) -> tuple[Any, Work]:
             macs = given[0].numel() * part.weight[0].numel()
         elif isinstance(part, nn.Conv2d):
             channels, outputs = part.in_channels // part.groups, part.out_channels
-            # The three colours of an image are too few for blocks, and libraries know it.
+            # The three colours of an image are too few for blocks; libraries handle them separately.
             inputs = _blocks(channels) if channels > 3 else channels
             macs = numbers // outputs * _blocks(outputs) * inputs * math.prod(part.kernel_size)
         found.append(Work(macs, numbers, 1))

@@ -1,8 +1,8 @@
 """The paper's quantitative and comparative claims as predicates over the cells of its tables, with place and page.
 
-A new claim is a literal here. The digest of its question is written into each plan and each training before it starts,
-so a claim that was changed after seeing results shows (study.statistics.questions). What a claim says is in our own
-words; pages are arXiv 1703.02719 v1's.
+Add a claim as a literal here. The digest of its question is written into each plan, and into each training before it
+starts, so a claim that was changed after seeing results shows (study.statistics.questions). The claims are in our own
+words; pages are those of arXiv 1703.02719 v1.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from study.paper.predicates import (
 )
 from study.paper.tables import TABLES
 
-# Raised by a change of what turns scores into verdicts (study.statistics but for its frames; PRIMARY,
-# PRIMARY_SHARE): every question is new then.
+# Raise it when the code that turns scores into verdicts changes (study.statistics except for its frames; PRIMARY,
+# PRIMARY_SHARE): every question is then new.
 METHOD = 3
-# By tier, the seeds whose results had been seen when the questions were put as they stand: they confirm none.
+# By tier, the seeds whose results were known before the questions took this form: they confirm no claim.
 SEEN: dict[str, tuple[int, ...]] = {
     "shapes": (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 30, 31, 32, 33, 34),
     "camvid": (0, 1, 2),
     "voc_subset": (0, 1, 2),
 }
 
-# The claims that the paper is known for; the others are asked with less of alpha (D149).
+# The claims that the paper is known for; the others get less of alpha (D149).
 PRIMARY = ("rises", "gain_k", "beats_kxk", "beats_stack_text", "gcn_inside", "br_boundary")
 
 VOC, CITYSCAPES, ARITHMETIC = "VOC 2012", "Cityscapes", "arithmetic"
@@ -44,10 +44,10 @@ VOC, CITYSCAPES, ARITHMETIC = "VOC 2012", "Cityscapes", "arithmetic"
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper ``says`` of the data ``on``, and the predicate that it amounts to.
+    """What the paper ``says`` about the data ``on``, and the predicate that it amounts to.
 
-    ``mechanism`` is what of it can be seen at another scale than the paper's, put in words by ``shows``; None for a
-    claim on numbers alone. ``place`` is where the paper makes it and ``page`` its page, None where it is not known.
+    ``mechanism`` is the part of it that can be seen at another scale than the paper's, and ``shows`` puts it in words;
+    None for a claim about numbers only. ``place`` is where the paper makes it and ``page`` its page, None if unknown.
     """
 
     id: str
@@ -69,7 +69,8 @@ def _seen(
     id: str, says: str, on: str, place: str, predicate: Predicate, page: int | None = None,
     mechanism: Predicate | None = None, shows: str = "",
 ) -> Claim:  # fmt: skip
-    """A claim that can be seen at any scale: there its numbers count by their sign alone, unless said otherwise."""
+    """A claim that can be seen at any scale. At other scales than the paper's only the signs of its numbers count,
+    unless ``mechanism`` says otherwise."""
     return Claim(
         id,
         says,
@@ -83,17 +84,17 @@ def _seen(
 
 
 def _number(id: str, says: str, on: str, place: str, predicate: Predicate) -> Claim:
-    """A claim on numbers alone."""
+    """A claim about numbers only."""
     return Claim(id, says, on, predicate=predicate, mechanism=None, shows="", place=place)
 
 
 def _each(table: str, better: str, worse: str, columns: tuple[int, ...]) -> Predicate:
-    """One row of a table above another in each of the columns."""
+    """One row of a table is above another in each of the columns."""
     return every(*(above(f"{table}/{better}/{column}", f"{table}/{worse}/{column}") for column in columns))
 
 
 def _best(table: str) -> Predicate:
-    """Ours above all others of a table of test scores."""
+    """Our row is above all others in a table of test scores."""
     others = [row for row in TABLES[table].rows if row != "ours"]
     return every(*(above(f"{table}/ours/score", f"{table}/{other}/score") for other in others))
 
@@ -106,9 +107,9 @@ _BOUNDARY_GCN = ("T5/GCN/boundary", "T5/baseline/boundary")
 _INTERNAL_GCN = ("T5/GCN/internal", "T5/baseline/internal")
 _BOUNDARY_BR = ("T5/GCN+BR/boundary", "T5/GCN/boundary")
 _INTERNAL_BR = ("T5/GCN+BR/internal", "T5/GCN/internal")
-# The paper gives gains to a tenth of a point and no spread; a reproduction within a point of one counts as having it.
+# The paper gives gains to a tenth of a point and no spread. A gain within a point of the paper's counts as reproduced.
 _WITHIN = Fraction(1)
-# Table 11 prints hundreds of millions: two equal numbers there are less than one hundred apart.
+# Table 11 prints hundreds of millions: numbers that are equal there differ by less than one hundred million.
 _PRINTED_MFLOPS = Fraction(100)
 
 CLAIMS: dict[str, Claim] = {

@@ -1,4 +1,4 @@
-"""What tables, plots, the Optuna study and MLflow call a variant."""
+"""The names of a variant in tables, plots, the Optuna study and MLflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLASSIFIER: Labels = {"label": "classifier", "head": "classifier", "kernel_size"
 
 
 def labels(variant: Variant | None) -> Labels:
-    """What tables, plots, the study and the tracker call a variant; None is the classification head."""
+    """The names of a variant in tables, plots, the study and the tracker; None is the classification head."""
     if variant is None:
         return CLASSIFIER.copy()
     head = variant.head

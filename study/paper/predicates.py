@@ -1,8 +1,8 @@
-"""Predicates over the addresses of cells: evaluated here on exact numbers, in study.statistics.claim_tests on measured
-ones.
+"""Predicates over the addresses of cells: evaluated on exact numbers here, and on measured ones in
+study.statistics.claim_tests.
 
-Every predicate is *a conjunction of parts*. A part says between which bounds a linear contrast of cells lies: above is
-one contrast above zero, equivalence one difference within a margin. A trend also says that no later cell is below an
+Every predicate is *a conjunction of parts*. A part says between which bounds a linear contrast of cells lies: "above"
+is one contrast above zero, "equal" one difference within a margin. A trend also says that no later cell is below an
 earlier one. So predicates are data, and one short function tests them all. Standard library only.
 """
 
@@ -20,15 +20,15 @@ Number = Fraction | float
 Terms = tuple[tuple[Fraction, str], ...]  # (weight, address of a cell)
 Pair = tuple[str, str]  # addresses: the first less the second
 
-# What a part is a contrast of. SCORES: the cells' own numbers in the unit in which the paper prints them, points (of
-# per cent) or what is counted. ERRORS: natural logarithms of the errors, 100 less the score, so that a difference is a
-# ratio of errors (D113). LOSSES: the training loss at the end of the cells' trainings, in nats, which no paper prints.
+# What a part contrasts. SCORES: the cells' own numbers in the unit in which the paper prints them, points (of per cent)
+# or counts. ERRORS: natural logarithms of the errors, 100 less the score, so that a difference is a ratio of errors
+# (D113). LOSSES: the training loss at the end of the cells' trainings, in nats, which no paper prints.
 SCORES, ERRORS, LOSSES = "scores", "errors", "losses"
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What a tier takes for no difference: ``points`` of a score, and a ``ratio`` of errors above 1."""
+    """A tier's margins of no difference: ``points`` of a score, and a ``ratio`` of errors above 1."""
 
     points: Fraction
     ratio: float
@@ -43,9 +43,9 @@ class Margins:
 class Part:
     """The contrast ``terms`` of a ``measure`` lies strictly between ``low`` and ``high`` (None: open).
 
-    ``slack`` is by how many of the tier's margins both bounds are moved apart (below 0: together). The items of
-    ``order`` rise: of exact numbers each is above the one before and ``terms`` does not matter, of measured ones none
-    is below one before it. ``name`` is a label.
+    ``slack`` is the number of the tier's margins by which both bounds move apart (below 0: together). The items of
+    ``order`` rise: of exact numbers, each is above the one before and ``terms`` does not matter; of measured numbers,
+    none is below one before it. ``name`` is a label.
     """
 
     name: str = field(compare=False)
@@ -61,12 +61,12 @@ class Part:
         return tuple(dict.fromkeys(address for terms in (*self.order, self.terms) for _, address in terms))
 
     def bounds(self, margins: Margins) -> tuple[Number | None, Number | None]:
-        """The bounds at a tier with these margins."""
+        """The bounds with a tier's margins."""
         wider = self.slack * margins.of(self.measure)
         return None if self.low is None else self.low - wider, None if self.high is None else self.high + wider
 
     def holds(self, numbers: Callable[[str], Fraction], margins: Margins) -> bool:
-        """Whether it holds of exact numbers by address, in the unit in which the paper prints them."""
+        """Whether it holds for exact numbers by address, in the unit in which the paper prints them."""
         if self.order:
             values = [value_of(item, numbers, self.measure) for item in self.order]
             return all(before < after for before, after in itertools.pairwise(values))
@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Predicate:
-    """All of its parts hold."""
+    """All of its parts must hold."""
 
     parts: tuple[Part, ...]
 
@@ -87,11 +87,11 @@ class Predicate:
         return tuple(dict.fromkeys(address for part in self.parts for address in part.addresses))
 
     def sign(self) -> Predicate:
-        """What is left of it where numbers mean nothing: a gain of some size becomes a gain of any size."""
+        """What is left of it where sizes mean nothing: a gain of some size becomes a gain of any size."""
         return Predicate(tuple(_sign(part) for part in self.parts))
 
     def failing(self, numbers: Callable[[str], Fraction], margins: Margins) -> tuple[str, ...]:
-        """Names of the parts that do not hold of exact numbers; none where the predicate holds."""
+        """Names of the parts that do not hold for exact numbers; empty if the predicate holds."""
         return tuple(part.name for part in self.parts if not part.holds(numbers, margins))
 
 
@@ -104,7 +104,7 @@ def gain(a: str, b: str, points: Fraction, within: Fraction) -> Predicate:
     """a is above b by ``points``, give or take ``within`` points (less than ``points``)."""
     if not 0 < within < points:
         raise InputError(
-            f"a gain's tolerance must be positive and below the gain (its sign is a part of it), got {within} for "
+            f"a gain's tolerance must be positive and below the gain (its sign is part of it), got {within} for "
             f"{points} points; name a smaller one"
         )
     name = f"{a} above {b} by {float(points):g}"
@@ -112,7 +112,7 @@ def gain(a: str, b: str, points: Fraction, within: Fraction) -> Predicate:
 
 
 def equal_within(a: str, b: str, margin: Fraction | None = None, measure: str = SCORES) -> Predicate:
-    """a and b differ by less than ``margin`` in the printed unit; None stands for the tier's margin of the measure."""
+    """a and b differ by less than ``margin`` in the printed unit; None means the tier's margin for the measure."""
     name, terms = f"{_called(measure)}{a} equal to {b}", _less(a, b)
     if margin is None:
         return Predicate((Part(name, terms, Fraction(), high=Fraction(), slack=1, measure=measure),))
@@ -133,8 +133,8 @@ def fewer_errors(better: Pair, than: Pair | None = None) -> Predicate:
 def increasing(cells: tuple[str, ...], apart: int = 0) -> Predicate:
     """The cells rise in their order: the line fitted through them rises, and none is below one before it (D112).
 
-    The first ``apart`` cells have no part in the line, and the cell after them is above the last of them: a step from
-    what is of another kind, such as a 1x1 head, is no rise.
+    The first ``apart`` cells are not part of the line; the cell after them must be above the last of them. A step from
+    another kind, such as a 1x1 head, is not part of the trend.
     """
     steps = [above(cells[place], cells[place - 1]) for place in range(1, apart + 1)]
     items = tuple(((Fraction(1), cell),) for cell in cells)
@@ -159,7 +159,7 @@ def every(*predicates: Predicate) -> Predicate:
 
 
 def value_of(terms: Terms, numbers: Callable[[str], Fraction], measure: str = SCORES) -> Number:
-    """A contrast of exact numbers."""
+    """The value of a contrast of exact numbers."""
     if measure == ERRORS:
         return sum(float(weight) * math.log(100 - numbers(address)) for weight, address in terms)
     return sum((weight * numbers(address) for weight, address in terms), Fraction())

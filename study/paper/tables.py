@@ -1,7 +1,7 @@
 """The paper as data: every table and figure of arXiv 1703.02719 v1 -> cells -> variants, with known pages.
 
-Scores and errors are fractions, parameter counts are numbers of weights. What a setting (``T7 Stage-2``) or an
-inference (``MS``) is at some scale is a tier's business: params.yaml says it.
+Scores and errors are fractions, parameter counts are numbers of weights. Each tier defines in params.yaml what a
+setting (``T7 Stage-2``) or an inference (``MS``) is at its scale.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from fractions import Fraction
 from study.spec.cells import Cell, Figure, Table
 from study.spec.heads import Head, PerClass, Variant, dense, gcn, stack
 
-# Table 2 and Table 4 count the weights of the head on res-5 alone: 2048 input channels, 21 classes.
+# Tables 2 and 4 count the weights of the head on res-5 only: 2048 input channels, 21 classes.
 COUNTED_CHANNELS = 2048
 COUNTED_CLASSES = 21
-LEVELS = ("res2", "res3", "res4", "res5")  # where heads stand (Fig. 2A)
+LEVELS = ("res2", "res3", "res4", "res5")  # those with heads (Fig. 2A)
 
 BASELINE = Variant(dense(1))
 
@@ -51,7 +51,7 @@ _T5 = {"baseline": BASELINE, "GCN": Variant(gcn(15)), "GCN+BR": Variant(gcn(15),
 _T5_PERCENTS = {"baseline": (71.3, 93.9, 69.0), "GCN": (71.5, 95.0, 74.5), "GCN+BR": (73.4, 95.1, 74.7)}
 _T5_METRICS = {"boundary": "boundary_accuracy", "internal": "internal_accuracy", "overall": "miou"}
 
-# The kernel size of Table 6's GCN is not in the paper: the best of Table 1 (D40).
+# The paper does not give the kernel size of Table 6's GCN; this is the best of Table 1 (D40).
 _REFINED = Variant(gcn(15), refine=True)
 _T6_NETWORKS = ("ResNet50", "ResNet50-GCN")
 _T6 = {

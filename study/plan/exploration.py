@@ -1,4 +1,4 @@
-"""What is suggested to an exploration -> a network and a recipe; and which of its trials are tried again (D150)."""
+"""Turn suggested values into a network and a recipe, and choose which trials to retrain with new seeds (D150)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from study.spec.heads import AFTER, HEADS, PLACES, Head, PerClass, Variant, stac
 from study.spec.training import Recipe
 
 HEAD, LR, WIDTH = "head", "lr", "width"
-UNITS = {"macs": 1e9, "parameters": 1.0, "memory": 2.0**20}  # of bounds: giga multiply-adds, weights, MiB
+UNITS = {"macs": 1e9, "parameters": 1.0, "memory": 2.0**20}  # units of bounds: giga multiply-adds, weights, MiB
 
 
 def kernel(level: str, family: str) -> str:
-    """The name of a level's kernel size: stacks have one of their own, as they begin at 3."""
+    """The name of a level's kernel-size parameter. Stacks have a separate one, because their sizes start at 3."""
     return f"k {level} (stack)" if family == "stack" else f"k {level}"
 
 
 def refined(place: str) -> str:
-    """The name of boundary refinement in a place."""
+    """The name of the parameter that switches boundary refinement in a place."""
     return f"{REFINE} {AFTER[place]}"
 
 
@@ -38,14 +38,15 @@ def levels(tier: Tier) -> tuple[str, ...]:
 
 
 def network(tier: Tier, values: Mapping[str, object], places: tuple[str, ...]) -> tuple[Variant, Recipe]:
-    """The variant and the recipe of suggested values, by their names. ``places`` are those in which the network can
-    have boundary refinement: all of them is the paper's own."""
+    """The variant and recipe for suggested ``values`` (by parameter name).
+
+    ``places`` are those where this network can have boundary refinement. The paper refines in all of them."""
     family, found = str(values[HEAD]), dict[str, Head]()
     for level in levels(tier):
         k = int(str(values[kernel(level, family)]))
         found[level] = stack(k, width_of(str(values[WIDTH]))) if family == "stack" else HEADS[family](k)
     *others, coarsest = found
-    # The head of the coarsest level names the variant; what others have alike is no difference.
+    # The head of the coarsest level names the variant; list only the levels whose head differs from it.
     at = tuple((level, found[level]) for level in others if found[level] != found[coarsest])
     chosen = tuple(place for place in places if values.get(refined(place), values.get(REFINE, False)))
     variant = Variant(found[coarsest], chosen == places or chosen, at)
@@ -53,7 +54,7 @@ def network(tier: Tier, values: Mapping[str, object], places: tuple[str, ...]) -
 
 
 def cheapest(tier: Tier) -> list[Variant]:
-    """For each head family and width the network of the space with the smallest kernels and the least refinement."""
+    """For each head family and width, the network of the space with the smallest kernels and the least refinement."""
     assert tier.explore is not None
     space, found = tier.explore.space, list[Variant]()
     for family in space.head:
@@ -68,25 +69,25 @@ def cheapest(tier: Tier) -> list[Variant]:
 
 
 def width_of(text: str) -> Fraction | PerClass:
-    """A width as studies hold it: text such as 1/2 or 10K."""
+    """Parse a width as an Optuna study stores it: text such as 1/2 or 10K."""
     return PerClass(int(text[:-1])) if text.endswith("K") else Fraction(text)
 
 
 def enter(tier: Tier, plan: Plan, variant: Variant, recipe: Recipe) -> str:
-    """Enter the training of a trial into a plan without cells; returns its key."""
+    """Add a trial's training to a plan without cells; return its key."""
     assert tier.explore is not None
     return planner.enter(plan, MAIN, variant, tier.explore.seed, {(MAIN, variant): recipe})
 
 
 def empty(tier: Tier, facts: Mapping[str, Facts], device: str) -> Plan:
-    """The plan that the trials' trainings are entered into."""
+    """A plan without trainings; ``enter`` adds those of the trials."""
     bare = replace(tier, mechanisms={}, by_need=None)
     return Plan(bare, (), (), trainings={}, data_of={}, facts=facts, device=device)
 
 
 def front(trials: Iterable[ExploredTrial], against: str) -> list[int]:
-    """The numbers of the trials that no other beats: none is cheaper and at least as good, or better and no dearer.
-    From the cheapest on."""
+    """The numbers of the trials on the front of score and cost ``against``, cheapest first: no other trial is cheaper
+    and at least as good, or better and no more expensive."""
     ended = [t for t in trials if t["state"] == COMPLETE and t["score"] is not None]
     found, best = [], -math.inf
     for trial in sorted(ended, key=lambda t: (_cost(t, against), -(t["score"] or 0.0), t["number"])):
@@ -98,8 +99,8 @@ def front(trials: Iterable[ExploredTrial], against: str) -> list[int]:
 
 
 def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, ExploredTrial]]:
-    """The networks that are tried again, each once, with why: the best under the study's own bounds, the best under
-    each bound of the winners, then the front, the best first."""
+    """The networks to retrain with new seeds, each once, with the reason: first the best within the study's own bounds,
+    then the best under each bound of ``explore.winners``, then the front, best first."""
     by_number = {trial["number"]: trial for trial in trials}
     ended = [t for t in trials if t["state"] == COMPLETE]
     allowed = [t for t in ended if not over(explore, costs_of(t), t["score"])]
@@ -130,8 +131,8 @@ def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, Ex
 
 
 def over(explore: Explore, costs: Mapping[str, float], score: float | None) -> list[float]:
-    """By how much a network is beyond each bound, in its unit; nothing where it is within all. A score that is not
-    known is beyond none."""
+    """By how much a network exceeds each bound, in the bound's unit; empty if it is within all of them. An unknown
+    score violates no bound."""
     beyond = [costs[name] / UNITS[name] - bound for name, bound in explore.under.items()]
     if explore.least is not None and score is not None:
         beyond.append(explore.least - score)
@@ -139,7 +140,7 @@ def over(explore: Explore, costs: Mapping[str, float], score: float | None) -> l
 
 
 def costs_of(trial: ExploredTrial) -> dict[str, float]:
-    """What a trial's network costs, by the names of COSTS."""
+    """The costs of a trial's network, by the names in COSTS."""
     return {"macs": trial["macs"], "parameters": trial["parameters"], "memory": trial["memory"]}
 
 
@@ -148,7 +149,7 @@ def _cost(trial: ExploredTrial, against: str) -> float:
 
 
 def again(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: list[tuple[Variant, Recipe]]) -> Plan:
-    """The plan of the winners with their new seeds, in a table of variants beyond the paper's."""
+    """The plan that retrains the winners with new seeds, as a table of variants beyond the paper's."""
     assert tier.explore is not None
     tried = replace(
         tier, tables=(), extra=tuple(variant for variant, _ in chosen), mechanisms={}, by_need=None,

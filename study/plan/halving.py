@@ -1,7 +1,7 @@
-"""Successive halving over each variant's candidates, as pure rules: who goes on at a rung, who is a variant's best.
+"""Successive halving over each variant's candidates, as pure functions: which ones pass a rung, and which is the best.
 
-All trainings of a rung end before anyone is dropped, so that the outcome hangs on scores alone, never on which worker
-was faster, and a search that was killed comes to the same end when it is started again (D94).
+All trainings of a rung end before any candidate is dropped. So the outcome depends only on scores, not on which worker
+was faster, and a search that was killed reaches the same result when it is started again (D94).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ Group = tuple[str, Variant | None]  # (setting, variant)
 
 @dataclass
 class Candidate:
-    """One combination of searched values for one variant in one setting. ``keys`` of its trainings by seed; ``scores``
-    (fractions, means over seeds) by steps done; ``dropped`` is the step at which it fell behind, ``whole`` that it is
-    trained to its end all the same."""
+    """One combination of searched values for one variant in one setting.
+
+    ``keys`` are the keys of its trainings, by seed. ``scores`` are fractions (means over seeds), by number of steps.
+    ``dropped`` is the step at which it was dropped. ``whole`` says that it is trained to its end even if dropped."""
 
     setting: str
     variant: Variant | None
@@ -57,8 +58,10 @@ class Candidate:
 
 
 def candidates(tier: Tier, facts: Mapping[str, Facts], device: str) -> tuple[Plan, list[Candidate]]:
-    """A plan without cells of every trial's training, and the candidates: the variants of the tier's cells in each
-    searched setting, and in the main one those of the factorial. Raises InputError where the tier has no search."""
+    """A plan (without cells) of every trial's training, and the candidates.
+
+    Candidates are the variants of the tier's cells in each searched setting and, in the main one, those of the
+    factorial. Raises InputError if the tier has no search."""
     tuning, tier = tuning_of(tier), _searched(tier)
     planned, found = Plan(tier, (), (), trainings={}, data_of={}, facts=facts, device=device), []
     asked: dict[Group, bool] = {}
@@ -76,13 +79,14 @@ def candidates(tier: Tier, facts: Mapping[str, Facts], device: str) -> tuple[Pla
 
 
 def factorial(tuning: Tuning) -> list[Variant]:
-    """The head of each kernel size (1x1 for k = 1, else GCN) without and with BR."""
+    """The variants of the factorial: the head of each kernel size (1x1 for k = 1, else GCN), without and with BR."""
     return [Variant(dense(1) if k == 1 else gcn(k), refine) for k in tuning.factorial for refine in (False, True)]
 
 
 def halve(found: list[Candidate], rung: int, tuning: Tuning) -> None:
-    """Drop what is behind after the stop number ``rung``: of each variant's candidates the best share ``keep`` goes on,
-    at least one; of equal ones the earlier, so the shared setting before others."""
+    """Drop each variant's weaker candidates after stop number ``rung``. The best share ``keep`` goes on, at least one.
+
+    Of equal candidates the earlier one goes on, so the shared setting wins over others."""
     for members in _groups(found).values():
         left = [c for c in members if c.eligible]
         step = tuning.stops(members[0].recipe)[rung]
@@ -92,7 +96,7 @@ def halve(found: list[Candidate], rung: int, tuning: Tuning) -> None:
 
 
 def steps_of(found: list[Candidate], tuning: Tuning) -> dict[Group, int]:
-    """Training steps of all trials of each variant, as the rungs will leave them where none fails."""
+    """Training steps of each variant's trials in total, if none fails."""
     steps = {}
     for group, members in _groups(found).items():
         left, before, total = len(members), 0, 0
@@ -104,12 +108,12 @@ def steps_of(found: list[Candidate], tuning: Tuning) -> dict[Group, int]:
 
 
 def best(found: list[Candidate]) -> dict[Group, Recipe]:
-    """Of each variant the eligible candidate with the best last score; variants without one are left out."""
+    """The recipe of each variant's eligible candidate with the best last score; variants without one are left out."""
     chosen = {}
     for group, members in _groups(found).items():
         ended = [c for c in members if c.eligible and c.recipe.steps in c.scores]
         if ended:
-            chosen[group] = max(ended, key=lambda c: c.scores[c.recipe.steps]).recipe  # of equal ones the first
+            chosen[group] = max(ended, key=lambda c: c.scores[c.recipe.steps]).recipe  # the first if equal
     return chosen
 
 
@@ -133,12 +137,12 @@ def rows(found: list[Candidate], tuning: Tuning) -> list[Trial]:
 
 
 def told(tier: Tier, facts: Mapping[str, Facts], device: str, trials: list[Trial]) -> list[Candidate]:
-    """The candidates with the scores of ``trials`` (the content of search.json), judged anew by the rules. Raises
-    InputError where they are not those that the tier asks for."""
+    """The candidates with the scores of ``trials`` (the content of search.json), halved again from these scores. Raises
+    InputError if ``trials`` are not those of the tier."""
     tuning, (_, found) = tuning_of(tier), candidates(tier, facts, device)
     by_keys = {tuple(trial["keys"].values()): trial for trial in trials}
     if [tuple(c.keys.values()) for c in found] != [tuple(trial["keys"].values()) for trial in trials]:
-        raise InputError("search.json must have the trials of today's params.yaml and code, got others; run it again")
+        raise InputError("the trials in search.json do not match params.yaml and the code; run the search again")
     for candidate in found:
         trial = by_keys[tuple(candidate.keys.values())]
         candidate.scores = {int(step): score for step, score in trial["scores"].items()}
@@ -149,13 +153,13 @@ def told(tier: Tier, facts: Mapping[str, Facts], device: str, trials: list[Trial
 
 
 def values(recipe: Recipe, tuning: Tuning) -> dict[str, float]:
-    """The searched parts of a recipe."""
+    """The searched values of a recipe."""
     return {name: getattr(recipe, name) for name, _ in tuning.search}
 
 
 def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[Group, Recipe]) -> Plan:
-    """The tier's plan with each variant at its best values: cells whose training, or one before it, was searched. Every
-    other cell says why it has none."""
+    """The tier's plan with each variant at its best values. It has the cells whose training, or an earlier stage of it,
+    was searched. Every other cell states why it was not."""
     tuning, reasons = tuning_of(tier), {}
     for cell, _, runs in planner.build(tier, facts, device).cells:
         names, at = [], cell.setting if runs else None
@@ -172,15 +176,15 @@ def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[G
 
 
 def _searched(tier: Tier) -> Tier:
-    """What a search has of a tier: no mechanisms, and the seeds that every training has."""
+    """The tier as a search uses it: without mechanisms, and with the seeds that every training has."""
     return dataclasses.replace(tier, mechanisms={}, seeds=tier.first_seeds, by_need=None)
 
 
 def tuning_of(tier: Tier) -> Tuning:
     if tier.tuning is None:
         raise InputError(
-            f"tiers.{tier.name}.tuning must say what is searched where `tune: true`, got none; write it as the tier "
-            "shapes does, or set tune to false"
+            f"tiers.{tier.name}.tuning must say what is searched when `tune: true`, but it is missing; write it as in "
+            "the tier shapes, or set tune to false"
         )
     return tier.tuning
 

@@ -1,4 +1,4 @@
-"""What the networks of a plan are and cost, and those of the paper beside them: sizes, weights, multiply-adds."""
+"""Structure and costs of a plan's networks and of the paper's: sizes, weights, multiply-adds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PAPER_VARIANT, PAPER_CLASSES, PAPER_SIZE = Variant(gcn(15), refine=True), 21, (5
 
 
 def remembered(planned: Plan, manifest: PlanFile, store: Store) -> NetworksFile:
-    """What networks are and cost, from the store where it was counted before: it hangs on the code and the plan alone,
-    and counting takes longer than all else here. `make verify` counts anew."""
+    """Structure and costs of the plan's networks, cached in the store: they depend only on the code and the plan, and
+    counting is the slowest part of this stage. `make verify` counts them again."""
     modules = code_digest.imports("study.models.anatomy") | code_digest.imports("study.models.costs")
     files = [Path(__file__), *filter(None, map(code_digest.path_of, sorted(modules)))]
     texts = [path.read_text(encoding="utf-8") for path in files]
@@ -42,7 +42,7 @@ def remembered(planned: Plan, manifest: PlanFile, store: Store) -> NetworksFile:
 
 
 def anatomy_of(chosen: tiers.Tier, manifest: PlanFile) -> AnatomyFile:
-    """What the networks are, read off the modules as they are built: the paper's own, and this tier's."""
+    """The structure of the paper's networks and of this tier's, read from the modules as they are built."""
     from study.models import anatomy
 
     main = manifest["data"][MAIN]
@@ -58,7 +58,7 @@ def anatomy_of(chosen: tiers.Tier, manifest: PlanFile) -> AnatomyFile:
 
 
 def costs_of(planned: Plan, manifest: PlanFile) -> CostsFile:
-    """setting -> label -> what the network of these trainings costs on one whole image (D97)."""
+    """setting -> label -> costs of the network of these trainings on one whole image (D97)."""
     from study.models.costs import costs
 
     found: CostsFile = {}

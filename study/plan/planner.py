@@ -1,4 +1,4 @@
-"""TABLES x tier -> unique trainings, parents first, and evaluations; cell -> key. The plan is a tier's manifest."""
+"""Build a tier's plan, its manifest: unique trainings (parents first) and evaluations, and the keys of each cell."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ METRIC_TITLES = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A training asked in another way than by one pass over whole images; ``name`` is the tier's for the inference."""
+    """A trained network scored by an inference method other than one pass over whole images, the method ``name``."""
 
     training: str
     name: str
@@ -55,8 +55,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Plan:
-    """``cells`` with their keys by seed; ``trainings`` by key, in the order in which they should start; ``init`` key ->
-    key of the training whose weights it starts from; ``data_of`` key -> setting; ``device`` is cpu or cuda."""
+    """The trainings and evaluations of a tier, and the cells that use them.
+
+    ``cells`` have their keys by seed. ``trainings`` are by key, in the order in which they should start. ``init`` maps
+    a key to the key of the training whose weights it starts from, ``data_of`` maps a key to its setting. ``device`` is
+    cpu or cuda."""
 
     tier: Tier
     tables: tuple[Table, ...]
@@ -68,18 +71,18 @@ class Plan:
     init: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     known: dict[tuple[str, Training, str | None], str] = field(default_factory=dict)  # setting, training, init -> key
-    # What a key is the digest of, part by part; the spec of a training, which is long, by its own digest.
+    # The parts that each key is the digest of. A training's spec is long, so its own digest stands for it.
     identities: dict[str, dict[str, Json]] = field(default_factory=dict)
 
     def origin(self, key: str) -> str:
-        """The setting of the first of a training's stages (its own where it is not staged)."""
+        """The setting of a training's first stage (its own setting if it has no earlier stage)."""
         while key in self.init:
             key = self.init[key]
         return self.data_of[key]
 
     def plain(self, key: str) -> str | None:
-        """The evaluation that differs from this one in having no CRF, whose passes both take; None where there is
-        none."""
+        """The evaluation that differs from this one only in having no CRF, so that one pass serves both; None if there
+        is none."""
         asked = self.evaluations[key]
         if asked.inference.crf is None:
             return None
@@ -88,8 +91,8 @@ class Plan:
         return next(rest, None)
 
     def manifest(self, work: Mapping[str, float] = MappingProxyType({})) -> PlanFile:
-        """The content of plan.json. ``work`` is what trainings and evaluations cost by key, in tera multiply-adds; a
-        plan with looks has it (see study.ablation.planned_cost)."""
+        """The content of plan.json. ``work`` is the cost of trainings and evaluations by key, in tera multiply-adds;
+        only a plan with looks has it (see study.ablation.planned_cost)."""
         metrics = [m for m in METRIC_TITLES if m != "miou_frequent" or self.tier.frequent is not None]
         settings = {name: self.tier.settings[name] for name in self.facts}
         asked: Asked = {
@@ -132,11 +135,11 @@ class Plan:
         }  # fmt: skip
 
     def _check_sequence(self, asked: Asked, sequence: PlannedSequence) -> None:
-        """Raises InputError where seeds by need have no claim to decide, or the budget does not hold the first ones."""
+        """Raises InputError if seeds by need have no claim to decide, or the budget does not cover the first seeds."""
         where = f"tiers.{self.tier.name}.seeds"
         if not questions.family(asked) and not questions.family(asked, mechanisms.claims(asked)):
             raise InputError(
-                f"{where} must be a plain list where the tier's tables ask no claim, got a mapping; write e.g. "
+                f"{where} must be a plain list, because the tier's tables have no claim to decide; write e.g. "
                 f"[{sequence['seeds'][0]}], or add tables"
             )
         first = {str(seed) for seed in sequence["seeds"][: sequence["at"][0]]}
@@ -148,8 +151,8 @@ class Plan:
         cost = math.fsum(sequence["work"].get(key, 0.0) for key in keys)
         if sequence["budget"] is not None and sequence["budget"] < cost:
             raise InputError(
-                f"{where}.budget must hold the first {sequence['at'][0]} seeds of every training ({cost:,.0f} tera "
-                f"multiply-adds), got {sequence['budget']:,.0f}; write more, or a smaller first"
+                f"{where}.budget must cover the first {sequence['at'][0]} seeds of every training ({cost:,.0f} tera "
+                f"multiply-adds), got {sequence['budget']:,.0f}; raise it, or lower `first`"
             )
 
     def _table(self, table: Table) -> PlannedTable:
@@ -200,7 +203,7 @@ class Plan:
         }
 
     def _setting(self, name: str) -> PlannedSetting:
-        """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
+        """A setting's configuration, kept so that a later change can be reported by its key in params.yaml."""
         setting = self.tier.settings[name]
         return {
             "data": plain(setting.data),
@@ -222,20 +225,20 @@ class Plan:
 
 
 def looks(seeds: Seeds, work: Mapping[str, float]) -> PlannedSequence:
-    """The looks at a study, each with alpha in proportion to the seeds that it adds; ``work`` is what everything costs,
-    by key."""
+    """The looks at a study. Each has a share of alpha in proportion to the seeds that it adds. ``work`` is the cost of
+    each training and evaluation, by key."""
     shares = [(at - before) / seeds.most for before, at in itertools.pairwise((0, *seeds.at))]
     every, at = list(seeds.all), list(seeds.at)
     return {"seeds": every, "at": at, "shares": shares, "budget": seeds.budget, "work": dict(work)}
 
 
 def _common(names: set[str]) -> str:
-    """The setting of a table whose cells have one in common, else the tier's own."""
+    """The setting that all cells of a table share, else the tier's main one."""
     return names.pop() if len(names) == 1 else MAIN
 
 
 def plain(value: Any) -> Any:
-    """A frozen value as JSON types, its pairs of options as mappings."""
+    """A frozen value as JSON types; tuples of (name, value) pairs become mappings."""
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if not isinstance(value, tuple):
@@ -246,9 +249,9 @@ def plain(value: Any) -> Any:
 
 
 def cost(training: Training) -> int:
-    """A rank for starting long trainings first, so that none is left alone at the end: images seen times weights of
-    the head, with BR above all others (it works on the finest maps). What does not hang on the head weighs little where
-    the features of a frozen backbone are taken from the cache."""
+    """A rank for starting long trainings first, so that no long one runs alone at the end: images seen times weights of
+    the head, with BR above all others (it works on the finest maps). The share that does not depend on the head is
+    small if a frozen backbone's features come from the cache."""
     variant, recipe = training.variant, training.recipe
     head = 0 if variant is None else variant.head.parameters(64, 8) + (1_000_000 if variant.refine else 0)
     return recipe.steps * recipe.batch * ((5_000 if training.network.frozen else 100_000) + head)
@@ -260,10 +263,10 @@ def build(
     device: str,
     recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
 ) -> Plan:
-    """Bind every cell of the tier's tables to its trainings and evaluations; equal ones are one.
+    """Bind every cell of the tier's tables to its trainings and evaluations; cells share equal ones.
 
-    ``facts`` are the data stage's: by setting, the fingerprint and the classes of its data, and the precision that a
-    probe chose where the recipe leaves it to that. ``recipes`` of (setting, variant) stand for the setting's own.
+    ``facts`` come from the data stage: by setting, the fingerprint and the classes of its data, and the precision that
+    a probe chose if the recipe has `precision: auto`. ``recipes`` by (setting, variant) replace the setting's own.
     """
     tables = [TABLES[name] for name in tier.tables]
     if tier.extra:
@@ -297,7 +300,7 @@ def enter(
     seed: int,
     recipes: Mapping[tuple[str, Variant | None], Recipe] = MappingProxyType({}),
 ) -> str:
-    """Enter a training in the setting ``name`` and those before it into the plan; returns its key."""
+    """Add a training in the setting ``name``, and the stages before it, to the plan; return its key."""
     setting, init, before = plan.tier.settings[name], None, None
     if setting.after is not None:
         pretrained = plan.tier.settings[setting.after].task == CLASSIFY
@@ -310,7 +313,7 @@ def enter(
         variant, setting.data, setting.network, recipe=recipe, seed=seed, band_px=plan.tier.band_px, init=before
     )
     key = plan.known.get((name, training, init))
-    if key is None:  # cells of several tables share most trainings, and a key takes long
+    if key is None:  # cells of several tables share most trainings, and a key is slow
         found = identity(training, plan.facts[name]["fingerprint"], plan.device, init)
         key = plan.known[name, training, init] = digest(found)
         plan.identities[key] = found | {"training": digest(found["training"])}
@@ -322,8 +325,8 @@ def enter(
 
 
 def _ordered(plan: Plan) -> dict[str, Training]:
-    """Trainings by what is still to do once they start, their own cost and the longest way after them, longest first:
-    so each stands after the one whose weights it starts from."""
+    """Sort trainings by the work left once they start, largest first: their own cost plus the longest chain after them.
+    So each comes after the one whose weights it starts from."""
     left = {key: cost(training) for key, training in plan.trainings.items()}
     for key in reversed(plan.trainings):  # children were entered after their parents
         if key in plan.init:
@@ -334,7 +337,7 @@ def _ordered(plan: Plan) -> dict[str, Training]:
 
 
 def planned_mechanism(table: str, one: Mechanism) -> PlannedMechanism:
-    """What a plan says of the mechanism of a table."""
+    """The plan's entry for the mechanism of a table."""
 
     def side(setting: str) -> PlannedSide:
         return {"data": setting, "better": f"{table}/{setting}/{BETTER}", "worse": f"{table}/{setting}/{WORSE}"}
@@ -346,7 +349,7 @@ def planned_mechanism(table: str, one: Mechanism) -> PlannedMechanism:
 
 
 def _listing(name: str, title: str, variants: tuple[Variant, ...], note: str, setting: str) -> Table:
-    """A table of one row of scores that the paper does not have."""
+    """A one-row table of scores that the paper does not have."""
     columns = tuple(dict.fromkeys(variant.label for variant in variants))
     cells = {
         v.label: Cell(name, "score", v.label, variant=v, metric="miou", paper=None, setting=setting) for v in variants

@@ -1,4 +1,4 @@
-"""Which trainings Fig. 3 shows: their keys, how they are probed, and the key of the run."""
+"""The trainings that Fig. 3 shows: their keys, how they are probed, and the key of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from study.store.keys import key_of_look
 def looks(
     wanted: Receptive | None, seeds: Iterable[int], manifest: PlanFile
 ) -> Iterator[tuple[dict[str, str], Probe, str]]:
-    """For each seed of a plan the trainings {label: key} of Fig. 3, how they are probed, and the key of its run."""
+    """For each seed of a plan, yield the trainings {label: key} of Fig. 3, how they are probed, and the run's key."""
     cells = {cell["address"]: cell for cell in manifest["cells"]}
     drawn = [cells[address] for address in FIGURES["F3"].cells if address in cells]
     if wanted is None:

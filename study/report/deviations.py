@@ -1,7 +1,7 @@
-"""The paper's protocol item by item, and what a tier does instead: where it departs, where the paper is silent.
+"""The paper's protocol item by item, and what a tier does instead: where it departs, and where the paper is silent.
 
-What the paper says is in words of our own, its numbers are those of study.paper.quotes. What is done here is read from
-the tier, so a changed params.yaml changes the rows. Of the standard library and the tier only.
+What the paper says is in our own words, with the numbers of study.paper.quotes. What is done here is read from the
+tier, so a changed params.yaml changes the rows. Uses the standard library and the tier only.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from study.spec.constants import MAIN
 from study.spec.documents.tables import Deviation
 
 SAME, DEPARTS, SILENT = "same", "departs", "paper is silent"
-NAMES = {MAIN: "ablations"}  # what readers know a setting as
+NAMES = {MAIN: "ablations"}  # names of settings for readers
 
 T6 = ("T6 ResNet50", "T6 ResNet50-GCN")
 PRETRAINED = ("T6 ResNet50 pretraining", "T6 ResNet50-GCN pretraining")
 STAGES = ("T7 Stage-1", "T7 Stage-2", "T7 Stage-3")
 STREETS = ("T9 Stage-1", "T9 Stage-2")
-VOC = (MAIN, *T6, *STAGES)  # what is trained on VOC 2012 in the paper
+VOC = (MAIN, *T6, *STAGES)  # settings that the paper trains on VOC 2012
 SEGMENTATION = (*VOC, *STREETS)
 
 BATCH, MOMENTUM, DECAY = QUOTES["recipe"].numbers
@@ -39,11 +39,11 @@ GCN_BLOCKS = f"res4 ({K4}, {WIDTH4}), res5 ({K5}, {WIDTH5})"
 
 @dataclass(frozen=True)
 class Item:
-    """One item of the protocol. ``says`` is what the paper says of it at ``place``, None where it says nothing, and
-    ``paper`` the same in the form of ``here``; ``decisions`` are numbers of reports/decisions.md.
+    """One item of the protocol. ``says`` is what the paper says about it at ``place``, None if it is silent; ``paper``
+    is the same in the form of ``here``. ``decisions`` are numbers of reports/decisions.md.
 
     ``here`` reads our value from a Setting, once for each setting named in ``about`` that the tier trains, or from the
-    Tier where ``about`` is empty. None means that the item does not come up there.
+    Tier if ``about`` is empty. None means that the item does not apply there.
     """
 
     id: str
@@ -60,17 +60,17 @@ class Item:
 def _silent(
     id: str, what: str, about: tuple[str, ...], here: Callable[[Any], Any], decisions: tuple[str, ...], effect: str
 ) -> Item:
-    """An item of which the paper says nothing."""
+    """An item on which the paper is silent."""
     return Item(id, what, says=None, place="", paper=None, about=about, here=here, decisions=decisions, effect=effect)
 
 
-# ------------------------------------------------------------------------------------------- what is read from a tier
+# --------------------------------------------------------------------------------------------- values read from a tier
 def _option(setting: Setting, name: str) -> Any:
     return dict(setting.data.options).get(name)
 
 
 def _data(*options: str) -> Callable[[Setting], str]:
-    """The data set's name, with those of the options that say something."""
+    """The data set's name, with those of the options that are set."""
 
     def told(setting: Setting) -> str:
         found = {name: value for name in options if (value := _option(setting, name)) and not isinstance(value, tuple)}
@@ -80,7 +80,7 @@ def _data(*options: str) -> Callable[[Setting], str]:
 
 
 def _input(setting: Setting) -> Any:
-    """(height, width) of training images, cropped or padded; None where every image has a size of its own."""
+    """(height, width) of training images, cropped or padded; None if every image has its own size."""
     side, panels = _option(setting, "size"), _option(setting, "panels") or 1
     own = (side, side * panels) if side else None
     return setting.recipe.crop or _option(setting, "pad_train") or _option(setting, "pad") or own
@@ -141,39 +141,38 @@ def _pretraining(setting: Setting) -> str:
 
 def _seeds(tier: Tier) -> str:
     if tier.by_need is None:
-        return f"{len(tier.seeds)}, of seed {', '.join(map(str, tier.seeds))}"
+        return f"{len(tier.seeds)} (seed {', '.join(map(str, tier.seeds))})"
     first, most = tier.by_need.first, tier.by_need.most
-    return f"{first}, of seed {tier.seeds[0]} and on, and up to {most} for claims that are open"
+    return f"{first} (seed {tier.seeds[0]} and up), and up to {most} for open claims"
 
 
 def _loss(setting: Setting) -> str:
     weights = setting.recipe.class_weights
     named = weights if isinstance(weights, str) or weights is None else ", ".join(f"{n} {w:g}" for n, w in weights)
-    return "cross-entropy, the mean over labelled pixels; void is left out" + (
-        f"; weights of classes: {named}" if named else ""
+    return "cross-entropy, averaged over labelled pixels; void is left out" + (
+        f"; class weights: {named}" if named else ""
     )
 
 
 def _padding(setting: Setting) -> str | None:
     longest = _option(setting, "longest")
-    smaller = f"; larger images are read with a longest side of {longest} px, and scored at their own size"
-    padded = "ImageNet's mean colour, labelled void, at the right and below" + (smaller if longest else "")
+    smaller = f"; larger images are shrunk to a longest side of {longest} px, and scored at their own size"
+    padded = "ImageNet's mean colour, labelled void, at the right and bottom" + (smaller if longest else "")
     return padded if _option(setting, "pad") else None
 
 
 def _always(text: str) -> Callable[[Any], str]:
-    """What the code does whatever the tier."""
+    """A value that is the same in every tier."""
     return lambda _: text
 
 
 def _asked(tier: Tier) -> list[Cell]:
-    """The cells of the tier that are trained here."""
+    """The tier's cells that are trained here."""
     return [cell for cell in tier.cells if cell.trained and tier.reason(cell) is None]
 
 
 def _inferences(read: Callable[[Any], Any]) -> Callable[[Tier], str | None]:
-    """What ``read`` finds in the tier's inferences that some cell asks for: each value once, None where there is
-    none."""
+    """What ``read`` finds in the inferences that cells of the tier use: each value once, None if there is none."""
 
     def told(tier: Tier) -> str | None:
         names = dict.fromkeys(cell.inference for cell in _asked(tier) if cell.inference)
@@ -206,7 +205,7 @@ def _crf(how: Any) -> str | None:
 
 
 def _near_boundaries(here: Callable[[Tier], Any]) -> Callable[[Tier], Any]:
-    """``here`` where the tier measures accuracy near boundaries."""
+    """``here`` if the tier measures accuracy near boundaries."""
     return lambda tier: here(tier) if any(cell.metric.startswith("boundary") for cell in _asked(tier)) else None
 
 
@@ -249,36 +248,36 @@ def _submits(tier: Tier) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------ the protocol
-OTHER_IMAGES = "Levels of scores are not the paper's; only order and differences between variants can be compared."
+OTHER_IMAGES = "Scores are not comparable with the paper's; only the order of variants and their differences are."
 ITEMS: tuple[Item, ...] = (
     # Images
     Item("data", "Training images of the ablations", says="VOC 2012 train with SBD, 10,582 images", place="Sec. 4.1",
          paper="voc, train sbd", about=(MAIN,), here=_data("train"), decisions=("D14", "D20", "D50"),
          effect=OTHER_IMAGES),
-    Item("scored", "Images that the scores of the ablations come from", says="VOC 2012 val, 1449 images",
+    Item("scored", "Images on which the ablations are scored", says="VOC 2012 val, 1449 images",
          place="Sec. 4.1", paper="val of voc", about=(MAIN,), here=lambda s: f"val of {s.data.name}",
          decisions=("D12", "D20"), effect=OTHER_IMAGES),
-    Item("tune", "Images kept apart for tuning", says="none: all of them are trained on", place="Sec. 4.1", paper=0,
+    Item("tune", "Images set apart for tuning", says="none: all are trained on", place="Sec. 4.1", paper=0,
          about=SEGMENTATION, here=lambda s: _option(s, "tune") or 0, decisions=("D03",),
-         effect="Settings are chosen without a look at val; where they are taken from the training images, these "
-         "are fewer."),
+         effect="Settings are chosen without looking at val. If these images are taken from the training images, "
+         "fewer are left to train on."),
     Item("input", "Height and width of training images", says="padded to 512x512", place="Sec. 4.1, 4.2",
          paper=(PAD, PAD), about=tuple(name for name in VOC if name != "T7 Stage-1"), here=_input,
          decisions=("D13", "D20", "D33"),
-         effect="A given k covers another share of the coarsest map, so gains saturate at another k."),
+         effect="A given k covers a different share of the coarsest map, so gains saturate at a different k."),
     Item("input_coco", "Height and width in Stage-1 of Table 7", says="padded to 640x640", place="Sec. 4.2",
          paper=(PAD_COCO, PAD_COCO), about=("T7 Stage-1",), here=_input, decisions=("D43", "D51"),
-         effect="Stages differ less in the size of objects than the paper's do."),
+         effect="Object sizes differ less between the stages than in the paper."),
     Item("input_streets", "Height and width of training crops, Table 9", says="random crops of 800x800",
          place="Sec. 4.3", paper=(CROP, CROP), about=STREETS, here=_input, decisions=("D43", "D53"),
-         effect="k = 25 is not the side of the last map, as it is in the paper."),
-    Item("normalised", "What images are normalised by", says="mean subtraction", place="Sec. 4", paper="mean",
+         effect="Unlike in the paper, k = 25 is not the side of the last map."),
+    Item("normalised", "Normalisation of images", says="mean subtraction", place="Sec. 4", paper="mean",
          about=(MAIN, *STAGES, *STREETS), here=lambda s: "mean and standard deviation", decisions=("D48",),
-         effect="Backbones with ImageNet's weights expect both; the first convolution sees the same up to a scale."),
-    _silent("padding", "What is padded, and what is made smaller", about=SEGMENTATION, here=_padding,
-            decisions=("D13", "D123"), effect="None to speak of by padding: void is neither trained on nor scored. In "
-            "smaller images fine parts are lost, to all variants alike."),
-    Item("flip", "Mirror images in training", says="flipped horizontally, and the like", place="Sec. 4", paper=True,
+         effect="Backbones with ImageNet's weights expect both; for the first convolution only the scale changes."),
+    _silent("padding", "Padding and shrinking of images", about=SEGMENTATION, here=_padding,
+            decisions=("D13", "D123"), effect="Padding: hardly any, as void is neither trained on nor scored. "
+            "Shrinking: fine parts are lost, for all variants alike."),
+    Item("flip", "Mirror images in training", says="flipped horizontally, among others", place="Sec. 4", paper=True,
          about=SEGMENTATION, here=lambda s: s.recipe.flip, decisions=("D22", "D34"),
          effect="Less augmentation, so large heads may overfit sooner."),
     # The network
@@ -287,61 +286,60 @@ ITEMS: tuple[Item, ...] = (
          effect="Scores are lower; a backbone that sees less around a pixel leaves more for large kernels to gain."),
     Item("resnet50", "Backbone of Table 6, plain", says="ResNet-50", place="Table 6", paper=("resnet", 50),
          about=T6[:1], here=_backbone, decisions=("D41",),
-         effect="A shallow net sees so little that GCN blocks gain far more over it than the paper's."),
+         effect="A shallow net sees so little that GCN blocks gain far more over it than in the paper."),
     Item("resnet50_gcn", "Backbone of Table 6, with GCN blocks: k, width",
          says=f"ResNet50-GCN; res-4: k = {K4}, {WIDTH4}; res-5: k = {K5}, {WIDTH5}", place="Table 11",
          paper=f"resnet_gcn: {GCN_BLOCKS}", about=T6[1:], here=_gcn_blocks, decisions=("D40", "D41"),
          effect="Kernels as large as the map raise the gain under the 1x1 head."),
     _silent("join", "How the two branches of a GCN block of the backbone join", about=("T6 ResNet50-GCN",),
             here=lambda s: dict(s.network.options).get("join"), decisions=("D40",),
-            effect="Little: the weights differ by less than a tenth."),
+            effect="Little: the numbers of weights differ by less than a tenth."),
     Item("weights", "Weights that training starts from", says="pretrained on ImageNet", place="Sec. 4",
          paper="weights of imagenet", about=(MAIN, *STAGES[:1]), here=_weights, decisions=("D10", "D30", "D60"),
          effect="Without pretraining, features are weaker and training is longer; differences between heads can be "
          "larger."),
-    _silent("stride", "Where a bottleneck of ResNet has its stride", about=(MAIN,),
+    _silent("stride", "Position of the stride in a ResNet bottleneck", about=(MAIN,),
             here=lambda s: "in the 3x3 convolution (torchvision)" if s.network.backbone == "resnet" else None,
             decisions=("D60",), effect="A few tenths of a point in favour of ours, for all variants alike."),
-    _silent("features", "How features of a frozen backbone are kept", about=(MAIN,),
+    _silent("features", "Storage of a frozen backbone's features", about=(MAIN,),
             here=lambda s: "float16, each channel standardised" if s.network.frozen else None, decisions=("D31", "D32"),
-            effect="The gap between heads hangs less on the learning rate."),
+            effect="The gap between heads depends less on the learning rate."),
     _silent("norm", "Batch normalisation of the backbone", about=SEGMENTATION, here=_norm,
             decisions=("D10", "D31", "D48"),
-            effect="Statistics of a small batch add noise, fixed ones none; the same for all variants."),
-    Item("levels", "Levels at which heads stand", says="res-2 to res-5, four heads", place="Fig. 2A", paper=LEVELS,
+            effect="Statistics of a small batch add noise, fixed ones do not; the same for all variants."),
+    Item("levels", "Levels that have heads", says="res-2 to res-5, four heads", place="Fig. 2A", paper=LEVELS,
          about=SEGMENTATION, here=lambda s: s.network.levels, decisions=("D21", "D33"),
-         effect="Less detail at object boundaries, fewer weights and BRs; the coarsest level, where k matters most, "
-         "stays."),
+         effect="Less detail at object boundaries, fewer weights and BRs. The coarsest level, where k matters most, "
+         "remains."),
     _silent("varied", "Which heads the ablations replace, and k by level", about=(MAIN,), here=_varied,
             decisions=("D02",),
             effect="Replacing all heads makes differences between variants larger than replacing the one on res-5."),
     Item("output_stride", "Stride at which deconvolution ends", says="1: a score map as large as the input",
          place="Fig. 2A", paper=1, about=SEGMENTATION, here=lambda s: s.network.output_stride,
-         decisions=("D15", "D33"), effect="Coarser boundaries: what BR can gain is smaller."),
-    _silent("deconvolution", "Deconvolutions: kernel, start, learned or fixed", about=SEGMENTATION,
+         decisions=("D15", "D33"), effect="Boundaries are coarser, so BR can gain less."),
+    _silent("deconvolution", "Deconvolutions: kernel, initial weights, learned or fixed", about=SEGMENTATION,
             here=lambda s: (
-                f"kernel 4, start as bilinear, {'learned' if s.network.deconvolution == 'learned' else 'fixed'}"
+                f"kernel 4, initially bilinear, {'learned' if s.network.deconvolution == 'learned' else 'fixed'}"
             ), decisions=("D09",), effect="Little; the same for all variants."),
     _silent("start", "Initial weights of heads and BR", about=SEGMENTATION,
             here=_always("heads keep the variance of their input; BR starts as the identity"), decisions=("D07", "D08"),
-            effect="No variant starts louder than another, which spares wide kernels a bad start."),
+            effect="All variants start with scores of the same scale, which spares wide kernels a bad start."),
     _silent("bias", "Biases and normalisation in heads", about=SEGMENTATION,
             here=_always("none in heads; biases in BR"), decisions=("D05", "D06", "D08"),
-            effect="None to speak of: deconvolutions give each class its bias."),
+            effect="Hardly any: deconvolutions give each class its bias."),
     # Training
     Item("optimizer", "Optimizer", says="SGD", place="Sec. 4", paper="sgd", about=SEGMENTATION,
          here=lambda s: s.recipe.optimizer, decisions=("D22", "D34"),
-         effect="Faster in short trainings and less sensitive to the rate; the order of variants near each other "
-         "may change."),
+         effect="Faster in short trainings and less sensitive to the rate; the order of close variants may change."),
     Item("momentum", "Momentum (AdamW: its first beta)", says="0.99", place="Sec. 4", paper=MOMENTUM,
          about=SEGMENTATION, here=lambda s: s.recipe.momentum, decisions=("D22", "D34"),
-         effect="At one rate, a shorter memory of gradients: smaller steps."),
+         effect="A shorter memory of gradients, so smaller steps at the same rate."),
     Item("decay", "Weight decay", says="0.0005", place="Sec. 4", paper=DECAY, about=SEGMENTATION,
          here=lambda s: s.recipe.weight_decay, decisions=("D22", "D34"),
          effect="Little in short trainings; in AdamW it is decoupled from the gradient."),
-    Item("batch", "Images a batch", says="1", place="Sec. 4", paper=BATCH, about=SEGMENTATION,
+    Item("batch", "Images per batch", says="1", place="Sec. 4", paper=BATCH, about=SEGMENTATION,
          here=lambda s: s.recipe.batch, decisions=("D22", "D34"),
-         effect="Less noise in each step, so higher rates and fewer steps."),
+         effect="Each step has less noise, which allows higher rates and fewer steps."),
     _silent("lr", "Learning rate", about=SEGMENTATION, here=lambda s: s.recipe.lr,
             decisions=("D22", "D34", "D61", "D62"),
             effect="One rate for all variants favours those that it suits; gaps between heads change with it."),
@@ -350,26 +348,26 @@ ITEMS: tuple[Item, ...] = (
             effect="Final weights score higher than at a fixed rate, for all variants alike."),
     _silent("steps", "Length of training in steps", about=SEGMENTATION, here=lambda s: s.recipe.steps,
             decisions=("D22", "D34", "D43", "D62"),
-            effect="Where training stops early, part of a gap is speed of learning."),
+            effect="If training stops early, part of a gap is speed of learning."),
     _silent("loss", "Loss, and void pixels", about=SEGMENTATION,
             here=_loss, decisions=("D11", "D124"),
-            effect="It sets the meaning of the rate, nothing else."),
+            effect="It only sets the scale of the learning rate."),
     _silent("precision", "Precision of arithmetic in training", about=SEGMENTATION, here=lambda s: s.recipe.precision,
             decisions=("D58",), effect="Below the spread of seeds."),
-    _silent("seeds", "Trainings of each variant", about=(),
+    _silent("seeds", "Trainings per variant", about=(),
             here=_seeds, decisions=("D17", "D18", "D72", "D149"),
             effect="Intervals can be given; the paper's single trainings have none, so small gaps there may be "
             "chance."),
     # Stages
     Item("stage1", "Data of Table 7's Stage-1", says="COCO, SBD and VOC, 109,892 images", place="Sec. 4.2",
          paper="coco, voc sbd", about=STAGES[:1], here=_data("train", "mislabelled", "voc"), decisions=("D43", "D51"),
-         effect="What a larger and noisier set adds is another amount than COCO's."),
+         effect="A larger, noisier set adds a different amount here than COCO does."),
     _silent("coco", "COCO's split, and the labels of its other classes and crowds", about=STAGES[:1],
             here=lambda s: (
                 f"{_text(_option(s, 'train'))}; others {_option(s, 'others')}, crowds {_option(s, 'crowd')}"
                 if s.data.name == "coco" else None
             ), decisions=("D51", "D52"),
-            effect="Little: the count of images tells the split."),
+            effect="Little: the number of images identifies the split."),
     Item("stage2", "Data of Table 7's Stage-2", says="SBD and VOC, 10,582 images", place="Sec. 4.2",
          paper="voc, train sbd", about=STAGES[1:2], here=_data("train"), decisions=("D14", "D43", "D50"),
          effect=OTHER_IMAGES),
@@ -378,7 +376,7 @@ ITEMS: tuple[Item, ...] = (
          effect="Fewer, cleaner images can add less here than VOC's masks do."),
     Item("before2", "What Stage-2 of Table 7 starts from", says="the weights of Stage-1", place="Sec. 4.2",
          paper=_from(STAGES[0]), about=STAGES[1:2], here=_weights, decisions=("D42", "D43"),
-         effect="No gain from COCO: Stage-2 is lower, its gaps are those of Table 1."),
+         effect="No gain from COCO: Stage-2 scores lower, and its gaps are those of Table 1."),
     Item("before3", "What Stage-3 of Table 7 starts from", says="the weights of Stage-2", place="Sec. 4.2",
          paper=_from(STAGES[1]), about=STAGES[2:], here=_weights, decisions=("D42", "D43"),
          effect="Stage-3 has seen fewer images."),
@@ -393,11 +391,11 @@ ITEMS: tuple[Item, ...] = (
          effect="Stage-2 has seen fewer images."),
     _silent("streets_start", "What Stage-1 of Table 9 starts from", about=STREETS[:1], here=_weights,
             decisions=("D43", "D62"), effect="A start from VOC or COCO would raise both stages."),
-    Item("imagenet", "Data of Table 6's pretraining", says="ImageNet 2015; no more is told", place="Table 6",
+    Item("imagenet", "Data of Table 6's pretraining", says="ImageNet 2015, without details", place="Table 6",
          paper="imagenet", about=PRETRAINED, here=_data("cue"), decisions=("D41", "D63"),
-         effect="Errors are those of another task; compare their order alone."),
+         effect="Errors are those of another task; compare only their order."),
     _silent("pretraining", "Recipe of Table 6's pretraining", about=PRETRAINED, here=_pretraining,
-            decisions=("D41", "D63"), effect="Both networks have the same, so their gap is not one of recipes."),
+            decisions=("D41", "D63"), effect="Both networks have the same recipe, so it does not explain their gap."),
     _silent("head_t6", "k of the head in Table 6", about=(), here=_head("T6"), decisions=("D40",),
             effect="Little between 11 and 15 (Table 1)."),
     # Evaluation
@@ -405,13 +403,13 @@ ITEMS: tuple[Item, ...] = (
          effect="Rare classes rise and fall with a few images; the mean over frequent ones is steadier."),
     Item("band", "Width of the boundary band, in px", says="7", place="Table 5", paper=BAND, about=(),
          here=_near_boundaries(lambda t: t.band_px), decisions=("D12",),
-         effect="A narrower band is harder: accuracy in it is lower and holds more of the annotation's own error."),
-    _silent("distance", "Distance in Table 5, and boundaries beside void", about=(),
+         effect="A narrower band is harder: its accuracy is lower and includes more of the annotation's own error."),
+    _silent("distance", "Distance in Table 5, and boundaries next to void", about=(),
             here=_near_boundaries(_always("Euclidean; void counts as a label; pixels of all images are pooled")),
             decisions=("D12",), effect="Both accuracies move by up to a few points, for all variants alike."),
     Item("crops", "Crops in the evaluation of Table 9", says="four of 1024x1024, fused", place="Sec. 4.3",
          paper=f"{CROPS} crops of {CROPS_PX}x{CROPS_PX}", about=(), here=_inferences(_crops), decisions=("D43", "D45"),
-         effect="Each crop shows the network as much as it saw in training; the share of context differs."),
+         effect="Each crop shows the network as much as a training crop did; the share of context differs."),
     _silent("places", "Places of the crops", about=(),
             here=lambda t: (
                 "spread evenly from edge to edge, probabilities averaged" if _inferences(_crops)(t) else None
@@ -421,7 +419,7 @@ ITEMS: tuple[Item, ...] = (
     _silent("mirror", "Mirror images in MS", about=(), here=_inferences(_mirrored), decisions=("D44",),
             effect="A few tenths of a point at most."),
     _silent("crf", "Parameters of the dense CRF", about=(), here=_inferences(_crf), decisions=("D46",),
-            effect="Untuned ones can lose points where the paper's gain 0.2 to 0.6."),
+            effect="Untuned parameters can lose points where the paper's gain 0.2 to 0.6."),
     Item("test_voc", "Score on VOC's test set (Table 8)", says="given by the benchmark's server", place="Table 8",
          paper="scored", about=(), here=_score("T8"), decisions=("D64",), effect="Table 8 has no number of ours."),
     Item("test_cityscapes", "Score on Cityscapes' test set (Table 10)", says="given by the benchmark's server",
@@ -430,12 +428,12 @@ ITEMS: tuple[Item, ...] = (
     _silent("submission", "What is submitted, and whether val is trained on", about=(), here=_submits,
             decisions=("D64",), effect="Training on val too would raise the test score."),
     _silent("receptive", "How Figure 3's receptive fields are found", about=(), here=_receptive, decisions=("D47",),
-            effect="The lit areas have other sizes; their order between heads is what counts."),
+            effect="The lit areas differ in size; only their order between heads counts."),
 )  # fmt: skip
 
 
 def rows(tier: Tier) -> list[Deviation]:
-    """One row for each item that comes up at a tier, in the protocol's order, as text: ``id``, ``what``, ``status``
+    """One row of text for each item that applies to a tier, in the protocol's order: ``id``, ``what``, ``status``
     (same, departs, paper is silent), ``paper`` (None: silent), ``place``, ``here``, ``decisions`` and ``effect``."""
     trained = _trained(tier)
     found: list[Deviation] = []
@@ -465,7 +463,8 @@ def rows(tier: Tier) -> list[Deviation]:
 
 
 def _trained(tier: Tier) -> set[str]:
-    """Settings in which the tier trains a cell of its tables or a variant of its own, and those that come before."""
+    """Settings in which the tier trains a cell of its tables or a variant of its own, and the settings that they start
+    from."""
     found = {cell.setting for cell in _asked(tier)} | ({MAIN} if tier.extra else set())
     for name in sorted(found):
         at = tier.settings[name].after
@@ -476,7 +475,7 @@ def _trained(tier: Tier) -> set[str]:
 
 
 def _grouped(values: dict[str, Any]) -> str:
-    """Values as text; where settings differ, each value after the settings that have it."""
+    """Values as text. If settings differ, each value follows the settings that have it."""
     groups: dict[str, list[str]] = {}
     for name, value in values.items():
         groups.setdefault(_text(value), []).append(NAMES.get(name, name))

@@ -1,5 +1,5 @@
-"""outputs.json: the digests of a report's files and of all that they were made from, which tell a report that is stale,
-or was edited afterwards, from the one that was made."""
+"""outputs.json: the digests of a report's files and of everything they were made from. They show whether a report is
+stale or was edited afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ = ("plan.json", "scores.csv", "costs.csv", "matched.csv", "lengths.csv", "p
         "explored/**/*")  # fmt: skip
 MADE = ("report.pdf", "report.html", "report.json", "figures/*")
 TEMPLATES = Path(__file__).parent / "templates"
-# What makes a report of numbers, and what the paper says: tables, figures, quotes and, where they are, claims.
+# The code that makes a report from numbers, and the paper's content: tables, figures, quotes and, if any, claims.
 CODE = {
     "the report's code": (("study.report.document", "build"), ("study.report.deviations", "rows")),
     "the paper's content": (("study.paper.tables", ""), ("study.paper.quotes", "")),
@@ -31,12 +31,12 @@ def record(folder: Path, tier: TierBlock) -> None:
 
 
 def check(folder: Path, tier: TierBlock) -> tuple[list[str], int]:
-    """What is wrong with the report's files, a line each, and the number of files that were checked."""
+    """What is wrong with the report's files, one line each, and the number of files checked."""
     try:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
         inputs, made, sources = known["inputs"], known["outputs"], known["sources"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{NAME} must be there and whole ({error}), got no digests of a report"], 0
+        return [f"{NAME} must exist and be readable ({error}), got no digests of a report"], 0
     found = _found(folder, tier)
     lines = []
     for name in sorted(made.keys() | found["outputs"].keys()):
@@ -51,7 +51,7 @@ def check(folder: Path, tier: TierBlock) -> tuple[list[str], int]:
     if changed:
         others = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         lines.append(
-            f"report.pdf must be made from what stands beside it, got a stale one: {', '.join(changed[:3])}{others} "
+            f"report.pdf must be made from the files next to it, got a stale one: {', '.join(changed[:3])}{others} "
             "changed after it was made"
         )
     return lines, len(found["outputs"]) + len(found["inputs"])

@@ -1,7 +1,7 @@
 """Results of one tier -> figures and report.json -> templates/report.typ -> report.pdf and report.html.
 
-Chooses and formats: the words come from ``sections``, from the figures and from the templates. Text reaches Typst as
-data only, never as markup.
+This module chooses and formats. The words come from ``sections``, from the figures and from the templates. Text reaches
+Typst only as data, never as markup.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from study.statistics import results
 def build(folder: Path, tier: TierBlock, deviations: list[Deviation], partial: str = "") -> Path:
     """Write ``folder``/report.pdf and report.html (and report.json, figures/*.svg) from its plan.json, scores.csv,
     costs.csv, matched.csv, lengths.csv, per_class.csv, provenance.json, results/ and examined/. ``tier`` is the tier's
-    block of params.yaml, ``deviations`` the rows of study.report.deviations, ``partial`` says how far an
+    block of params.yaml, ``deviations`` are the rows of study.report.deviations, and ``partial`` says how far an
     unfinished run has come. Equal inputs give equal bytes."""
     provenance = read(folder / "provenance.json", ProvenanceFile)
     plan = restricted(read(folder / "plan.json", PlanFile), provenance["runs"])
@@ -54,8 +54,8 @@ def build(folder: Path, tier: TierBlock, deviations: list[Deviation], partial: s
 
 
 def typeset(folder: Path, name: str) -> Path:
-    """Make the PDF and the page for browsers of the template ``name`` in ``folder``, from what it reads there; returns
-    the PDF's path."""
+    """Make the PDF and the HTML page of the template ``name`` in ``folder``, from the files that it reads there.
+    Returns the PDF's path."""
     shutil.rmtree(folder / "typst", ignore_errors=True)
     shutil.copytree(TEMPLATES, folder / "typst")
     for form in ("pdf", "html"):
@@ -68,8 +68,8 @@ def typeset(folder: Path, name: str) -> Path:
 def words(
     folder: Path, plan: PlanFile, summary: pd.DataFrame, drawn: list[dict[str, str]], *, partial: bool = False
 ) -> dict[str, object]:
-    """The report as text, but for verdicts, learning curves and figures; ``drawn`` are the figures that it shows.
-    ``partial``: of a run that is under way."""
+    """The report as text, except for verdicts, learning curves and figures. ``drawn`` are the figures that it shows;
+    ``partial`` marks a run that is under way."""
     provenance = read(folder / "provenance.json", ProvenanceFile)
     failed = tables.failures(plan, folder, partial)
     return {

@@ -1,4 +1,4 @@
-"""The figures of a tier's report, in their order: one file each in ``figures/`` and ``schematics/``."""
+"""The figures of a tier's report, in order: one file each in ``figures/`` and ``schematics/``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ PLATES: tuple[Plate, ...] = (
 
 
 def draw(source: Source) -> list[dict[str, str]]:
-    """Draw what the results allow into figures/; each figure's name and words."""
+    """Draw into figures/ what the results allow. Returns each figure's name and words."""
     drawn = [(plate, plate.draw(source)) for plate in PLATES]
     return [saved(figure, source.folder, plate.name, plate.title, plate.caption) for plate, figure in drawn if figure]

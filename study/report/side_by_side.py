@@ -1,6 +1,7 @@
-"""Reports side by side: the verdicts and scores of several tiers, or of one tier at several states -> one PDF and page.
+"""Compare reports side by side: the verdicts and scores of several tiers, or of one tier at several states, in one PDF
+and HTML page.
 
-Chooses and formats; the numbers are those of each report's own files.
+This module chooses and formats; the numbers are those of each report's own files.
 """
 
 from __future__ import annotations
@@ -20,18 +21,16 @@ from study.spec.documents.verdicts import VerdictsFile
 from study.spec.errors import InputError
 from study.statistics import results
 
-READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # of each report
+READ = ("plan.json", "scores.csv", "verdicts.json", "provenance.json")  # needed of each report
 
 
 def build(reports: dict[str, Path], target: Path) -> Path:
-    """Write ``target``/comparison.pdf and .html of ``reports`` (name -> folder with READ); returns the PDF's path.
+    """Write ``target``/comparison.pdf and .html of ``reports`` (name -> folder with READ). Returns the PDF's path.
 
-    Raises InputError for fewer than two reports, or one whose files are missing.
+    Raises InputError for fewer than two reports, or one with missing files.
     """
     if len(reports) < 2:
-        raise InputError(
-            f"a comparison must be of two reports or more, got {', '.join(reports) or 'none'}; name another"
-        )
+        raise InputError(f"a comparison needs two reports or more, got {', '.join(reports) or 'none'}; name another")
     found = {name: _read(name, folder) for name, folder in reports.items()}
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_content(found), indent=1, ensure_ascii=False)
@@ -40,7 +39,7 @@ def build(reports: dict[str, Path], target: Path) -> Path:
 
 
 class _Report(NamedTuple):
-    """What is compared of a report; ``scores`` are rows of results.summary by address and metric."""
+    """The parts of a report that are compared. ``scores`` are rows of results.summary by address and metric."""
 
     plan: PlanFile
     judged: VerdictsFile
@@ -50,7 +49,7 @@ class _Report(NamedTuple):
 
 def _read(name: str, folder: Path) -> _Report:
     if missing := [file for file in READ if not (folder / file).is_file()]:
-        raise InputError(f"a report to compare must be whole, got no {missing[0]} of {name} in {folder}; run it")
+        raise InputError(f"a report to compare must be complete, got no {missing[0]} of {name} in {folder}; run it")
     frame = results.read(folder / "scores.csv")
     rows = {(row.address, row.metric): row for row in results.summary(frame).itertuples()}
     provenance = read(folder / "provenance.json", ProvenanceFile)
@@ -63,7 +62,7 @@ def _read(name: str, folder: Path) -> _Report:
 
 
 def _content(reports: dict[str, _Report]) -> dict[str, Any]:
-    """comparison.json: what each report is, a row a claim and a row a cell, with a text for each report."""
+    """comparison.json: what each report is, one row per claim and one per cell, with a text for each report."""
     here = {name: answer.asked_here(one.judged) for name, one in reports.items()}
     reach = max(answer.reach_of(here[name], one.plan["verdicts"]) for name, one in reports.items())
     claims: dict[str, dict[str, Any]] = {}
@@ -96,15 +95,15 @@ def _content(reports: dict[str, _Report]) -> dict[str, Any]:
 
 
 def _place(cell: PlannedCell) -> str:
-    """What a cell is compared by: its address, but outside of the paper's tables, whose numbers differ from tier to
-    tier, what it is of."""
+    """What identifies a cell across reports: its address in the paper's tables. The numbers of other tables differ
+    between tiers, so there it is what the cell measures."""
     if cell["table"].startswith("T"):
         return cell["address"]
     return "/".join(str(cell[name]) for name in ("data", "label", "inference", "metric"))  # type: ignore[literal-required]
 
 
 def _score(row: Any) -> str:
-    """A mean in per cent with half of its interval over seeds; a dash where no seed has a score."""
+    """A mean in per cent with half the width of its interval over seeds; a dash if no seed has a score."""
     if pd.isna(row.mean):
         return "\u2013"
     return f"{row.mean * 100:.1f}" + (f" ± {(row.high - row.mean) * 100:.1f}" if row.seeds > 1 else "")
@@ -126,7 +125,7 @@ def _settings(plan: PlanFile) -> dict[str, str]:
 
 
 def _differ(about: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Values of the main setting that are not the same in all reports; takes them out of ``about``."""
+    """Values of the main setting that differ between reports. Takes the settings out of ``about``."""
     settings = {one["name"]: one.pop("settings") for one in about}
     names = dict.fromkeys(name for values in settings.values() for name in values)
     rows = [

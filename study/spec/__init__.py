@@ -1,2 +1,4 @@
-"""The vocabulary: heads, trainings, cells, jobs, and checks of what users write. Imports nothing else of the study
-(but data_set_plugins, which finds data sets by name)."""
+"""The vocabulary: heads, trainings, cells, jobs, and checks of user input.
+
+Imports no other package of the study; only data_set_plugins does, to find data sets by name.
+"""

@@ -11,8 +11,9 @@ from study.spec.heads import Variant
 class Cell:
     """One printed number: ``paper`` is a fraction (scores) or a count, None where the paper has none.
 
-    ``setting`` names what its training is run in and ``inference`` how it is evaluated, both of the tier; the empty
-    inference is one pass over the whole image. ``variant`` None: see Training, or a number without a training.
+    ``setting`` and ``inference`` name the tier's setting of its training and the tier's inference method. The empty
+    inference is one pass over the whole image. ``variant`` is None for a classification head (see Training), and for a
+    number without a training.
     """
 
     table: str
@@ -30,14 +31,15 @@ class Cell:
 
     @property
     def trained(self) -> bool:
-        """False for numbers that need no training: arithmetic, or scores that a server gives."""
+        """False for numbers that need no training: arithmetic, or scores from a benchmark's server."""
         return self.metric not in COUNTED and self.metric not in SERVED
 
 
-# Metrics that are arithmetic on the code, and those that only a benchmark's server can give.
+# Metrics that are arithmetic on the code.
 COUNTED = ("parameters", "map_size", "mflops", "network_parameters")
 
 
+# Metrics that only a benchmark's server can give.
 SERVED = ("test_miou",)
 
 
@@ -56,8 +58,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper. ``cells`` are addresses of the cells whose trainings it shows; none: it is drawn from the
-    specification of the networks alone."""
+    """A figure of the paper. ``cells`` are the addresses of the cells whose trainings it shows; a figure without cells
+    is drawn from the specification of the networks alone."""
 
     id: str
     title: str

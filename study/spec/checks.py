@@ -1,7 +1,7 @@
-"""Kinds of values that a user gives, each with its range and its words, and blocks of them.
+"""Kinds of user input, each with its range and its error messages, and blocks of them.
 
-``steps: Annotated[int, whole(1, 1000)]`` in a class that is a Block says of a key all there is to say:
-study.config.schema has those of params.yaml, ``Options`` of a data set those of its options. ``checked`` reads one.
+``steps: Annotated[int, whole(1, 1000)]`` in a subclass of Block declares a key completely. study.config.schema declares
+the keys of params.yaml, and the class ``Options`` of a data set its options. ``checked`` reads a value.
 Each failure is one InputError: the place, the rule, the value, the remedy.
 """
 
@@ -31,20 +31,20 @@ from pydantic import model_validator as _model_validator
 from study.spec.errors import InputError
 from study.spec.heads import PerClass
 
-LARGEST = 2**63 - 1  # what tools behind us hold in 64 bits
+LARGEST = 2**63 - 1  # the tools that get the value hold it in 64 bits
 NUMBERED = {"labels"}  # mappings of params.yaml whose keys may be whole numbers
-SHOWN = 200  # characters of a wrong value
-DEEPEST = 16  # lists and mappings in each other; an alias of YAML may name what it stands in
-LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that a file system takes
-DOTTED = "write it with a dot, such as 0.001 (YAML takes 1e-3 for text)"
-PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # what files, databases and the report hold
+SHOWN = 200  # characters of a wrong value that an error quotes
+DEEPEST = 16  # nested lists and mappings; a YAML alias may refer to a mapping that contains it
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes, the limits of file systems
+DOTTED = "write it with a dot, such as 0.001 (YAML reads 1e-3 as text)"
+PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # characters that files, databases and the report can hold
 Test = Callable[[Any], bool]
 Json = JsonValue  # any value that JSON has
-closed = with_config(ConfigDict(extra="forbid"))  # a TypedDict without other keys than its own
+closed = with_config(ConfigDict(extra="forbid"))  # for a TypedDict: refuses unknown keys
 
 
 class Broken(ValueError):
-    """A rule that a value breaks; ``checked`` adds the place. ``at`` is the key below the block that tells it."""
+    """A rule that a value breaks; ``checked`` adds the place. ``at`` is the key at fault, below the block."""
 
     def __init__(self, must: str, got: str, remedy: str, at: str = "") -> None:
         super().__init__(must)
@@ -54,8 +54,8 @@ class Broken(ValueError):
 def kind(
     test: Test, must: str, remedy: str, of_text: str = "", most: float | None = None, *, editor: Any = Any
 ) -> PlainValidator:
-    """Values that pass ``test``, as they are; ``most`` bounds a number, or each of several. ``editor`` is the type by
-    which an editor checks and completes them."""
+    """Values that pass ``test``, unchanged. ``most`` bounds a number, or each number of a list; ``of_text`` is the
+    remedy for text. ``editor`` is the type that an editor checks and completes."""
 
     def read(value: Any) -> Any:
         if not test(value):
@@ -80,7 +80,7 @@ def _number(value: Any) -> bool:
 
 
 def number(low: float, high: float) -> PlainValidator:
-    """A number from ``low`` to ``high``. It stays what it is: 1 and 1.0 are two values, and two keys of a training."""
+    """A number from ``low`` to ``high``. Its type is kept: 1 and 1.0 are two values, and give trainings two keys."""
     must = f"be a number from {low:,} to {high:,}"
     editor = Annotated[float, Field(ge=low, le=high)]
     return kind(lambda value: _number(value) and low <= value <= high, must, "write one", DOTTED, editor=editor)
@@ -109,7 +109,7 @@ def either(word: str, other: PlainValidator, must: str) -> PlainValidator:
 
 
 def by_name(one: PlainValidator) -> PlainValidator:
-    """A mapping of names to values of a kind, not empty; for ``either``, which says what it must be."""
+    """A non-empty mapping of names to values of a kind; for ``either``, which words the rule."""
 
     def test(value: Any) -> bool:
         return isinstance(value, dict) and bool(value) and all(_is_text(n) and _is(one, v) for n, v in value.items())
@@ -127,7 +127,7 @@ def _is(one: PlainValidator, value: Any) -> bool:
 
 
 def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
-    """Text that is ``pattern`` from end to end."""
+    """Text that matches ``pattern`` from end to end."""
     editor = Annotated[str, Field(pattern=f"^(?:{pattern})$")]
     return kind(
         lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), must, remedy, editor=editor
@@ -135,18 +135,18 @@ def matching(pattern: str, must: str, remedy: str) -> PlainValidator:
 
 
 def is_path(value: Any) -> bool:
-    """Whether a file system can be asked for this path; what it holds is another question."""
+    """Whether this is a path that a file system accepts; it need not exist."""
     if not isinstance(value, str) or not re.fullmatch(f"{PRINTED}+", value):
         return False
     try:
         names = [len(part.encode()) for part in Path(value).expanduser().parts]
-    except RuntimeError:  # the home of a user that there is not
+    except RuntimeError:  # the home folder of an unknown user
         return False
     return bool(names) and max(names) <= LONGEST_NAME and sum(names) < LONGEST_PATH
 
 
 def path(must: str = "be a path", remedy: str = "write that of a file or folder, in quotes") -> PlainValidator:
-    """The path of a file or folder, which need not be there."""
+    """The path of a file or folder, which need not exist."""
     return kind(is_path, must, remedy, editor=str)
 
 
@@ -175,7 +175,7 @@ def listed(value: Any, test: Test) -> bool:
 
 
 def either_block(block: type[Block], read: Callable[[Any], Any], editor: Any) -> PlainValidator:
-    """A mapping that is ``block``, or what ``read`` makes of another value."""
+    """A mapping is read as ``block``, any other value by ``read``."""
 
     def choose(value: Any) -> Any:
         return block.model_validate(value) if isinstance(value, dict) else read(value)
@@ -184,7 +184,7 @@ def either_block(block: type[Block], read: Callable[[Any], Any], editor: Any) ->
 
 
 def each(read: Callable[[Any], Any], known: tuple[str, ...] = ()) -> PlainValidator:
-    """What ``read`` makes of one value for all, or of a mapping with one for each (of ``known`` names)."""
+    """One value for all, or a mapping with a value for each name (of ``known``, if given), read by ``read``."""
 
     def choose(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -198,11 +198,14 @@ def each(read: Callable[[Any], Any], known: tuple[str, ...] = ()) -> PlainValida
 
 
 def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
-    """So many different names."""
+    """A list of ``least`` to ``most`` different names."""
 
     def read(value: Any) -> Any:
         if isinstance(value, list | tuple) and (others := [name for name in value if not _is_text(name)]):
-            raise Broken("be names (YAML takes yes, no and numbers for such)", shown(others[0]), "write it in quotes")
+            raise Broken(
+                "be names (YAML reads an unquoted yes, no or number as another type)", shown(others[0]),
+                "write it in quotes",
+            )  # fmt: skip
         if not listed(value, _is_text):
             raise Broken(must, shown(value), remedy)
         if not least <= len(value) <= most:
@@ -216,12 +219,12 @@ def names(least: int, most: int, must: str, remedy: str) -> PlainValidator:
 
 
 def different(values: Any) -> bool:
-    """Whether no value stands twice."""
+    """Whether all values differ."""
     return len(set(values)) == len(values)
 
 
 def rule(test: Test, must: str, remedy: str, got: str = "") -> AfterValidator:
-    """A rule beyond the kind of a value, such as of a list as a whole."""
+    """A further rule for a value, such as one for a list as a whole."""
 
     def check(value: Any) -> Any:
         if not test(value):
@@ -241,7 +244,7 @@ def _is_text(value: Any) -> bool:
 
 A_LIST = kind(
     lambda value: listed(value, lambda _: True), "be a list", "write it in brackets", editor=list[Any]
-)  # as a whole, by ``rule``
+)  # of anything; a ``rule`` checks the list as a whole
 YesNo = Annotated[
     bool, kind(lambda value: isinstance(value, bool), "be true or false", "write one of them", editor=bool)
 ]
@@ -252,13 +255,14 @@ Label = Annotated[
         lambda value: _is_text(value) and not re.search(r"[/\n\t]|^ | $", value) and len(value) <= 200,
         "be text of one line, without a slash", "write it in quotes", editor=str,
     ),
-]  # a name that others name, or that stands in a file's name  # fmt: skip
+]  # a name that other keys refer to, or that becomes part of a file's name  # fmt: skip
 PathText = Annotated[str, path()]
 FolderText = Annotated[str, path("be a folder below the root", "name the one that has them")]
 
 
 def share(most: int, why: str) -> PlainValidator:
-    """A number, or a share such as 1/2, as a fraction; of few digits, as 1e999999999 would take all memory."""
+    """A number, or a share such as 1/2, as a fraction. The number of digits is bounded: 1e999999999 would take all
+    memory."""
 
     def read(value: Any) -> Fraction:
         text = repr(value) if _number(value) and abs(value) < 1e18 else value
@@ -293,7 +297,7 @@ def places_of(known: tuple[str, ...]) -> PlainValidator:
 
 
 def stack_width(most: int) -> PlainValidator:
-    """A share of the input's channels, or so many channels a class, such as 10K."""
+    """A share of the input's channels, or a number of channels per class, such as 10K."""
     of_channels = share(most, "of the input's channels")
 
     def read(value: Any) -> Fraction | PerClass:
@@ -316,11 +320,11 @@ def _parts(value: Any) -> list[Any]:
     return [value] if inner is None else [part for item in inner for part in _parts(item)]
 
 
-Loose = Annotated[Any, AfterValidator(_loose)]  # of a block that is checked elsewhere, or of a user's own module
+Loose = Annotated[Any, AfterValidator(_loose)]  # a value that is checked elsewhere, or belongs to a user's own module
 
 
 class Block(BaseModel):
-    """A mapping with known keys. Those without a default must be there."""
+    """A mapping with known keys. Keys without a default are required."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -346,11 +350,11 @@ class Block(BaseModel):
         """Raises Broken for values that do not go together."""
 
 
-OPEN = ConfigDict(frozen=True, extra="allow")  # of a block that takes other keys too, as they are
+OPEN = ConfigDict(frozen=True, extra="allow")  # for a block that also takes other keys, unchecked
 
 
 def keys_of(block: type[Block]) -> tuple[set[str], set[str]]:
-    """The keys that a block must have, and those that it may have."""
+    """The required and the optional keys of a block."""
     required = {name for name, field in block.model_fields.items() if field.is_required()}
     return required, block.model_fields.keys() - required
 
@@ -363,7 +367,7 @@ OF_TYPE = {
 
 
 def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
-    """``value`` as ``kind`` reads it. ``where`` is its place, or makes one of the key below it.
+    """``value`` as ``kind`` reads it. ``where`` is its place, or a function from the key below it to the place.
 
     Raises InputError with the place, the rule, the value and the remedy.
     """
@@ -375,7 +379,7 @@ def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
         raise InputError(_told(broken, place(broken.at))) from None
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        # Neither the number of an entry in a list nor pydantic's mark of a key.
+        # Leave out the index of a list entry and pydantic's mark of a key.
         names = [str(part) for part in fault["loc"] if not isinstance(part, int) and part != "[key]"]
         cause = fault.get("ctx", {}).get("error")
         if isinstance(cause, InputError):
@@ -387,7 +391,7 @@ def checked(kind: Any, value: Any, where: str | Callable[[str], str]) -> Any:
 
 
 def fits(kind: Any, value: Any) -> str:
-    """What of a file's content is not of ``kind``, in words; nothing where all is."""
+    """What in a file's content does not fit ``kind``, in words; empty where all fits."""
     try:
         _adapter(kind).validate_python(value)
     except ValidationError as error:
@@ -413,17 +417,19 @@ def _told(broken: Broken, place: str) -> str:
 
 
 def _plain(value: Any, at: str = "", depth: int = 0) -> None:
-    """Raises Broken for what YAML has and no key of ours takes: dates, sets, keys that are no text, endless nesting."""
+    """Raises Broken for YAML that no key accepts: dates, sets, keys that are not text, endless nesting."""
     numbered = at.rpartition(".")[2] in NUMBERED
     if depth > DEEPEST:
-        raise Broken(f"be at most {DEEPEST} lists or mappings deep", "more", "name nothing that it stands in", at)
+        raise Broken(
+            f"be at most {DEEPEST} lists or mappings deep", "more", "remove an alias that refers to its own mapping", at
+        )  # fmt: skip
     if isinstance(value, dict):
         for key, item in value.items():
             if (
                 numbered and isinstance(key, str) and any(type(other) is int for other in value)
             ):  # which DVC cannot sort
                 raise Broken(
-                    "have keys that are numbers", shown(key), "for all others write `others: void` beside it", at
+                    "have keys that are numbers", shown(key), "to cover all others, write `others: void` next to it", at
                 )
             if not isinstance(key, str) and not (numbered and type(key) is int):
                 raise Broken("have keys that are text", shown(key), "write it in quotes, or rename it", at)
@@ -438,7 +444,7 @@ def _plain(value: Any, at: str = "", depth: int = 0) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it, of no more than SHOWN characters; lists are held as tuples."""
+    """A value as an error quotes it, of at most SHOWN characters; a tuple is shown as the list that the user wrote."""
     try:
         text = repr(list(value) if isinstance(value, tuple) else value)
     except ValueError:  # a whole number of thousands of digits

@@ -1,17 +1,18 @@
-"""Names and numbers that have one home."""
+"""Names and numbers that several packages share."""
 
 from __future__ import annotations
 
-VOID = 255  # the label of pixels that are neither trained on nor scored
+VOID = 255  # label of pixels that are neither trained on nor scored
 
 
-LEAST_DRAWS = 100  # a variance of fewer draws of a bootstrap is mostly noise
+LEAST_DRAWS = 100  # with fewer bootstrap draws, a variance is mostly noise
 
 
 MAIN = "main"  # the name of a tier's own setting
 
 
-PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"  # the scales of a tier: what it may judge
+# Scales of a tier: it may judge the paper's numbers, only the claims that do not depend on them, or nothing (D80).
+PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
 
 
-COSTS = ("macs", "parameters", "memory")  # of a network, that an exploration may bound: see study.plan.exploration
+COSTS = ("macs", "parameters", "memory")  # costs of a network that an exploration may bound; see study.plan.exploration

@@ -1,4 +1,4 @@
-"""Data sets are plug-ins: the module of a name, found when it is asked for, and its options checked."""
+"""Data sets are plug-ins: finds the module of a data set by name, and checks its options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from study.spec.training import Data, thawed
 
 
 def module_of(data: Data, where: str | None = None) -> tuple[ModuleType, checks.Block]:
-    """The module of a data set and its options, checked by its ``Options``; ``where`` is their place in params.yaml, if
+    """The module of a data set, and its options checked by its ``Options``. ``where`` is their place in params.yaml, if
     they come from there.
 
-    Raises InputError for options that it does not have, that lack, or whose values it does not take.
+    Raises InputError for unknown options, missing options and invalid values.
     """
     module, options = importlib.import_module(f"study.data.sets.{data.name}"), thawed(data.options)
     block: type[checks.Block] = module.Options

@@ -1,7 +1,7 @@
-"""What the user gave and should not have."""
+"""The error for invalid user input."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the user gave breaks a rule. The message says the rule, the value and the remedy."""
+    """Invalid user input. The message gives the rule, the value and the remedy."""

@@ -2,7 +2,7 @@
 
 Every head of Fig. 4 is *a sum of chains of linear convolutions*: 1x1 and kxk are one chain of one convolution, the
 stack is one chain of n, GCN is two chains of two. So heads are data, parameter counts are arithmetic, and
-``stack(3) == dense(3)`` holds by plain equality (the paper prints 69.8 for both). Standard library only.
+``stack(3) == dense(3)`` holds by plain equality (the paper prints 69.8 for both). Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from study.spec.errors import InputError
 
 @dataclass(frozen=True)
 class PerClass:
-    """A width of so many channels a class: Table 4's 210 is ten times the paper's 21 classes (D116)."""
+    """A width of ``times`` channels per class: Table 4's 210 is ten times the paper's 21 classes (D116)."""
 
     times: int
 
@@ -30,9 +30,9 @@ Width = Fraction | PerClass
 class Conv:
     """One convolution without bias: ``kernel`` is (height, width) in cells of its map.
 
-    ``width`` is the number of output channels, as a share of the head's input channels or by the number of classes;
-    None stands for that number itself. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or
-    maps lose their alignment).
+    ``width`` is the number of output channels: a share of the head's input channels, a number per class, or None for
+    one per class. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or maps lose their
+    alignment).
     """
 
     kernel: tuple[int, int]
@@ -49,7 +49,7 @@ class Conv:
             raise InputError(f"the width of a stack must be positive, got {self.width}; take a share such as 1/2")
 
     def channels(self, in_channels: int, classes: int) -> int:
-        """Output channels on a level with ``in_channels``; at least 1."""
+        """Output channels on a level with ``in_channels``, at least 1."""
         if isinstance(self.width, PerClass):
             return self.width.times * classes
         return classes if self.width is None else max(1, round(self.width * in_channels))
@@ -57,7 +57,8 @@ class Conv:
 
 @dataclass(frozen=True)
 class Head:
-    """A sum of chains of linear convolutions (Fig. 4). ``family`` and ``kernel_size`` are labels, not identity."""
+    """A sum of chains of linear convolutions (Fig. 4). ``family`` and ``kernel_size`` are labels: equality ignores
+    them."""
 
     chains: tuple[tuple[Conv, ...], ...]
     family: str = field(compare=False)
@@ -80,13 +81,12 @@ class Head:
 
     @property
     def width(self) -> Width | None:
-        """Width of a stack's inner maps; None where there is none."""
+        """Width of a stack's inner maps; None for other heads."""
         return next((conv.width for chain in self.chains for conv in chain if conv.width is not None), None)
 
 
 def share_of(width: Width | None, in_channels: int, classes: int) -> float | None:
-    """A width as a share of so many input channels, for plots and parameters that take numbers; None where there is
-    none."""
+    """A width as a share of ``in_channels``, for plots and parameters that take numbers; None stays None."""
     if isinstance(width, PerClass):
         return width.times * classes / in_channels
     return None if width is None else float(width)
@@ -111,7 +111,7 @@ def gcn(k: int) -> Head:
 
 
 HEADS = {"dense": dense, "stack": stack, "gcn": gcn}
-# Where boundary refinement stands in Fig. 2A: after a head, after a sum, after a deconvolution above the finest level.
+# Places of boundary refinement in Fig. 2A: after a head, after a sum, after a deconvolution above the finest level.
 PLACES = ("head", "sum", "up")
 AFTER = {"head": "after heads", "sum": "after sums", "up": "after upsampling"}  # in words
 
@@ -120,8 +120,8 @@ AFTER = {"head": "after heads", "sum": "after sums", "up": "after upsampling"}  
 class Variant:
     """What the ablations vary: the head, boundary refinement (BR), and heads that differ at named levels.
 
-    ``refine`` is True for BR in all places, as in the paper, False for none, or those of PLACES that have it. Raises
-    InputError for another place.
+    ``refine`` is True for BR in all places (as in the paper), False for none, or a tuple of the PLACES that have it.
+    Raises InputError for an unknown place.
     """
 
     head: Head
@@ -135,10 +135,11 @@ class Variant:
             if place not in PLACES:
                 raise InputError(f"refine must name places among {', '.join(PLACES)}, got {place!r}; rename it")
         named = tuple(place for place in PLACES if place in self.refine)
-        object.__setattr__(self, "refine", bool(named) if named in ((), PLACES) else named)  # one value for one network
+        # One value for each network, so that equal networks compare equal.
+        object.__setattr__(self, "refine", bool(named) if named in ((), PLACES) else named)
 
     def refines(self, place: str) -> bool:
-        """Whether BR stands in this one of PLACES."""
+        """Whether BR is used in this one of PLACES."""
         return self.refine if isinstance(self.refine, bool) else place in self.refine
 
     @property

@@ -1,6 +1,6 @@
-"""What processes are asked to do: a training, an evaluation, a look at receptive fields, predictions for a server.
+"""Jobs for worker processes: a training, an evaluation, receptive fields, confusions, predictions for a server.
 
-Jobs are plain values, so that they can be sent to another process or machine before anything imports torch.
+Jobs are plain values, so they can be sent to another process or machine before anything imports torch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from study.spec.training import Inference, Training
 
 @dataclass(frozen=True)
 class Context:
-    """What the jobs of one driver share.
+    """Options that all jobs of one driver share.
 
-    A job saves a checkpoint every ``checkpoint_s`` seconds and keeps ``samples`` predictions. ``loaders`` processes
-    read ahead where images are streamed; ``processes`` share each training (D100). ``commit`` is the project's. When
+    A job saves a checkpoint every ``checkpoint_s`` seconds and keeps ``samples`` predictions. If images are streamed,
+    ``loaders`` processes read ahead; ``processes`` share each training (D100). ``commit`` is the project's commit. Once
     the file ``stop`` exists, a job saves a checkpoint and ends.
     """
 
@@ -34,10 +34,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Subject:
-    """A training, the facts of the data that it reads, and the folder ``root`` of that data.
+    """A training, the facts of its data, and the folder ``root`` of that data.
 
-    ``origin`` are the facts of the data of the first of several stages, by whose training split features are
-    standardised; None: the training's own.
+    For a training of several stages, ``origin`` are the facts of the first stage's data: its training split
+    standardises the features. None: the training's own data does.
     """
 
     key: str
@@ -49,8 +49,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """``init`` is the key of the training whose weights this one starts from. With ``until`` it pauses after that step
-    and is asked for its score on the whole tune split (D93)."""
+    """One training. ``init`` is the key of the training whose weights it starts from. With ``until`` it pauses after
+    that step and is scored on the whole tune split (D93)."""
 
     subject: Subject
     context: Context
@@ -60,14 +60,14 @@ class TrainingJob:
 
     @property
     def key(self) -> str:
-        """The name of its run."""
+        """The name of the run."""
         return self.subject.key
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """One evaluation of a finished training; ``key`` names its run. With a CRF, ``plain`` is the key of the evaluation
-    that differs in having none, where the plan has it: it takes the same passes."""
+    """One evaluation of a finished training; ``key`` names its run. With a CRF, ``plain`` is the key of the same
+    evaluation without one, if the plan has it: both need the same passes."""
 
     key: str
     subject: Subject
@@ -78,8 +78,8 @@ class EvaluationJob:
 
 @dataclass(frozen=True)
 class ReceptiveFieldJob:
-    """Figure 3: the trainings by label, of one seed and one data set, on ``images`` val images, probed by ``probe``
-    (see receptive_field.Probe); ``key`` names the run."""
+    """Figure 3: probes the trainings ``subjects`` (by label; one seed, one data set) on ``images`` val images with
+    ``probe`` (see receptive_field.Probe). ``key`` names the run."""
 
     key: str
     subjects: dict[str, Subject]
@@ -90,7 +90,7 @@ class ReceptiveFieldJob:
 
 @dataclass(frozen=True)
 class ConfusionJob:
-    """Which classes a finished training takes for which, on val; ``key`` names the run."""
+    """The confusion matrix of a finished training on val; ``key`` names the run."""
 
     key: str
     subject: Subject
@@ -99,7 +99,7 @@ class ConfusionJob:
 
 @dataclass(frozen=True)
 class SubmissionJob:
-    """A finished training asked for the classes of a benchmark's test images, in one of benchmark_format.FORMATS."""
+    """Predictions of a finished training for a benchmark's test images, in one of benchmark_format.FORMATS."""
 
     key: str
     subject: Subject

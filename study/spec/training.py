@@ -1,4 +1,4 @@
-"""Trainings as frozen values: data, network, recipe, and how a trained network is asked."""
+"""Trainings as frozen values: data, network, recipe and inference method."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Options = tuple[tuple[str, Any], ...]
 
 
 class Frozen(tuple[tuple[str, Any], ...]):
-    """A mapping as sorted pairs, which is no list of pairs."""
+    """A mapping as sorted pairs; the type tells it from a list of pairs."""
 
     __slots__ = ()
 
 
-DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: as they start, never trained (D09)
+DECONVOLUTIONS = ("learned", "bilinear")  # bilinear: they keep their initial weights (D09)
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Network:
-    """The backbone and the levels at which heads stand (Fig. 2A); ``output_stride`` is where deconvolution ends.
+    """The backbone and the levels that have heads (Fig. 2A). Deconvolution ends at ``output_stride``.
 
-    ``fixed`` are heads that stand at their levels whatever the variant (D02); ``deconvolution`` is one of
-    DECONVOLUTIONS.
+    ``fixed`` are heads that their levels have whatever the variant (D02); ``deconvolution`` is one of DECONVOLUTIONS.
     """
 
     backbone: str
@@ -45,17 +44,18 @@ class Network:
     deconvolution: str = "learned"
 
     def head_at(self, level: str, variant: Variant) -> Head:
-        """The head at a level: the variant's own word for that level, the network's, the variant's head."""
+        """The head at a level, the first of: the variant's head for that level, the network's fixed head, the variant's
+        head."""
         return dict(self.fixed + variant.at).get(level, variant.head)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are found; every value is in params.yaml with a decision (the paper leaves most of it open).
+    """How to train. Every value is in params.yaml with a decision (the paper leaves most of them open).
 
     ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
-    ``crop`` is the (height, width) of random crops taken in training, None for whole images. ``class_weights`` is how
-    much each class counts in the loss: (name, weight) of some classes, "inverse" (D124), or None where all count alike.
+    ``crop`` is the (height, width) of random training crops, None for whole images. ``class_weights`` weights the
+    classes in the loss: (name, weight) pairs for some classes, "inverse" (D124), or None for equal weights.
     """
 
     optimizer: str
@@ -90,11 +90,11 @@ class Crf:
 
 @dataclass(frozen=True)
 class Inference:
-    """How a trained network is asked for its classes (Sec. 4.2, 4.3). Never a training of its own.
+    """How to predict with a trained network (Sec. 4.2, 4.3). Needs no training of its own.
 
-    ``scales`` of the input and, with ``flip``, its mirror images: their class probabilities are averaged. ``crop`` is
-    the (height, width) of overlapping crops, ``crops`` their number (down, across), spread evenly from edge to edge;
-    scores are fused where they overlap. ``crf`` refines the result.
+    Class probabilities are averaged over the ``scales`` of the input and, with ``flip``, their mirror images. ``crop``
+    is the (height, width) of overlapping crops, ``crops`` their number (down, across), spread evenly from edge to edge;
+    scores are fused where crops overlap. ``crf`` refines the result.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -108,8 +108,8 @@ class Inference:
 class Training:
     """One training, the unit of work and of sharing. Equal trainings are one run.
 
-    ``variant`` None stands for the classification head of Table 11 (global average pooling and one linear layer).
-    ``init`` is the training whose weights this one starts from: all of them, or the backbone's after a classification.
+    ``variant`` None means the classification head of Table 11 (global average pooling and one linear layer).
+    ``init`` is the training whose weights this one starts from: all weights, or after a classification the backbone's.
     """
 
     variant: Variant | None
@@ -122,7 +122,7 @@ class Training:
 
 
 def freeze(options: Mapping[str, object]) -> Options:
-    """A mapping from params.yaml as sorted pairs of hashable values. Keys that are numbers become text."""
+    """A mapping from params.yaml as sorted pairs of hashable values. Numeric keys become text."""
 
     def frozen(value: Any) -> Any:
         if isinstance(value, dict):
@@ -134,7 +134,7 @@ def freeze(options: Mapping[str, object]) -> Options:
 
 
 def thawed(options: Options) -> dict[str, object]:
-    """What ``freeze`` froze, with tuples for lists."""
+    """The inverse of ``freeze``, with tuples for lists."""
 
     def thaw(value: Any) -> Any:
         if isinstance(value, Frozen):

@@ -1,7 +1,7 @@
-"""A claim at one look -> the answer to one question: how its parts were tested, and what that says of the whole.
+"""Test the parts of a claim at one look and combine them into one answer.
 
-A claim holds where all of its parts do. Three answers decide it: *supported*, *contradicted*, and *no difference*,
-where one of its parts is shown to differ from nothing by less than the tier's margin (D149).
+A claim holds if all of its parts hold. Three answers decide it: *supported*, *contradicted* and *no difference*, the
+last where the effect of one of its parts is shown to be smaller than the tier's margin (D149).
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from study.statistics.intervals import Spread
 SUPPORTED, CONTRADICTED, SAME = "supported", "contradicted", "no difference"
 UNDECIDED, UNTESTED = "undecided", "untested"
 DECIDED = (SUPPORTED, CONTRADICTED, SAME)
-NAMED = 3  # failed trainings that a reason names
+NAMED = 3  # failed trainings that a reason lists
 UNITS = {SCORES: "points", ERRORS: "% of errors", LOSSES: "nats"}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The answer to one of the two questions. ``part`` is the part of the claim that the numbers are of: the one that
-    decides it, else the weakest.
+    """The answer to one of the two questions. ``part`` is the part of the claim that the numbers describe: the part
+    that decides it, else the weakest.
 
-    ``estimate``, its interval and ``mde``, the least effect that these seeds (and images) find with power 0.8, are in
-    ``unit``: points, per cent of errors (-20: a fifth of the errors is gone), nats of loss, or what is counted;
-    ``points`` stand beside a ratio of errors. The interval is valid at the look at which a claim was left. ``p`` is the
-    whole claim's, ``adjusted`` the same for the family of claims and the looks; ``needed`` seeds would decide it.
+    ``estimate``, its interval and ``mde``, the smallest effect that these seeds (and images) detect with power 0.8, are
+    in ``unit``: points, per cent of errors (-20: a fifth of the errors is gone), nats of loss, or the unit of a count.
+    ``points`` accompany a ratio of errors. The interval is valid at the look at which the claim left. ``p`` is that of
+    the whole claim; ``adjusted`` corrects it for the family of claims and for the looks. ``needed`` seeds would decide
+    it.
     """
 
     verdict: str = UNTESTED
@@ -52,7 +53,7 @@ class Judgement:
 
 
 def margins_of(plan: Asked) -> Margins:
-    """What the plan's tier takes for no difference."""
+    """The plan's margins of no difference; 0 points and a ratio of 1 if it has no rules for verdicts."""
     points, ratio = (rules["margin_points"], rules["margin_ratio"]) if (rules := plan["verdicts"]) else (0, 1)
     return Margins(Fraction(str(points)), float(ratio))
 
@@ -60,7 +61,8 @@ def margins_of(plan: Asked) -> Margins:
 def tested(
     predicate: Predicate | None, plan: Asked, collected: Scores, question: str, share: float
 ) -> tuple[Judgement, list[Tested]]:
-    """What keeps a claim from being tested, or its tested parts. ``share`` is that of the look in alpha."""
+    """Test the parts of a claim. Returns the tested parts, or none of them and a judgement that says why it cannot be
+    tested. ``share`` is the look's share of alpha."""
     assert predicate is not None
     rules, addresses = rules_at(plan, share), predicate.addresses
     if reason := collected.hindrance(addresses, question):
@@ -76,29 +78,29 @@ def tested(
     if troubles := collected.troubles(addresses):
         more = f" and {len(troubles) - NAMED} more" if len(troubles) > NAMED else ""
         worst = _worst(predicate, seeds, plan, collected, question)
-        return Judgement(reason=f"Did not train at this rate: {'; '.join(troubles[:NAMED])}{more}.{worst}"), []
+        return Judgement(reason=f"Did not train at this learning rate: {'; '.join(troubles[:NAMED])}{more}.{worst}"), []
     if not seeds:
-        return Judgement(reason="No seed has all of its cells."), []
+        return Judgement(reason="No seed has results for all of its cells."), []
     try:
         parts = [collected.tried(part, seeds, margins_of(plan), question, rules) for part in predicate.parts]
-    except InputError as error:  # one group of images, or cells that were not measured on the same ones
+    except InputError as error:  # a single group of images, or cells measured on different images
         return Judgement(reason=f"{_capital(str(error))}."), []
     return Judgement(), parts
 
 
 def rules_at(plan: Asked, share: float) -> Rules:
-    """The rules of a plan at a look with this share of alpha."""
+    """The plan's rules at a look with this share of alpha."""
     rules = rules_of(plan)
     return {**rules, "alpha": rules["alpha"] * share}
 
 
 def p_of(parts: list[Tested], alpha: float) -> float:
-    """A whole claim's p, nan where a part has none or nothing was tested: that all parts hold by chance is the largest
-    of theirs (intersection-union), that one fails by chance the least, times their number.
+    """The p value of a whole claim; nan if nothing was tested or a part has no p.
 
-    The smaller of the two counts, without a factor of two: a claim that is true can only be contradicted wrongly, and
-    one that is false only be supported wrongly. But a trend may rise on the whole and fall between two cells: where a
-    failure is clear by itself, at ``alpha``, it is what has to be shown.
+    The p of "all parts hold by chance" is the largest of the parts' (intersection-union); that of "one fails by chance"
+    is the smallest, times the number of parts. The smaller of the two counts, without a factor of two: a true claim can
+    only be wrongly contradicted, and a false one only wrongly supported. But a trend may rise overall and still fall
+    between two cells: a failure that is clear on its own, at ``alpha``, takes precedence.
     """
     if not parts or any(math.isnan(part.holds) or math.isnan(part.fails) for part in parts):
         return math.nan
@@ -107,11 +109,11 @@ def p_of(parts: list[Tested], alpha: float) -> float:
 
 
 def p_same(parts: list[Tested], margins: Margins) -> float:
-    """p that no part lies within the margin of no difference; 1 where no part can, or one says itself that there is
-    none.
+    """The p value of "no part lies within the margin of no difference". It is 1 if no part can lie there, or if one
+    itself claims that there is no difference.
 
-    Twice that of two one-sided tests, times the number of parts: a claim may also be decided by a difference, and the
-    two ways to be wrong about it add up to one level (D149).
+    It is twice the p of two one-sided tests, times the number of parts: a difference may decide the claim as well, and
+    the two ways of being wrong about it must add up to one level (D149).
     """
     if any(part.part.low is not None and part.part.high is not None for part in parts):
         return 1.0
@@ -121,12 +123,12 @@ def p_same(parts: list[Tested], margins: Margins) -> float:
 
 
 def _plain(found: Tested) -> bool:
-    """Whether a part says on which side of nothing its effect lies, and that was measured."""
+    """Whether a part claims only the sign of its effect, and the effect was measured."""
     return one_sided(found.part) and math.isfinite(found.effect.low)
 
 
 def one_sided(part: Part) -> bool:
-    """Whether a part says on which side of nothing its effect lies, and there is a margin of no difference for it."""
+    """Whether a part claims only the sign of its effect, and has a margin of no difference."""
     bounds = [bound for bound in (part.low, part.high) if bound is not None]
     return part.measure != LOSSES and bounds == [0] and not part.slack and len(part.order) <= 2
 
@@ -141,9 +143,9 @@ def _p_fails(parts: list[Tested]) -> float:
 
 
 def kind_of(parts: list[Tested], adjusted: float, same: float, alpha: float) -> str:
-    """The verdict of tested parts. ``adjusted`` is the least alpha at which the claim is decided by a difference,
-    ``same`` that at which it is by the lack of one."""
-    if adjusted <= alpha:  # false for nan
+    """The verdict on tested parts. ``adjusted`` is the smallest alpha at which a difference decides the claim, ``same``
+    the smallest at which the lack of one does."""
+    if adjusted <= alpha:  # False for nan
         return CONTRADICTED if _p_fails(parts) <= alpha else SUPPORTED
     return SAME if same <= alpha else UNDECIDED
 
@@ -151,9 +153,8 @@ def kind_of(parts: list[Tested], adjusted: float, same: float, alpha: float) -> 
 def judged(
     parts: list[Tested], kind: str, adjusted: float, first: float, plan: Asked, *, needed_at: float | None = None
 ) -> Judgement:
-    """The answer where parts were tested. ``adjusted`` is the p of this kind of answer, adjusted; ``first`` is the
-    level at which the claim could be decided before any other was, ``needed_at`` that of the look with which its seeds
-    end."""
+    """The answer for tested parts. ``adjusted`` is the adjusted p of this kind of answer. ``first`` is the level at
+    which the claim could be decided before any other was, ``needed_at`` the same at the look at which its seeds end."""
     margins = margins_of(plan)
     shown = {
         CONTRADICTED: lambda: min(parts, key=lambda part: part.fails),
@@ -162,9 +163,9 @@ def judged(
     name, effect = shown.against if kind == CONTRADICTED else (shown.part.name, shown.effect)
     measure, reason, needed = shown.part.measure, "", None
     if kind == CONTRADICTED and name != shown.part.name:
-        reason = f"Not so: {name}, by {abs(in_unit(measure, effect.estimate)):.1f} {UNITS[measure]}."
+        reason = f"Measured instead: {name}, by {abs(in_unit(measure, effect.estimate)):.1f} {UNITS[measure]}."
     elif kind == CONTRADICTED:
-        reason = f"Not so: {name} ({in_unit(measure, effect.estimate):+.1f} {UNITS[measure]})."
+        reason = f"Does not hold: {name} ({in_unit(measure, effect.estimate):+.1f} {UNITS[measure]})."
     elif kind == SAME:
         (_, a), (_, b) = shown.part.terms[:2]
         told = f"{in_unit(measure, effect.estimate):+z.1f} {UNITS[measure]}"
@@ -185,17 +186,17 @@ def judged(
 
 
 def in_unit(measure: str, value: float) -> float:
-    """An effect in the unit that is shown: a ratio of errors becomes the per cent by which they change."""
+    """An effect in its display unit: a ratio of errors becomes the per cent by which they change."""
     return 100 * math.expm1(value) if measure == ERRORS else value if measure == LOSSES else 100 * value
 
 
 def seeds_needed(parts: list[Tested], margins: Margins, level: float) -> tuple[int | None, str]:
-    """How many seeds would decide a claim with power 0.8 at a level, were its effects as measured; and in words. All
-    parts must hold to support it, and one that fails contradicts it."""
+    """How many seeds would decide a claim with power 0.8 at a level if its effects are as measured, and a sentence
+    about it. Supporting it takes all parts; contradicting it takes one that fails."""
     if any(part.effect.seeds == 1 for part in parts):
-        return None, "One seed decides nothing, and does not tell how many would."
+        return None, "One seed decides nothing, and cannot show how many would."
     if any(math.isnan(part.p) for part in parts):
-        return None, "Its scores do not vary or have no value: nothing can be said of chance."
+        return None, "Its scores do not vary or have no value, so chance cannot be estimated."
     on_its_side = [right(part, margins) for part in parts]
     ways = [
         part.effect.seeds_for(distance(part, margins), POWER, level / len(parts))
@@ -209,13 +210,13 @@ def seeds_needed(parts: list[Tested], margins: Margins, level: float) -> tuple[i
     ways += [part.effect.seeds_for(inside, POWER, level / len(parts)) for part, inside in _insides(parts, margins)]
     known = [seeds for seeds in ways if seeds is not None]
     if not known:
-        return None, "No number of seeds would decide it with effects as small as these."
-    return min(known), f"Some {min(known)} seeds would decide it, were the effects as measured."
+        return None, "No number of seeds would decide it with effects this small."
+    return min(known), f"About {min(known)} seeds would decide it if the effects are as measured."
 
 
 def chance(parts: list[Tested], margins: Margins, level: float, seeds: int, same: float | None = None) -> float:
-    """The chance that a claim is decided at a level with so many seeds, were its effects as measured; 0 where nothing
-    is known of how they vary. ``same`` is the level of no difference, where that is another."""
+    """The chance that a claim is decided at a level with this many seeds if its effects are as measured; 0 if it is
+    unknown how they vary. ``same`` is the level of "no difference", if it is another."""
     if any(math.isnan(part.p) for part in parts):
         return 0.0
 
@@ -236,7 +237,7 @@ def chance(parts: list[Tested], margins: Margins, level: float, seeds: int, same
 
 
 def _insides(parts: list[Tested], margins: Margins) -> list[tuple[Tested, float]]:
-    """The parts whose effects lie within the margin of no difference, and how far within."""
+    """The parts whose effects lie within the margin of no difference, and their distance from it."""
     found = [(part, margin_of(part.part, margins) - abs(part.effect.estimate)) for part in parts if _plain(part)]
     return [(part, inside) for part, inside in found if inside > 0]
 
@@ -247,13 +248,14 @@ def _second(part: Part) -> list[str]:
 
 
 def _worst(predicate: Predicate, seeds: list[int], plan: Asked, collected: Scores, question: str) -> str:
-    """The effect of the weakest part with all trainings as they ended, as far as they have a score."""
+    """A sentence on the effect of the weakest part over all seeds with results, settled or not; empty if there is
+    none."""
     if question != HERE or not seeds:
         return ""
     parts = [collected.tried(part, seeds, margins_of(plan), HERE, rules_of(plan)) for part in predicate.parts]
     shown = max(parts, key=lambda part: -math.inf if math.isnan(part.holds) else part.holds)
     value = in_unit(shown.part.measure, shown.effect.estimate)
-    return f" As they ended: {shown.part.name} by {value:+.1f} {UNITS[shown.part.measure]}, with {len(seeds)} seeds."
+    return f" Including them: {shown.part.name} by {value:+.1f} {UNITS[shown.part.measure]}, with {len(seeds)} seeds."
 
 
 def _capital(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The search's trials and the trainings at each variant's best values -> tidy frames for tables and figures."""
+"""Tidy frames, for tables and figures, of the search's trials and of the trainings at each variant's best values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from study.statistics.intervals import half_width
 
 
 def trials(rows: list[Trial]) -> pd.DataFrame:
-    """``rows`` of search.json -> one row per candidate and stop: setting, variant, searched values, ``step``, ``score``
-    (a fraction, on the tune split), the step at which it was ``dropped`` (nan: never), whether it is the ``best``."""
+    """One row per candidate and stop from the ``rows`` of search.json: setting, variant, searched values, ``step``,
+    ``score`` (a fraction, on the tune split), the step at which it was ``dropped`` (nan: never), and whether it is the
+    ``best``."""
     found = []
     for row in rows:
         fixed = {"setting": row["setting"]} | labels_of(row) | row["values"]
@@ -21,7 +22,7 @@ def trials(rows: list[Trial]) -> pd.DataFrame:
 
 
 def compared(shared: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell and metric whose variant was searched: the mean at the ``shared`` setting and ``tuned``
+    """One row per cell and metric of the searched variants: the mean at the ``shared`` setting and ``tuned``
     (fractions), and their difference paired by seed with its 95 % t interval (nan with one seed).
 
     ``shared`` and ``tuned`` are results.frame of the two plans.
@@ -43,5 +44,5 @@ def compared(shared: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(rows: list[Trial]) -> dict[tuple[str, str], dict[str, float]]:
-    """(setting, label) -> the best values of each variant that has any."""
+    """The best values of each variant that has any, by (setting, label)."""
     return {(row["setting"], row["label"]): row["values"] for row in rows if row["best"]}

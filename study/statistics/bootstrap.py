@@ -1,6 +1,6 @@
 """Scores of resampled images: the dataset-level scores of study.metrics for thousands of draws at once.
 
-An image that is drawn twice counts twice, so a draw is a vector of whole numbers and its counts are one row of a matrix
+An image drawn twice counts twice. So a draw is a vector of whole numbers, and its counts are one row of a matrix
 product. Standard library and numpy only.
 """
 
@@ -19,7 +19,8 @@ AT_ONCE = 4_000_000  # drawn images held in memory at a time
 
 
 def image_draws(images: int, draws: int, draw: np.random.Generator) -> Iterator[tuple[slice, np.ndarray]]:
-    """Pieces of a (draws, images) array: how often each image was taken, with replacement, ``images`` a draw."""
+    """Yield pieces of a (draws, images) array: how often each draw took each image. A draw takes ``images`` of them,
+    with replacement."""
     step = max(1, AT_ONCE // images)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
@@ -28,8 +29,8 @@ def image_draws(images: int, draws: int, draw: np.random.Generator) -> Iterator[
 
 
 def scores(score: Score, measured: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(draws,) scores of one seed's counts (images, 2, K, 3) or ranks (images,), each image taken ``times`` (draws,
-    images) over. The scores of study.metrics are taken of all draws at once, others one by one."""
+    """(draws,) scores of one seed's counts (images, 2, K, 3) or ranks (images,), with each image repeated ``times``
+    (draws, images). The scores of study.metrics are computed for all draws at once, others one by one."""
     if measured.ndim == 1:
         if score in RANKED:
             return times @ RANKED[score](measured) / len(measured)
@@ -71,7 +72,7 @@ def _miou(summed: np.ndarray, classes: Iterable[int] | None = None) -> np.ndarra
 
 
 def _accuracy(regions: list[int], first: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-    """Of the classes from ``first`` on."""
+    """Accuracy in ``regions``, over the classes from ``first`` on."""
 
     def accuracy(summed: np.ndarray) -> np.ndarray:
         pixels = summed[:, regions, first:].sum((1, 2))
@@ -88,7 +89,7 @@ BATCHED: dict[Callable, Callable[..., np.ndarray]] = {
     metrics.boundary_object_accuracy: _accuracy([BOUNDARY], 1),
     metrics.internal_object_accuracy: _accuracy([INTERNAL], 1),
 }
-RANKED: dict[Callable, Callable[[np.ndarray], np.ndarray]] = {  # what these are the mean of
+RANKED: dict[Callable, Callable[[np.ndarray], np.ndarray]] = {  # metric -> the values that it is the mean of
     metrics.top1_accuracy: lambda ranks: (ranks < 1).astype(float),
     metrics.top5_error: lambda ranks: (ranks >= 5).astype(float),
 }

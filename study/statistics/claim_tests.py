@@ -1,8 +1,8 @@
-"""What was collected for the cells of a plan, and the parts of a claim put to the trial on it.
+"""The collected results of a plan's cells, and tests of a claim's parts on them.
 
-A part is one contrast and its bounds (study.paper.predicates); here it is tested on the scores of every seed, and on
-those of resampled images (study.statistics.effects). Scores are fractions here, bounds and margins of scores points of
-per cent; errors are natural logarithms and losses nats everywhere.
+A part is one contrast with bounds (study.paper.predicates). It is tested on the scores of all seeds, and on those of
+resampled images (study.statistics.effects). Scores are fractions here, and bounds and margins of scores are points of
+per cent. Errors are natural logarithms and losses are nats everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from study.spec.errors import InputError
 from study.statistics import effects, results, settling
 from study.statistics.settling import Settling
 
-# The other region of a metric of one: its counts are put to zero, so that the accuracy of all pixels is that of one.
+# For a metric of one region, the other region. Setting its counts to zero makes the accuracy of all pixels that of the
+# metric's region.
 REGIONS = {
     "boundary_accuracy": metrics.INTERNAL, "internal_accuracy": metrics.BOUNDARY,
     "boundary_object_accuracy": metrics.INTERNAL, "internal_object_accuracy": metrics.BOUNDARY,
@@ -38,10 +39,11 @@ Seeds = list[int]
 
 
 class Tested(NamedTuple):
-    """A part on measured scores: p that it holds by chance, and p that it fails by chance; nan where there is none.
+    """A part tested on measured scores: ``holds`` is the p of "it holds by chance", ``fails`` that of "it fails by
+    chance"; nan if there is none.
 
-    Both are two-sided (of an equivalence that holds: of two one-sided tests). At most one of them is small, but of a
-    trend, which may rise on the whole and still fall between two cells: ``drop`` then has the p, name and effect of the
+    Both are two-sided (for an equivalence that holds: of two one-sided tests). At most one of them is small, except for
+    a trend, which may rise overall and still fall between two cells: ``drop`` then has the p, name and effect of the
     clearest fall.
     """
 
@@ -53,12 +55,12 @@ class Tested(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The smaller of the two, nan where there is none."""
+        """The smaller of the two, nan if there is none."""
         return min(self.holds, self.fails)
 
     @property
     def against(self) -> tuple[str, effects.Effect]:
-        """The name and effect of what contradicts it: the clearest fall of a trend where that is the reason."""
+        """The name and effect that contradict the part: those of a trend's clearest fall, if that is the reason."""
         if self.drop is not None and 2 * self.drop[0] <= self.fails:
             return self.drop[1], self.drop[2]
         return self.part.name, self.effect
@@ -83,7 +85,7 @@ def tested(
 ) -> Tested:  # fmt: skip
     """Test a part by the effect of its terms; ``drop``: see Tested."""
     low, high = bounds_of(part, margins)
-    if not math.isfinite(effect.low):  # one seed, a score without a value, or scores that do not vary
+    if not math.isfinite(effect.low):  # one seed, an undefined score, or scores that do not vary
         return Tested(part, effect, math.nan, math.nan)
     if low is not None and high is not None:
         middle, half = (low + high) / 2, (high - low) / 2
@@ -102,19 +104,19 @@ def tested(
 
 
 def distance(found: Tested, margins: Margins) -> float:
-    """How far a part's effect is from the nearest bound of its claim, in the unit of the effect."""
+    """Distance of a part's effect from its nearest bound, in the unit of the effect."""
     return min(abs(found.effect.estimate - bound) for bound in bounds_of(found.part, margins) if bound is not None)
 
 
 def right(found: Tested, margins: Margins) -> bool:
-    """Whether a part's effect lies on the side of its bounds where the part holds."""
+    """Whether a part's effect lies within its bounds."""
     low, high = bounds_of(found.part, margins)
     return (low is None or found.effect.estimate > low) and (high is None or found.effect.estimate < high)
 
 
 def _fall(before: Terms, after: Terms) -> str:
-    """What it is called that the item ``after`` of a trend is below the one ``before``; items of falling trends are
-    cells with a weight below zero, those of widening ones differences of two cells."""
+    """Name the fall from the item ``before`` of a trend to the item ``after``. Items of a falling trend are cells with
+    a weight below zero, those of a widening one are differences of two cells."""
     (weight, earlier), (_, later) = before[0], after[0]
     if len(before) > 1:
         return f"{later} less {after[1][1]} below {earlier} less {before[1][1]}"
@@ -122,19 +124,19 @@ def _fall(before: Terms, after: Terms) -> str:
 
 
 def judged_by(plan: Asked, cell: PlannedCell) -> str:
-    """The metric by which a cell's claims are judged: the tier names the mean of IoU that it takes (D149)."""
+    """The metric by which a cell's claims are judged; the tier chooses which mean of IoU that is (D149)."""
     return plan.get("judged_by", "miou") if cell["metric"] == "miou" else cell["metric"]
 
 
 def rules_of(plan: Asked) -> Rules:
-    """The rules of a plan that judges."""
-    assert plan["verdicts"] is not None  # or it has no family of claims
+    """The verdict rules of a plan that judges claims."""
+    assert plan["verdicts"] is not None  # a plan without rules has no family of claims
     return plan["verdicts"]
 
 
 class Scores:
-    """Scores of a plan's cells by seed, from which what happens on these images is judged. ``known`` are fractions by
-    address and seed; there is nothing else: no images, no curves."""
+    """Scores of a plan's cells by seed, enough to judge claims on these images. ``known`` are fractions by address and
+    seed. There are no images and no curves."""
 
     def __init__(self, plan: Asked, known: Mapping[str, Mapping[int, float]]) -> None:
         self.plan, self.known = plan, known
@@ -142,7 +144,7 @@ class Scores:
         self.only: frozenset[int] | None = None
 
     def of_seeds(self, seeds: Iterable[int]) -> Self:
-        """The same results, of no other seeds than these: what was known at a look."""
+        """The same results, restricted to these seeds: what was known at a look."""
         found = copy.copy(self)
         found.only = frozenset(seeds)
         return found
@@ -151,40 +153,40 @@ class Scores:
         return self.only is None or seed in self.only
 
     def done(self, addresses: Iterable[str]) -> Seeds:
-        """The seeds that every one of the cells has results of."""
+        """The seeds for which all of these cells have results."""
         found = set.intersection(*(set(self.known.get(address, {})) for address in addresses))
         return sorted(filter(self._kept, found))
 
     def troubles(self, addresses: Iterable[str]) -> list[str]:
-        """Trainings of the cells that failed or did not settle, by name, with the reason."""
+        """The cells' trainings that failed or did not settle, by name, with the reason."""
         return []
 
     def hindrance(self, addresses: Iterable[str], question: str) -> str:
-        """Why the cells' scores do not answer a question; nothing where they do."""
+        """Why the cells' scores cannot answer a question; empty if they can."""
         return ""
 
     def faults(self, addresses: Iterable[str]) -> str:
-        """Why the cells' scores say nothing of ``errors``; nothing where they do."""
+        """Why the cells' scores say nothing about ``errors``; empty if they do."""
         return ""
 
     def number(self, address: str) -> Fraction | None:
-        """Our number of a cell that is counted, None where there is none."""
+        """Our number for a counted cell, None if there is none."""
         value = self.cells[address]["parameters"]
         return None if value is None else Fraction(value)
 
     def unknown(self, measure: str, question: str) -> str:
-        """Why a question cannot be asked of a measure; nothing where it can."""
+        """Why a question cannot be asked about a measure; empty if it can."""
         if measure == LOSSES:
             return "The trainings' losses were not kept."
         return "Its counts were not kept." if question == BEYOND else ""
 
     def values(self, address: str, measure: str, seeds: Seeds) -> np.ndarray:
-        """A cell by seed (seeds,), in the unit of the measure."""
+        """A cell's values by seed (seeds,), in the unit of the measure."""
         found = np.array([self.known[address][seed] for seed in seeds])
         return logarithm_of_errors(found) if measure == ERRORS else found
 
     def effect(self, terms: Terms, measure: str, seeds: Seeds, question: str, rules: Rules) -> effects.Effect:
-        """The effect of a contrast. Raises InputError where its cells were not measured on the same images."""
+        """The effect of a contrast. Raises InputError if its cells were not measured on the same images."""
         return effects.of_seeds(self.by_seed(terms, measure, seeds), rules["alpha"])
 
     def by_seed(self, terms: Terms, measure: str, seeds: Seeds) -> np.ndarray:
@@ -192,7 +194,7 @@ class Scores:
         return np.sum([float(weight) * self.values(cell, measure, seeds) for weight, cell in terms], axis=0)
 
     def tried(self, part: Part, seeds: Seeds, margins: Margins, question: str, rules: Rules) -> Tested:
-        """A part put to the trial. Raises InputError as ``effect`` does."""
+        """Test a part. Raises InputError as ``effect`` does."""
 
         def effect(terms: Terms) -> effects.Effect:
             return self.effect(terms, part.measure, seeds, question, rules)
@@ -211,8 +213,8 @@ class Scores:
 
 
 class Collected(Scores):
-    """The results of a plan's cells. ``folders`` hold what was collected by key, ``computed`` counted cells by address;
-    arrays are read once."""
+    """The results of a plan's cells. ``folders`` hold the collected results by key, ``computed`` the counted cells by
+    address. Each array is read once."""
 
     def __init__(self, plan: PlanFile, folders: Iterable[Path], computed: Mapping[str, float]) -> None:
         super().__init__(plan, {})
@@ -238,7 +240,7 @@ class Collected(Scores):
         return [f"{planned[key]['label']}, seed {planned[key]['seed']} ({why})" for key, why in found.items()]
 
     def unsettled(self, key: str) -> str:
-        """Why a training did not settle, nothing where it did; one that it starts from does not matter."""
+        """Why a training did not settle, empty if it did. The training that it starts from does not matter."""
         if results.status(results.place(key, self.folders)) != results.DONE:
             return "it has no result"
         rule = rules_of(self.plan)["settled"]
@@ -263,8 +265,8 @@ class Collected(Scores):
                     error = 100 * (1 - (metrics.METRICS | metrics.ERRORS)[cell["metric"]](archive["counts"]))
                 if not error >= floor:
                     return (
-                        f"On the tune split {address} errs on {error:.2f} % (seed {seed}); below {floor:g} % a ratio "
-                        "of errors says little."
+                        f"On the tune split {address} has an error of {error:.2f} % (seed {seed}); below {floor:g} %, "
+                        "a ratio of errors says little."
                     )
         return ""
 
@@ -273,17 +275,17 @@ class Collected(Scores):
         return None if value is None else Fraction(value)
 
     def unknown(self, measure: str, question: str) -> str:
-        return "A training's loss says nothing of new images." if (measure, question) == (LOSSES, BEYOND) else ""
+        return "A training's loss says nothing about new images." if (measure, question) == (LOSSES, BEYOND) else ""
 
     def hindrance(self, addresses: Iterable[str], question: str) -> str:
         for address in addresses if question == BEYOND else ():
             found = self._grouped(address)
             if found is not None and len(found["names"]) == 1:
-                return f"All val images are of one group, {found['names'][0]}: nothing is known of others."
+                return f"All val images belong to one group, {found['names'][0]}: nothing is known about others."
         return ""
 
     def groups(self, address: str) -> np.ndarray | None:
-        """The group of each val image of a cell's data; None where each is its own."""
+        """The group of each val image of a cell's data; None if each image is its own."""
         found = self._grouped(address)
         return None if found is None else np.array(found["of"])
 
@@ -291,8 +293,8 @@ class Collected(Scores):
         return (self.plan["data"][self.cells[address]["data"]].get("groups") or {}).get("val")
 
     def recorded(self, claim: str, addresses: Iterable[str]) -> dict[str, int]:
-        """The digest of a claim's question as its cells' trainings wrote it down before they began -> number of
-        trainings; the empty digest stands for those that wrote none."""
+        """The digests of a claim's question that its cells' trainings recorded before they began -> number of
+        trainings. The empty digest stands for trainings that recorded none."""
         found: dict[str, int] = {}
         for key in self._trainings(addresses):
             asked = results.questions_of(results.place(key, self.folders))
@@ -300,7 +302,7 @@ class Collected(Scores):
         return found
 
     def _trainings(self, addresses: Iterable[str]) -> list[str]:
-        """Keys of the trainings of the cells that are done."""
+        """Keys of the cells' finished trainings."""
         keys = [key for address in addresses for key in self._done(address).values()]
         return list(dict.fromkeys(trained(self.plan, key) for key in keys))
 
@@ -320,7 +322,7 @@ class Collected(Scores):
             if len(images := {len(one) for _, cell in terms for one in self._counts(cell, seeds)}) > 1:
                 raise InputError(
                     "the cells of an effect must have the same seeds and images (differences are paired), got "
-                    f"{sorted(images)} images; leave out what not all of them have"
+                    f"{sorted(images)} images; leave out what some of them lack"
                 )
             return super().effect(terms, measure, seeds, question, rules)
         transform = logarithm_of_errors if measure == ERRORS else np.asarray
@@ -331,7 +333,7 @@ class Collected(Scores):
         at = (address, tuple(seeds))
         if at not in self.samples:
             counts, score = self._counts(address, seeds), self._score(address)
-            # One address for all cells: they are paired by their draws of images.
+            # All cells share one address, so they are paired by their draws of images.
             self.samples[at] = effects.sample(counts, score, draws, ("verdict", "images"), self.groups(address))
         return self.samples[at]
 
@@ -341,7 +343,7 @@ class Collected(Scores):
         return {int(seed): key for seed, key in runs if state[key] == results.DONE and self._kept(int(seed))}
 
     def _counts(self, address: str, seeds: Seeds) -> effects.Counts:
-        """Counts of a cell by seed, of one region where its metric is of one (see ``_score``)."""
+        """Counts of a cell by seed, limited to one region if its metric is about one (see ``_score``)."""
         keys, metric = self._done(address), self.cells[address]["metric"]
         found = [self._read(keys[seed]) for seed in seeds]
         if metric not in REGIONS:
@@ -354,7 +356,7 @@ class Collected(Scores):
         return found
 
     def _score(self, address: str) -> Callable[[np.ndarray], float]:
-        """The score of ``_counts``: one for both regions, so that a contrast can hold the two together."""
+        """The score to take of ``_counts``. It is the same for both regions, so that a contrast can combine them."""
         cell = self.cells[address]
         metric = judged_by(self.plan, cell)
         if metric == "miou_frequent":

@@ -1,24 +1,28 @@
-"""Scores of every seed and image -> effects with intervals, p values and detectable sizes: the statistics of verdicts.
+"""Effects with intervals, p values and detectable sizes from the scores of every seed and image: the statistics of
+verdicts.
 
-*Two questions* (D70). On this benchmark: new trainings scored on the same images; only seeds vary (``of_seeds``).
-Beyond it: a training (one seed) crossed with an image, for new trainings scored on new images of the same kind
-(``combined``). Cells are paired: all have the same seeds and images.
+*Two questions* (D70). On this benchmark: new trainings are scored on the same images, so only seeds vary
+(``of_seeds``). Beyond it: new trainings are scored on new images of the same kind, so trainings (seeds) are crossed
+with images (``combined``). Cells are paired: all have the same seeds and images.
 
-*The model* of the second is that of readers and cases (Obuchowski and Rockette 1995), a seed being a reader and an
-image a case: the mean over n seeds of an effect varies by S^2 / n + C. S^2 is the sample variance of the effects of
-single seeds. C is the mean covariance, between two different seeds, of their effects when the images are resampled for
-both at once: what the images alone do, which more seeds do not lessen. S^2 / n is the seed level of a hierarchical
-bootstrap in closed form, times n / (n - 1): resampling three seeds shows only two thirds of their variance.
+*The model* of the second question is that of readers and cases (Obuchowski and Rockette 1995): a seed is a reader, an
+image is a case. The mean of an effect over n seeds has the variance S^2 / n + C. S^2 is the sample variance of the
+effects of single seeds. C is the mean covariance between the effects of two different seeds when the images are
+resampled for both at once: the images' own contribution, which more seeds do not reduce. S^2 / n is the seed level of a
+hierarchical bootstrap in closed form, times n / (n - 1): resampling three seeds shows only two thirds of their
+variance.
 
-*Intervals* and p values are those of ``study.statistics.intervals``: each part has its own degrees of freedom, and
-neither covers too seldom. A bootstrap's percentiles, or degrees of freedom estimated from two or three seeds, do (D71).
+*Intervals* and p values are those of ``study.statistics.intervals``: each of the two variances has its own degrees of
+freedom, and the intervals never cover too seldom. The percentiles of a bootstrap do, and so do degrees of freedom
+estimated from two or three seeds (D71).
 
-*What few seeds decide* (D72): one seed nothing; two, with t = 12.7, only means nine times the standard deviation over
-seeds; three 2.5 times; five 1.2 times, at alpha 0.05 with nothing from images. ``Effect.mde`` says it for the case.
+*What few seeds decide* (D72), at alpha 0.05 and without variance from images: one seed decides nothing; two, with t =
+12.7, only means of nine times the standard deviation over seeds; three, 2.5 times; five, 1.2 times. ``Effect.mde``
+gives the number for the case at hand.
 
-*Several parts* (D74): a claim that says "all of these" holds where each part does at alpha, without a correction (it is
-wrongly upheld only if a false part passes; intersection-union). One that says "any of these", and every list of claims
-of which some will be pointed at, shares one alpha (study.statistics.levels).
+*Several parts* (D74): a claim that says "all of these" holds if each part does at alpha, without a correction (it is
+wrongly upheld only if a false part passes; intersection-union). A claim that says "any of these", and every list of
+claims from which some will be singled out, shares one alpha (study.statistics.levels).
 """
 
 from __future__ import annotations
@@ -38,25 +42,25 @@ from study.statistics import bootstrap
 from study.statistics.bootstrap import Score
 from study.statistics.intervals import NONE, Spread
 
-UNKNOWN = Spread(math.nan, math.nan, 1, math.nan)  # one seed does not tell how seeds vary
+UNKNOWN = Spread(math.nan, math.nan, 1, math.nan)  # one seed cannot show how seeds vary
 
 Counts = list[np.ndarray]  # a cell: per seed its counts (images, 2, K, 3) or ranks (images,), as in study.metrics
 Address = tuple[int | str, ...]
 Transform = Callable[[np.ndarray], np.ndarray]
 MOST_SEEDS = 100_000
-POWER = 0.8  # of what is said to be found, or decided
-FEW = 5  # groups whose kurtosis says nothing
+POWER = 0.8  # with which effects are detected, and claims decided
+FEW = 5  # so few groups have no meaningful kurtosis
 
 
 @dataclass(frozen=True)
 class Effect:
-    """An effect in fractions (0.055 is 5.5 points); all but ``estimate`` is nan with one seed, or where a
-    score is nan: no verdict.
+    """An effect in fractions (0.055 is 5.5 points). With one seed, or if a score is nan, all but ``estimate`` is nan
+    and there is no verdict.
 
-    ``low`` and ``high`` bound the two-sided 1 - alpha interval, ``p`` is two-sided for "the effect is 0", ``se`` the
-    standard error, ``df`` that of the t interval of the same width. ``mde`` is the smallest true effect that such seeds
-    and images find with power 0.8 at alpha, if the variances are as estimated: n seeds know them to about
-    1 / sqrt(2 (n - 1)), so three to within a half.
+    ``low`` and ``high`` bound the two-sided 1 - alpha interval, ``p`` is two-sided for "the effect is 0", ``se`` is the
+    standard error, and ``df`` are the degrees of freedom of the t interval of the same width. ``mde`` is the smallest
+    true effect that this many seeds and images detect with power 0.8 at alpha, if the variances are as estimated.
+    Estimates from n seeds are known to about 1 / sqrt(2 (n - 1)), so those from three to within a half.
     """
 
     estimate: float
@@ -71,8 +75,8 @@ class Effect:
     spread: Spread = UNKNOWN
 
     def seeds_for(self, effect: float, power: float = POWER, alpha: float = 0.05) -> int | None:
-        """Seeds that would decide an effect of this size (a fraction) on as many images; None where the images alone
-        forbid it (or 100,000 seeds would not do), or one seed does not tell how seeds vary."""
+        """The number of seeds that would decide an effect of this size (a fraction) on as many images. None if the
+        images alone rule it out, if 100,000 seeds would not do, or if one seed cannot show how seeds vary."""
         _check(alpha, power=power)
         if math.isnan(self.spread.se):
             return None
@@ -81,7 +85,7 @@ class Effect:
             spread = Spread(self.spread.seed, self.spread.image, seeds, self.spread.image_df)
             return effect != 0 and (not spread.varies or spread.power(effect, alpha) >= power)
 
-        low, high = 1, 2  # one is too few, always
+        low, high = 1, 2  # one is always too few
         while not enough(high):
             low, high = high, 2 * high
             if high > MOST_SEEDS:
@@ -94,8 +98,8 @@ class Effect:
 
 @dataclass(frozen=True)
 class Sample:
-    """A cell's scores: by seed (seeds,), of resampled images (seeds, draws), and without each image or group of images
-    in turn (seeds, groups); ``images`` is how many it was scored on."""
+    """A cell's scores by seed (seeds,), on resampled images (seeds, draws), and with each image or group of images left
+    out in turn (seeds, groups). ``images`` is the number of images scored."""
 
     scores: np.ndarray
     drawn: np.ndarray
@@ -106,14 +110,15 @@ class Sample:
 def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.ndarray | None = None) -> Sample:
     """A cell's scores of summed counts (dataset-level), and of ``draws`` resamplings of its images.
 
-    Cells are paired by the ``address`` of the draws. ``groups`` (images,) are whole numbers from 0 up: images of one
-    group, such as the frames of a drive, are drawn together (D115). Raises InputError where they are of fewer than two.
+    The ``address`` of the draws pairs cells. ``groups`` (images,) are whole numbers from 0 up: images of one group,
+    such as the frames of a drive, are drawn together (D115). Raises InputError for fewer than two images or groups, and
+    for seeds with different images.
     """
     _check(0.05, draws=draws)
     if len({seed.shape for seed in cell}) != 1:
         raise InputError(
             "the cells of an effect must have the same seeds and images (differences are paired), got "
-            f"{sorted(str(seed.shape) for seed in cell)} as shapes by seed; leave out what not all of them have"
+            f"{sorted(str(seed.shape) for seed in cell)} as shapes by seed; leave out what some of them lack"
         )
     images, measured = len(cell[0]), list(cell)
     if groups is not None:
@@ -121,7 +126,7 @@ def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.
     units = len(measured[0])
     if units < 2:
         raise InputError(
-            "the images of an effect must be two or more, and of two groups where they have groups (one tells nothing "
+            "an effect needs two or more images, and two or more groups if images have groups (one says nothing "
             f"about others), got {units}; take a larger val split"
         )
     drawn = np.zeros((len(cell), draws))
@@ -133,10 +138,10 @@ def sample(cell: Counts, score: Score, draws: int, address: Address, groups: np.
 
 
 def _grouped(measured: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Counts (groups, 2, K, 3) of whole groups of images."""
+    """Counts (groups, 2, K, 3), summed over the images of each group."""
     if measured.ndim == 1:
         raise InputError(
-            "images of a classification must have no groups (their ranks cannot be added), got groups; drop `groups`"
+            "classification images must have no groups (their ranks cannot be added), got groups; drop `groups`"
         )
     found = np.zeros((int(groups.max()) + 1, *measured.shape[1:]), measured.dtype)
     np.add.at(found, groups, measured)
@@ -144,7 +149,7 @@ def _grouped(measured: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def of_seeds(effects: np.ndarray, alpha: float) -> Effect:
-    """The mean of the effects of single seeds (seeds,), on the images as they are: only trainings vary."""
+    """The mean of the effects of single seeds (seeds,) on the given images: only trainings vary."""
     _check(alpha)
     estimate, seeds = float(effects.mean()), len(effects)
     if seeds == 1 or not math.isfinite(estimate):
@@ -153,17 +158,17 @@ def of_seeds(effects: np.ndarray, alpha: float) -> Effect:
 
 
 def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transform = lambda scores: scores) -> Effect:
-    """The sum of weight * transform(score) over cells, for new images too: its mean over seeds, and how sure it is.
+    """The sum of weight * transform(score) over cells: its mean over seeds, and its uncertainty for new images too.
 
-    Raises InputError where cells differ in seeds or images.
+    Raises InputError if the cells differ in seeds or images.
     """
     _check(alpha)
     shapes = {(one.drawn.shape, one.without.shape, one.images) for _, one in terms}
     if len(shapes) != 1:
         raise InputError(
             "the cells of an effect must have the same seeds and images (differences are paired), got "
-            f"{sorted(str((len(one.scores), one.images)) for _, one in terms)} as (seeds, images); leave out what not "
-            "all of them have"
+            f"{sorted(str((len(one.scores), one.images)) for _, one in terms)} as (seeds, images); leave out what "
+            "some of them lack"
         )
     effects = sum(weight * transform(one.scores) for weight, one in terms)
     assert isinstance(effects, np.ndarray)
@@ -175,8 +180,8 @@ def combined(terms: list[tuple[float, Sample]], alpha: float, transform: Transfo
     covariance = np.cov(resampled)
     between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
     df = _image_df(sum(weight * transform(one.without) for weight, one in terms))
-    # A bootstrap of few images is as much too narrow as a variance that is divided by their number. C has two noises:
-    # that of so many images, and that of so many draws.
+    # A bootstrap of few images is too narrow, by as much as a variance divided by their number. C has two sources of
+    # noise: the number of images and the number of draws.
     image = max(0.0, float(between)) * (df + 1) / df
     draws = resampled.shape[1]
     return _effect(estimate, Spread(float(effects.var(ddof=1)), image, seeds, 1 / (1 / df + 1 / draws)), images, alpha)
@@ -207,15 +212,16 @@ def contrast(
     terms: list[tuple[float, Counts]], score: Score, alpha: float, draws: int, address: Address,
     groups: np.ndarray | None = None,
 ) -> Effect:  # fmt: skip
-    """``combined`` of cells that are given as counts, such as ``[(1, a), (-1, b)]``."""
+    """``combined`` for cells given as counts, such as ``[(1, a), (-1, b)]``."""
     _check(alpha, draws=draws)
     return combined([(weight, sample(cell, score, draws, address, groups)) for weight, cell in terms], alpha)
 
 
 def _image_df(without: Any) -> float:
-    """Degrees of freedom of a variance over images: one less than their number where all matter alike or they are FEW,
-    less where a class is in few of them. A sample variance of m values of kurtosis k has 2 m / (k - 1); the values are
-    what leaving out an image (or a group) does to the mean over seeds, ``without`` (seeds, images)."""
+    """Degrees of freedom of a variance over images: their number less one if all matter alike or there are at most FEW,
+    and fewer if a class occurs in few of them. A sample variance of m values of kurtosis k has 2 m / (k - 1). The
+    values are the changes in the mean over seeds when one image (or group) is left out; ``without`` is (seeds,
+    images)."""
     change = np.asarray(without).mean(0)
     images, change = len(change), change - change.mean()
     second, fourth = (change**2).mean(), (change**4).mean()
@@ -225,12 +231,13 @@ def _image_df(without: Any) -> float:
 
 
 def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, Effect | None, tuple[int, int]]:
-    """Whether a later item is below an earlier one: the p of the clearest such pair, simultaneous over all pairs, its
-    effect (the later less the earlier) and its places. ``items`` (items, seeds); ``pair(i, j)`` is the Effect of item j
-    less item i. 1.0 and None where no later item is lower.
+    """Find the clearest pair of items whose later one is below the earlier one. Returns its p, simultaneous over
+    all pairs, its effect (later less earlier) and its places; 1.0 and None if no later item is lower. ``items`` is
+    (items, seeds); ``pair(i, j)`` is the Effect of item j less item i.
 
-    Each pair must be significant twice (D112): by the variance that all items share (two-way residuals, with Bonferroni
-    over the pairs), which few seeds need, and alone by its own, which keeps the promise where variances differ.
+    Each pair must be significant twice (D112): with the variance that all items share (two-way residuals, Bonferroni
+    over the pairs), for which few seeds suffice, and with its own variance, which keeps the promised rate if variances
+    differ.
     """
     count, seeds = items.shape
     found: tuple[float, Effect | None, tuple[int, int]] = (1.0, None, (0, 0))
@@ -250,20 +257,20 @@ def drop(items: np.ndarray, pair: Callable[[int, int], Effect]) -> tuple[float, 
 
 
 def equivalent(effect: Effect, margin: float, alpha: float) -> float:
-    """The p of "the effect is not within +-margin", by two one-sided tests (the larger of their p values).
+    """The p value of "the effect is not within +-margin", by two one-sided tests (the larger of their p values).
 
-    It is below alpha exactly where the two-sided 1 - 2 alpha interval lies within the margin. nan with one seed.
-    Raises InputError unless the margin is positive and alpha a level.
+    It is below alpha exactly if the two-sided 1 - 2 alpha interval lies within the margin; nan with one seed. Raises
+    InputError unless the margin is positive and alpha is a level.
     """
     _check(alpha)
     if not margin > 0:
         raise InputError(
-            "a margin of equivalence must be positive (no data can show that two scores are the same to the last "
-            f"digit), got {margin}; take the smallest difference that would matter, such as 0.005"
+            "a margin of equivalence must be positive (no data can show that two scores are exactly equal), "
+            f"got {margin}; take the smallest difference that would matter, such as 0.005"
         )
     inside = margin - abs(effect.estimate)
     if effect.estimate == 0 and effect.spread.still:
-        return 0.0  # a cell beside itself
+        return 0.0  # a cell compared with itself
     p = effect.spread.p(inside) / 2
     return p if inside >= 0 else 1 - p
 
@@ -275,11 +282,11 @@ def _check(alpha: float, draws: int = LEAST_DRAWS, power: float = POWER) -> None
         )
     if draws < LEAST_DRAWS:
         raise InputError(
-            f"the draws of a bootstrap must be at least {LEAST_DRAWS} (a variance of fewer is mostly noise), "
+            f"the draws of a bootstrap must be at least {LEAST_DRAWS} (the variance of fewer is mostly noise), "
             f"got {draws}; take 2000"
         )
     if not alpha < power < 1:
         raise InputError(
-            "the power must be above alpha and below 1 (chance finds as much, certainty takes endless data), "
+            "the power must be above alpha (chance reaches that) and below 1 (certainty takes infinite data), "
             f"got {power}; take 0.8"
         )

@@ -1,6 +1,6 @@
-"""Is it only more parameters? Scores at equal cost and at a share of the training, ours and the paper's (D97, D98).
+"""Is it only more parameters? Scores at equal cost and after a share of the training, ours and the paper's (D97, D98).
 
-Pure functions of a plan, the tidy frame, the collected results and what networks cost. Scores are fractions.
+Pure functions of a plan, the tidy frame, the collected results and the costs of networks. Scores are fractions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MATCHES = [
 
 
 def tables(folder: Path, plan: PlanFile, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """costs, matched and lengths of a tier's ``folder``, from its results/ and examined/costs.json."""
+    """The tables costs, matched and lengths of a tier's ``folder``, from its results/ and examined/costs.json."""
     counted = read(folder / "examined" / "costs.json", CostsFile)
     points = points_of(plan, frame, counted)
     return {
@@ -50,9 +50,9 @@ def tables(folder: Path, plan: PlanFile, frame: pd.DataFrame) -> dict[str, pd.Da
 
 
 def costs(plan: PlanFile, summary: pd.DataFrame, collected: Path, counted: CostsFile) -> pd.DataFrame:
-    """One row a trained cell: its score with the 95 % interval, and what its network costs. ``macs`` are multiply-adds
-    on one image; ``train_s`` (seconds) and ``peak_memory_mb`` (MiB, of the GPU where one trained) are means over seeds
-    as measured, of the last stage alone where a training starts from another."""
+    """One row per trained cell: its score with the 95 % interval, and what its network costs. ``macs`` are
+    multiply-adds on one image. ``train_s`` (seconds) and ``peak_memory_mb`` (MiB, of the GPU where one trained) are
+    measured means over seeds. If a training starts from another, they cover the last stage only."""
     scores = summary.set_index(["address", "metric"])
     rows = []
     for cell in plan["cells"]:
@@ -73,7 +73,7 @@ def costs(plan: PlanFile, summary: pd.DataFrame, collected: Path, counted: Costs
 
 
 def read_costs(path: Path) -> pd.DataFrame:
-    """The rows of a costs.csv. Raises InputError where it is missing or of another version."""
+    """The rows of a costs.csv. Raises InputError if it is missing or has another version."""
     return results.declared(path, CostRow, _TEXTS)
 
 
@@ -91,7 +91,7 @@ def _mean(values: list[float]) -> float:
 
 
 def points_of(plan: PlanFile, frame: pd.DataFrame, counted: CostsFile) -> pd.DataFrame:
-    """One row a family, variant and seed (POINTS) of the main setting's trainings that differ in their head alone."""
+    """One row (POINTS) per family, variant and seed of the main setting's trainings that differ only in their head."""
     cells = {cell["address"]: cell for cell in plan["cells"] if cell["data"] == "main" and not cell["inference"]}
     rows = []
     for row in frame[frame["metric"] == "miou"].dropna(subset=["value", "seed"]).itertuples():
@@ -103,8 +103,8 @@ def points_of(plan: PlanFile, frame: pd.DataFrame, counted: CostsFile) -> pd.Dat
 
 
 def points_of_paper() -> pd.DataFrame:
-    """The same of the printed scores of Tables 1 to 4, with the weights of the head on res-5 as Tables 2 and 4 count
-    them; where the paper prints no count (Table 3), the same arithmetic gives it."""
+    """The same rows for the printed scores of Tables 1 to 4, with the weights of the head on res-5 as Tables 2 and 4
+    count them. Where the paper prints no count (Table 3), the same arithmetic gives it."""
     rows = []
     for cell in itertools.chain.from_iterable(TABLES[name].cells for name in ("T1", "T2", "T3", "T4")):
         if cell.metric == "miou" and cell.variant is not None and cell.paper is not None:
@@ -115,7 +115,7 @@ def points_of_paper() -> pd.DataFrame:
 
 
 def _families(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """``rows`` by family. Narrowed stacks of one k are a family over their width m, to which the full one belongs."""
+    """``rows`` by family. Narrowed stacks of one k form a family over their width m, which includes the full stack."""
     plain = [row for row in rows if not row["refine"] and "(" not in row["label"] and row["head"] in (GCN, *RIVALS)]
     narrowed = {row["kernel_size"] for row in plain if row["width"] not in (None, 1)}
     found = []
@@ -128,14 +128,14 @@ def _families(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def matches(points: pd.DataFrame, source: str) -> pd.DataFrame:
-    """GCN against every other family at equal cost, one row (MATCHES) a cost, GCN's k and family.
+    """Compare GCN with every other family at equal cost: one row (MATCHES) per cost, k of GCN and family.
 
     A family's score at GCN's cost is interpolated linearly in log(cost) between its variants ``below`` and ``above``,
-    whose costs differ by the factor ``span``, for each seed by itself: so ``mean``, GCN's gain, is of paired
-    differences, and ``low`` and ``high`` bound its 95 % t interval over seeds. ``outcome`` goes by that interval; the
-    paper's, of one training each, by the sign. Beyond a family's cheapest or dearest variant (then ``below`` and
-    ``above``) nothing is compared. ``nearest`` is the variant of the nearest cost, ``ratio`` times GCN's, and
-    ``nearest_mean`` GCN's gain over it.
+    whose costs differ by the factor ``span``. Each seed is interpolated on its own, so ``mean``, GCN's gain, averages
+    paired differences, and ``low`` and ``high`` bound its 95 % t interval over seeds. ``outcome`` follows that
+    interval; for the paper, with one training each, it follows the sign. Outside the range of a family's costs nothing
+    is compared, and ``below`` and ``above`` are its cheapest and dearest variants. ``nearest`` is the variant of the
+    nearest cost, ``ratio`` its cost over GCN's, and ``nearest_mean`` GCN's gain over it.
     """
     values = points.drop_duplicates(["label", "seed"]).pivot(index="seed", columns="label", values="value")
     ours, others = points[points["family"] == GCN], points[points["family"] != GCN]
@@ -156,7 +156,8 @@ def matches(points: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _gain(values: pd.DataFrame, label: str, at: float, known: pd.Series) -> dict[str, Any]:
-    """One comparison of ``matches``: ``values`` (seeds x labels), ``known`` costs of the other family, ascending."""
+    """One comparison of ``matches``. ``values`` is (seeds x labels), ``known`` the costs of the other family,
+    ascending."""
     nearest = str(np.log(known / at).abs().idxmin())
     found: dict[str, Any] = {
         "nearest": nearest, "ratio": known[nearest] / at,
@@ -181,11 +182,12 @@ def _gain(values: pd.DataFrame, label: str, at: float, known: pd.Series) -> dict
 
 
 def lengths(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean score on the tune split of each main variant after each of SHARES of its steps: one row a variant and share.
+    """Mean score on the tune split of each main variant after each of SHARES of its steps: one row per variant and
+    share.
 
-    Between two validations the score is interpolated in steps; before the first there is none. ``tau`` is Kendall's of
-    the order of all variants then against their order at the end (the same in all rows of a share), and ``tau_seeds``
-    that of one seed's order then against another's, a mean over pairs: what chance alone leaves of an order.
+    Scores are interpolated in steps between validations; there is none before the first. ``tau`` is Kendall's tau
+    between the order of all variants then and their order at the end (the same in all rows of a share). ``tau_seeds``
+    is the mean tau between the orders of two seeds then: what chance alone leaves of an order.
     """
     names = ["label", "share", "value", "tau", "tau_seeds"]
     scored = curves[(curves["kind"] == "score") & (curves["data"] == "main") & (curves["head"] != "classifier")]
@@ -211,11 +213,12 @@ def lengths(curves: pd.DataFrame) -> pd.DataFrame:
 
 def kendall(values: np.ndarray) -> np.ndarray:
     """Kendall's tau-b (columns, columns) between the columns of ``values`` (rows, columns), over rows that both have;
-    nan where these are fewer than two, or all tie. At once for all pairs: of hundreds of seeds there are 70,000."""
+    nan if there are fewer than two of these, or all tie. All pairs are computed at once, since hundreds of seeds make
+    70,000."""
     one, other = np.triu_indices(len(values), 1)
     signs = np.sign(values[one] - values[other]).T  # (columns, pairs of rows)
     there = ~np.isnan(signs)
     signs = np.where(there, signs, 0.0)
-    untied = (signs**2) @ there.T.astype(float)  # of a column's pairs that the other column has as well
+    untied = (signs**2) @ there.T.astype(float)  # untied pairs of a column that the other column has as well
     with np.errstate(invalid="ignore"):
         return signs @ signs.T / np.sqrt(untied * untied.T)

@@ -1,4 +1,4 @@
-"""What an exploration shows: its winners against the paper's networks, and trials with a part against those without."""
+"""Compare the winners of an exploration with the paper's networks, and trials with a part with those without it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Tried:
-    """A network with its cost and its scores on val (fractions), one a seed."""
+    """A network with its cost and its scores on val (fractions), one per seed."""
 
     label: str
     cost: float
@@ -25,8 +25,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A winner less its ``rival``: the difference of the means with its 95 % interval (fractions), and the p value
-    adjusted for the number of winners (Holm)."""
+    """A winner compared with its ``rival``: the difference of the means, winner less rival, with its 95 % interval
+    (fractions), and the p value adjusted for the number of winners (Holm)."""
 
     rival: str
     difference: float
@@ -40,10 +40,10 @@ class Comparison:
 
 
 def against(winners: Sequence[Tried], rivals: Sequence[Tried]) -> list[Comparison | None]:
-    """Each winner against the best of the rivals that cost at most as much; None where there is none, or where one of
-    the two has fewer than two seeds.
+    """Compare each winner with the best of the rivals that cost at most as much. None if there is no such rival, or if
+    one of the two has fewer than two seeds.
 
-    The rival is the one with the best mean on the same images, so luck favours it.
+    The rival has the best mean on the same images, so luck favours it.
     """
     found: list[tuple[str, float, float, float, float] | None] = []
     for winner in winners:
@@ -58,8 +58,8 @@ def against(winners: Sequence[Tried], rivals: Sequence[Tried]) -> list[Compariso
 
 
 def difference(these: Sequence[float], those: Sequence[float]) -> tuple[float, float, float, float]:
-    """Difference of two means, its 95 % interval and p value, with variances of their own (Welch). Each needs at least
-    two values."""
+    """Difference of two means with its 95 % interval and p value, without assuming equal variances (Welch). Each needs
+    at least two values."""
     from scipy import stats
 
     gap = float(np.mean(these) - np.mean(those))
@@ -71,7 +71,7 @@ def difference(these: Sequence[float], those: Sequence[float]) -> tuple[float, f
 
 
 def _holm(values: list[float]) -> list[float]:
-    """p values adjusted for their number."""
+    """p values adjusted for their number (Holm)."""
     adjusted, least = [0.0] * len(values), 0.0
     for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         least = max(least, min(1.0, (len(values) - rank) * values[place]))

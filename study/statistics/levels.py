@@ -1,9 +1,9 @@
 """How alpha is divided among the claims of a family, and what a decided claim passes on (D149).
 
-Each claim has a share of alpha. One that is decided passes its share on, in equal parts, to the undecided claims of
-its own group (the primary claims, or the others), and to the other group's once its own are all decided: a graph of
+Each claim has a share of alpha. A decided claim passes its share on, in equal parts, to the undecided claims of its own
+group (the primary claims, or the others), and to the other group once its own claims are all decided: a graph of
 weighted Bonferroni tests (Bretz, Maurer, Brannath and Posch 2009). In a family of one group this is Holm's procedure.
-However the tests depend on each other, no more than alpha of all families have a wrong rejection.
+However the tests depend on each other, at most alpha of all families have a wrong rejection.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-PRIMARY_SHARE = 0.8  # of alpha, for the primary claims, where there are others too
+PRIMARY_SHARE = 0.8  # of alpha, for the primary claims if there are others too
 
 
 class Levels:
-    """Shares of alpha by claim of a ``family``; those that are ``primary`` come first."""
+    """Shares of alpha by claim of a ``family``; the ``primary`` claims come first."""
 
     def __init__(self, family: Sequence[str], primary: Collection[str] = ()) -> None:
         first = [name for name in family if name in primary]
@@ -37,15 +37,15 @@ class Levels:
             self.shares[heir] += share / len(heirs)
 
     def copy(self) -> Levels:
-        """The same shares, to go on with on one's own."""
+        """A copy of the shares that can change on its own."""
         found = Levels(())
         found.shares, found.groups, found.initial = dict(self.shares), self.groups, self.initial
         found.reached = self.reached
         return found
 
     def decided(self, ps: Mapping[str, float], alpha: float) -> dict[str, float]:
-        """Decide what can be decided at ``alpha`` of the claims with these p values (nan: it was not tested), the
-        clearest first; by claim of ``ps`` the least alpha at which it would be decided now, nan where p is."""
+        """Decide the claims with these p values (nan: not tested) that can be decided at ``alpha``, the clearest first.
+        Returns, by claim of ``ps``, the smallest alpha at which it would be decided now; nan where p is."""
         adjusted = self.adjusted(ps)
         for name in sorted((name for name in ps if adjusted[name] <= alpha), key=lambda name: adjusted[name]):
             self.decide(name)
@@ -53,7 +53,7 @@ class Levels:
         return adjusted
 
     def adjusted(self, ps: Mapping[str, float]) -> dict[str, float]:
-        """By claim of ``ps``, the least alpha at which it is decided: p values adjusted for the whole family."""
+        """By claim of ``ps``, the smallest alpha at which it is decided: p values adjusted for the whole family."""
         found, left, least = dict.fromkeys(ps, math.nan), self.copy(), self.reached
         known = [name for name, p in ps.items() if not math.isnan(p)]
         while known:

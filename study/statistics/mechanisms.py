@@ -1,8 +1,8 @@
-"""Mechanisms put to the test: does a contrast show where the paper says that it should, and only there (D146)?
+"""Test mechanisms: does a contrast show where the paper says that it should, and only there (D146)?
 
-A mechanism is one more question to the same scores, of two parts: in the setting ``shows`` better is above worse, and
-in the setting ``absent`` no more than the share ``remains`` of that gain is left, give or take the tier's margin. Both
-must hold, so their p is the larger. The tier's mechanisms share an alpha of their own.
+A mechanism asks one more question of the same scores, in two parts. In the setting ``shows``, better is above worse. In
+the setting ``absent``, at most the share ``remains`` of that gain is left, give or take the tier's margin. Both must
+hold, so their p is the larger. The tier's mechanisms share an alpha of their own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from study.paper.claims import Claim
 from study.paper.predicates import ERRORS, SCORES, Part, Predicate
 from study.spec.documents.plan import Asked, PlannedMechanism, PlannedSide
 
-PREFIX = "mechanism "  # before a mechanism's name, where claims and mechanisms have digests side by side
+PREFIX = "mechanism "  # marks a mechanism's name among the digests of claims and mechanisms
 
 
 def claims(plan: Asked) -> list[Claim]:
-    """The mechanisms of a plan as claims, by name: a file does not keep the order of its keys."""
+    """The mechanisms of a plan as claims, in the order of their names: a file does not keep the order of its keys."""
     return [
         Claim(
             id=PREFIX + name,
@@ -43,7 +43,7 @@ def predicate_of(one: PlannedMechanism) -> Predicate:
 
 
 def gain_in(one: PlannedMechanism, side: PlannedSide) -> Part:
-    """That the better variant is better in a setting."""
+    """The part that says: the better variant is better in this setting."""
     if measure_of(one) == SCORES:
         return Part(f"shows in {side['data']}", _less(side), low=Fraction())
     return Part(f"shows in {side['data']}", _less(side), high=Fraction(), measure=ERRORS)

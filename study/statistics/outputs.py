@@ -1,5 +1,5 @@
-"""Every file of numbers of a report as bytes: scores.csv, a CSV a table, classes, confusions, verdicts,
-audit, costs, metrics and plots."""
+"""Every file of numbers of a report as bytes: scores.csv, a CSV per table, classes, confusions, verdicts, audit, costs,
+metrics and plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Importances = Callable[[list[Trial]], pd.DataFrame]  # of the search's trials, s
 
 
 def frames(folder: Path, plan: PlanFile) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """results.frame and results.summary of ``plan`` from the counts that were collected in ``folder``."""
+    """results.frame and results.summary of ``plan``, from the counts collected in ``folder``."""
     anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
     frame = results.frame(plan, folder / "results", folder / "examined", computed=audit.counts(anatomy["table11"]))
     return frame, results.summary(frame)
@@ -39,7 +39,7 @@ def contents(
     ready: Callable[[str], bool] = lambda key: True,
 ) -> dict[str, bytes]:
     """The bytes of every file of numbers, by its path below ``folder``: a function of the plan and the counts. ``plan``
-    is restricted to what was drawn; the verdicts follow from the whole, as far as its looks are ``ready``."""
+    is restricted to what was drawn. The verdicts follow the whole plan, up to the looks that are ``ready``."""
     anatomy = read(folder / "examined" / "anatomy.json", AnatomyFile)
     tuned = stage.tuned_plan(folder)
     listed = {key: number for facts in plan["data"].values() for key, number in facts["listed"].items()}
@@ -80,9 +80,9 @@ def _csv(rows: pd.DataFrame) -> bytes:
 
 
 def _metrics(plan: PlanFile, summary: pd.DataFrame, judged: list[VerdictRow]) -> dict[str, object]:
-    """The report in short, for `dvc metrics` and `dvc exp show`: mean IoU (fractions, main data set) of the smallest
-    and the largest kernel of each head, with and without BR; the numbers of verdicts by kind and of cells that failed.
-    """
+    """A summary of the report for `dvc metrics` and `dvc exp show`: mean IoU (fractions, main data set) of the smallest
+    and the largest kernel of each head, with and without BR; the number of verdicts by kind and of cells with
+    failures."""
     cells = pd.DataFrame(plan["cells"])[
         ["address", "head", "kernel_size", "refine", "width", "data", "label", "inference"]
     ]
@@ -105,8 +105,8 @@ def _of_full_width(rows: pd.DataFrame) -> pd.Series:
 
 
 def kernel_sizes(plan: PlanFile, summary: pd.DataFrame) -> pd.DataFrame:
-    """Mean mIoU by head and kernel size on the main data set, one row for each of both (of full width, without BR), for
-    the template ``heads`` of `dvc plots`."""
+    """Mean mIoU by head and kernel size on the main data set (full width, without BR), one row per pair, for the
+    template ``heads`` of `dvc plots`."""
     cells = pd.DataFrame(plan["cells"])[
         ["address", "head", "kernel_size", "refine", "width", "data", "label", "inference"]
     ]

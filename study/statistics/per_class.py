@@ -1,4 +1,4 @@
-"""Scores of single classes: IoU by class and variant over seeds, and what headline networks confuse (D131, D132).
+"""Scores of single classes: IoU by class and variant over seeds, and the confusions of headline networks (D131, D132).
 
 Pure functions of a plan and of collected counts.
 """
@@ -21,15 +21,15 @@ from study.statistics import results
 from study.statistics.intervals import half_width
 from study.store.runs import json_bytes
 
-CONFUSED = "confusion"  # the folder of a report in which each headline network has its confusions, and of examined/
+CONFUSED = "confusion"  # the folder of the headline networks' confusions, in a report and in examined/
 INDEX = "index.json"
 _TEXTS = ("setting", "variant", "inference", "class")
 
 
 def table(plan: PlanFile, *folders: Path) -> pd.DataFrame:
-    """The rows of per_class.csv: of each variant of a setting, and of each other way that its trainings were asked, a
-    row a class. A class that a seed neither has nor predicts has no IoU there; ``low`` and ``high`` are nan with fewer
-    than two seeds. ``folders`` hold what was collected by key."""
+    """The rows of per_class.csv: a row per class, for each variant of a setting and each other inference of its
+    trainings. A class that is neither in val nor predicted by a seed has no IoU there. ``low`` and ``high`` are nan
+    with fewer than two seeds. ``folders`` hold the collected results by key."""
     asked: dict[tuple[str, str, str], list[str]] = {}
     for key, one in plan["trainings"].items():
         asked.setdefault((one["data"], one["label"], ""), []).append(key)
@@ -56,12 +56,13 @@ def table(plan: PlanFile, *folders: Path) -> pd.DataFrame:
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of a per_class.csv. Raises InputError where it is missing or of another version."""
+    """The rows of a per_class.csv. Raises InputError if it is missing or has another version."""
     return results.declared(path, ClassRow, _TEXTS)
 
 
 def confusions(plan: PlanFile, examined: Path) -> dict[str, np.ndarray]:
-    """Address of a headline cell -> (K, K) counts of val pixels [label, prediction], as far as they were counted."""
+    """Address of a headline cell -> (K, K) counts of val pixels [label, prediction], for the cells that were
+    counted."""
     found = {}
     for address in headline.segmenting(plan):
         path = examined / CONFUSED / f"{headline.file_name(address)}.npz"
@@ -72,7 +73,7 @@ def confusions(plan: PlanFile, examined: Path) -> dict[str, np.ndarray]:
 
 
 def confusion_files(plan: PlanFile, examined: Path) -> dict[str, bytes]:
-    """The files of confusion/: a CSV of counts a headline network, a row a true class, and their index."""
+    """The files of confusion/: for each headline network a CSV of counts, one row per true class, and their index."""
     index: dict[str, Confusion] = {}
     files, keys = {}, headline.segmenting(plan)
     for address, matrix in confusions(plan, examined).items():
@@ -87,7 +88,7 @@ def confusion_files(plan: PlanFile, examined: Path) -> dict[str, bytes]:
 
 
 def _csv(matrix: np.ndarray, classes: list[str]) -> bytes:
-    """A row a true class, a column a predicted one."""
+    """One row per true class, one column per predicted class."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["class", *classes])

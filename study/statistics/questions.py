@@ -1,8 +1,8 @@
-"""Which claims a plan asks, and the digests of its questions and of their wording, written down before a training.
+"""Which claims a plan asks, and the digests of its questions and of their wording, recorded before any training.
 
-A *question* is all that decides a verdict: the claim's predicate at the plan's scale, the family of claims that are
-corrected together, the rules, and the method. Its wording is not. So polishing a sentence makes no verdict late, and a
-change of the question does (D82).
+A *question* is everything that decides a verdict: the claim's predicate at the plan's scale, the family of claims that
+are corrected together, the rules, and the method. Its wording is not part of it. So editing a sentence makes no verdict
+late, and changing the question does (D82).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from study.statistics.settling import Settling
 
 
 def predicate_of(claim: Claim, scale: str) -> Predicate | None:
-    """What of a claim is judged at a scale; None where nothing is."""
+    """The predicate that judges a claim at a scale; None if nothing of the claim is judged there."""
     return claim.predicate if scale == PAPER else claim.mechanism
 
 
 def hindrance(claim: Claim, plan: Asked) -> str:
-    """Why a plan cannot ask a claim, known before anything is trained; nothing where it can."""
+    """Why a plan cannot ask a claim, known before anything is trained; empty if it can."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
         return "This tier judges no claim: its numbers mean nothing."
@@ -35,7 +35,7 @@ def hindrance(claim: Claim, plan: Asked) -> str:
         return said
     predicate = predicate_of(claim, plan["scale"])
     if predicate is None:
-        return "It is about numbers alone, and this tier judges the mechanism."
+        return "It is only about numbers, and this tier judges the mechanism."
     if missing := [address for address in predicate.addresses if address not in cells]:
         tables = dict.fromkeys(address.split("/", 1)[0].removeprefix("T") for address in missing)
         return f"Table {', '.join(tables)} is not among the tier's tables."
@@ -46,24 +46,25 @@ def hindrance(claim: Claim, plan: Asked) -> str:
         submitted = next(t["submitted"] for t in plan["tables"] if t["id"] == needed[0]["table"])
         if submitted is None:
             return "Nothing was submitted to the benchmark's server."
-        return f"The server gave {submitted['percent']}: one score, without seeds, decides nothing."
+        return f"The server gave {submitted['percent']}: one score without seeds decides nothing."
     return ""
 
 
 def counted(claim: Claim, plan: Asked) -> bool:
-    """Whether a claim that can be asked is arithmetic: on what is counted, not trained."""
+    """Whether a claim that can be asked is arithmetic: about counts, not trainings."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     predicate = predicate_of(claim, plan["scale"])
     return predicate is not None and all(cells[a]["metric"] in COUNTED for a in predicate.addresses if a in cells)
 
 
 def family(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> list[str]:
-    """The claims that are tested and corrected together. The plan fixes it: a claim that trainings fail stays in it."""
+    """The claims that are tested and corrected together. The plan fixes them: a claim stays even if its trainings
+    fail."""
     return [claim.id for claim in claims if not hindrance(claim, plan) and not counted(claim, plan)]
 
 
 def digests(plan: Asked, claims: Iterable[Claim] = CLAIMS.values()) -> dict[str, str]:
-    """By claim, the digest of its question in this plan."""
+    """The digest of each claim's question in this plan."""
     claims = list(claims)
     common = (
         METHOD,
@@ -82,14 +83,14 @@ def all_digests(plan: Asked) -> dict[str, str]:
 
 
 def _looks(plan: Asked) -> object:
-    """What of the looks decides a verdict: their seeds and shares of alpha. The budget does not: whatever is spent, no
-    more verdicts are wrong."""
+    """The part of the looks that decides a verdict: their seeds and shares of alpha. The budget does not belong to it:
+    whatever is spent, no more verdicts are wrong."""
     told = plan.get("sequence")
     return None if told is None else (told["at"], told["shares"])
 
 
 def _rules(plan: Asked) -> dict[str, object]:
-    """The rules of verdicts in the order of their declaration: a file may have brought them into another."""
+    """The rules of verdicts in the order of their declaration, which a file may not keep."""
     if plan["verdicts"] is None:
         return {}
     settled: Mapping[str, object] = plan["verdicts"]["settled"]
@@ -97,8 +98,8 @@ def _rules(plan: Asked) -> dict[str, object]:
 
 
 def of_trainings(plan: Asked) -> dict[str, dict[str, str]]:
-    """By training, the digests of the questions that its cells are asked: what it writes down before its first step.
-    They are labels, and no part of its key."""
+    """By training, the digests of the questions about its cells, which it records before its first step. They are
+    labels, and no part of its key."""
     tested = mechanisms.claims(plan)
     every = {**CLAIMS, **{claim.id: claim for claim in tested}}
     asked, members = all_digests(plan), family(plan) + family(plan, tested)
@@ -115,5 +116,5 @@ def of_trainings(plan: Asked) -> dict[str, dict[str, str]]:
 
 
 def wording(claims: Iterable[Claim] = CLAIMS.values()) -> str:
-    """sha256 of what the claims say, in hexadecimal; places and pages are labels."""
+    """sha256 of the wording of the claims, in hexadecimal. Places and pages are labels."""
     return digest([(claim.id, claim.says, claim.shows, claim.on) for claim in claims])

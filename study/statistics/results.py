@@ -1,4 +1,4 @@
-"""Plan + counts -> tidy frames: one row per cell, metric and seed; means and intervals over seeds; curves.
+"""Tidy frames of a plan and its counts: one row per cell, metric and seed; means and intervals over seeds; curves.
 
 Pure functions of a plan (the content of plan.json) and a folder of collected results (``results/<key>/``).
 """
@@ -25,31 +25,31 @@ COLUMNS = ["address", "table", "row", "column", "metric", "seed", "value", "pape
 IMPROVING_POINTS, IMPROVING_SHARE = 0.5, 0.1
 DONE, FAILED, MISSING, COUNTED = "done", "failed", "missing", "counted"
 NOT_APPLICABLE, NOT_SUBMITTED = "not applicable", "not submitted"
-SUBMITTED, PRINTED = "submitted", "printed"  # a server's score of ours; the score of others, which only the paper has
-OURS = "ours"  # the paper's name of its own row among those of other methods
+SUBMITTED, PRINTED = "submitted", "printed"  # a server's score for our submission; the score of another method
+OURS = "ours"  # the paper's name for its own row among those of other methods
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The frame of a scores.csv. No text of it is read as a missing value: a variant may well be called "null"."""
+    """The frame of a scores.csv. No text in it is read as a missing value: a variant may well be called "null"."""
     texts = dict.fromkeys(("address", "table", "row", "column", "metric", "run", "status"), str)
     missing = dict.fromkeys(("seed", "value", "paper"), "")
     return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
 
 
 def declared(path: Path, kind: type, texts: Iterable[str]) -> pd.DataFrame:
-    """The rows of a table whose columns and version ``kind`` declares; ``texts`` are columns of words, in which nothing
-    is a missing value. Raises InputError where it is missing or of another version."""
+    """The rows of a table whose columns and version ``kind`` declares. ``texts`` are columns of words, in which nothing
+    is a missing value. Raises InputError if the table is missing or has another version."""
     words = dict.fromkeys((*texts, "version"), str)
     missing = {name: "" for name in columns_of(kind) if name not in words}
     try:
         found = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=missing)
         fits = list(found.columns) == columns_of(kind) and set(found["version"]) <= {str(version_of(kind))}
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be a table ({error}); {AGAIN}") from error
+        raise InputError(f"{path} cannot be read as a table ({error}); {AGAIN}") from error
     if not fits:
         raise InputError(
-            f"{path} must be of version {version_of(kind)} of its format, got other columns or another version (it "
-            f"was written by another version of the code); {AGAIN}"
+            f"{path} must have format version {version_of(kind)}, got other columns or another version (another "
+            f"version of the code wrote it); {AGAIN}"
         )
     return found
 
@@ -78,7 +78,7 @@ def class_scores(folder: Path) -> list[float]:
 
 
 def questions_of(folder: Path) -> dict[str, str]:
-    """The digests of the questions that a training wrote down before its first step; none where it wrote none."""
+    """The digests of the questions that a training recorded before its first step; none if it recorded none."""
     path = folder / "training.json"
     return json.loads(path.read_text(encoding="utf-8"))["labels"].get("questions", {}) if path.is_file() else {}
 
@@ -89,15 +89,15 @@ def leading(scores: dict[str, float]) -> tuple[str, float]:
 
 
 def status(folder: Path) -> str:
-    """Whether a training's collected results are there, a marked failure, or missing."""
+    """Whether a training's collected results are there (DONE), marked as a failure, or missing."""
     if (folder / "counts.npz").is_file():
         return DONE
     return FAILED if (folder / "failed.json").is_file() else MISSING
 
 
 def frame(plan: PlanFile, *folders: Path, computed: dict[str, float] | None = None) -> pd.DataFrame:
-    """One row per cell, metric and seed with COLUMNS. Values are fractions or counts, nan where a training failed or
-    the cell cannot be had. ``folders`` hold what was collected by key; ``computed`` are counts by address."""
+    """One row per cell, metric and seed, with COLUMNS. Values are fractions or counts; nan if a training failed or the
+    cell cannot have a value. ``folders`` hold the collected results by key; ``computed`` are counts by address."""
     known: dict[str, dict[str, float]] = {}
     submitted = {table["id"]: table["submitted"] for table in plan["tables"]}
     rows = []
@@ -126,7 +126,7 @@ def frame(plan: PlanFile, *folders: Path, computed: dict[str, float] | None = No
 
 
 def _untrained(cell: PlannedCell, computed: dict[str, float], submitted: Submitted | None) -> tuple[float | None, str]:
-    """Value and status of a cell without trainings; ``submitted`` is what a server gave to our submission."""
+    """Value and status of a cell without trainings. ``submitted`` is the server's score for our submission."""
     if cell["metric"] in SERVED:
         if cell["row"] != OURS:
             return None, PRINTED
@@ -136,13 +136,13 @@ def _untrained(cell: PlannedCell, computed: dict[str, float], submitted: Submitt
 
 
 def place(key: str, folders: tuple[Path, ...]) -> Path:
-    """The first folder that has something of ``key``."""
+    """The first folder that has something for ``key``."""
     return next((folder / key for folder in folders if (folder / key).is_dir()), folders[0] / key)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per cell and metric: mean, sd, number of seeds, 95 % t interval over seeds (nan with one seed), the paper's
-    value and the number of seeds that have none."""
+    """Per cell and metric: mean, sd, number of seeds, 95 % t interval over seeds (nan with one seed), the paper's value
+    and the number of seeds without a value."""
     rows = []
     for (address, metric), group in frame.groupby(["address", "metric"], sort=False):
         values = group["value"].dropna().to_numpy()
@@ -177,9 +177,9 @@ def curves(plan: PlanFile, results: Path) -> pd.DataFrame:
 
 def last_slopes(curves: pd.DataFrame) -> pd.DataFrame:
     """One row per data set and variant, with means over seeds: ``steps``; ``last`` tune score (a fraction); ``slope``
-    between the last two score points in points of mean IoU per 100 steps (nan without two), its ``least`` and
-    ``greatest`` seed; ``threshold`` in the same unit; ``improving``; and ``loss_change``, the mean loss of the last
-    tenth of the steps against the tenth before (a fraction)."""
+    between the last two scores in points of mean IoU per 100 steps (nan without two), and that of the ``least`` and the
+    ``greatest`` seed; ``threshold`` in the same unit; ``improving``; and ``loss_change``, the change of the mean loss
+    from the tenth of the steps before the last to the last tenth (a fraction)."""
     runs = curves.drop_duplicates("run").set_index("run")[["data", "label", "head", "kernel_size", "refine"]]
     runs["steps"] = curves.groupby("run")["step"].max()
     score = curves[curves["kind"] == "score"].sort_values("step").groupby("run")[["run", "step", "value"]]

@@ -1,11 +1,11 @@
-"""Seeds where they decide: the looks at a study's results, and which claims get more seeds after each (D149).
+"""Looks at a study's results, and which claims get more seeds after each look (D149).
 
-A plan says at which numbers of seeds it looks, how alpha is shared among the looks and what the study may cost. At a
-look every claim that is still open is tested with the seeds it has so far. It leaves the study when it is decided, when
-its trainings fail, with its last seeds, when more seeds would hardly decide it, or when they cost more than is left. A
-claim that left keeps the answer of its look, whatever its cells are trained for later.
+A plan says at which numbers of seeds it looks, how the looks share alpha and what the study may cost. At a look, every
+open claim is tested with the seeds it has so far. A claim leaves the study when it is decided, when its trainings fail,
+with its last seeds, when more seeds would hardly decide it, or when they cost more than is left. A claim that left
+keeps the answer of its look, whatever its cells are trained for later.
 
-All of it is a function of the plan and the scores: neither workers nor kills can change it. A plan without a sequence
+All of this is a function of the plan and the scores: neither workers nor kills can change it. A plan without a sequence
 has one look, at all of its seeds.
 """
 
@@ -30,8 +30,8 @@ DECIDED_THERE, NOT_TESTED, LAST, OUT_OF_REACH, OUT_OF_BUDGET = (
 
 @dataclass(frozen=True)
 class Looks:
-    """The ``seeds`` in the order in which they are drawn, how many of them are looked ``at``, the ``shares`` of alpha
-    of the looks, and the ``budget`` and the ``work`` of trainings and evaluations by key, in tera multiply-adds."""
+    """The ``seeds`` in the order in which they are drawn, the numbers of seeds ``at`` which a look happens, the looks'
+    ``shares`` of alpha, the ``budget``, and the ``work`` of trainings and evaluations by key, in tera multiply-adds."""
 
     seeds: tuple[int, ...]
     at: tuple[int, ...]
@@ -42,8 +42,8 @@ class Looks:
 
 @dataclass(frozen=True)
 class Answer:
-    """A claim when it left: after which ``look`` (from 0), with which ``seeds``, why, and by question the judgement
-    with the parts that were tested. ``chance`` is that of a verdict at the last look, as it seemed then."""
+    """The answer on a claim when it left: after which ``look`` (from 0), with which ``seeds``, why, and by question the
+    judgement with the tested parts. ``chance`` is that of a verdict at the last look, as estimated then."""
 
     look: int
     seeds: tuple[int, ...]
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass
 class Look:
-    """What a look saw: the number of ``seeds``, the claims that were ``open`` before it, those that left by reason, and
+    """What a look saw: the number of ``seeds``, the claims ``open`` before it, those that left, with the reason, and
     the tera multiply-adds ``spent`` by then."""
 
     seeds: int
@@ -66,8 +66,8 @@ class Look:
 
 @dataclass
 class Course:
-    """How a study went. ``answers`` by claim, ``drawn`` the keys of trainings and evaluations that it calls for so far,
-    ``ended`` False where results are still to come."""
+    """How a study went: ``answers`` by claim, and ``drawn``, the keys of the trainings and evaluations that it has
+    called for. ``ended`` is False while results are still to come."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Course:
 
 
 def of_plan(plan: PlanFile) -> Looks:
-    """The sequence of a plan; where it has none, one look at all of its seeds."""
+    """The sequence of a plan; without one, a single look at all of its seeds."""
     if (told := plan.get("sequence")) is None:
         seeds = sorted({int(seed) for cell in plan["cells"] for seed in cell["runs"]})
         return Looks(tuple(seeds), (len(seeds),), (1.0,))
@@ -98,9 +98,9 @@ def follow(
     *,
     beyond: bool = True,
 ) -> Course:
-    """Follow a study through its looks, as far as its results go. ``families`` of claims have an alpha each; ``ready``
-    says of the key of a training or evaluation whether it has ended, well or not. Without ``beyond``, which decides
-    nothing of the course, claims are not judged beyond these images."""
+    """Follow a study through its looks, as far as its results go. Each of the ``families`` of claims has its own alpha.
+    ``ready`` says, for the key of a training or evaluation, whether it has ended, well or not. Without ``beyond``,
+    claims are not judged beyond these images, which has no effect on the course."""
     return _Study(plan, collected, families, beyond).follow(ready)
 
 
@@ -141,7 +141,7 @@ class _Study:
         return course
 
     def _look(self, look: int, active: list[str]) -> list[str]:
-        """Look at the open claims; returns those that get more seeds, which are drawn."""
+        """Look at the open claims. Draws seeds for those that get more, and returns them."""
         sequence, last = self.sequence, look == len(self.sequence.at) - 1
         seeds = sequence.seeds[: sequence.at[look]]
         known, share = self.collected.of_seeds(seeds), sequence.shares[look]
@@ -189,7 +189,7 @@ class _Study:
     def _judged(
         self, found: dict[str, tuple[Judgement, list[Tested]]], question: str, look: int
     ) -> dict[str, Judgement]:
-        """The judgements of claims that were tested together; those that are decided pass their share of alpha on."""
+        """The judgements of claims that were tested together. Decided claims pass their share of alpha on."""
         alpha, share, judged = rules_of(self.plan)["alpha"], self.sequence.shares[look], {}
         for family, by_question in enumerate(self.levels):
             levels = by_question[question]
@@ -201,7 +201,7 @@ class _Study:
                 if not parts:
                     judged[name] = untested
                     continue
-                # At its own share, never at what others passed on: who passed on may be called alike wrongly too.
+                # At its own share, without what others passed on: those may be wrong about "no difference" as well.
                 same = min(1.0, answers.p_same(parts, self.margins) / share / levels.initial[name])
                 kind = answers.kind_of(parts, adjusted[name], same, alpha)
                 shown = same if kind == SAME else adjusted[name]
@@ -216,7 +216,8 @@ class _Study:
         return answers.chance(parts, self.margins, now, self.sequence.at[look], first)
 
     def _afford(self, promises: dict[str, float], look: int) -> list[str]:
-        """The claims whose seeds of a look the budget holds, those first that promise most verdicts for their cost."""
+        """The claims whose seeds at a look fit in the budget. Those that promise most verdicts for their cost come
+        first."""
         drawn, left, stays = set(self.course.drawn), dict(promises), list[str]()
         rest = self.sequence.budget - self._cost(drawn)
         while left:
@@ -234,7 +235,7 @@ class _Study:
         return predicate.addresses if predicate else ()
 
     def _keys(self, addresses: Iterable[str], look: int) -> set[str]:
-        """The trainings and evaluations that cells take of the seeds of a look and those before."""
+        """The trainings and evaluations that cells need for the seeds up to a look."""
         return keys_of(self.plan, addresses, self.sequence.seeds[: self.sequence.at[look]])
 
     def _cost(self, keys: Iterable[str]) -> float:
@@ -242,7 +243,7 @@ class _Study:
 
 
 def keys_of(plan: PlanFile, addresses: Iterable[str], seeds: Iterable[int]) -> set[str]:
-    """The keys of the trainings (with those that they start from) and evaluations that cells take of these seeds."""
+    """The keys of the trainings (with those that they start from) and evaluations that cells need for these seeds."""
     cells = {cell["address"]: cell for cell in plan["cells"]}
     wanted, found = {str(seed) for seed in seeds}, set[str]()
     for address in addresses:

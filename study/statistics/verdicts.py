@@ -1,8 +1,9 @@
-"""Claims x plan x collected counts -> verdicts: supported, contradicted, undecided, untested, each with its reason.
+"""Verdicts on claims from a plan and collected counts: supported, contradicted, undecided, untested, each with its
+reason.
 
 Each claim is asked twice: on this benchmark, where only trainings vary, and beyond it, where images vary too (D70). No
-verdict is given by hand, and a tier judges only what its scale allows: at another scale than the paper's it speaks of
-the mechanism, never of the paper's numbers (D80). D81 says how parts, claims and seeds are put together.
+verdict is set by hand. A tier judges only what its scale allows: at another scale than the paper's it judges the
+mechanism, never the paper's numbers (D80). D81 defines how parts, claims and seeds combine.
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ from study.statistics.answers import (
 from study.statistics.claim_tests import BEYOND, HERE, Collected, Scores, Tested, bounds_of, rules_of
 from study.statistics.sequence import LAST, OUT_OF_BUDGET, OUT_OF_REACH, Answer, Course
 
-# What a verdict says of a claim at each scale; {on} is the paper's data, {shows} what was looked for.
+# The wording of each verdict by scale; {on} is the paper's data, {shows} what was looked for.
 WORDS = {
     PAPER: {
         SUPPORTED: "Supported on {on}, at the paper's scale.",
         CONTRADICTED: "Contradicted on {on}, at the paper's scale.",
         SAME: "On {on}, at the paper's scale, part of it makes no difference that matters.",
-        UNDECIDED: "On {on}, at the paper's scale, it could be either.",
+        UNDECIDED: "Undecided on {on}, at the paper's scale.",
     },
     MECHANISM: {
-        SUPPORTED: "The mechanism shows here: {shows}. Of {on} it says nothing.",
-        CONTRADICTED: "The mechanism does not show here ({shows}). Of {on} it says nothing.",
-        SAME: "Part of it makes no difference that matters here ({shows}). Of {on} it says nothing.",
-        UNDECIDED: "The mechanism may show here or not ({shows}). Of {on} it says nothing.",
+        SUPPORTED: "The mechanism shows here: {shows}. This says nothing about {on}.",
+        CONTRADICTED: "The mechanism does not show here ({shows}). This says nothing about {on}.",
+        SAME: "Part of it makes no difference that matters here ({shows}). This says nothing about {on}.",
+        UNDECIDED: "Whether the mechanism shows here is undecided ({shows}). This says nothing about {on}.",
     },
-    ARITHMETIC: {SUPPORTED: "Arithmetic bears it out.", CONTRADICTED: "Arithmetic speaks against it."},
+    ARITHMETIC: {SUPPORTED: "Arithmetic confirms it.", CONTRADICTED: "Arithmetic contradicts it."},
 }
 
 
 @dataclass(frozen=True)
 class Verdict(Judgement):
     """One row of verdicts.json: the answer on this benchmark, and ``beyond`` it. ``printed`` says whether the paper's
-    own numbers fit its claim; ``bounds`` are those that the claim sets its part (None: open) and ``paper`` what the
-    paper prints of it, in points or in the unit of what is counted. ``exploratory`` says why nothing here confirms it.
+    own numbers fit its claim. ``bounds`` are those that the claim sets for its part (None: open), and ``paper`` is the
+    paper's value for it, in points or in the unit of a count. ``exploratory`` says why nothing here confirms the claim.
 
-    The claim ``left`` the study for a reason of statistics.sequence after ``look`` (from 1; 0: it was never asked) with
-    its first ``seeds``. ``chance`` is that of a verdict at the last look, where more seeds were not drawn; ``closing``
-    says what it would take to close a claim that is open; ``later`` is the effect with all seeds that its cells have
-    by now, where these are more.
+    The claim ``left`` the study for a reason of statistics.sequence, after ``look`` (from 1; 0: it was never asked),
+    with its first ``seeds``. ``chance`` is that of a verdict at the last look, if more seeds were not drawn.
+    ``closing`` says what closing an open claim would take. ``later`` is the effect with all seeds that its cells have
+    by now, if these are more.
     """
 
     claim: str = ""
@@ -93,8 +94,8 @@ def judge(
     claims: Iterable[Claim] = CLAIMS.values(),
     also: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Verdict]:
-    """A verdict on each claim, in their order. ``plan`` is the content of plan.json, ``folders`` hold what was
-    collected by key, ``computed`` counted cells by address. ``also`` are digests of questions that are as good as the
+    """A verdict on each claim, in their order. ``plan`` is the content of plan.json, ``folders`` hold the collected
+    results by key, ``computed`` the counted cells by address. ``also`` are digests of questions that count as the
     plan's own."""
     return judge_scores(plan, Collected(plan, folders, computed), list(claims), also=also)
 
@@ -106,8 +107,8 @@ def judge_scores(
     course: Course | None = None,
     also: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Verdict]:
-    """A verdict on each claim from scores, and from counts as far as ``collected`` has them. ``course`` is that of the
-    whole study; without it the claims are followed alone. ``also`` as in ``judge``."""
+    """A verdict on each claim from scores, and from counts where ``collected`` has them. ``course`` is that of the
+    whole study; without it, the claims are followed on their own. ``also`` as in ``judge``."""
     course = course or sequence.follow(plan, collected, [claims])
     rows = {claim.id: _asked(claim, plan, collected) for claim in claims}
     for claim in claims:
@@ -125,14 +126,14 @@ def content(
     tuned_folder: Path = Path(),
     ready: Callable[[str], bool] = lambda key: True,
 ) -> VerdictsFile:
-    """The content of verdicts.json: the digests of the questions now and as trainings recorded them, the scale, the
-    verdicts at the shared setting and, with the plan ``tuned`` and its results, those with each variant at its best
-    (D95); and which variants train at all. ``ready`` says which trainings and evaluations have ended: before all of a
-    look have, no claim is judged by it."""
+    """The content of verdicts.json: the digests of the questions, the scale, the verdicts at the shared setting and,
+    with the plan ``tuned`` and its results, those with each variant at its best (D95); and which variants train at all.
+    ``ready`` says which trainings and evaluations have ended. No look judges a claim before all that it needs have
+    ended."""
     collected, claims = Collected(plan, folders, computed), list(CLAIMS.values())
     course = sequence.follow(plan, collected, sequence.families(plan), ready)
     at_best = None
-    if tuned is not None:  # a training that stands in both plans wrote down the questions of the first
+    if tuned is not None:  # a training in both plans recorded the questions of the first
         at_best = judge(tuned, tuned_folder, computed=computed, also=questions.digests(plan))
     return {
         "version": 2,
@@ -149,7 +150,7 @@ def content(
 
 
 def tested_mechanisms(plan: PlanFile, collected: Collected, course: Course) -> list[MechanismRow]:
-    """The answers on the plan's mechanisms, with the effect in either setting."""
+    """The answers on the plan's mechanisms, with the effect in each setting."""
     asked = mechanisms.claims(plan)
     found: list[MechanismRow] = []
     for (name, one), verdict in zip(
@@ -171,7 +172,7 @@ def tested_mechanisms(plan: PlanFile, collected: Collected, course: Course) -> l
 
 
 def _side(one: PlannedMechanism, side: PlannedSide, collected: Scores, share: float) -> SideRow:
-    """A mechanism's effect in one setting, with all trainings as they ended; ``share`` is that of its look in alpha."""
+    """A mechanism's effect in one setting, with all trainings as they ended. ``share`` is its look's share of alpha."""
     plan = collected.plan
     part = mechanisms.gain_in(one, side)
     row: SideRow = {**side, "estimate": None, "low": None, "high": None}
@@ -190,8 +191,8 @@ def _rows(found: list[Verdict]) -> list[VerdictRow]:
 
 
 def trains(plan: PlanFile, collected: Collected) -> list[TrainsRow]:
-    """Whether each variant trains, a claim of its own: by setting and variant, how many of its seeds settled, failures
-    counted among the others, with the exact bound (D114)."""
+    """Whether each variant trains, a claim of its own (D114): by setting and variant, how many of its seeds settled,
+    with the exact bound. Failures count as not settled."""
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
         return []
     found: dict[tuple[str, str], list[str]] = {}
@@ -210,7 +211,7 @@ def trains(plan: PlanFile, collected: Collected) -> list[TrainsRow]:
 
 
 def _asked(claim: Claim, plan: Asked, collected: Scores) -> Verdict:
-    """A verdict as far as it is known before any score: what hinders the question, or what is arithmetic."""
+    """A verdict as far as it is known before any score: the reason why it cannot be asked, or the arithmetic."""
     margins, predicate = margins_of(plan), questions.predicate_of(claim, plan["scale"])
     where = claim.place + (f" (p. {claim.page})" if claim.page else "")
     row = Verdict(
@@ -229,7 +230,7 @@ def _asked(claim: Claim, plan: Asked, collected: Scores) -> Verdict:
 
 
 def _printed(predicate: Predicate, margins: Margins | None) -> str:
-    """What the paper's own printed numbers say of a claim."""
+    """Whether the paper's own printed numbers fit a claim."""
     if any(part.measure == LOSSES for part in predicate.parts):
         return "not printed"
     if margins is None and any(part.slack for part in predicate.parts):
@@ -241,7 +242,7 @@ def _printed(predicate: Predicate, margins: Margins | None) -> str:
 def _counted(
     verdict: Verdict, predicate: Predicate, numbers: Callable[[str], Fraction | None], margins: Margins
 ) -> Verdict:
-    """The verdict on a claim about what is counted: exact, without seeds."""
+    """The verdict on a claim about counts: exact, without seeds."""
 
     def number(address: str) -> Fraction:
         return numbers(address) or Fraction()  # none is missing here
@@ -252,7 +253,7 @@ def _counted(
     return replace(
         verdict, verdict=kind, wording=WORDS[ARITHMETIC][kind], part=part.name,
         estimate=float(value_of(part.terms, number)), bounds=_bounds(part, margins), paper=_of_paper(part),
-        reason="Not so: " + "; ".join(failing) + "." if failing else "",
+        reason="Does not hold: " + "; ".join(failing) + "." if failing else "",
         beyond=Judgement(kind, "It is arithmetic."),
     )  # fmt: skip
 
@@ -270,7 +271,7 @@ def _of_paper(part: Part) -> float | None:
 
 
 def _with(row: Verdict, claim: Claim, answer: Answer, plan: PlanFile, collected: Scores) -> Verdict:
-    """A row with the answers that the claim left the study with."""
+    """A row with the answers with which the claim left the study."""
     judged, parts, known = answer.judged[HERE], answer.parts[HERE], collected.of_seeds(answer.seeds)
     chance = None if math.isnan(answer.chance) else answer.chance
     row = replace(
@@ -288,13 +289,13 @@ def _with(row: Verdict, claim: Claim, answer: Answer, plan: PlanFile, collected:
 
 
 def _points(part: Part, parts: list[Tested], known: Scores) -> float:
-    """In points of the scores, what a part says of errors."""
+    """A part's effect on errors, as points of the scores."""
     seeds = known.done([address for one in parts for address in one.part.addresses])
     return 100 * float(known.by_seed(part.terms, SCORES, seeds).mean())
 
 
 def _closing(claim: Claim, answer: Answer, plan: PlanFile) -> str:
-    """Why an open claim got no more seeds, and what more would take."""
+    """Why an open claim got no more seeds, and what closing it would take."""
     judged = answer.judged[HERE]
     if judged.verdict != UNDECIDED:
         return ""
@@ -305,33 +306,33 @@ def _closing(claim: Claim, answer: Answer, plan: PlanFile) -> str:
     elif answer.left == OUT_OF_BUDGET:
         found.append(f"Out of budget after {number} seeds.")
     elif answer.left == LAST and answer.look:
-        found.append(f"Open after all of its {number} seeds.")
+        found.append(f"Open after all {number} seeds.")
     predicate = questions.predicate_of(claim, plan["scale"])
     if judged.needed is not None and judged.needed > number and predicate is not None:
         trainings = len(sequence.keys_of(plan, predicate.addresses, answer.seeds[:1]) & plan["trainings"].keys())
         more = judged.needed - number
-        found.append(f"Closing it: {counted(more, 'more seed')} of {counted(trainings, 'training')}.")
+        found.append(f"Closing it takes {counted(more, 'more seed')} of {counted(trainings, 'training')}.")
     return " ".join(found)
 
 
 def _later(part: Part, answer: Answer, plan: Asked, collected: Scores) -> str:
-    """The effect with the seeds that came after the claim had left, for other claims: a follow-up, no verdict."""
+    """The effect with the seeds that other claims drew after this one had left: a follow-up, not a verdict."""
     seeds = collected.done(part.addresses)
     if len(seeds) <= len(answer.seeds):
         return ""
     effect = collected.tried(part, seeds, margins_of(plan), HERE, rules_of(plan)).effect
-    return f"With all {len(seeds)} seeds by now: {in_unit(part.measure, effect.estimate):+.1f} {UNITS[part.measure]}."
+    return f"With all {len(seeds)} seeds so far: {in_unit(part.measure, effect.estimate):+.1f} {UNITS[part.measure]}."
 
 
 def _shown_part(parts: list[Tested], judged: Judgement) -> Part:
-    """The part that an answer shows, by its own name or by that of the fall that contradicts it."""
+    """The part that an answer shows, found by its own name or by that of the fall that contradicts it."""
     return next(one.part for one in parts if judged.part in (one.part.name, one.against[0]))
 
 
 def _late(
     plan: Asked, collected: Scores, course: Course, *, claims: list[Claim], also: Mapping[str, str]
 ) -> dict[str, str]:
-    """By claim that was asked, why its verdict is exploratory: its question is newer than what is judged."""
+    """Why verdicts are exploratory, by claim that was asked: the question is newer than the results that judge it."""
     asked, seen = questions.digests(plan, claims), sorted(set(SEEN.get(plan["tier"], ())) & set(_seeds(plan)))
     found = {}
     for claim in claims:
@@ -339,14 +340,18 @@ def _late(
         if answer is None or predicate is None:
             continue
         if seen:
-            found[claim.id] = f"the results of seeds {', '.join(map(str, seen))} had been seen when it was asked so"
+            found[claim.id] = (
+                f"the results of seeds {', '.join(map(str, seen))} were known before the question took this form"
+            )
         elif isinstance(collected, Collected):
             known = collected.of_seeds(answer.seeds)
             recorded = known.recorded(claim.id, [a for a in predicate.addresses if a in known.cells])
             if late := sum(
                 number for digest, number in recorded.items() if digest not in (asked[claim.id], also.get(claim.id))
             ):
-                found[claim.id] = f"{late} of its {sum(recorded.values())} trainings began before it was asked so"
+                found[claim.id] = (
+                    f"{late} of its {sum(recorded.values())} trainings began before the question took this form"
+                )
     return found
 
 

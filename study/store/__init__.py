@@ -1,1 +1,1 @@
-"""The run store and what makes a run the one it is: files, keys, the code digest, locks, stops, garbage."""
+"""The run store and the identity of runs: files, keys, the code digest, locks, stops, garbage."""

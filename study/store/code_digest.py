@@ -1,10 +1,10 @@
-"""The code digest: what a training reaches in this project's code, by content.
+"""The code digest: a digest, by content, of all project code that a training reaches.
 
-A definition (a top-level function, class or assignment) counts as its syntax tree, in which every name of this project
-is replaced by the digest of what the name resolves to. So moving or renaming a definition, or importing it another
-way, changes no digest; editing it changes the digest of everything that reaches it, and so does swapping it for
-another of the same name. Docstrings, comments, the words of errors and annotations do not count, but an annotation
-reaches the definitions that it names, since those say which methods are called (a TypedDict has none).
+A definition (a top-level function, class or assignment) counts as its syntax tree, in which each name of this project
+is replaced by the digest of the definition it resolves to. So moving or renaming a definition, or importing it another
+way, changes no digest. Editing a definition, or swapping it for another of the same name, changes the digest of
+everything that reaches it. Docstrings, comments, error messages and annotations do not count. But an annotation reaches
+the definitions that it names, because they determine which methods are called (a TypedDict has no methods).
 
 Dictionaries named in REGISTRIES are tables of contents: mentioning one reaches none of its entries.
 """
@@ -21,14 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT = "study"
 REGISTRIES = {"BACKBONES", "HEADS", "TABLES", "FIGURES", "METRICS", "ERRORS", "MEASURES"}
-Symbol = tuple[str, str]  # (module, name); the name "" stands for the whole module
+Symbol = tuple[str, str]  # (module, name); the name "" means the whole module
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def code_digest(*roots: Symbol) -> str:
-    """sha256 over the content of what the roots reach, in hexadecimal. Raises FileNotFoundError for no such module,
-    KeyError for no such name."""
+    """sha256, in hexadecimal, of the content of all that the roots reach. Raises FileNotFoundError for an unknown
+    module, KeyError for an unknown name."""
     return _sha256(*sorted({_digest(root) for root in roots}))
 
 
@@ -48,7 +48,7 @@ def reached(*roots: Symbol) -> set[Symbol]:
 def entry(module: str, registry: str, key: str) -> Symbol:
     """The symbol that a registry's entry names, such as ``entry("study.models.backbones", "BACKBONES", "resnet")``.
 
-    Raises KeyError where the registry has no such entry.
+    Raises KeyError if the registry has no such entry.
     """
     node = _module(module).definitions[registry][0]
     assert isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict)
@@ -59,13 +59,13 @@ def entry(module: str, registry: str, key: str) -> Symbol:
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a module of this project, None for others."""
+    """The file of a module of this project, None for other modules."""
     base = ROOT.joinpath(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
 def imports(module: str) -> set[str]:
-    """Modules of this project that ``module`` imports, anywhere in its text, itself included, transitively."""
+    """Modules of this project that ``module`` imports, anywhere in its text and transitively, including itself."""
     found, todo = set(), [module]
     while todo:
         name = todo.pop()
@@ -79,7 +79,7 @@ def imports(module: str) -> set[str]:
 
 
 def forget() -> None:
-    """Read every file anew from now on."""
+    """Clear the caches, so that every file is read again."""
     _module.cache_clear()
     _definition.cache_clear()
     _known.clear()
@@ -95,13 +95,13 @@ def _sha256(*parts: str) -> str:
 
 # ---------------------------------------------------------------------------- modules and names
 class _Module:
-    """Definitions and imported names of one module of this project."""
+    """The definitions and imported names of one module of this project."""
 
     def __init__(self, name: str) -> None:
         path = path_of(name)
         if path is None:
             raise FileNotFoundError(f"no module {name} in this project")
-        self.definitions: dict[str, list[ast.stmt]] = {}  # a name may be bound, or added to, more than once
+        self.definitions: dict[str, list[ast.stmt]] = {}  # a name may be bound or extended more than once
         self.imports: dict[str, Symbol] = {}
         self.external: dict[str, str] = {}  # local name -> dotted name in another package
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -120,7 +120,7 @@ class _Module:
                     self.imports[alias.asname or alias.name] = symbol
         for node in tree.body:
             for bound in _bound_by(node):
-                if bound not in self.imports and bound not in self.external:  # os.environ[name] = ... defines no os
+                if bound not in self.imports and bound not in self.external:  # os.environ[name] = ... binds no os
                     self.definitions.setdefault(bound, []).append(node)
 
 
@@ -128,7 +128,7 @@ _module = functools.cache(_Module)
 
 
 def _bound_by(node: ast.stmt) -> list[str]:
-    """Names that a statement binds, or whose value it changes (``TABLE[key] = ...``)."""
+    """Names that a statement binds or whose value it changes (``TABLE[key] = ...``)."""
     if isinstance(node, _Function | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -146,7 +146,7 @@ def _names(target: ast.expr) -> list[str]:
 
 
 def _resolve(symbol: Symbol) -> Symbol | None:
-    """The definition that a symbol stands for, through modules that import it; None where there is none."""
+    """The definition that a symbol refers to, followed through imports; None if there is none."""
     seen: set[Symbol] = set()
     while symbol not in seen:
         seen.add(symbol)
@@ -158,7 +158,8 @@ def _resolve(symbol: Symbol) -> Symbol | None:
 
 
 def _bound_in(body: list[ast.stmt] | list[ast.expr]) -> set[str]:
-    """Names that the body of a function or a class binds itself: not in nested functions, classes, comprehensions."""
+    """Names that the body of a function or class binds itself, not those bound in nested functions, classes or
+    comprehensions."""
     found, elsewhere = set(), set()
     todo: list[ast.AST] = list(body)
     while todo:
@@ -186,8 +187,8 @@ def _bound_in(body: list[ast.stmt] | list[ast.expr]) -> set[str]:
 # ------------------------------------------------------------------------------------ definitions
 @dataclass(frozen=True)
 class _Definition:
-    """The tree of a definition as text, with ``@i@`` where it mentions ``mentions[i]``; ``annotated`` are the
-    definitions that only its annotations name."""
+    """The tree of a definition as text, with ``@i@`` for ``mentions[i]``; ``annotated`` are the definitions that only
+    its annotations name."""
 
     text: str
     mentions: tuple[Symbol, ...]
@@ -211,7 +212,7 @@ def _definition(symbol: Symbol) -> _Definition:
 
 
 def _is_typed_dict(symbol: Symbol) -> bool:
-    """Whether a definition only declares the keys of a mapping: there are no methods to be called."""
+    """Whether a definition is a TypedDict, which declares the keys of a mapping and has no methods."""
     module, name = symbol
     here = _module(module)
     node = here.definitions[name][0]
@@ -226,11 +227,11 @@ def _is_typed_dict(symbol: Symbol) -> bool:
 @dataclass
 class _Scope:
     names: set[str]
-    of_class: bool = False  # its names are not seen from the functions in it
+    of_class: bool = False  # functions inside a class do not see its names
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes prose out of a definition's tree, and puts numbers in place of this project's names."""
+    """Removes prose from a definition's tree and replaces this project's names by numbers."""
 
     def __init__(self, module: str, own: str) -> None:
         self.module, self.own, self.here = module, own, _module(module)
@@ -248,13 +249,13 @@ class _Bare(ast.NodeTransformer):
         return any(name in scope.names for scope in self.scopes[-1:] + [s for s in self.scopes if not s.of_class])
 
     def _symbol(self, name: str) -> Symbol | None:
-        """What a name stands for here in this project."""
+        """The symbol of this project that a name refers to here; None for other names."""
         if self._is_local(name):
             return None
         return (self.module, name) if name in self.here.definitions else self.here.imports.get(name)
 
     def _mention(self, symbol: Symbol) -> str | None:
-        """What is put in place of a symbol; None where nothing defines it."""
+        """The replacement for a symbol; None if nothing defines it."""
         found = _resolve(symbol)
         if found is None:
             return None
@@ -301,7 +302,7 @@ class _Bare(ast.NodeTransformer):
         return self.visit(ast.Assign([node.target], node.value)) if node.value else None
 
     def _annotation(self, annotation: ast.expr | None) -> None:
-        """Note the definitions that an annotation names."""
+        """Record the definitions that an annotation names."""
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
             annotation = ast.parse(annotation.value, mode="eval").body
         if annotation is not None:
@@ -327,7 +328,7 @@ class _Bare(ast.NodeTransformer):
         return node
 
     def _arguments(self, arguments: ast.arguments) -> set[str]:
-        """Visit defaults and annotations, which belong to the scope around; returns the names of the arguments."""
+        """Visit defaults and annotations, which belong to the enclosing scope; returns the names of the arguments."""
         arguments.defaults = [self.visit(part) for part in arguments.defaults]
         arguments.kw_defaults = [part and self.visit(part) for part in arguments.kw_defaults]
         own = [part for part in ast.walk(arguments) if isinstance(part, ast.arg)]
@@ -353,7 +354,7 @@ class _Bare(ast.NodeTransformer):
 
     def _visit_comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         first = node.generators[0]
-        first.iter = self.visit(first.iter)  # in the scope around
+        first.iter = self.visit(first.iter)  # in the enclosing scope
         self.scopes.append(_Scope({name for loop in node.generators for name in _names(loop.target)}))
         for loop in node.generators:
             loop.iter = loop.iter if loop is first else self.visit(loop.iter)
@@ -378,7 +379,7 @@ def _digest(symbol: Symbol) -> str:
 
 
 class _Components:
-    """Tarjan's algorithm: gives digests to definitions, those that reach each other at once."""
+    """Tarjan's algorithm: computes the digests of definitions; those that reach each other get theirs together."""
 
     def __init__(self) -> None:
         self.index: dict[Symbol, int] = {}
@@ -402,8 +403,11 @@ class _Components:
 
 
 def _digests_of_cycle(cycle: list[Symbol]) -> dict[Symbol, str]:
-    """Digests of definitions that reach each other (or of a single one). Each round replaces a name by what was known
-    of it in the round before; after as many rounds as there are definitions, all that differ are told apart."""
+    """Digests of definitions that reach each other (or of a single one).
+
+    Each round replaces a name by its digest from the round before. After as many rounds as there are definitions, all
+    definitions that differ have different digests.
+    """
     known = dict.fromkeys(cycle, "")
     for _ in cycle:
         known = {symbol: _content(_definition(symbol), known) for symbol in cycle}

@@ -1,7 +1,7 @@
-"""Who trains into a run store: each driver holds a lock there while it runs, so that every machine knows of it.
+"""The drivers that train into a run store. Each holds a lock there while it runs, so that every machine can see it.
 
-A held lock is the only sign of life that needs no clock: the kernel frees it when its holder is killed. Folders whose
-locks do not hold between machines are refused (D104).
+A held lock is the only sign of life that needs no clock: the kernel frees it when its holder is killed. A folder whose
+locks do not hold between machines is refused (D104).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from study.spec.errors import InputError
 from study.store.runs import Store, held, read_json_or_none, write_json
 
 MOUNTS = Path("/proc/self/mountinfo")
-# Options of a mount with which a lock excludes processes of the same machine only.
+# Mount options with which a lock only excludes processes of the same machine.
 NO_LOCKS = {"nolock", "local_lock=all", "local_lock=flock", "localflock", "noflock", "nobrl"}
-# Shared file systems whose locks are known to hold between machines, with the option that they need for it.
+# Shared file systems whose locks hold between machines, with the mount option that this needs.
 SHARED = {"nfs": "", "nfs4": "", "lustre": "flock", "ceph": "", "gpfs": "", "beegfs": "", "cifs": "", "smb3": ""}
 
 
 def locks_hold(folder: Path, mounts: Path = MOUNTS) -> None:
-    """Raises InputError where ``folder`` lies on a file system whose locks do not hold between machines."""
-    if not mounts.is_file():  # not Linux: nothing to read it from
+    """Raises InputError if ``folder`` is on a file system whose locks do not hold between machines."""
+    if not mounts.is_file():  # not Linux: the mount options are unknown
         return
     best, kind, options = "", "", set[str]()
     for line in mounts.read_text().splitlines():
@@ -43,17 +43,20 @@ def locks_hold(folder: Path, mounts: Path = MOUNTS) -> None:
             f"without the option {missing}" if missing else "no such locks"
         )
         raise InputError(
-            f"the run store must lie where file locks hold between machines (or two of them would train the same thing "
-            f"at a time), got {folder} on {kind} ({told}); mount it with locks (NFS 4, Lustre with `flock`) or name "
+            f"the run store must be on a file system whose locks hold between machines (or two of them could train the "
+            f"same run), got {folder} on {kind} ({told}); mount it with locks (NFS 4, Lustre with `flock`) or name "
             "another folder in STUDY_STORE"
         )
 
 
 @contextmanager
 def registered(store: Store, tier: str) -> Iterator[Path]:
-    """Be known as a driver of ``tier``; gives the file whose existence asks this driver and its trainings to stop."""
+    """Register this process as a driver of ``tier``. Yields the path of its stop file: once the file exists, the driver
+    and its trainings stop. Raises InputError if the store's locks do not hold between machines or it is not writable.
+    """
     locks_hold(store.root)
-    facts = {"tier": tier, "host": socket.gethostname(), "pid": os.getpid(), "since": store.now()}  # or it is refused
+    # store.now() raises InputError for a store that cannot be written.
+    facts = {"tier": tier, "host": socket.gethostname(), "pid": os.getpid(), "since": store.now()}
     name = f"{socket.gethostname()}-{os.getpid()}"
     store.drivers.mkdir(parents=True, exist_ok=True)
     stop = store.drivers / f"{name}.stop"
@@ -67,8 +70,8 @@ def registered(store: Store, tier: str) -> Iterator[Path]:
 
 
 def running(store: Store, tier: str | None = None) -> list[Driver]:
-    """The drivers at work on any machine (of ``tier``): tier, host, pid, since (the store's time), name. What killed
-    ones left is cleared away."""
+    """The running drivers (of ``tier``) on any machine: tier, host, pid, since (the store's time), name. Removes the
+    files of killed drivers."""
     found: list[Driver] = []
     for path in sorted(store.drivers.glob("*.json")):
         if held(path.with_suffix(".lock")):
@@ -81,7 +84,7 @@ def running(store: Store, tier: str | None = None) -> list[Driver]:
 
 
 def ask_to_stop(store: Store, driver: Driver) -> None:
-    """Ask one of the ``running`` drivers to save what its trainings have and to end."""
+    """Ask one of the ``running`` drivers to save its trainings' checkpoints and to end."""
     (store.drivers / f"{driver['name']}.stop").touch()
 
 

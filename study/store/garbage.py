@@ -1,7 +1,7 @@
-"""What no current plan names in the run store, by kind and size, and its removal.
+"""Finds what no current plan references in the run store, by kind and size, and removes it.
 
-A store may serve several clones, whose plans are not visible here. So what was used within ``keep_days`` stays: the
-lock of a run is touched by whoever trains, evaluates or collects it. What the module does not know stays as well.
+A store may serve several clones, and their plans are not visible here. So whatever was used within ``keep_days`` stays:
+each training, evaluation or collection of a run touches its lock. Unknown files stay too.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from study.spec.documents.search import SearchFile
 from study.spec.words import DAY_S
 from study.store.runs import Run, Store
 
-WRITTEN_S = 3600.0  # what was touched within an hour may be being written, on this machine or another
+WRITTEN_S = 3600.0  # a process, here or elsewhere, may still be writing what was touched within an hour
 KEY = re.compile(r"[0-9a-f]{64}")
-TEMPORARY = re.compile(r"\..+\.\d+")  # as runs.write names it: a file stays so where its writer was killed
+TEMPORARY = re.compile(r"\..+\.\d+")  # the name that runs.write uses; it remains if the writer is killed
 CACHED = re.compile(r"([0-9a-f]{16})(-streamed)?|features-[0-9a-f]{16}|coco-[0-9a-f]{16}")
-HALF_READ = re.compile(r"(reading|features)-\d{1,10}")  # a process's own folder, by its number: shorter than a digest
+HALF_READ = re.compile(r"(reading|features)-\d{1,10}")  # a process's own folder: its pid is shorter than a digest
 KINDS = ("runs", "checkpoints of finished runs", "prepared data", "temporary files")
 
 
 @dataclass
 class Named:
-    """What plans name: ``runs`` by key, ``cached`` folders of the cache by name; None: not known, so all are kept."""
+    """What plans reference: ``runs`` and ``looks`` (receptive fields) by key, ``cached`` folders of the cache by name.
+    None means unknown: all of that kind are kept."""
 
     runs: set[str] = field(default_factory=set)
     cached: set[str] | None = field(default_factory=set)
     looks: set[str] | None = field(default_factory=set)
 
     def add(self, plan: PlanFile, search: SearchFile | None = None) -> None:
-        """All that a plan.json names, and the trials of the search.json beside it."""
+        """Add all that a plan.json references, and the trials of the search.json next to it."""
         self.runs |= plan["trainings"].keys() | plan["evaluations"].keys()
         self.runs |= {asked["training"] for asked in plan["evaluations"].values()}
         self.runs |= {key for cell in plan["cells"] for key in cell["runs"].values()}
@@ -46,7 +47,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Waste:
-    """One thing that may go: a file, or a folder with all that is in it; ``size`` in bytes."""
+    """A file, or a folder with its content, that may be removed; ``size`` in bytes."""
 
     kind: str
     path: Path
@@ -54,13 +55,14 @@ class Waste:
 
 
 def used(run: Run) -> None:
-    """Note that a plan uses a run now."""
-    with contextlib.suppress(OSError):  # a store to read only, or a run that is not there
+    """Record that a plan uses a run now."""
+    with contextlib.suppress(OSError):  # a read-only store, or a run that does not exist
         run.path("lock").touch()
 
 
 def find(store: Store, named: Named, keep_days: float) -> list[Waste]:
-    """What may go, in the order of KINDS. Nothing that is named, being written or younger than ``keep_days``."""
+    """What may be removed, in the order of KINDS: nothing that is referenced, being written or younger than
+    ``keep_days``."""
     now = store.now()
     found = [*_runs(store, named, keep_days, now), *_cached(store.cache, named, keep_days, now)]
     found += [Waste(KINDS[3], path, size_of(path)) for path in _left(store.root) if _age(path, now) > WRITTEN_S]
@@ -68,7 +70,7 @@ def find(store: Store, named: Named, keep_days: float) -> list[Waste]:
 
 
 def free(found: Collection[Waste], store: Store) -> int:
-    """Remove what was found; returns the bytes. What someone has begun to write meanwhile stays."""
+    """Remove what was found; returns the bytes freed. What a process has started to write meanwhile stays."""
     freed, now = 0, store.now()
     for waste in found:
         run = next((parent for parent in (waste.path, *waste.path.parents) if parent.parent == store.root), None)
@@ -77,7 +79,7 @@ def free(found: Collection[Waste], store: Store) -> int:
                 continue
             size = size_of(waste.path)
             if waste.path.is_dir():
-                (waste.path / "DONE").unlink(missing_ok=True)  # first: what is killed here is no whole run
+                (waste.path / "DONE").unlink(missing_ok=True)  # first: after a kill here, the run does not look whole
                 shutil.rmtree(waste.path, ignore_errors=True)
             else:
                 waste.path.unlink(missing_ok=True)
@@ -86,7 +88,7 @@ def free(found: Collection[Waste], store: Store) -> int:
 
 
 def told(found: Collection[Waste]) -> list[str]:
-    """A line for each kind that is there, and the sum."""
+    """A line for each kind found, and one for the sum."""
     lines = []
     for kind in (kind for kind in KINDS if any(waste.kind == kind for waste in found)):
         own = [waste.size for waste in found if waste.kind == kind]
@@ -103,7 +105,7 @@ def sized(size: int) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; 0 where there is none. Links are not followed."""
+    """Bytes of a file, or of all files in a folder; 0 if it does not exist. Links are not followed."""
     total = 0
     for part in (path, *path.rglob("*")):
         with contextlib.suppress(OSError):
@@ -123,7 +125,7 @@ def _runs(store: Store, named: Named, keep_days: float, now: float) -> Iterator[
             if not known and _age(folder, now) > keep_days * DAY_S:
                 yield Waste(KINDS[0], folder, size_of(folder))
                 continue
-            checkpoint = folder / "checkpoint.pt"  # finishing deletes it; one that is left was left by a kill
+            checkpoint = folder / "checkpoint.pt"  # finishing deletes it, unless the process is killed
             if checkpoint.is_file() and (folder / "DONE").is_file():
                 yield Waste(KINDS[1], checkpoint, size_of(checkpoint))
             for path in _left(folder):
@@ -142,7 +144,7 @@ def _cached(cache: Path, named: Named, keep_days: float, now: float) -> Iterator
 
 
 def _stamps(path: Path, kept: set[str]) -> bool:
-    """Whether a file notes that a data set was read which is not kept."""
+    """Whether a file is the record of having read a data set that is not kept."""
     if not re.fullmatch(r"seen-[0-9a-f]{16}\.json", path.name):
         return False
     try:
@@ -158,8 +160,8 @@ def _left(folder: Path) -> list[Path]:
 
 
 def _age(path: Path, now: float) -> float:
-    """Seconds from when the youngest file of a folder (or the file) was written till ``now``, both by the file system's
-    clock, whatever this machine's says; 0 where it cannot be told."""
+    """Seconds from the last write to a file, or to any file of a folder, until ``now``; 0 if unknown. Both times come
+    from the file system's clock, not this machine's."""
     try:
         return now - max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
     except OSError:  # it is being moved or deleted
@@ -168,11 +170,12 @@ def _age(path: Path, now: float) -> float:
 
 @contextlib.contextmanager
 def _unlocked(folder: Path | None) -> Iterator[bool]:
-    """Hold a run's lock if nobody else does, and say so. Neither made nor touched here: its time says who used it."""
+    """Hold a run's lock if no other process does; yields whether it was free. The lock file is neither created nor
+    touched, because its time records the last use."""
     try:
         file = (folder / "lock").open("rb") if folder else None
     except OSError:
-        file = None  # nobody has ever locked it
+        file = None  # no process has ever locked it
     if file is None:
         yield True
         return

@@ -1,4 +1,4 @@
-"""What a process has of its machine: cores, a folder for sockets, and paths that every tool can take."""
+"""What a process can use of its machine: memory, cores, a folder for sockets, and paths that every tool accepts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from study.spec.errors import InputError
 
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-# MLflow unquotes % and cuts at ?, Ray takes quotes and \ for its own, : ends an entry of PATH, shells expand $ and `.
+# MLflow unquotes % and cuts at ?, Ray interprets quotes and \, : ends an entry of PATH, shells expand $ and `.
 STORE_UNFIT, PROJECT_UNFIT = "%?", "%?'\"\\:$`"
-SOCKETS = "/tmp"  # where paths are short
-# A socket's path may have 107 bytes, and Ray's stand 68 below the folder for temporary files.
+SOCKETS = "/tmp"  # a folder with a short path
+# A socket's path may have 107 bytes, and Ray's sockets take 68 of them below the folder for temporary files.
 LONGEST_TEMPORARY = 36
 
 
@@ -27,7 +27,7 @@ def memory() -> int:
 
 
 def cores(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
-    """CPU cores that this process may use: those that it may run on, or fewer where a container has a quota."""
+    """CPU cores that this process may use: those that it may run on, or fewer under a container's quota."""
     return max(1, int(min([len(os.sched_getaffinity(0)), *_quotas(cgroups, own)])))
 
 
@@ -38,7 +38,7 @@ def _quotas(cgroups: Path, own: Path) -> list[float]:
         _, controllers, path = line.split(":", 2)
         mounts = ["", "unified"] if not controllers else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
         for mount in mounts:
-            # A container may see its own cgroup as the root of the mount: what is not there is skipped.
+            # A container may see its own cgroup as the root of the mount, so folders that do not exist are skipped.
             here = cgroups / mount / path.replace("..", "").strip("/")
             for folder in (here, *here.parents):
                 if folder.is_relative_to(cgroups):
@@ -63,36 +63,36 @@ def _words(path: Path, mark: str | None = None) -> list[str]:
 
 
 def checked(path: Path, what: str, remedy: str, unfit: str = STORE_UNFIT) -> Path:
-    """``path``, which ``what`` names. Raises InputError where it has a character that some tool takes for its own."""
+    """``path``, which the error calls ``what``. Raises InputError if it has a character that some tool interprets."""
     text = str(path)
     if bad := "".join(c for c in dict.fromkeys(text) if c in unfit or c < " " or "\ud800" <= c <= "\udfff"):
         raise InputError(
-            f"{what} must be a path without any of {unfit} (the tools that get it would read another one), got "
+            f"{what} must be a path without any of {unfit} (some tool would read it as another path), got "
             f"{text!r} with {bad!r}; {remedy}"
         )
     return path
 
 
 def named(variable: str, unfit: str = STORE_UNFIT) -> Path | None:
-    """The absolute path that an environment variable names, with ``~`` for a home; None where it names none. Raises
-    InputError for a path that no tool would find."""
+    """The absolute path in an environment variable, with ``~`` expanded; None if the variable is unset or empty. Raises
+    InputError for an unknown home folder and for a path that some tool cannot take."""
     if not (text := os.environ.get(variable)):
         return None
     path = os.path.expanduser(text)  # a shell leaves ~ in quotes as it is
     if path.startswith("~"):
         raise InputError(
-            f"{variable} must begin with a home folder that there is, got {text!r}; write the whole path instead of ~"
+            f"{variable} must begin with a home folder that exists, got {text!r}; write the whole path instead of ~"
         )
     checked(Path(path).resolve(), variable, "name another", unfit)
     return Path(path).absolute()
 
 
 def ready() -> None:
-    """Make this process, and those that it starts, independent of what TMPDIR is called, and of what letters the
-    terminal has. Raises InputError where the project or its virtual environment lies at a path that a tool cannot
-    take."""
+    """Make this process and its children independent of the path in TMPDIR and of the terminal's character set. Raises
+    InputError if some tool cannot take the path of the project or of its virtual environment, or if no folder for
+    temporary files is usable."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
+        sys.stdout.reconfigure(errors="backslashreplace")  # the default of standard error
     for path, what in ((Path.cwd(), "the project's folder"), (Path(sys.prefix), "the virtual environment")):
         checked(path, what, "move the project, delete .venv and run `make setup` there", PROJECT_UNFIT)
     try:
@@ -106,14 +106,14 @@ def ready() -> None:
 
 
 def _link() -> None:
-    """Name the folder for temporary files by a short link: large files stay there, and sockets can be opened."""
+    """Set TMPDIR to a short link to the folder for temporary files: large files stay there, and sockets fit."""
     given = tempfile.gettempdir()
     try:
         folder = tempfile.mkdtemp(prefix="study-", dir=SOCKETS)
         os.symlink(given, f"{folder}/t")
     except OSError as error:
         raise InputError(
-            f"TMPDIR must have at most {LONGEST_TEMPORARY} plain letters (Ray's sockets lie in it), got "
+            f"TMPDIR must be a path of at most {LONGEST_TEMPORARY} plain characters (Ray puts its sockets there), got "
             f"{given}, and no short link to it can be made ({error}); name another"
         ) from None
     atexit.register(_remove, folder, os.getpid())
@@ -121,5 +121,5 @@ def _link() -> None:
 
 
 def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # not a process that was forked from it
+    if os.getpid() == owner:  # forked children inherit the exit handler
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The run store ``runs/<key>/``: the truth about what was trained, and the only place that knows its paths.
+"""The run store ``runs/<key>/``, the record of what was trained. Only this module knows its paths.
 
-Files are written beside their place and renamed; DONE comes last and holds the digest of every file, so a run that is
-half written or was damaged later is told from a whole one and is never read.
+Files are written under a temporary name and renamed. DONE comes last and holds the digest of every file, so a run that
+is half written or was damaged later is detected and never read.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from study.spec.errors import InputError
 from study.spec.training import Network
 from study.store import machine
 
-EVALUATED = ("counts.npz", "result.json", "samples.npz")  # of a training that is asked in another way
+EVALUATED = ("counts.npz", "result.json", "samples.npz")  # products of an evaluation
 RECEPTIVE = ("receptive.npz",)
 CONFUSION = ("confusion.npz",)
 PRODUCTS = ("counts.npz", "curve.json", "result.json", "samples.npz", "training.json", "tune.npz", "weights.pt")
 
 
 class StoreError(RuntimeError):
-    """The store cannot be written; the message says what was saved and what to do."""
+    """The store cannot be written. The message says what was saved and what to do."""
 
 
 class Busy(RuntimeError):
-    """Another process, perhaps on another machine, is at this run."""
+    """Another process, perhaps on another machine, is working on this run."""
 
 
 def default_root() -> Path:
@@ -45,8 +45,8 @@ def default_root() -> Path:
 
 
 def project() -> Path:
-    """The project's own folder, which DVC's temporary workspaces and Git's worktrees share. Git is not asked: it may be
-    missing, refuse a repository of another user, or be told of another repository by its variables."""
+    """The project's own folder, which DVC's temporary workspaces and Git's worktrees share. Does not call Git: it may
+    be missing, may refuse another user's repository, and its variables may name another repository."""
     here = Path.cwd().absolute()
     for depth, pair in enumerate(zip(here.parts, here.parts[1:], strict=False)):
         if pair == (".dvc", "tmp"):
@@ -62,25 +62,25 @@ def project() -> Path:
 
 
 def _above(here: Path, name: str) -> Path | None:
-    """The first of a folder and those above it that has ``name``."""
+    """The nearest folder, from ``here`` upwards, that contains ``name``."""
     return next((folder for folder in (here, *here.parents) if (folder / name).exists()), None)
 
 
 def _main_worktree(git: Path) -> Path | None:
-    """The folder of the first of the worktrees to one of which the file ``git`` belongs; None where it is the first."""
+    """The folder of the main worktree, given the file ``.git`` of a linked one; None if ``git`` is the main one's."""
     try:
         own = git.parent / git.read_text().removeprefix("gitdir:").strip()
         common = (own / (own / "commondir").read_text().strip()).resolve()
         config = (common / "config").read_text()
     except OSError:
         return None
-    if found := re.search(r"(?m)^\s*worktree\s*=\s*(.+?)\s*$", config):  # a submodule's
+    if found := re.search(r"(?m)^\s*worktree\s*=\s*(.+?)\s*$", config):  # the repository is a submodule
         return (common / found[1].strip('"')).resolve()
     return common.parent if common.name == ".git" else None
 
 
 def located(path: str) -> Path:
-    """A file or folder that params.yaml names; one that is not absolute lies in the project's own folder."""
+    """A file or folder that params.yaml names; a relative path starts at the project's own folder."""
     return project() / os.path.expanduser(path)
 
 
@@ -91,9 +91,9 @@ def file_digest(path: Path) -> str:
 
 
 def weights_digest(network: Network) -> str:
-    """What names a backbone's pretrained weights in keys: the digest of their file, or what the option says.
+    """The part of a key for a backbone's pretrained weights: the digest of their file, or the option's text.
 
-    Raises InputError where it cannot be read.
+    Raises InputError if the file cannot be read.
     """
     named = dict(network.options).get("weights")
     if named in (None, "imagenet"):
@@ -108,7 +108,7 @@ def weights_digest(network: Network) -> str:
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file by temporary file, fsync and rename. Raises StoreError where the disk refuses."""
+    """Write a file by temporary file, fsync and rename. Raises StoreError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,20 +119,20 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        # torch.save hides a full disk behind an error of its own.
+        # torch.save hides a full disk behind its own error.
         cause = error.__context__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, OSError):
             raise
         raise StoreError(
-            f"the run store must be writable, but {path} could not be written ({cause}); what was written before "
-            "is kept: free some space or the permission there and run the same command again"
+            f"{path} could not be written to the run store ({cause}); earlier results are kept: free some space or fix "
+            "the permissions there, then run the same command again"
         ) from error
 
 
 def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A new array in a file, mapped into memory. Raises StoreError at once where the disk has no room for it.
+    """A new array in a file, mapped into memory. Raises StoreError at once if the disk has no room for it.
 
-    Without the room reserved first, a disk that fills up would end the process by a signal, at some later write.
+    The space is reserved first: otherwise a disk that fills up later would end the process by a signal.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     try:
@@ -141,14 +141,14 @@ def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StoreError(
-            f"the disk must have {array.nbytes / 2**20:.0f} MiB free for {path} ({error}); what was written before is "
-            "kept: free some space and run the same command again"
+            f"no room on the disk for {array.nbytes / 2**20:.0f} MiB in {path} ({error}); earlier results are kept: "
+            "free some space and run the same command again"
         ) from error
     return array
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON file's content: equal values are equal bytes."""
+    """The content of a JSON file: equal values give equal bytes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -158,7 +158,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json_or_none(path: Path) -> Any:
-    """A JSON file, None where there is none or it is damaged."""
+    """The content of a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -167,7 +167,7 @@ def read_json_or_none(path: Path) -> Any:
 
 @contextmanager
 def first(lock: Path) -> Iterator[bool]:
-    """Whether this process is the only holder of ``lock`` meanwhile: another one may be at the same study."""
+    """Try to hold ``lock``; yields whether that worked. Another process may be working on the same study."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     tried = FileLock(lock, blocking=False)
     try:
@@ -190,7 +190,7 @@ def held(lock: Path) -> bool:
 
 
 class Run:
-    """The folder of one training, or of one evaluation of a training; ``products`` are the files that make it whole."""
+    """The folder of one training or evaluation; ``products`` are the files of a finished run."""
 
     def __init__(self, folder: Path, products: tuple[str, ...] = PRODUCTS) -> None:
         self.folder, self.products = folder, products
@@ -201,27 +201,28 @@ class Run:
 
     @contextmanager
     def writing(self, wait: bool = True) -> Iterator[None]:
-        """Hold the run's lock; the kernel frees it when its holder is killed. Raises Busy where another holds it and
-        this one is not to ``wait``."""
+        """Hold the run's lock; the kernel frees it when its holder is killed. Without ``wait``, raises Busy if another
+        process holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path("lock"), blocking=wait)
         try:
             lock.acquire()
         except Timeout:
-            raise Busy(f"a run must have one writer at a time, got another at {self.key[:12]}; wait for it") from None
+            raise Busy(f"another process is writing run {self.key[:12]}; wait for it") from None
         try:
             yield
         finally:
             lock.release()
 
     def finish(self) -> None:
-        """Mark the run as whole: DONE names every product with its digest; what only resuming needs goes."""
+        """Mark the run as whole: write DONE with the digest of every product, and remove the files that only resuming
+        needs."""
         write_json(self.path("DONE"), {name: file_digest(self.path(name)) for name in self.products})
         for name in ("checkpoint.pt", "failed.json"):
             self.path(name).unlink(missing_ok=True)
 
     def done(self) -> bool:
-        """True if DONE is there and every product has the digest that DONE names."""
+        """Whether DONE exists and every product has the digest that DONE records."""
         try:
             digests = json.loads(self.path("DONE").read_text())
             return digests == {name: file_digest(self.path(name)) for name in self.products}
@@ -229,7 +230,7 @@ class Run:
             return False
 
     def held(self) -> bool:
-        """Whether a process, on any machine, is at this run."""
+        """Whether a process, on any machine, is working on this run."""
         return held(self.path("lock"))
 
     def fail(self, kind: str, reason: str) -> None:
@@ -239,15 +240,15 @@ class Run:
         return self.read("failed.json")
 
     def progress(self) -> Progress | None:
-        """What the worker last wrote: step, steps, loss, score, time, pid."""
+        """The worker's last progress report: step, steps, loss, score, time, pid."""
         return self.read("progress.json")
 
     def read(self, name: str) -> Any:
-        """A JSON file of the run, None where there is none or it is damaged."""
+        """The content of a JSON file of the run; None if it is missing or damaged."""
         return read_json_or_none(self.path(name))
 
     def clear(self) -> None:
-        """Forget all of this run but its lock."""
+        """Delete all files of this run except its lock."""
         for path in self.folder.glob("*") if self.folder.is_dir() else ():
             if path.name != "lock":
                 path.unlink()
@@ -259,7 +260,7 @@ class Run:
 
 
 class Store:
-    """All runs under one folder, and what they share: the cache of prepared data, the study, the tracker's database."""
+    """All runs below one folder, and what they share: the cache of prepared data, the study, MLflow's database."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
@@ -272,8 +273,8 @@ class Store:
         return Run(self.root / key, products)
 
     def now(self) -> float:
-        """Seconds since 1970 by the file system that holds the store: one clock for all machines. Raises InputError
-        where nothing can be written there."""
+        """Seconds since 1970 by the clock of the store's file system, which all machines share. Raises InputError if
+        the store cannot be written."""
         try:
             with TemporaryFile(dir=self.root) as file:
                 return os.fstat(file.fileno()).st_mtime
@@ -289,22 +290,22 @@ class Store:
         return self.root / "cache"
 
     def peak(self, tier: str) -> Path:
-        """What the largest training of a tier's rehearsal took of a GPU's memory (D101)."""
+        """The file with the GPU memory that the largest training of a tier's rehearsal took (D101)."""
         return self.cache / f"peak-{tier}.json"
 
     def ablated(self, study: str) -> Path:
-        """Where and how the last trainings of a study were executed, and for how long."""
+        """The file that records where and how the last trainings of a study were executed, and for how long."""
         return self.cache / f"ablate-{study.replace(' ', '-')}.json"
 
     def drawn(self, tier: str) -> set[str]:
-        """The keys that the looks of a tier have called for so far (D149); nothing where it has not begun."""
+        """The keys that the looks of a tier have called for so far (D149); empty before the first look."""
         return set(read_json_or_none(self.cache / f"drawn-{tier}.json") or ())
 
     def keep_drawn(self, tier: str, keys: set[str]) -> None:
         write_json(self.cache / f"drawn-{tier}.json", sorted(keys))
 
     def foretold(self, study: str) -> Path:
-        """The seconds that the trainings of a study, or the evaluations of a tier, should take."""
+        """The file with the predicted seconds of a study's trainings or of a tier's evaluations."""
         return self.cache / f"foretold-{study.replace(' ', '-')}.json"
 
     def study_log(self, tier: str) -> Path:
@@ -316,7 +317,7 @@ class Store:
 
     @property
     def tracking_lock(self) -> Path:
-        """Held by whoever writes to the tracker: several writers that first touch one sqlite file corrupt it."""
+        """The lock for writing to MLflow: processes that open a new sqlite file at the same time corrupt it."""
         return self.root / "mlflow.lock"
 
     @property
@@ -325,4 +326,4 @@ class Store:
 
 
 def _unwritable(root: Path, error: OSError) -> InputError:
-    return InputError(f"STUDY_STORE must be a folder that can be written, got {root} ({error}); name another")
+    return InputError(f"STUDY_STORE must be a writable folder, got {root} ({error}); name another")

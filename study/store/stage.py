@@ -1,4 +1,4 @@
-"""What every pipeline stage shares: where a tier's files lie, how a stage ends, how it shows a long loop."""
+"""What all pipeline stages share: the folder of a tier, exit statuses, and progress lines for long loops."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from study.store.runs import StoreError
 from study.store.stop_signals import Stopped
 
 TICK_S = 5.0
-DRAWN = "drawn.json"  # among the results
+DRAWN = "drawn.json"  # in the folder results/
 
 
 def folder(tier: str) -> Path:
-    """``reports/<tier>``, made if it is not there."""
+    """``reports/<tier>``, created if it does not exist."""
     path = Path("reports") / tier
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def drawn_plan(folder: Path) -> PlanFile:
-    """The plan of a tier as far as it was called for: of one with looks, what its claims drew (D149)."""
+    """The plan of a tier. For a tier with looks, it is restricted to the runs that its claims called for (D149)."""
     plan = read(folder / "plan.json", PlanFile)
     if "sequence" not in plan:
         return plan
@@ -36,18 +36,18 @@ def drawn_plan(folder: Path) -> PlanFile:
 
 
 def tuned_plan(folder: Path) -> PlanFile | None:
-    """The plan of the trainings with each variant at its best; None where no search was run (see pipelines.tune)."""
+    """The plan of the trainings with each variant at its best values; None without a search (see pipelines.tune)."""
     path = folder / "tuning" / "plan.json"
     return read(path, PlanFile) if path.is_file() else None
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Exit status of a stage: the user's mistakes and a store that cannot be written end in one clear line."""
+    """Run a stage; returns its exit status. Wrong input, an unwritable store and a full disk end in one error line."""
     try:
         machine.ready()
         return main() or 0
     except InputError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)  # YAML and torch tell in several lines
+        print("error:", " ".join(str(error).split()), file=sys.stderr)  # messages of YAML and torch have several lines
         return 2
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,19 +56,19 @@ def run(main: Callable[[], int | None]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(
-            f"error: the disk must have room, but it is full ({error}); every finished training is kept in the run "
-            "store: free some space and run the same command again",
+            f"error: the disk is full ({error}); finished trainings are kept in the run store: free some space and run "
+            "the same command again",
             file=sys.stderr,
         )
         return 3
     except (KeyboardInterrupt, Stopped):
-        print("stopped; what is done is kept, and the same command goes on from here", file=sys.stderr)
+        print("stopped; finished work is kept, and the same command continues from here", file=sys.stderr)
         return 130
 
 
 def ticker(what: str, unit: int = 1, name: str = "") -> Callable[[int, int], None]:
-    """A callback ``tick(done, all)`` that prints a line with the time left every few seconds; numbers are told in
-    ``unit`` (such as 2**20) with its ``name``."""
+    """A callback ``tick(done, all)`` that prints the time left every few seconds. Numbers are shown in ``unit`` (such
+    as 2**20) with its ``name``."""
     began = told = time.monotonic()
 
     def tick(done: int, every: int) -> None:

@@ -1,7 +1,7 @@
-"""Ending gracefully: a signal or a file asks a driver and its trainings to save what they have and stop.
+"""Graceful stops: a signal or a file asks a driver and its trainings to save a checkpoint and end.
 
-The file lies in the shared run store, so that ``make stop`` reaches trainings on every machine. A preemption notice is
-a SIGTERM to the process of one training: it saves a checkpoint and is started again, elsewhere if need be.
+The file is in the shared run store, so ``make stop`` reaches trainings on every machine. A preemption notice is a
+SIGTERM to the process of one training: the training saves a checkpoint and is restarted, on another machine if needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Stopped(RuntimeError):
-    """The study was asked to stop; what it had done is saved."""
+    """The study was asked to stop; its work so far is saved."""
 
 
 class Preempted(RuntimeError):
@@ -23,11 +23,11 @@ class Preempted(RuntimeError):
 
 
 _notice = threading.Event()
-_driver = threading.Event()  # set in the process that drives: its signals ask for all trainings to stop
+_driver = threading.Event()  # set in the driver's process, where a signal stops all trainings
 
 
 def check(file: Path | None) -> None:
-    """Raises Preempted where this process got a notice, Stopped where ``file`` exists."""
+    """Raises Preempted if this process got a preemption notice, Stopped if ``file`` exists."""
     if _notice.is_set():
         raise Preempted("the process was asked to end (SIGTERM)")
     if file is not None and file.exists():
@@ -36,7 +36,7 @@ def check(file: Path | None) -> None:
 
 @contextmanager
 def saving(save: Callable[[], object]) -> Iterator[None]:
-    """A block of ``check``: ``save`` is called before the process goes."""
+    """A context for calls of ``check``: calls ``save`` before Stopped or Preempted leaves it."""
     try:
         yield
     except (Stopped, Preempted):
@@ -46,7 +46,7 @@ def saving(save: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def noticing() -> Iterator[None]:
-    """Let SIGTERM be a preemption notice for the training that this process does; a driver's signals stay its own."""
+    """Treat SIGTERM as a preemption notice for the training of this process; a driver keeps its own handlers."""
     _notice.clear()
     if _driver.is_set() or threading.current_thread() is not threading.main_thread():
         yield
@@ -57,7 +57,7 @@ def noticing() -> Iterator[None]:
 
 @contextmanager
 def driving(stop: Callable[[], object]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM of the driver call ``stop``; the next one interrupts at once."""
+    """Call ``stop`` on the driver's first SIGINT or SIGTERM; the next one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

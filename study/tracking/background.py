@@ -1,5 +1,5 @@
-"""What is collected and logged of trainings while others still run: by a process of its own, as MLflow takes a tenth of
-a second for each. It stops with the driver, however that ends, and whatever it did not reach is caught up with later.
+"""Collect and log trainings that have ended while others still run. MLflow takes a tenth of a second for each, so a
+separate process does it. It stops when the driver does, however that ends; the driver logs later what is left.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ COLLECTED = ("counts.npz", "curve.json", "result.json", "samples.npz", "training
 FAILED = "failed.json"
 NICE = 10  # trainings go first
 # D119
-START_S, SHARE = 5.0, 0.02  # of a processor, to import MLflow and open the database; of the time of all trainings
+START_S, SHARE = 5.0, 0.02  # CPU time to import MLflow and open the database; its largest share of all trainings' time
 
 
 class Target(NamedTuple):
     """Where trainings of the run store ``store`` are collected (``folder``) and logged (the experiment of ``tier`` at
-    ``place``); ``retry`` is the command for failures."""
+    ``place``). ``retry`` is the command that retries failures."""
 
     store: Path
     folder: Path
@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 def collect(key: str, target: Target) -> None:
-    """Copy a training's small results, or its failure, to the stage's output, in place of what an earlier one left."""
+    """Copy a training's small results, or its failure, to the stage's output, replacing those of an earlier run."""
     run, folder = Store(target.store).run(key), target.folder / key
     if run.path("DONE").is_file():
         run.copy_products(folder, COLLECTED)
@@ -57,9 +57,10 @@ def collect(key: str, target: Target) -> None:
 
 @contextmanager
 def logging(manifest: PlanFile, target: Target, number: int, workers: int) -> Iterator[Callable[[str], None]]:
-    """What to call with the key of each of ``number`` trainings when it has ended, on so many workers. A process beside
-    them collects and logs it at once, from when its start costs less than SHARE of the time that all will take; the
-    caller logs what is left in the end."""
+    """Yield a function to call with the key of each training that ends; there are ``number``, on ``workers`` workers.
+
+    A background process then collects and logs the training at once. It starts only when its start costs less than
+    SHARE of the time that all trainings will take. The caller logs the rest at the end."""
     began, ended = time.monotonic(), list[str]()
     process: Beside | None = None
     with ExitStack() as stack:
@@ -78,14 +79,14 @@ def logging(manifest: PlanFile, target: Target, number: int, workers: int) -> It
 
 
 def worth_it(seconds: float, ended: int, number: int, workers: int) -> bool:
-    """Whether the process is worth its start, ``ended`` of ``number`` trainings having ended after so many seconds."""
+    """Whether the process is worth its start, now that ``ended`` of ``number`` trainings have ended in ``seconds``."""
     whole = seconds * number / max(ended, min(workers, number))
     return SHARE * whole >= START_S
 
 
 class Beside:
-    """A context in which ``ended(key)`` has a training collected and logged; at its end the process has stopped, and
-    the database has no other writer than the caller."""
+    """A context with a background process that collects and logs a training on ``ended(key)``. After it the process has
+    stopped, and the caller is the only writer of the database."""
 
     def __init__(self, manifest: PlanFile, target: Target) -> None:
         self.told = manifest, target
@@ -110,7 +111,7 @@ class Beside:
 
     def _tell(self, value: Any) -> None:
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it was killed; the caller catches up in the end
+        with suppress(BrokenPipeError):  # it was killed; the caller logs the rest at the end
             self.process.stdin.write(json.dumps(value) + "\n")
             self.process.stdin.flush()
 
@@ -122,7 +123,7 @@ def main() -> None:
     ended: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     stopped = threading.Event()
 
-    def listen() -> None:  # at once, so that a driver never waits
+    def listen() -> None:  # reads at once, so that the driver never waits
         for line in sys.stdin:
             ended.put(json.loads(line))
         stopped.set()

@@ -1,10 +1,10 @@
-"""runs/ -> MLflow: a view of the run store for people to browse; the only importer of mlflow.
+"""Log the run store to MLflow, a view for people to browse. Only this module imports mlflow.
 
-One process (the driver) writes it, nothing ever reads from it, and replaying the store rebuilds it. There is a run for
-each training (tag ``study.kind`` = training) and, as the UI takes no interval over seeds, one for each cell (= cell).
-Cells are not parents of trainings: one training serves cells of several tables. Kernel size and BR are params in
-numbers, and what a cell logs stands at step = kernel size: the UI's own line charts then draw a score against kernel
-size, a line for each ``series``.
+One process (the driver) writes it, nothing reads from it, and replaying the store rebuilds it. Each training has a run
+(tag ``study.kind`` = training). Each cell has one too (= cell), because the UI has no intervals over seeds. Cells are
+not parents of trainings: one training serves cells of several tables. Kernel size and BR are numeric params, and a
+cell's metrics are logged at step = kernel size. So the UI's line charts draw a score against kernel size, with a line
+for each ``series``.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from PIL import Image
 
-# mlflow reads this when it is imported, which the Tracker does: light commands must not wait for it (2 s).
+# mlflow reads this when it is imported. Only the Tracker imports it: light commands must not wait for it (2 s).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # a server that starts again has half a minute
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # gives a restarting server half a minute
 
-LAYOUT = 4  # version of what a run holds: raise it, and the next replay writes every run anew
-# What people filter trainings by: param -> its name in the plan.
+LAYOUT = 4  # version of a run's content: raise it, and the next replay rewrites every run
+# Tags of cells, and params of trainings to filter by: name in the plan -> name of the param.
 PLACE = ("table", "row", "column", "metric")
 RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "optimizer": "optimizer",
           "lr": "learning_rate", "backbone": "backbone"}  # fmt: skip
-BATCH = 800  # metrics in a call; MLflow takes 1000 metrics, params and tags together
-PAGE = 1000  # runs in a search
-ENDED = ("FINISHED", "FAILED")  # a kill may come when all of a run is written but that it ended
-MODELS = 50  # in a search: more than there are headline cells
-LOADER = "study.inference.exported"  # what MLflow imports to load a model
+BATCH = 800  # metrics in a call; MLflow takes at most 1000 metrics, params and tags together
+PAGE = 1000  # runs in a page of a search
+ENDED = ("FINISHED", "FAILED")  # a kill may come after a run is written and before it is ended
+MODELS = 50  # in a search; more than there are headline cells
+LOADER = "study.inference.exported"  # the module that MLflow imports to load a model
 FILES = ("curve.json", "result.json", "samples.npz", "failed.json")
 EXPLORED = ("exploration", "study")  # kind and key of the run whose children are the trials
 REPORT = ("report", "report.pdf")  # kind and key of the one run that is neither a training nor a cell
 
 
 class _Content(NamedTuple):
-    """What a run shows. Metrics are (name, value, milliseconds since 1970, step), the most telling first: the UI's
-    comparison of runs preselects the first metric, and the first three params by name that differ."""
+    """The content of a run. Metrics are (name, value, milliseconds since 1970, step), the most important first: the
+    UI's comparison of runs preselects the first metric, and the first three params by name that differ."""
 
     name: str
     status: str
@@ -73,7 +73,7 @@ class _Content(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What is kept of a run that the experiment has: all of ten thousand would fill the memory."""
+    """The part of an existing run that is kept in memory: ten thousand whole runs would fill it."""
 
     id: str
     name: str
@@ -89,14 +89,14 @@ def _of_trial(row: ExploredTrial) -> dict[str, Any]:
 
 
 class Tracker:
-    """The MLflow experiment ``experiment`` in ``database`` (a sqlite file, or the address of a database or server), its
-    pictures under ``artifacts`` (a folder or an address; None: where the server puts them).
+    """The MLflow experiment ``experiment`` in ``database`` (a sqlite file, or the address of a database or server),
+    with its pictures under ``artifacts`` (a folder or an address; None: where the server puts them).
 
-    Both are made where missing. One writer at a time: processes that first touch one sqlite file together corrupt it.
+    Creates both if missing. One writer at a time: processes that first touch one sqlite file together corrupt it.
     """
 
     def __init__(self, database: Path | str, artifacts: Path | str | None, experiment: str) -> None:
-        # It tells of every table that it makes, and of every error with its stack; what is raised says enough.
+        # It logs every table that it creates, and every error with its stack; the exceptions say enough.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         from mlflow.tracking import MlflowClient
 
@@ -121,13 +121,13 @@ class Tracker:
             if found.tags.get(tag) != value:
                 self._client.set_experiment_tag(self._experiment, tag, value)
         self._runs: dict[tuple[str, str], list[_Known]] = {}  # (kind, key or address) -> one run, more after a kill
-        for run in self._search("tags.`study.kind` != ''"):  # not what people made in the UI
+        for run in self._search("tags.`study.kind` != ''"):  # not runs that people made in the UI
             tags, info = run.data.tags, run.info
             known = _Known(info.run_id, info.run_name or "", info.status, tags.get("study.digest", ""))
             self._runs.setdefault((tags["study.kind"], tags["study.key"]), []).append(known)
 
     def sweep(self) -> int:
-        """Sets what a killed driver left RUNNING to KILLED and returns how many there were; for the driver's start."""
+        """Set runs that a killed driver left RUNNING to KILLED; return their number. For the driver's start."""
         left = list(self._search("attributes.status = 'RUNNING'"))
         for run in left:
             self._client.set_terminated(run.info.run_id, "KILLED", run.info.start_time)
@@ -142,10 +142,10 @@ class Tracker:
         facts: Read,
         by_class: Sequence[float] = (),
     ) -> None:
-        """Logs a training: ``labels`` as in the plan, its results in ``folder``, ``scores`` (fractions) on val,
-        ``by_class`` the IoU of each class of ``facts``, nan where there is none.
+        """Log a training: its ``labels`` as in the plan, its results in ``folder``, its ``scores`` (fractions) on val,
+        and ``by_class``, the IoU of each class of ``facts`` (nan if it has none).
 
-        Does nothing where nothing changed since the last call; else (a retry) the new run replaces the old one.
+        Does nothing if nothing changed since the last call. Otherwise (a retry) the new run replaces the old one.
         """
         files = {path.name: path.read_bytes() for path in (folder / name for name in FILES) if path.exists()}
         shown = {"classes": facts["classes"], "colours": facts.get("colours"), "by_class": list(by_class)}
@@ -173,7 +173,7 @@ class Tracker:
             final |= {"cost/train_s": train / 1000} | dict(zip(class_metrics(facts["classes"]), by_class, strict=False))
             metrics = [(metric, value, end, 0) for metric, value in final.items()]
             for metric, points in ((f"tune/{next(iter(scores))}", curve["score"]), ("train/loss", curve["loss"])):
-                # The curve has no clock: even steps are near enough for the UI's axis of relative time.
+                # The curve has no times: evenly spaced steps are accurate enough for the UI's axis of relative time.
                 metrics += [(metric, value, start + step * step_ms, step) for step, value in points]
             mapped = "samples.npz" in files and "miou" in scores  # a classifier has no maps to show
             samples = picture(folder / "samples.npz", facts) if mapped else None
@@ -185,12 +185,12 @@ class Tracker:
     def cells(
         self, plan: PlanFile, frame: DataFrame, summary: DataFrame, confusions: Mapping[str, Path] | None = None
     ) -> None:
-        """Logs a run for each cell (``frame`` by seed, ``summary`` over seeds) and deletes runs that left the plan;
-        ``confusions`` are files of counts by address of a headline cell.
+        """Log a run for each cell (``frame`` by seed, ``summary`` over seeds), and delete runs that are no longer in
+        the plan. ``confusions`` are files of counts, by address of a headline cell.
 
-        A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the
-        printed value and our difference to it. A cell with no result at all is FAILED; what this tier cannot have, or
-        only a server can give, has no run.
+        A score is the mean over seeds, ``spread/`` its standard deviation and 95 % interval, ``paper/`` the printed
+        value and our difference to it. A cell without any result is FAILED. A cell that this tier cannot have, or that
+        only a server can score, has no run.
         """
         rows = {address: group.to_dict("records") for address, group in summary.groupby("address")}
         seeds = {address: group.to_dict("records") for address, group in frame.groupby("address")}
@@ -235,7 +235,7 @@ class Tracker:
         self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
 
     def trials(self, rows: Sequence[ExploredTrial], objective: str) -> None:
-        """Logs the trials of an exploration as children of one run, and deletes those that it no longer has."""
+        """Log the trials of an exploration as children of one run, and delete runs of trials that it no longer has."""
         now = float(round(1000 * time.time()))
         digest = _digest(objective, len(rows))
         if not self._current(*EXPLORED, digest):
@@ -270,7 +270,7 @@ class Tracker:
                     self._client.set_experiment_tag(self._experiment, tag, value)
 
     def report(self, pdf: Path) -> None:
-        """Puts ``pdf``, where it is there, on the page of the report that the pages of cells lead to."""
+        """Attach ``pdf``, if it exists, to the report's run, to which the pages of cells link."""
         digest = hashlib.sha256(pdf.read_bytes()).hexdigest() if pdf.is_file() else ""
         if digest and (run := self._report()).digest != digest:
             self._client.log_artifact(run.id, str(pdf))
@@ -278,9 +278,9 @@ class Tracker:
             self._runs[REPORT] = [run._replace(digest=digest)]
 
     def models(self, folder: Path, index: Mapping[str, HeadlineModel]) -> None:
-        """Logs the headline models of ``folder`` by its ``index``, each with its card as its note, and deletes others.
+        """Log the headline models of ``folder`` by its ``index``, each with its card as its note, and delete others.
 
-        MLflow loads one by study.inference.exported: nothing is pickled, and no code is copied (D143).
+        MLflow loads them by study.inference.exported: nothing is pickled, and no code is copied (D143).
         """
         known: dict[str, list[LoggedModel]] = {}
         for model in self._client.search_logged_models([self._experiment], max_results=MODELS):
@@ -300,7 +300,7 @@ class Tracker:
             self._client.delete_logged_model(model.model_id)
 
     def _log_model(self, file: Path, told: HeadlineModel, source: str | None, digest: str) -> None:
-        """Writes a model, its digest last."""
+        """Write a model, its digest last."""
         import mlflow
         from mlflow.entities import LoggedModelOutput
 
@@ -335,7 +335,7 @@ class Tracker:
         return f"{base.rstrip('/')}/{ui_links.view(self._experiment, view, mode)}"
 
     def links(self) -> dict[str, Page]:
-        """By key of a training, the ``name`` of its run and its page as a ``link`` below a server's address."""
+        """key of a training -> the ``name`` of its run, and its page as a ``link`` relative to a server's address."""
         below = f"#/experiments/{self._experiment}/runs/"
         return {
             key: {"name": runs[0].name, "link": below + runs[0].id}
@@ -351,7 +351,7 @@ class Tracker:
             token = page.token or ""
 
     def _current(self, kind: str, key: str, digest: str) -> bool:
-        """Whether a complete run of this content exists; others of its name, left by a kill, are deleted then."""
+        """Whether a complete run with this content exists. If so, delete others of the same key, left by a kill."""
         runs = self._runs.get((kind, key), [])
         kept = [run for run in runs if run.digest == digest and run.status in ENDED][:1]
         if kept:
@@ -364,7 +364,7 @@ class Tracker:
             self._client.delete_run(run.id)
 
     def _write(self, kind: str, key: str, digest: str, content: _Content) -> None:
-        """Writes a run, its digest last, then deletes those it replaces: a kill in between loses nothing."""
+        """Write a run, its digest last, then delete those it replaces: a kill in between loses nothing."""
         from mlflow.entities import Metric, Param, RunTag
 
         tags = content.tags | {"study.kind": kind, "study.key": key}
@@ -384,7 +384,7 @@ class Tracker:
         self._runs[kind, key] = [_Known(run, content.name, content.status, digest)]
 
     def _compared(self, cells: list[PlannedCell], plan: PlanFile) -> dict[str, str]:
-        """By table, the comparison of its trainings that have results: one without would leave no metric in common."""
+        """table -> link to compare its trainings that have results: one without would leave no metric in common."""
         found: dict[str, list[str]] = {}
         for cell in cells:
             for key in cell["runs"].values():
@@ -393,14 +393,14 @@ class Tracker:
         return {table: ui_links.comparison(self._experiment, list(dict.fromkeys(ids))) for table, ids in found.items()}
 
     def _seeds(self, rows: list[dict[str, Any]], metric: str, plan: PlanFile) -> list[tuple[int, str, float, str]]:
-        """What ui_links.cell_note tells of each seed of a cell."""
+        """The rows of ui_links.cell_note, one for each seed of a cell."""
         asked = [row for row in rows if row["metric"] == metric and row["status"] != "counted"]
         runs = [self._runs.get(("training", trained(plan, row["run"]))) for row in asked]
         links = [ui_links.run(self._experiment, run[0].id) if run else "" for run in runs]
         return [(int(r["seed"]), link, r["value"], r["status"]) for r, link in zip(asked, links, strict=True)]
 
     def _report(self) -> _Known:
-        """The run of the report: one for good, as the pages of cells lead to it."""
+        """The run of the report. It is never replaced, because the pages of cells link to it."""
         if REPORT not in self._runs:
             tags = {"study.kind": REPORT[0], "study.key": REPORT[1]}
             made = self._client.create_run(self._experiment, tags=tags, run_name="report").info.run_id
@@ -416,7 +416,7 @@ class Tracker:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What a view raises that cannot be written: its server is gone, or does not let us in."""
+    """The exceptions of a view that cannot be written: its server is down, or denies access."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -424,7 +424,7 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def _ask(database: str) -> None:
-    """Connect to a database once: MLflow would try for minutes where a password is wrong."""
+    """Connect to a database once: with a wrong password, MLflow itself would try for minutes."""
     if not database.startswith(("http", "sqlite")):
         import sqlalchemy
 

@@ -1,4 +1,4 @@
-"""The MLflow runs of a tier from what its stages collected: for a database that is new, was deleted or is behind."""
+"""Rebuild a tier's MLflow runs from what its stages collected: for a database that is new, deleted or behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from study.tracking.mlflow_runs import Tracker
 
 
 def replay(folder: Path, tracker: Tracker) -> None:
-    """Logs what the stages ablate and score logged of reports/<tier> (``folder``); changes nothing that is there."""
+    """Log what the stages ablate and score log of reports/<tier> (``folder``); runs that are there stay as they are."""
     plan = stage.drawn_plan(folder)
     mlflow_access.trainings(plan, folder / "results", tracker)
     mlflow_access.models(folder / "weights", tracker)
@@ -21,7 +21,7 @@ def replay(folder: Path, tracker: Tracker) -> None:
 
 
 def whole(place: Place, tier: str) -> Tracker:
-    """Replays a tier, the trainings with each variant at its best and the report. Raises Unreachable."""
+    """Replay a tier, its trainings with each variant at its best values, and its report. Raises Unreachable."""
     folder = stage.folder(tier)
     tracker = mlflow_access.opened(place, tier)
     try:

@@ -1,4 +1,4 @@
-"""Pages of the MLflow UI, as links below a server's address, and the notes that lead from one to the next."""
+"""Links to pages of the MLflow UI, relative to a server's address, and the notes that connect these pages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from study.tracking.ui_views import VIEWS
 
-COMPARED = 100  # runs in one comparison: their ids stand in its link
-NOTE_LENGTH = 20_000  # what MLflow takes
+COMPARED = 100  # runs in one comparison at most: their ids are part of its link
+NOTE_LENGTH = 20_000  # the most that MLflow takes
 BOXES = "for boxes over seeds, choose kernel_size and val/miou under *Box Plot*"
-_KIND = "workflowType=machine_learning"  # else the UI shows a run amid its pages for language models
+_KIND = "workflowType=machine_learning"  # else the UI shows a run in its pages for language models
 
 
 def view(experiment: str, key: str, mode: str = "CHART") -> str:
@@ -25,7 +25,7 @@ def run(experiment: str, identifier: str, artifact: str = "") -> str:
 
 
 def comparison(experiment: str, identifiers: list[str]) -> str:
-    """The page that compares runs: parallel coordinates, scatter, boxes. Empty where there is nothing to compare."""
+    """The page that compares runs: parallel coordinates, scatter, boxes. Empty for fewer than two runs."""
     asked = f"runs={quote(json.dumps(identifiers[:COMPARED], separators=(',', ':')))}"
     return f"#/compare-runs?{asked}&experiments={quote(json.dumps([experiment]))}&{_KIND}" if identifiers[1:] else ""
 

@@ -1,4 +1,4 @@
-"""What the MLflow UI shows without being set up: saved views with their columns and charts, colours, pictures."""
+"""What the MLflow UI shows by default: saved views with their columns and charts, colours, pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from study.spec.documents.data import Read
 from study.spec.documents.plan import PlannedCell, PlannedTraining
 
 SHOWN = 4  # samples in a run's picture
-LEAST_PX, GAP, FONT_PX = 192, 4, 13  # of that picture: least width of a sample, between samples, of names
-LONGEST_NAME = 200  # of a class: MLflow takes 250 characters
+LEAST_PX, GAP, FONT_PX = 192, 4, 13  # in that picture: least width of a sample, gap, size of names
+LONGEST_NAME = 200  # of a class; MLflow takes 250 characters
 HEAD_COLOURS = {"1x1": "#7f7f7f", "kxk": "#de8f05", "stack": "#029e73", "GCN": "#0173b2"}
-OTHER_COLOUR = "#cc78bc"  # a user's own families
+OTHER_COLOUR = "#cc78bc"  # for a user's own head families
 
 
 def _line(metric: str) -> dict[str, Any]:
-    # The UI smooths lines unless told: over kernel sizes that would draw scores that nothing has.
+    # The UI smooths lines by default: over kernel sizes that would draw scores that do not exist.
     raw = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": True}
     return {"type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric]} | raw
 
@@ -51,7 +51,7 @@ VIEWS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
     "curves": ("Curves, mean over seeds", "training", [_TUNE, _LOSS], ["variant"]),
 }
 TRIALS = "Trials of the exploration"
-# A mean by head and kernel size must not mix in what else differs.
+# A mean by head and kernel size must not mix data sets, or networks with and without BR.
 _ALIKE = {"means": " AND tags.`study.data` = 'main' AND params.`BR` = '0'"}
 
 
@@ -69,7 +69,7 @@ def experiment_tags(created: int) -> dict[str, str]:
 
 
 def exploration_tags(created: int, params: Sequence[str]) -> dict[str, str]:
-    """The view of an exploration's trials, whose runs have these ``params``, as ``experiment_tags`` gives views."""
+    """The view of an exploration's trials as a tag (see ``experiment_tags``). Their runs have these ``params``."""
     scatter = _SCATTER | {
         "xaxis": {"key": "cost/macs", "type": "METRIC"},
         "yaxis": {"key": "tune/miou", "type": "METRIC"},
@@ -84,7 +84,7 @@ def exploration_tags(created: int, params: Sequence[str]) -> dict[str, str]:
 def _state(
     kind: str, columns: list[str], charts: list[dict[str, Any]], by: list[str], *, alike: str = ""
 ) -> dict[str, Any]:
-    """What a saved view shows: runs of a ``kind``, ``alike`` as a filter besides, grouped into means ``by`` params."""
+    """The state of a saved view: runs of a ``kind``, filtered by ``alike`` too, grouped into means ``by`` params."""
     columns = [f"metrics.`{name}`" if "/" in name else f"params.`{name}`" for name in columns]
     groups = [{"mode": "param", "groupByData": param} for param in by]
     shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
@@ -105,8 +105,8 @@ def _state(
 
 
 def run_labels(labels: PlannedCell | PlannedTraining) -> tuple[dict[str, object], dict[str, str]]:
-    """Params and tags that trainings and cells have in common. ``variant`` is the label with the data set where that is
-    not the tier's own; ``series`` is the same without the kernel size."""
+    """Params and tags that trainings and cells have in common. ``variant`` is the label, with the data set if that is
+    not the tier's main one; ``series`` is the same without the kernel size."""
     series = _on(labels, labels["label"].replace(f" k={labels['kernel_size']}", "", 1))
     params: dict[str, object] = {
         "head": labels["head"],
@@ -123,7 +123,7 @@ def _on(labels: PlannedCell | PlannedTraining, name: str) -> str:
 
 
 def class_metrics(classes: Sequence[str]) -> list[str]:
-    """The metric of each class, such as ``class/road``: a name that MLflow takes, and no other class has."""
+    """The metric of each class, such as ``class/road``: unique, and a name that MLflow accepts."""
     found: list[str] = []
     for number, name in enumerate(classes):
         plain = "class/" + re.sub(r"[^\w -]", "_", name).strip()[:LONGEST_NAME]
@@ -132,7 +132,7 @@ def class_metrics(classes: Sequence[str]) -> list[str]:
 
 
 def picture(path: Path, facts: Read) -> Image.Image:
-    """A run's picture, a row for each sample: image, prediction, truth, without padding; below, the colours of the
+    """A run's picture, a row for each sample: image, prediction, truth, without padding. Below them is a legend of the
     classes in it."""
     with np.load(path) as samples:
         parts = [samples[name][:SHOWN] for name in ("images", "predictions", "labels")]

@@ -1,5 +1,4 @@
-"""What a training reads: batches of images, randomly flipped and cropped, or of a frozen backbone's cached features,
-with labels."""
+"""Batches for training, with labels: images, randomly flipped and cropped, or cached features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -40,9 +39,9 @@ from study.store.runs import allocate, file_digest, weights_digest, write_json
 from study.training.loop import Batch
 from study.training.memory import keep_freed_memory
 
-EVALUATION_BATCH = 16  # images at most,
-EVALUATION_PX = EVALUATION_BATCH * 512 * 512  # and pixels, but at least one image: a street scene has two millions
-FEATURE_BATCH = 4  # larger ones fall out of the processor's caches
+EVALUATION_BATCH = 16  # most images of a batch
+EVALUATION_PX = EVALUATION_BATCH * 512 * 512  # most pixels, but at least one image: a street scene has two million
+FEATURE_BATCH = 4  # larger batches do not fit into the processor's caches
 
 
 Raw = dict[
@@ -52,7 +51,7 @@ IMAGES = "images"
 
 
 class Source:
-    """The data of one training. Draws are functions of (seed, step), the same for every variant of a seed."""
+    """The data of one training. Random draws depend only on (seed, step), so all variants of a seed share them."""
 
     def __init__(
         self,
@@ -67,11 +66,11 @@ class Source:
         stream: Callable[[], DataSet] | None = None,
         longest: int | None = None,
     ) -> None:
-        """``folder`` and ``features`` hold cached arrays, ``band`` names the file of a split's boundary band; where
-        images are made smaller, to ``longest`` px, that of their labels and bands as they are in their files.
+        """``folder`` and ``features`` hold cached arrays. ``band`` names the file of a split's boundary band or, if
+        images are reduced to ``longest`` px, the file of its labels and bands at the size of their files.
 
         ``moments`` {level: (2, C)} are the mean and the scale by which features are standardised (D32). ``stream``
-        opens the data set that training images are read from where they are not cached (D56); an evaluation reads none.
+        opens the data set from which training images are read if they are not cached (D56); an evaluation reads none.
         """
         self.training, self.classes, self.device = training, classes, device
         self.folder, self.features, self.band, self.longest = folder, features, band, longest
@@ -81,7 +80,7 @@ class Source:
         self._moments = {level: torch.from_numpy(pair).to(device) for level, pair in (moments or {}).items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Maps of files are opened anew in another process, and only the calling one works on the device."""
+        """Another process maps the files again, and only the calling process uses the device."""
         return self.__dict__ | {"_arrays": {}, "_moments": {}, "device": None}
 
     def array(self, name: str, folder: Path | None = None) -> np.ndarray:
@@ -91,7 +90,7 @@ class Source:
         return self._arrays[name]
 
     def _training_images(self, indices: list[int]) -> tuple[np.ndarray | None, np.ndarray]:
-        """Images (N, H, W, 3), None where features stand for them, and labels of training images."""
+        """Images (N, H, W, 3), None if features replace them, and labels of training images."""
         if self._open is not None:
             self._stream = stream = self._stream or self._open()
             size = training_size(stream)
@@ -110,8 +109,9 @@ class Source:
         return found
 
     def raw_batch(self, step: int) -> tuple[Raw, torch.Tensor]:
-        """What a training step reads, drawn, flipped and cropped, in the calling process's memory: a function of the
-        step alone. Labels are (N, H / s, W / s) with s the network's output stride, or (N,) of classes of images."""
+        """The batch of a training step, drawn, flipped and cropped, in the memory of the calling process; it depends
+        only on the step. Labels are (N, H / s, W / s), where s is the network's output stride, or (N,) for classes of
+        images."""
         recipe, seed = self.training.recipe, self.training.seed
         indices = batch_indices(len(self.array("train-names.npy")), recipe.batch, seed, step)
         flips = (generator(seed, "flip", step).random(recipe.batch) < 0.5) & recipe.flip
@@ -132,7 +132,7 @@ class Source:
         return {IMAGES: torch.from_numpy(images)}, torch.from_numpy(labels)
 
     def inputs(self, raw: Raw) -> Inputs:
-        """What the network takes, on the device: images float32 (N, 3, H, W) in 0..255, or standardised features."""
+        """The network's input on the device: images float32 (N, 3, H, W) in 0..255, or standardised features."""
         if IMAGES in raw:
             tensor = raw[IMAGES].to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
             return tensor.contiguous(memory_format=torch.channels_last)
@@ -144,7 +144,7 @@ class Source:
         return found
 
     def finish(self, raw: Raw, labels: torch.Tensor) -> Batch:
-        """A batch as the training loop takes it, on the device."""
+        """The batch on the device, as the training loop takes it."""
         return self.inputs(raw), labels.to(self.device, non_blocking=True)
 
     def training_batch(self, step: int) -> Batch:
@@ -157,9 +157,8 @@ class Source:
         return self.inputs(self._features(split, indices, np.zeros(len(indices), bool)))
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
-        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order; no band on ``train``, nor where
-        images are made smaller (see ``original``). The labels of a classification set are (N,), and so is its empty
-        band."""
+        """Inputs, labels (N, H, W) and boundary band (N, H, W) of a split in order. The band is empty on ``train``, and
+        if images are made smaller (see ``original``). In a classification set, labels and the empty band are (N,)."""
         labels = self.array(f"{split}-labels.npy")
         has_band = split in self.band and labels.ndim > 1 and self.longest is None
         band = self.array(self.band[split]) if has_band else None
@@ -173,19 +172,20 @@ class Source:
             yield self._evaluated(split, indices), labels[indices], near
 
     def original(self, split: str, index: int) -> Original:
-        """What an image of tune or val is scored by where images are made smaller."""
+        """The full-size labels and band by which an image of tune or val is scored if images are made smaller."""
         assert self.longest is not None
         labels, band = originals.read(self.folder / self.band[split], index)
         return Original(labels, band, smaller_size((labels.shape[0], labels.shape[1]), self.longest))
 
     def sample(self, index: int) -> tuple[Inputs, np.ndarray, np.ndarray, str]:
-        """Inputs of one val image, the image (H, W, 3), its labels (H, W), or () of a classification, and its name."""
+        """Inputs of one val image, the image (H, W, 3), its labels (H, W), or () in a classification set, and its
+        name."""
         image, labels, name = (self.array(f"val-{what}.npy")[index] for what in ("images", "labels", "names"))
         return self._evaluated("val", [index]), image, labels, str(name)
 
 
 def _cropped(maps: np.ndarray, crop: tuple[int, int] | None, corners: np.ndarray | None) -> np.ndarray:
-    """maps (N, H, W, ...) cut at ``corners`` (N, 2) to ``crop`` (height, width); as they are where there are none."""
+    """maps (N, H, W, ...) cut at ``corners`` (N, 2) to ``crop`` (height, width); unchanged if there are none."""
     if crop is None or corners is None:
         return maps
     return np.stack([one[y : y + crop[0], x : x + crop[1]] for one, (y, x) in zip(maps, corners, strict=True)])
@@ -202,9 +202,9 @@ def open_source(
 ) -> Source:
     """The source of a training whose data (and features, for a frozen backbone) are cached.
 
-    ``origin`` are the facts of the first of several stages, by whose training split features are standardised: weights
-    that are handed on must see what they have learned to see. None: the data's own. ``root`` is the data set's folder,
-    needed to train where its images are streamed.
+    ``origin`` are the facts of the first of several stages (None: the data's own), whose training split standardises
+    the features: weights that are handed on must see the features that they were trained on. ``root`` is the data set's
+    folder, needed for training if its images are streamed.
     """
     features, moments, stream = None, None, None
     if training.network.frozen:
@@ -236,14 +236,14 @@ def moments_of(training: Training, facts: Facts, cache: Path) -> dict[str, np.nd
 
 
 class WholeNetwork(nn.Module):
-    """images (N, 3, H, W) in 0..255 -> scores, for networks of both kinds: where a training saw cached features, its
-    backbone runs first and its features are standardised as they were then."""
+    """images (N, 3, H, W) in 0..255 -> scores, for networks of both kinds: if the training used cached features, its
+    backbone runs first and its features are standardised as in training."""
 
     def __init__(
         self, model: nn.Module, backbone: nn.Module | None, moments: dict[str, torch.Tensor], rounded: bool = False
     ) -> None:
-        """``moments`` {level: (2, C)} are the mean and the scale of a frozen backbone's features. With ``rounded`` the
-        features are rounded to float16, as the cache has them (D31)."""
+        """``moments`` {level: (2, C)} are the mean and the scale of a frozen backbone's features. ``rounded`` rounds
+        the features to float16, as in the cache (D31)."""
         super().__init__()
         self.model, self.backbone, self.rounded = model, backbone, rounded
         self.moments = {level: pair[:, None, :, None, None] for level, pair in moments.items()}
@@ -262,7 +262,7 @@ class FromImages(WholeNetwork):
     """The whole network of a training whose data are cached."""
 
     def __init__(self, model: nn.Module, training: Training, facts: Facts, cache: Path) -> None:
-        """``facts`` are those of the data whose training split the features were standardised by."""
+        """``facts`` are those of the data whose training split standardised the features."""
         backbone, moments = None, {}
         if training.network.frozen:
             backbone = frozen_backbone(training.network)
@@ -271,8 +271,8 @@ class FromImages(WholeNetwork):
 
 
 def frozen_backbone(network: Network) -> Backbone:
-    """The backbone whose features a training sees: one and the same wherever it is built, also where no file gives its
-    weights and they are drawn."""
+    """The backbone whose features a training uses. It is the same wherever it is built, even if its weights are random
+    because no file gives them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build_backbone(network)
@@ -295,7 +295,7 @@ def channel_moments(maps: np.ndarray) -> np.ndarray:
 
 
 def features_folder(network: Network, facts: Facts, cache: Path, flip: bool) -> Path:
-    """Where the features of a frozen backbone lie: named by the data, the backbone's code and weights, and torch."""
+    """The folder of a frozen backbone's features, named by the data, the backbone's code and weights, and torch."""
     backbone = entry("study.models.backbones", "BACKBONES", network.backbone)
     reached = code_digest(backbone, *FEATURE_CODE)
     built = [network.backbone, network.options, weights_digest(network), reached, torch.__version__]
@@ -309,12 +309,12 @@ def cache_features(
     flip: bool,
     tick: Callable[[int, int], None] = lambda done, all_: None,
 ) -> None:
-    """Run a frozen backbone once over every image (and its mirror image) and keep its maps, float16 (N, h, w, C),
-    channels last as convolutions want them (D31)."""
+    """Run a frozen backbone once over every image (and its mirror image) and cache its maps, float16 (N, h, w, C),
+    channels last as convolutions need them (D31)."""
     folder, images_folder = features_folder(network, facts, cache, flip), folder_of(cache, facts["fingerprint"])
     with FileLock(
         cache.with_name(f"{cache.name}.lock")
-    ):  # two drivers that share the store must not compute the same at a time
+    ):  # two drivers that share the store must not compute the same features at once
         if intact(folder):
             return
         keep_freed_memory()

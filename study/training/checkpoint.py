@@ -17,7 +17,7 @@ DIGEST = hashlib.sha256().digest_size
 
 
 class _Hashed:
-    """A file that is written once from its start, and the digest of what was written."""
+    """A file that is written once, from start to end, with the digest of what was written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -31,7 +31,8 @@ class _Hashed:
 
 
 def save(path: Path, content: Mapping[str, object]) -> None:
-    """Write tensors, numbers and texts without a copy in memory. Raises StoreError where the disk refuses."""
+    """Write tensors, numbers and texts without a copy in memory. Raises StoreError if the disk is full or not
+    writable."""
 
     def fill(file: BinaryIO) -> None:
         file.write(bytes(DIGEST))
@@ -44,7 +45,8 @@ def save(path: Path, content: Mapping[str, object]) -> None:
 
 
 def load(path: Path) -> dict[str, object] | None:
-    """What was saved, on the CPU; None where there is no file, it is damaged or it holds more than ``save`` writes."""
+    """The saved content, on the CPU; None if the file is missing, damaged, or holds objects that ``save`` does not
+    write."""
     try:
         with path.open("rb") as file:
             known = file.read(DIGEST)

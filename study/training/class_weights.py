@@ -12,21 +12,21 @@ INVERSE = "inverse"
 
 
 def check(recipe: Recipe, classes: Sequence[str], where: str) -> None:
-    """Raises InputError where the recipe weights a class that the data of the setting ``where`` does not have."""
+    """Raises InputError if the recipe weights a class that the data of the setting ``where`` does not have."""
     if unknown := [name for name in _named(recipe) if name not in classes]:
         raise InputError(
-            f"recipe.class_weights of {where} must name classes of its data, got {unknown[0]!r}; take of "
+            f"recipe.class_weights of {where} must name classes of its data, got {unknown[0]!r}; choose from "
             f"{', '.join(classes)}, or write {INVERSE}"
         )
 
 
 def weights_of(recipe: Recipe, facts: Facts) -> list[float] | None:
-    """The weight of each class of data with the ``facts`` (see study.data.prepare), None where all count alike. Classes
-    that the recipe does not name have 1.
+    """The weight of each class of data with the ``facts`` (see study.data.prepare), None if all classes count equally.
+    Classes that the recipe does not name have weight 1.
 
-    ``inverse``: all labelled training pixels, over the number of classes that have some and over those of the class, so
-    that every class has the same part in the whole (of images, for classes of images). A class without any, which no
-    loss ever sees, has 1.
+    ``inverse``: all labelled training pixels, divided by the number of classes that have any and by the pixels of the
+    class, so that every class has the same total weight (images in place of pixels for classes of images). A class
+    without pixels, which the loss never sees, has weight 1.
     """
     if recipe.class_weights is None:
         return None

@@ -17,8 +17,8 @@ from study.training.batches import Source
 
 
 def predict(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> np.ndarray:
-    """Classes (N, H, W) at full size ``size``; scores of a coarser output are enlarged bilinearly first (D15). With the
-    empty size, those of a classifier (N,)."""
+    """Classes (N, H, W) at full size ``size``; scores of a coarser output are enlarged bilinearly first (D15). With an
+    empty ``size``, classes (N,) of a classifier."""
     return _scores(model, inputs, size).argmax(1).to(torch.uint8 if size else torch.int64).cpu().numpy()
 
 
@@ -30,15 +30,15 @@ def _scores(model: nn.Module, inputs: Inputs, size: tuple[int, ...]) -> torch.Te
         return scores
 
 
-Beat = Callable[[], object]  # called after each batch: whoever waits is to know that it goes on
+Beat = Callable[[], object]  # called after each batch, to report progress
 
 
 def count(
     model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
 ) -> np.ndarray:
-    """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void left out.
+    """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void is left out.
 
-    The model is in evaluation mode meanwhile.
+    The model is put into evaluation mode meanwhile.
     """
     was_training = model.training
     model.eval()
@@ -57,8 +57,8 @@ def count(
 
 
 def confusion(model: nn.Module, source: Source, split: str, beat: Beat = lambda: None) -> np.ndarray:
-    """Pixels int64 (K, K) of a split by [label, prediction], void left out: those that ``count`` counts, in the same
-    batches (D132). The model is in evaluation mode."""
+    """Pixels int64 (K, K) of a split by [label, prediction], without void: the pixels that ``count`` counts, in the
+    same batches (D132). The model must be in evaluation mode."""
     found = np.zeros((source.classes, source.classes), np.int64)
     done = 0
     for inputs, labels, _ in source.examples(split):
@@ -80,7 +80,7 @@ def ranks(
 ) -> np.ndarray:
     """Ranks int64 (images,) of a classifier: how many classes scored above the true one (0: it is the first).
 
-    The model is in evaluation mode meanwhile.
+    The model is put into evaluation mode meanwhile.
     """
     was_training = model.training
     model.eval()
@@ -98,7 +98,7 @@ def ranks(
 def measure(
     model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
 ) -> tuple[str, np.ndarray]:
-    """The name in metrics.MEASURES of what a training is measured by, and its array."""
+    """The name (in metrics.MEASURES) and the array of the measure of a training."""
     if source.training.variant is None:
         return "ranks", ranks(model, source, split, limit, beat)
     return "counts", count(model, source, split, limit, beat)
@@ -111,15 +111,15 @@ def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, 
 
 
 def counts_of_original(probabilities: torch.Tensor, original: Original, classes: int) -> np.ndarray:
-    """Counts int64 (2, K, 3) of an image at the size of its file, by the probabilities (K, h, w) of the smaller, padded
-    one."""
+    """Counts int64 (2, K, 3) of an image at the size of its file, from the probabilities (K, h, w) of the smaller,
+    padded image."""
     return image_counts(original.labels, enlarged(probabilities, original), original.band, classes)
 
 
 def enlarged(probabilities: torch.Tensor, original: Original) -> np.ndarray:
-    """Classes uint8 (H, W) at the original's size, by the probabilities (K, h, w) of the smaller, padded image: what is
-    padding is cut off, and the rest enlarged bilinearly (D123). Probabilities, as of several scales there is nothing
-    else to enlarge; class by class, as memory would not hold large ones of all."""
+    """Classes uint8 (H, W) at the original's size, from the probabilities (K, h, w) of the smaller, padded image:
+    padding is cut off and the rest enlarged bilinearly (D123). It takes probabilities because several scales have no
+    common scores, and one class at a time because large maps of all classes would not fit into memory."""
     (height, width), size = original.seen, original.labels.shape
     with torch.inference_mode():
         best, found = torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""One training in several processes of one machine, each with its part of every batch, on a GPU of its own (D100)."""
+"""One training in several processes on one machine, each with its part of every batch and its own GPU (D100)."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from study.store.code_digest import ROOT
 from study.training.batches import Raw, Source
 from study.training.loop import Batch, State, Step, TrainingFailed
 
-WAIT = datetime.timedelta(days=30)  # as long as the first process may evaluate; a death is noticed in other ways
+WAIT = datetime.timedelta(days=30)  # the longest evaluation by the first process; deaths are noticed in other ways
 POLL_S, NOTICED_S = 0.02, 5.0
-GRACE_S = 10.0  # after another process died: a GPU's collective would wait for it for ever
+GRACE_S = 10.0  # after another process died: a collective operation of GPUs would wait for ever
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 MEMBER = "from study.training.distributed import member; member()"
 Fit = Callable[..., Iterator[Step]]
 
 
 class ProcessLost(ConnectionError):
-    """Another process of this training was killed; started again, the training goes on from its last checkpoint."""
+    """Another process of this training was killed. A restarted training resumes from its last checkpoint."""
 
 
 def check(training: Training, processes: int, device: str) -> None:
-    """Raises InputError unless ``processes`` can share a training: they divide its batch, and on a CPU its network has
-    no batch statistics of its own, which torch computes over several processes on GPUs only."""
+    """Raises InputError unless ``processes`` can share a training: they must divide its batch, and on a CPU its network
+    must not compute batch statistics, which torch shares between processes only on GPUs."""
     batch = training.recipe.batch
     if batch % processes:
         raise InputError(
@@ -71,8 +71,8 @@ def _has_statistics(model: nn.Module) -> bool:
 
 
 class _Part(Source):
-    """The images of every batch that one process computes. Draws are those of the whole batch; other images are not
-    read where they are streamed."""
+    """The images of every batch that one process computes. Random draws are those of the whole batch. Streamed images
+    of other processes are not read."""
 
     def __init__(self, whole: Source, rank: int, processes: int) -> None:
         self.__dict__.update(whole.__dict__)
@@ -96,7 +96,7 @@ class _Part(Source):
 
 @dataclasses.dataclass
 class Team:
-    """The processes of a training, as the one of ``rank`` sees them; rank 0 alone writes and evaluates."""
+    """The processes of a training, as seen by the one of ``rank``. Only rank 0 writes and evaluates."""
 
     rank: int = 0
     processes: int = 1
@@ -114,8 +114,9 @@ class Team:
         recipe: Recipe,
         weights: torch.Tensor | None = None,
     ) -> Iterator[Step]:
-        """The steps of ``fit`` in all processes at once: loss and gradients are means over the labelled pixels of the
-        whole batch, of which ``batch`` gives this process's part (D11, D100). ``weights`` (K,) are of the classes."""
+        """Run the steps of ``fit`` in all processes at once. Loss and gradients are means over the labelled pixels of
+        the whole batch; ``batch`` gives this process's part of it (D11, D100). ``weights`` (K,) are those of the
+        classes."""
         if self.processes == 1:
             yield from fit(state, batch, recipe, weights=weights)
             return
@@ -140,8 +141,8 @@ class Team:
 
 
 def _share(labels: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, float]:
-    """The share of this process in the labelled pixels of the whole batch (or in its images, D11), and their number;
-    with ``weights`` of the classes, in the sum of their weights, which is what the loss is divided by (D124)."""
+    """This process's share of the labelled pixels of the whole batch (or of its images, D11), and their total. With
+    class ``weights``, both count the weights of pixels, since the loss is divided by their sum (D124)."""
     if weights is not None:
         own = weights[(labels[labels != VOID] if labels.ndim > 1 else labels).long()].sum()
     else:
@@ -160,11 +161,11 @@ def _summed(team, bucket):  # torch refuses annotations that are strings
 
 @contextmanager
 def together(follow: Callable[[Any, Team], None], job: Any, processes: int, device: str) -> Iterator[Team]:
-    """The team of a training whose other processes do ``follow(job, team)`` meanwhile; they end with the block.
+    """A context with the team of a training. Its other processes run ``follow(job, team)``; they end with the block.
 
-    Raises InputError where there are fewer GPUs than processes, ProcessLost where one was killed, TrainingFailed where
-    one ended with an error. A GPU's operations cannot be interrupted: where they keep this process from noticing, it
-    ends too, after GRACE_S.
+    Raises InputError if there are fewer GPUs than processes, ProcessLost if a process was killed, TrainingFailed if one
+    ended with an error. Operations of a GPU cannot be interrupted: if they keep this process from noticing, it ends
+    too, after GRACE_S.
     """
     if processes == 1:
         yield Team()
@@ -190,7 +191,7 @@ def together(follow: Callable[[Any, Team], None], job: Any, processes: int, devi
 
 
 def _join(folder: Path, rank: int, processes: int, device: str, waiting: Callable[[], None]) -> Team:
-    """Meet the other processes at a file that is the user's alone; ``waiting()`` is called until all have come."""
+    """Meet the other processes at a file that only the user can access. Calls ``waiting()`` until all have arrived."""
     if sys.platform in LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
     if device == "cuda":
@@ -207,7 +208,7 @@ def _join(folder: Path, rank: int, processes: int, device: str, waiting: Callabl
 
 
 class _Others:
-    """The processes of a training but the first, which started them."""
+    """The processes of a training except the first, which starts them."""
 
     def __init__(self, follow: Callable[..., None], job: Any, processes: int, device: str, folder: Path) -> None:
         self.folder, self.processes = folder, processes
@@ -223,7 +224,7 @@ class _Others:
                 )  # fmt: skip
             assert process.stdin is not None
             pickle.dump((follow, job, folder, rank, processes, device), process.stdin)
-            process.stdin.flush()  # it stays open: its end tells that this process is gone
+            process.stdin.flush()  # it stays open: when it closes, this process is gone
             threading.Thread(target=self._watch, args=(rank,), daemon=True).start()
 
     def _said(self, rank: int) -> Path:
@@ -235,27 +236,27 @@ class _Others:
             return
         self.lost.append((rank, status))
         if not self.over.wait(GRACE_S):
-            print(f"error: process {rank} of a training died, and the first cannot go on", file=sys.stderr, flush=True)
+            print(f"error: process {rank} of a training died; the first cannot continue", file=sys.stderr, flush=True)
             os._exit(1)
 
     def notice(self) -> None:
-        """Wait a little for what a broken connection foretells."""
+        """Wait briefly for the death of a process that a broken connection announces."""
         until = time.monotonic() + NOTICED_S
         while not self.lost and time.monotonic() < until:
             time.sleep(POLL_S)
 
     def stop_if_lost(self, error: Exception | None = None) -> None:
-        """Raises ProcessLost where another process was killed, TrainingFailed where it ended with an error."""
+        """Raises ProcessLost if another process was killed, TrainingFailed if it ended with an error."""
         if not self.lost:
             return
         rank, status = self.lost[0]
         if status < 0:
             raise ProcessLost(
-                f"all {self.processes} processes of a training must live, got process {rank} ended by "
-                f"{signal.Signals(-status).name}; start the training again, it goes on from its last checkpoint"
+                f"all {self.processes} processes of a training must stay alive, got process {rank} ended by "
+                f"{signal.Signals(-status).name}; start the training again: it resumes from its last checkpoint"
             ) from error
         said = self._said(rank).read_text(errors="replace").strip().splitlines() or [f"status {status}"]
-        raise TrainingFailed(f"process {rank} of {self.processes} must end well, got {said[-1]}") from error
+        raise TrainingFailed(f"process {rank} of {self.processes} must end without an error, got {said[-1]}") from error
 
     def end(self) -> None:
         self.over.set()
@@ -267,12 +268,13 @@ class _Others:
 
 
 def member() -> None:
-    """What another process of a training executes: it is told over its standard input what to do, and ends with it."""
+    """The entry point of another process of a training. It reads its task from standard input, and ends when that
+    closes."""
     follow, job, folder, rank, processes, device = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_first, args=(folder,), daemon=True).start()
     try:
         follow(job, _join(folder, rank, processes, device, lambda: None))
-        threading.Event().wait()  # while the first process evaluates: nobody is missed
+        threading.Event().wait()  # until the first process has evaluated and ends this one
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()

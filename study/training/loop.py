@@ -22,16 +22,16 @@ Step = tuple[int, torch.Tensor | None]
 
 
 class TrainingFailed(RuntimeError):
-    """This training cannot go on; the others can."""
+    """This training cannot continue; the others can."""
 
 
 class OutOfMemory(TrainingFailed):
-    """The device, or the machine, had no room left for this training."""
+    """The device, or the machine, ran out of memory for this training."""
 
 
 @dataclass
 class State:
-    """All that a checkpoint must hold: ``step`` counts the steps done."""
+    """Everything that a checkpoint must hold; ``step`` counts the steps done."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -77,8 +77,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def loss_of(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Mean cross-entropy over labelled pixels (D11): scores (N, K, h, w), labels (N, h, w) with 255 = void; or over
-    images: scores (N, K), labels (N,), where 255 is a class like any other. ``weights`` (K,) are of the classes: the
-    sum of weighted losses is divided by the sum of the weights of the same pixels or images (D124)."""
+    images: scores (N, K), labels (N,), where 255 is a class like any other. ``weights`` (K,) are those of the classes:
+    the sum of weighted losses is divided by the sum of the weights of the same pixels or images (D124)."""
     nothing = -100  # torch's own default
     ignored = VOID if labels.ndim > 1 else nothing
     return functional.cross_entropy(scores, labels.long(), weight=weights, ignore_index=ignored)
@@ -98,8 +98,8 @@ def fit(
 ) -> Iterator[Step]:
     """Train from ``state.step`` to ``recipe.steps``; yields (steps done, loss as a scalar tensor) after each.
 
-    ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees what the first one would have. Where
-    its labels do not ``teach``, the step counts but changes no weight and no optimizer state; its loss is None (D105).
+    ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees the same batches. If
+    ``teaches(labels)`` is false, the step counts but changes no weight and no optimizer state; its loss is None (D105).
     ``weights`` (K,) of the classes are on the model's device (see loss_of).
     """
     state.model.train()

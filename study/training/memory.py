@@ -1,4 +1,4 @@
-"""How the C library keeps memory (large maps are allocated and freed at every step), and how much a training took."""
+"""Tunes how the C library keeps memory (every step allocates and frees large maps), and measures a training's peak."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PROCESS = Path("/proc/self")
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it freed instead of handing it back to the kernel and asking again.
+    """Let this process keep freed memory instead of returning it to the kernel and requesting it again.
 
-    Without it the kernel clears fresh pages for every large map: on one thread a frozen backbone at 512x512 then spends
-    most of its time in the kernel (282 against 101 ms an image). Does nothing where the C library is not glibc.
+    Without it the kernel clears fresh pages for every large map: on one thread, a frozen backbone at 512x512 then
+    spends most of its time in the kernel (282 instead of 101 ms per image). Does nothing if the C library is not glibc.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_MMAP_MAX, 0)
@@ -23,10 +23,17 @@ def keep_freed_memory() -> None:
         libc.mallopt(_TOP_PAD, 1 << 26)
 
 
-def forget_peak() -> None:
-    """Begin to measure ``peak_mb`` anew, without what earlier trainings of this process freed.
+def return_freed_memory() -> None:
+    """Return freed memory to the kernel. Small results that stay between large maps that go would otherwise keep the
+    heap growing, by one map an image. Does nothing if the C library is not glibc."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
-    Where the kernel has no such counter, the peak stays that of the whole process.
+
+def forget_peak() -> None:
+    """Restart the measurement of ``peak_mb``, without memory that earlier trainings of this process freed.
+
+    If the kernel has no such counter, the peak stays that of the whole process.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
@@ -37,7 +44,7 @@ def forget_peak() -> None:
 
 
 def peak_mb() -> float:
-    """The most resident memory (MiB) of this process since ``forget_peak``, torch itself included."""
+    """The peak resident memory (MiB) of this process since ``forget_peak``, including torch itself."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:

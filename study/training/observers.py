@@ -1,4 +1,4 @@
-"""What goes on beside the steps of a training, one observer each: learning curve, heartbeat, checkpoints, rung.
+"""Observers of a training: learning curve, heartbeat, stop requests, checkpoints, rung.
 
 An observer is called with (steps done, loss) after every step.
 """
@@ -24,14 +24,14 @@ from study.training.count import measure
 from study.training.loop import State, TrainingFailed
 
 PROGRESS_S = 1.0
-SAVING_SHARE = 50  # times as long as a checkpoint took is trained before the next: they cost at most 2 % of the time
+SAVING_SHARE = 50  # train this many times as long as a checkpoint took before the next one: at most 2 % of the time
 LOSS_POINTS = 50
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
 RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
 
 
 class _Dumped(TypedDict):
-    """What a checkpoint of a training holds."""
+    """The content of a training's checkpoint."""
 
     state: dict[str, Any]
     curve: dict[str, list[Any]]
@@ -39,23 +39,23 @@ class _Dumped(TypedDict):
 
 
 class Attempt:
-    """A training as one process goes on with it: its state, its learning curve and the seconds that it has taken, which
-    are what a checkpoint holds."""
+    """A training in one process: its state, its learning curve and the seconds that it has taken, all of which a
+    checkpoint holds."""
 
     def __init__(self, run: Run, recipe: Recipe, source: Source, state: State) -> None:
         self.run, self.recipe, self.source, self.state = run, recipe, source, state
         self.curve: dict[str, list[Any]] = {"loss": [], "score": [], "losses": []}
-        self.resumed: list[int] = []  # the step that a checkpoint was of
+        self.resumed: list[int] = []  # the step of the checkpoint
         self._before, self._began = 0.0, time.monotonic()
         self._told = self._began
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, those of earlier attempts included."""
+        """Seconds of training so far, including earlier attempts."""
         return self._before + time.monotonic() - self._began
 
     def restore(self) -> None:
-        """Go on from the checkpoint, if a whole one is there."""
+        """Resume from the checkpoint, if there is an intact one."""
         dumped = cast(_Dumped | None, checkpoint.load(self.run.path("checkpoint.pt")))
         if dumped is not None:
             self.state.restore(dumped["state"])
@@ -68,32 +68,32 @@ class Attempt:
         checkpoint.save(self.run.path("checkpoint.pt"), content)
 
     def tell(self) -> None:
-        """Write how far the training is."""
+        """Write the progress of the training."""
         self._told = time.monotonic()
         last = {name: self.curve[name][-1][1] if self.curve[name] else None for name in ("loss", "score")}
         tell(self.run, self.state.step, self.recipe.steps, self.seconds, **last)
 
     def beat(self) -> bool:
-        """``tell``, unless that was less than PROGRESS_S ago; returns whether it told."""
+        """Call ``tell``, unless the last call was less than PROGRESS_S ago. Returns whether it was called."""
         due = time.monotonic() - self._told >= PROGRESS_S
         if due:
             self.tell()
         return due
 
     def score(self, images: int | None = None) -> float:
-        """The score on the tune split, or on its first images; NaN where none of their pixels is labelled."""
+        """The score on the tune split, or on its first images; NaN if none of their pixels is labelled."""
         scores = metrics.score_all(*measure(self.state.model, self.source, "tune", images, self.beat))
         return next(iter(scores.values()))
 
 
 def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) -> None:
-    """Write how far a run is, and where: for the driver, and for whoever asks for the status."""
+    """Write the progress and the place of a run, for the driver and for status requests."""
     where = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
     write_json(run.path("progress.json"), said | where | {"step": step, "steps": steps, "seconds": seconds})
 
 
 class Curve:
-    """Keeps the loss (the mean of the steps since the last point) and the score on the tune split by step. Raises
+    """Records, by step, the loss (mean of the steps since the last point) and the score on the tune split. Raises
     TrainingFailed for a loss that is not finite."""
 
     def __init__(self, attempt: Attempt) -> None:
@@ -107,7 +107,9 @@ class Curve:
             value = float(loss)
             if not math.isfinite(value):
                 steps = self.attempt.recipe.steps
-                raise TrainingFailed(f"the loss must be finite, got {value} at step {step} of {steps}; lower the rate")
+                raise TrainingFailed(
+                    f"the loss must be finite, got {value} at step {step} of {steps}; lower the learning rate"
+                )
             curve["losses"].append(value)
         if step in self.loss_steps and curve["losses"]:
             curve["loss"].append((step, sum(curve["losses"]) / len(curve["losses"])))
@@ -117,7 +119,7 @@ class Curve:
 
 
 class Heartbeat:
-    """Tells how far the training is, every PROGRESS_S and at its end."""
+    """Reports the progress of the training, every PROGRESS_S and at its end."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
@@ -128,7 +130,7 @@ class Heartbeat:
 
 
 class StopRequest:
-    """Looks every PROGRESS_S, and after the last step, whether the training should end early. Then it saves a
+    """Checks every PROGRESS_S, and after the last step, whether the training should end early. If so, it saves a
     checkpoint and raises Stopped or Preempted."""
 
     def __init__(self, attempt: Attempt, stop: Path | None) -> None:
@@ -143,7 +145,7 @@ class StopRequest:
 
 
 class Checkpoints:
-    """Saves a checkpoint every ``every_s`` seconds, or less often where saving takes long."""
+    """Saves a checkpoint every ``every_s`` seconds, or less often if saving takes long."""
 
     def __init__(self, attempt: Attempt, every_s: float) -> None:
         self.attempt, self.every_s = attempt, every_s
@@ -159,7 +161,7 @@ class Checkpoints:
 
 
 class Rung:
-    """Scores the whole tune split after ``until`` steps (D93), and saves a checkpoint to go on from later."""
+    """Scores the whole tune split after ``until`` steps (D93), and saves a checkpoint from which to resume later."""
 
     def __init__(self, attempt: Attempt, until: int) -> None:
         self.attempt, self.until = attempt, until

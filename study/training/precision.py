@@ -1,4 +1,4 @@
-"""Where products of a training are rounded: fp32, or bf16 by automatic mixed precision (D58, D145)."""
+"""The precision of a training's products: fp32, or bf16 by automatic mixed precision (D58, D145)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 def precision(name: str, device: torch.device) -> AbstractContextManager[object]:
     """The context of a forward pass in ``name`` (fp32 or bf16) on a device.
 
-    A CPU without products of bf16 gets the same numbers from fp32: autocast would be many times slower there than fp32.
+    A CPU without bf16 instructions computes the same numbers in fp32, since autocast would be many times slower there.
     """
     if name == "fp32":
         return nullcontext()
@@ -24,13 +24,13 @@ def precision(name: str, device: torch.device) -> AbstractContextManager[object]
 
 
 def multiplies_bf16() -> bool:
-    """Whether this CPU has instructions for products of bf16 (such as avx512_bf16 or AMX)."""
+    """Whether this CPU has instructions for bf16 products (such as avx512_bf16 or AMX)."""
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 class Rounded(TorchFunctionMode):
-    """Inputs, weights and results of convolutions and linear layers are rounded to bf16, as autocast has them, and
-    multiplied in fp32; their gradients likewise."""
+    """Rounds inputs, weights and results of convolutions and linear layers to bf16, as autocast does, but multiplies in
+    fp32; gradients likewise."""
 
     PRODUCTS = (functional.conv2d, functional.linear)
 

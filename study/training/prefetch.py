@@ -1,4 +1,4 @@
-"""Training batches read ahead by processes of their own, so that a GPU does not wait for files (D57)."""
+"""Reads training batches ahead in separate processes, so that a GPU does not wait for files (D57)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ class _Steps(Dataset[tuple[Raw, torch.Tensor]]):
 
 
 def batches(source: Source, start: int, stop: int, processes: int) -> Callable[[int], Batch]:
-    """``batch(step)`` for the steps ``start`` .. ``stop`` in order, read ahead by ``processes``; 0: by the caller.
+    """``batch(step)`` for the steps ``start`` .. ``stop`` in order, read ahead by ``processes`` (0: read by the
+    caller).
 
-    A batch is a function of its step, so who reads it changes nothing.
+    A batch depends only on its step, so it does not matter which process reads it.
     """
     if not processes or start >= stop:
         return source.training_batch
-    torch.multiprocessing.set_sharing_strategy("file_system")  # a descriptor a tensor would run into the usual limits
+    torch.multiprocessing.set_sharing_strategy("file_system")  # a descriptor per tensor would exceed the usual limits
     loader = DataLoader(
         _Steps(source, start, stop),
         batch_size=None,
         num_workers=processes,
         prefetch_factor=AHEAD,
         pin_memory=source.device.type == "cuda",
-        multiprocessing_context="forkserver",  # a plain fork of a process with threads may lock up
+        multiprocessing_context="forkserver",  # a plain fork of a process with threads may deadlock
     )
     ready = iter(loader)
     following = start

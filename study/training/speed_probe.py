@@ -1,4 +1,4 @@
-"""How long a training's step takes on this device, from a few steps on random images, and which precision is faster."""
+"""Times a training's step on this device with a few steps on random images, and finds out which precision is faster."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from study.training.count import image_counts, predict
 from study.training.loop import Batch, fit, start
 from study.training.worker import settle
 
-STEPS = 3  # timed ones; one more comes first, whose kernels and memory are new
+STEPS = 3  # timed; one more comes first to warm up kernels and memory
 PROBED = Variant(gcn(15), refine=True)
-CPU_BATCH, CPU_PX = 8, 2**19  # images at most, or more of so many pixels in all
+CPU_BATCH, CPU_PX = 8, 2**19  # most images of a batch, or more if they have no more pixels than this
 ROUNDS = 2
-DECIDED = 2.0  # how much faster one must be for the first round to be enough: a CPU without bf16 takes tens of seconds
-GAIN = 1.1  # how much faster bf16 must be to be chosen: less would be noise
-ENOUGH_S = 5.0  # where steps are slow, fewer of them will do
+DECIDED = 2.0  # speed ratio at which the first round is enough: a CPU without bf16 takes tens of seconds
+GAIN = 1.1  # speed ratio from which bf16 is chosen: less would be noise
+ENOUGH_S = 5.0  # slow steps need fewer repetitions
 TOGETHER = 0.8  # n cores are n**TOGETHER times as fast as one, for one image
 SEED, RANDOM = 0, Data("random")  # no data is read
 
@@ -39,8 +39,8 @@ SEED, RANDOM = 0, Data("random")  # no data is read
 def step_seconds(training: Training, classes: int, size: tuple[int, int], device: str, steps: int = STEPS) -> float:
     """Seconds of one step of a training on random images of ``size`` (height, width), the shortest of ``steps``.
 
-    Measured as a worker trains (threads, determinism); the weights are random, which changes no time. On a CPU a large
-    batch is measured with fewer images and scaled: it would not fit into its memory.
+    Measured with the settings of a worker (threads, determinism); the weights are random, which does not change the
+    time. On a CPU, a large batch would not fit into memory: it is measured with fewer images and scaled.
     """
     batch, (height, width) = training.recipe.batch, training.recipe.crop or size
     most = max(CPU_BATCH, CPU_PX // (height * width))
@@ -61,7 +61,7 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
 
 
 def scored_seconds(training: Training, classes: int, size: tuple[int, int], device: str) -> float:
-    """Seconds of one image of ``size`` (height, width) that a trained network is scored on, measured likewise."""
+    """Seconds to score a trained network on one image of ``size`` (height, width), measured likewise."""
     number = max(1, min(EVALUATION_BATCH, CPU_PX // (size[0] * size[1])))
     with settled(device):
         network, model = _untrained(training, classes, device)
@@ -79,8 +79,8 @@ def scored_seconds(training: Training, classes: int, size: tuple[int, int], devi
 
 
 def features_seconds(network: Network, size: tuple[int, int]) -> float:
-    """Seconds by the clock of one image of ``size`` (height, width) through a frozen backbone, as the stage data caches
-    features: on all cores, by what one of them takes."""
+    """Wall-clock seconds of one image of ``size`` (height, width) through a frozen backbone on all cores, as in the
+    stage *data*, estimated from a measurement on one core."""
     cores = torch.get_num_threads()
     backbone = build_backbone(dataclasses.replace(network, options=untrained(network)))
     backbone = backbone.eval().to(memory_format=torch.channels_last)
@@ -95,7 +95,8 @@ def random_labels(shape: tuple[int, ...], classes: int) -> np.ndarray:
 
 
 def shortest(work: Callable[[], object], device: str, times: int = STEPS) -> float:
-    """The least seconds of ``work`` of a few times; a first one comes before, unless it alone was enough."""
+    """The shortest time of ``work``, in seconds, over a first run and ``times`` more; fewer if they take ENOUGH_S
+    together."""
     found: list[float] = []
     while len(found) <= times and sum(found) < ENOUGH_S:
         before = clock(device)
@@ -105,8 +106,8 @@ def shortest(work: Callable[[], object], device: str, times: int = STEPS) -> flo
 
 
 def clock(device: str) -> float:
-    """Seconds of what this process does on a device. On a CPU those that it has had a core for: what else the machine
-    does now is not what it does when it trains."""
+    """Seconds of this process's work on a device. On a CPU only the time on a core counts: other load on the machine
+    now says nothing about the time of training."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.process_time() if device == "cpu" else time.perf_counter()
@@ -114,7 +115,7 @@ def clock(device: str) -> float:
 
 @contextmanager
 def settled(device: str) -> Iterator[None]:
-    """As in a worker, for a while."""
+    """A context with the settings of a worker."""
     threads = torch.get_num_threads()
     settle(device)
     try:
@@ -142,7 +143,8 @@ def weights(training: Training, classes: int) -> int:
 def _random(
     network: Network, training: Training, classes: int, size: tuple[int, int], device: str
 ) -> Callable[[int], Batch]:
-    """Inputs and labels of a step as a source gives them: bytes, or features in halves, are made numbers at each."""
+    """Inputs and labels of a step, as a source gives them: bytes, or half-precision features, are converted at each
+    step."""
     (height, width), batch = training.recipe.crop or size, training.recipe.batch
     if training.variant is None:
         labels = torch.randint(0, classes, (batch,))
@@ -175,10 +177,10 @@ def _random(
 def precision(
     network: Network, recipe: Recipe, classify: bool, classes: int, size: tuple[int, int], device: str, cache: Path
 ) -> Precision:
-    """The faster of fp32 and bf16 for a recipe of precision auto (D58): {precision, fp32_s, bf16_s, device}.
+    """The faster of fp32 and bf16 for a recipe with precision auto (D58): {precision, fp32_s, bf16_s, device}.
 
-    Measured with the paper's own head, or the classifier. The choice is part of every key, so it is made once a store:
-    what is recorded there is taken again.
+    Measured with the paper's own head, or the classifier. The choice is part of every key, so it is made once per store
+    and read from there afterwards.
     """
     variant = None if classify else PROBED
     known = cache / f"precision-{digest([network, recipe.batch, recipe.crop, classes, size, device])[:16]}.json"
@@ -187,7 +189,7 @@ def precision(
     except InputError:
         pass
     seconds = {"fp32": math.inf, "bf16": math.inf}
-    for _ in range(ROUNDS):  # in turn, so that whatever else the machine does meets both
+    for _ in range(ROUNDS):  # in turn, so that other load on the machine affects both
         for name in seconds:
             tried = Training(
                 variant, RANDOM, network, recipe=dataclasses.replace(recipe, precision=name), seed=SEED, band_px=1

@@ -1,4 +1,4 @@
-"""One training from its start or its last checkpoint to DONE, in the process and on the device it is given."""
+"""Runs one training from its start or its last checkpoint to DONE, in this process and on the given device."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ from study.training.prefetch import batches
 
 
 def train(job: TrainingJob) -> dict[str, float]:
-    """Do one training, or nothing if it is done; returns its scores, on val or (``until``) on tune. Raises
-    TrainingFailed where it cannot go on, OutOfMemory where its device has no room, Busy where another is at it, Stopped
-    or Preempted where it was asked to end and has saved a checkpoint, InputError or ProcessLost as
-    study.training.distributed does.
-    """
+    """Run one training, unless it is done. Returns its scores, on val or (``until``) on tune. Raises TrainingFailed if
+    it cannot continue, OutOfMemory if its device has no room, Busy if another process is running it, Stopped or
+    Preempted if it was asked to end and has saved a checkpoint, InputError or ProcessLost as study.training.distributed
+    does."""
     context = job.context
     distributed.check(job.subject.training, context.processes, context.device)
     run = Store(context.store).run(job.key)
@@ -50,13 +49,13 @@ def train(job: TrainingJob) -> dict[str, float]:
 
 @contextmanager
 def _memory() -> Iterator[None]:
-    """Tell a device without room, in whatever words, from other failures."""
+    """Turn a device's errors about missing memory, in whatever words, into OutOfMemory."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"out of memory ({first_line(error)})") from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a CPU
+        if "can't allocate memory" not in str(error):  # torch has no error class for the memory of a CPU
             raise
         raise OutOfMemory(f"out of memory ({first_line(error)})") from error
 
@@ -71,7 +70,7 @@ def _begin(job: TrainingJob, run: Run) -> None:
 
 def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
     attempt = _open(job, run)
-    if not attempt.resumed or not run.path("training.json").is_file():  # it says what was claimed before the first step
+    if not attempt.resumed or not run.path("training.json").is_file():  # it states the spec before the first step
         spec = canonical(job.subject.training)
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": spec})
     forget_peak()
@@ -93,7 +92,7 @@ def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
 
 
 def follow(job: TrainingJob, team: distributed.Team) -> None:
-    """The steps of a training in each of its processes but the first: nothing is evaluated or written."""
+    """Run the steps of a training in a process other than the first. Evaluates and writes nothing."""
     settle(job.context.device)
     attempt = _open(job, Store(job.context.store).run(job.key))
     for step, _ in _steps(job, team, attempt):
@@ -102,14 +101,14 @@ def follow(job: TrainingJob, team: distributed.Team) -> None:
 
 
 def _open(job: TrainingJob, run: Run) -> Attempt:
-    """The data of a training, and its network as it is before the next step."""
+    """The data of a training, and its network before the next step."""
     training, store = job.subject.training, Store(job.context.store)
     device = torch.device(job.context.device)
     subject = job.subject
     source = open_source(training, subject.facts, store.cache, device, origin=subject.origin, root=subject.root)
     model = build(training.variant, training.network, source.classes, training.seed)
     if job.init is not None:
-        inherit(model, weights_of(store.run(job.init)), f"those of the training {job.init[:12]} before this one")
+        inherit(model, weights_of(store.run(job.init)), f"those of the earlier training {job.init[:12]}")
     state = start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
     attempt = Attempt(run, training.recipe, source, state)
     attempt.restore()
@@ -132,7 +131,7 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
     if not attempt.curve["loss"]:
         raise TrainingFailed(
             f"a training must see a labelled pixel in one of its steps, got none in {attempt.recipe.steps}; label "
-            "more, or make batch or crop larger"
+            "more pixels, or make batch or crop larger"
         )
     trained = attempt.seconds
     attempt.save()
@@ -148,28 +147,29 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
 
 
 def _rung(job: TrainingJob, until: int, run: Run) -> float:
-    """The score on the tune split after ``until`` steps: of an earlier call, or of going on till then."""
+    """The score on the tune split after ``until`` steps, from an earlier call or by training up to there."""
     known = run.read(RUNGS) or {}
     if str(until) not in known:
-        if run.done() or any(int(step) > until for step in known):  # it went past: its weights of then are gone
+        if run.done() or any(int(step) > until for step in known):  # it is past that step, whose weights are gone
             run.clear()
         _begin(job, run)
         known = run.read(RUNGS) or {}
     if str(until) not in known:
-        raise TrainingFailed(f"a training must not have gone past step {until} unasked; delete {run.folder}")
+        raise TrainingFailed(f"a training must stop at step {until} when asked, got one beyond; delete {run.folder}")
     return known[str(until)]
 
 
 def settle(device: str) -> None:
-    """One thread a training: two 1-thread trainings beat one of two threads, and sums do not depend on the machine."""
+    """Use one thread per training: two 1-thread trainings beat one with two threads, and sums do not depend on the
+    machine."""
     keep_freed_memory()
     if device == "cpu":
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
-        # Gradients of a network that is sure of itself underflow, and arithmetic on what is left of them can be a
+        # Gradients of a confident network underflow, and arithmetic on the denormal numbers that are left can be a
         # hundred times as slow.
         torch.set_flush_denormal(True)
-        # Of use only to find reads of it, and slow.
+        # Slow, and useful only to find reads of uninitialised memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -181,11 +181,11 @@ def _write_counts(run: Run, name: str, what: str, measured: np.ndarray) -> None:
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The final weights of a training. Raises TrainingFailed where it is not done or was damaged."""
+    """The final weights of a training. Raises TrainingFailed if it is not done or was damaged."""
     if not run.done():
         raise TrainingFailed(
-            f"the training {run.key[:12]} must be done and whole before its weights are used, got no whole run in "
-            f"{run.folder}; run `make repro`, which trains it again"
+            f"the training {run.key[:12]} must be done and intact before its weights are used, got no intact run in "
+            f"{run.folder}; run `make repro` to train it again"
         )
     return torch.load(run.path("weights.pt"), map_location="cpu", weights_only=True)
 
@@ -221,7 +221,7 @@ def samples_of(images: int, number: int) -> list[int]:
 
 
 def _write_samples(run: Run, model: Segmenter | Classifier, source: Source, number: int) -> None:
-    """Predictions on val images spread evenly over the list: none is picked by hand (D16)."""
+    """Write predictions on val images, spread evenly over the list: none is picked by hand (D16)."""
     model.eval()
     rows = [source.sample(i) for i in samples_of(len(source.array("val-labels.npy")), number)]
     found: dict[str, Any] = {

@@ -145,9 +145,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_jobs_share_a_gpu_each_sees_its_own_only_and_none_is_where_there_is_none(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_jobs_share_gpus_and_see_only_their_own(cluster: Cluster, tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", WHERE, cluster.address, str(tmp_path)],
         env=cluster.environment, capture_output=True, text=True, timeout=WAIT_S,
@@ -202,7 +200,7 @@ def _kill_one_that_trains(cluster: Cluster, store: Path, driver: subprocess.Pope
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_when_a_machine_dies_all_is_trained_on_the_others_once_and_to_the_same_counts(
+def test_training_survives_a_machine_failure_with_identical_counts(
     cluster: Cluster, project: Project, tmp_path: Path
 ) -> None:
     project.tier["recipe"]["steps"] = STEPS

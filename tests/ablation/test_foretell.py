@@ -44,7 +44,7 @@ def trainings(workload):
     return {kind.name: kind for kind in kinds.values()}
 
 
-def test_what_kinds_take_compares_as_it_did_where_it_was_measured(trainings):
+def test_predicted_step_ratios_match_measured_ones(trainings):
     """Seconds of a step of 16 images on one core of a Xeon and of an EPYC: the ratio of one is within the error of the
     other's. By the rank of the plan, a boundary refinement would take eleven times as long as the 1x1 head."""
     step = {label: kind.step_s for (data, label), kind in trainings.items() if data == "main"}
@@ -56,14 +56,14 @@ def test_what_kinds_take_compares_as_it_did_where_it_was_measured(trainings):
         assert min(ratios) / 1.35 <= step[label] / step["1x1"] <= 1.35 * max(ratios), label
 
 
-def test_a_training_takes_its_steps_and_then_its_images(staged):
+def test_a_training_forecast_includes_steps_and_scoring(staged):
     kinds = {kind.name: kind for kind in foretell.trainings(staged, "smoke").values()}
     first, second = kinds["T7 Stage-1", "1x1"], kinds["T7 Stage-2", "1x1"]
     assert (first.steps, second.steps) == (20, 20)
     assert first.beside_s == second.beside_s and 0.3 < first.beside_s < 3
 
 
-def test_the_seeds_of_a_variant_are_one_kind_and_are_kept_for_the_status(workload, trainings):
+def test_seeds_of_a_variant_share_one_kind(workload, trainings):
     assert len(trainings) == len(workload.planned.trainings) / len(workload.planned.tier.seeds)
     assert set(progress.kept(workload.store, "shapes").values()) == set(trainings.values())
 
@@ -74,7 +74,7 @@ def sixteen(trainings):
     return replace(first, recipe=replace(first.recipe, batch=16))
 
 
-def test_frozen_features_take_no_time_and_crops_take_their_own(workload):
+def test_step_time_follows_frozen_features_and_crop_size(workload):
     training = sixteen(t for t in workload.planned.trainings.values() if t.variant)
     whole = foretell.of_training(("",), training, FACTS)
     frozen = replace(training, network=replace(training.network, frozen=True))
@@ -100,7 +100,7 @@ def test_an_evaluation_takes_its_passes_and_the_crf(staged):
     assert image(Inference(crop=(64, 64), crf=crf)) - once == pytest.approx(64 * 128 * 7 * 10 * foretell.CRF_S)
 
 
-def test_evaluations_are_kinds_of_their_own_and_have_an_image_a_step(staged):
+def test_evaluations_count_one_step_per_image(staged):
     workload = staged
     kinds = foretell.evaluations(workload)
     assert kinds.keys() == workload.planned.evaluations.keys()

@@ -64,7 +64,7 @@ def _start(log: Path, planned=PLANNED, done=(), todo=None) -> Ablation:
     return ablation
 
 
-def test_planned_trainings_are_asked_in_the_given_order_each_once(log):
+def test_each_planned_training_is_asked_once_in_order(log):
     assert _ask_all(_start(log)) == list(PLANNED)
     order = list(reversed(PLANNED))
     assert _ask_all(_start(log.with_name("other.log"), todo=order)) == order
@@ -89,13 +89,13 @@ def test_results_and_scores_on_the_way_are_told(log):
     assert trial.datetime_complete >= trial.datetime_start
 
 
-def test_a_training_that_was_done_before_has_its_scores_too(log):
+def test_a_training_done_earlier_has_its_scores(log):
     _start(log, done=["stack"])
     [trial] = [trial for trial in _trials(log) if trial.state == TrialState.COMPLETE]
     assert (trial.user_attrs[KEY], trial.value, trial.intermediate_values) == ("stack", 0.5, dict(CURVE))
 
 
-def test_a_failure_is_told_with_its_reason_and_asked_again_by_the_next_start(log):
+def test_a_failure_keeps_its_reason_and_is_retried(log):
     ablation = _start(log)
     _ask_all(ablation)
     ablation.fail("stack", "the loss must be finite")
@@ -106,7 +106,7 @@ def test_a_failure_is_told_with_its_reason_and_asked_again_by_the_next_start(log
     assert _ask_all(_start(log, done=PLANNED.keys() - {"stack"})) == ["stack"]
 
 
-def test_results_may_come_in_another_order_than_they_were_asked_for(log):
+def test_results_may_arrive_in_any_order(log):
     ablation = _start(log)
     for place, key in enumerate(reversed(_ask_all(ablation))):
         ablation.tell(key, place / 10, [])
@@ -114,7 +114,7 @@ def test_results_may_come_in_another_order_than_they_were_asked_for(log):
     assert values == {key: place / 10 for place, key in enumerate(reversed(PLANNED))}
 
 
-def test_a_trial_has_the_factors_of_its_training_as_typed_values(log):
+def test_a_trial_records_its_factors_as_typed_values(log):
     _ask_all(_start(log, done=["1x1"]))
     params = {trial.user_attrs[KEY]: trial.params for trial in _trials(log)}
     assert params["gcn-br"] == {
@@ -162,7 +162,7 @@ def killed(log, tmp_path) -> list[str]:
     return asked
 
 
-def test_after_a_killed_driver_what_ran_is_failed_and_each_missing_training_is_asked_once(log, killed):
+def test_a_killed_drivers_running_trials_fail_and_rerun(log, killed):
     done = [killed[0], "1x1"]
     ablation = _start(log, done=done)
     assert _by_key(log, TrialState.RUNNING) == []
@@ -175,7 +175,7 @@ def test_after_a_killed_driver_what_ran_is_failed_and_each_missing_training_is_a
     assert not _by_key(log, TrialState.RUNNING) and not _by_key(log, TrialState.WAITING)
 
 
-def test_after_a_killed_driver_a_training_that_ended_untold_is_complete_and_not_asked(log, killed):
+def test_a_training_finished_unreported_counts_as_complete(log, killed):
     """Its worker lived on and wrote DONE: the store says done, the study said running."""
     done = [killed[0], killed[1], "1x1"]
     ablation = _start(log, done=done)
@@ -183,18 +183,18 @@ def test_after_a_killed_driver_a_training_that_ended_untold_is_complete_and_not_
     assert killed[1] not in _ask_all(ablation)
 
 
-def test_a_driver_killed_twice_asks_each_missing_training_once_all_the_same(log, killed):
+def test_a_twice_killed_driver_asks_each_training_once(log, killed):
     _start(log, done=["1x1"]).ask()
     assert _ask_all(_start(log, done=["1x1"])) == [key for key in PLANNED if key != "1x1"]
 
 
-def test_a_torn_last_line_of_the_journal_does_not_stop_the_next_driver(log, killed):
+def test_a_torn_last_journal_line_is_tolerated(log, killed):
     with log.open("ab") as file:
         file.write(b'{"op_code": 4, "worker_id": "torn')
     assert _ask_all(_start(log, done=[killed[0], "1x1"])) == [k for k in PLANNED if k not in (killed[0], "1x1")]
 
 
-def test_a_study_that_was_lost_is_built_again_from_the_store(log):
+def test_a_lost_study_is_rebuilt_from_the_store(log):
     _start(log, done=PLANNED)
     log.unlink()
     assert _start(log, done=PLANNED).ask() is None
@@ -208,7 +208,7 @@ def test_starting_again_adds_nothing_twice(log):
     assert len(_trials(log)) == len(PLANNED)
 
 
-def test_a_training_that_the_store_has_lost_is_asked_again(log):
+def test_a_training_lost_from_the_store_is_rerun(log):
     _start(log, done=PLANNED)
     assert _ask_all(_start(log, done=PLANNED.keys() - {"stack"})) == ["stack"]
 
@@ -224,7 +224,7 @@ def test_a_training_that_the_store_has_lost_is_asked_again(log):
     ],
     ids=["kernel size", "head", "data set", "seed", "width"],
 )
-def test_a_plan_that_grows_keeps_what_the_store_knows_and_asks_the_new_training_only(log, new):
+def test_a_growing_plan_asks_only_new_trainings(log, new):
     ablation = _start(log)
     for key in _ask_all(ablation):
         ablation.tell(key, 0.5, CURVE)
@@ -238,7 +238,7 @@ def test_a_plan_that_grows_keeps_what_the_store_knows_and_asks_the_new_training_
     assert best.params["kernel_size"] == new["kernel_size"] and best.params["head"] == new["head"]
 
 
-def test_a_plan_that_shrinks_asks_nothing_that_is_no_longer_planned(log, killed):
+def test_a_shrinking_plan_asks_no_dropped_trainings(log, killed):
     planned = {key: PLANNED[key] for key in ("1x1", "texture")}
     assert _ask_all(_start(log, planned, done=["1x1"])) == ["texture"]
 
@@ -251,7 +251,7 @@ def test_the_studies_of_two_tiers_are_apart(log):
     assert sorted(_by_key(log, TrialState.COMPLETE)) == sorted(PLANNED)
 
 
-def test_the_dashboard_shows_the_study_with_all_its_trials(log):
+def test_the_dashboard_lists_the_study(log):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the dashboard's own imports
         dashboard = pytest.importorskip("optuna_dashboard")

@@ -31,12 +31,12 @@ def _plan(*names: str) -> dict:
         (7200, "2 h 0 min"), (7800, "2 h 10 min"), (360000, "100 h 0 min"), (8_640_000, "100 days"),
     ],
 )  # fmt: skip
-def test_a_duration_is_told_in_the_unit_that_a_person_would_take(seconds, text):
+def test_a_duration_has_a_readable_unit(seconds, text):
     assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("tenths", range(880, 920))
-def test_a_duration_never_shows_a_minute_as_sixty_seconds_or_more_than_ninety(tenths):
+def test_durations_switch_to_minutes_at_ninety_seconds(tenths):
     text = duration(tenths / 10)
     assert text == "2 min" or (text.endswith(" s") and int(text.split()[0]) <= 90)
 
@@ -52,11 +52,11 @@ def _heard(kind: Kind, *told: tuple[float, float]) -> Beats:
     return beats
 
 
-def test_nothing_is_foretold_before_anything_ended_or_made_a_step():
+def test_no_estimate_exists_before_any_progress():
     assert Pace().remaining({GCN: 3}, [Beats(GCN), _heard(BR, (0, 0.0))], 2) is None
 
 
-def test_the_time_left_is_what_was_foretold_times_how_much_slower_it_was_here():
+def test_time_left_scales_predictions_by_measured_speed():
     pace = Pace()
     pace.add(GCN, GCN.left(), 24.0)  # 12 s were foretold
     assert pace.remaining({GCN: 2, BR: 1}, [], 1) == pytest.approx(2 * 24 + 2 * 42)
@@ -65,7 +65,7 @@ def test_the_time_left_is_what_was_foretold_times_how_much_slower_it_was_here():
     assert pace.remaining({GCN: 3, CRF: 1}, [], 1) == pytest.approx(3 * 24 + 10 * (24 + 42) / (12 + 42)), "as all"
 
 
-def test_work_is_shared_among_the_workers_and_takes_at_least_as_long_as_its_longest_way():
+def test_time_left_depends_on_workers_and_dependencies():
     pace, stages = Pace(), [Kind((name,), steps=20) for name in ("first", "second", "third")]
     pace.add(GCN, 1.0, 1.0)
     assert pace.remaining({GCN: 4}, [], 2) == pytest.approx(24)
@@ -86,13 +86,13 @@ def test_the_first_steps_are_slow_and_no_example():
     assert Pace().remaining({}, [only], 1) == pytest.approx((90 * 0.1 + 2) * 5), "unless there are no others"
 
 
-def test_images_that_a_training_measures_itself_on_are_no_steps():
+def test_self_evaluation_is_not_counted_as_steps():
     told = [(0, 0.0), (50, 5.0), (100, 10.0), (100, 13.0)]
     beats = _heard(GCN, *told)
     assert beats.seen() == pytest.approx((5.0, 5.0)) and beats.done == 1
 
 
-def test_what_an_earlier_process_told_is_no_example_and_a_new_one_starts_anew():
+def test_progress_of_an_earlier_process_is_ignored():
     earlier = {"step": 80, "steps": 100, "seconds": 800.0, "pid": 1, "host": "here"}
     beats = Beats(GCN, earlier)
     beats.hear(earlier)
@@ -102,7 +102,7 @@ def test_what_an_earlier_process_told_is_no_example_and_a_new_one_starts_anew():
     assert beats.seen() == pytest.approx((0.5, 1.0))
 
 
-def test_a_running_training_has_left_what_its_steps_do_not_have_behind_them():
+def test_a_running_training_counts_only_remaining_steps():
     pace = Pace()
     pace.add(GCN, GCN.left(), GCN.left())
     assert pace.remaining({}, [_heard(GCN, (0, 0.0), (50, 5.0))], 1) == pytest.approx(50 * 0.1 + 2)
@@ -132,7 +132,7 @@ def _tell(store: Store, key: str, age_s: float, **said) -> None:
     write_json(store.run(key).path("progress.json"), fixed | {"time": time.time() - age_s} | said)
 
 
-def test_the_status_counts_what_is_done_running_failed_and_left_and_foretells_the_rest(store):
+def test_status_counts_done_running_failed_and_remaining_trainings(store):
     plan = _plan("a/0", "a/1", "b/0", "b/1", "texture b/0", "a/2")
     _finish(store, "a-0", 40)
     _tell(store, "a-1", age_s=-7200)  # by a clock that has jumped
@@ -149,7 +149,7 @@ def test_the_status_counts_what_is_done_running_failed_and_left_and_foretells_th
     assert len(lines) == 2
 
 
-def test_the_status_tells_of_evaluations_and_of_what_runs_beside_the_plan(store):
+def test_status_shows_evaluations_and_runs_outside_the_plan(store):
     plan = _plan("a/0")
     _finish(store, "a-0", 40)
     asked = {"label": "a", "seed": 0, "data": "main"}
@@ -168,13 +168,13 @@ def test_the_status_tells_of_evaluations_and_of_what_runs_beside_the_plan(store)
     assert lines[0].startswith("  running  a (crops), seed 0 on ")
     assert lines[0].endswith(": step 3/8 after 6 s, 0.50 steps a second")
     assert lines[1] == (
-        "  running  a, seed 100 at lr 0.004 (of a search, or of another tier) on node-7 (process 1): step 40/100 "
+        "  running  a, seed 100 at lr 0.004 (from a search or another tier) on node-7 (process 1): step 40/100 "
         "after 12 s, 3.33 steps a second, loss 1.234, tune score 45.6 %"
     )
     assert lines[2:] == ["  failed   a (MS-CRF), seed 0: no room"]
 
 
-def test_a_failed_training_does_not_shorten_what_the_others_are_expected_to_take(store):
+def test_a_failed_training_does_not_shorten_the_estimate(store):
     plan = _plan("a/0", "a/1", "b/0")
     _finish(store, "a-0", 1000)
     store.run("b-0").fail("TrainingFailed", "the loss must be finite")
@@ -183,14 +183,14 @@ def test_a_failed_training_does_not_shorten_what_the_others_are_expected_to_take
     assert progress.status(store, plan, 1, [at_work]).splitlines()[0].endswith("about 17 min"), "it has begun"
 
 
-def test_a_failed_training_is_no_example_for_its_other_seeds(store):
+def test_other_seeds_ignore_a_failed_trainings_time(store):
     plan = _plan("a/0", "b/0", "b/1")
     _finish(store, "a-0", 1000)
     store.run("b-0").fail("TrainingFailed", "the loss must be finite")
     assert "about 17 min" in progress.status(store, plan, workers=1)  # b/1 takes the mean of what was done: 1000 s
 
 
-def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
+def test_a_retried_training_is_not_shown_as_failed(store):
     from study.spec.heads import Variant, dense
     from study.spec.training import Data, Network, Recipe, Training
     from study.training.worker import train
@@ -210,18 +210,18 @@ def test_a_training_that_is_tried_again_is_no_longer_told_as_failed(store):
     assert "0 failed, 2 left" in progress.status(store, _plan("a/0", "a/1"), workers=1)
 
 
-def test_the_status_of_a_store_without_runs_says_what_is_left_and_foretells_nothing(store):
+def test_status_of_an_empty_store_has_no_estimate(store):
     assert progress.status(store, _plan("a/0", "a/1"), 2) == (
         "shapes: 0 of 2 trainings done, 0 running, 0 failed, 2 left"
     )
 
 
-def test_the_status_of_an_ablation_that_is_through_foretells_nothing(store):
+def test_status_of_a_finished_ablation_has_no_estimate(store):
     _finish(store, "a-0", 3)
     assert progress.status(store, _plan("a/0"), 2) == "shapes: 1 of 1 training done, 0 running, 0 failed, 0 left"
 
 
-def test_a_training_that_has_said_no_loss_yet_is_shown_without_one(store):
+def test_status_omits_a_loss_not_yet_reported(store):
     _finish(store, "a-0", 3)
     _tell(store, "a-1", age_s=0, loss=None, score=None, step=1)
     with store.run("a-1").writing():
@@ -234,7 +234,7 @@ def _display(store: Store, plan: dict, done: set[str], workers: int, **more) -> 
     return progress.Display(store, plan["trainings"], kinds, done, workers, **more)
 
 
-def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(store, capsys):
+def test_without_a_terminal_each_training_prints_one_line(store, capsys):
     plan = _plan("GCN k=15 + BR/0", "1x1/0", "texture [1x1]/0", "1x1/1")
     keys = list(plan["trainings"])
     with _display(store, plan, {keys[3]}, workers=2) as display:
@@ -255,7 +255,7 @@ def test_without_a_terminal_a_line_is_printed_per_training_and_no_control_codes(
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_long_line_is_not_broken_in_a_log(store, capsys):
+def test_long_lines_are_not_wrapped_in_logs(store, capsys):
     plan = _plan("a/0")
     with _display(store, plan, set(), workers=1) as display:
         display.begin("a-0")
@@ -263,7 +263,7 @@ def test_a_long_line_is_not_broken_in_a_log(store, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2  # the start, and the failure
 
 
-def test_trainings_done_earlier_are_no_example_of_how_long_one_takes(store, capsys):
+def test_earlier_trainings_do_not_affect_the_estimate(store, capsys):
     """They took no time in this ablation: one training of 100 s out of four with two done before leaves 100 s."""
     plan, now = _plan("a/0", "a/1", "a/2", "a/3"), [0.0]
     with _display(store, plan, {"a-0", "a-1"}, workers=1, clock=lambda: now[0]) as display:
@@ -273,7 +273,7 @@ def test_trainings_done_earlier_are_no_example_of_how_long_one_takes(store, caps
     assert "about 2 min" in capsys.readouterr().out
 
 
-def test_a_resumed_training_is_an_example_by_all_of_its_seconds(store, capsys):
+def test_a_resumed_training_counts_all_its_seconds(store, capsys):
     plan = _plan("a/0", "a/1")
     with _display(store, plan, set(), workers=1) as display:
         display.begin("a-0")
@@ -282,7 +282,7 @@ def test_a_resumed_training_is_an_example_by_all_of_its_seconds(store, capsys):
     assert "in 0 s; 0 running, 1 left, about 5 min" in capsys.readouterr().out
 
 
-def test_the_first_estimate_is_told_once_when_all_that_runs_has_told_of_its_pace(store, capsys):
+def test_the_first_estimate_waits_for_all_running_trainings(store, capsys):
     plan, now = _plan("a/0", "a/1", "b/0"), [0.0]
     _tell(store, "a-0", 0, step=90, pid=7)  # an earlier process; its checkpoint is gone
     with _display(store, plan, set(), workers=2, clock=lambda: now[0]) as display:
@@ -300,7 +300,7 @@ def test_the_first_estimate_is_told_once_when_all_that_runs_has_told_of_its_pace
         assert display.seconds() == pytest.approx((93 + 94 + 100) / 2)
 
 
-def test_the_first_estimate_waits_no_longer_than_ten_seconds_for_the_slowest(store, capsys):
+def test_the_first_estimate_waits_at_most_ten_seconds(store, capsys):
     plan, now = _plan("a/0", "b/0"), [0.0]
     with _display(store, plan, set(), workers=2, clock=lambda: now[0]) as display:
         display.begin("a-0")
@@ -312,7 +312,7 @@ def test_the_first_estimate_waits_no_longer_than_ten_seconds_for_the_slowest(sto
             assert capsys.readouterr().out.count("about") == (second == 108), second
 
 
-def test_what_was_foretold_is_kept_for_the_status_and_damage_leaves_the_mean(store):
+def test_status_uses_kept_estimates_unless_they_are_damaged(store):
     plan = _plan("a/0", "b/0")
     _finish(store, "a-0", 1000)
     progress.keep(store, "shapes", {"a-0": GCN, "b-0": BR})

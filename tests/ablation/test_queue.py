@@ -88,7 +88,7 @@ def engine(request):
     return request.getfixturevalue(request.param)
 
 
-def test_results_and_failures_are_events_and_no_failure_stops_another_job(engine):
+def test_a_failed_job_does_not_stop_the_others(engine):
     jobs = Schedule(engine, 2)
     jobs.submit("good", {"value": 7})
     jobs.submit("bad", {"raise": True})
@@ -111,7 +111,7 @@ def test_a_job_starts_after_those_that_it_names(engine, tmp_path):
     assert order[0] == "first" and order[-1] == "last" and sorted(order) == sorted(after)
 
 
-def test_all_descendants_of_a_failed_job_are_not_run_and_nothing_else(engine, tmp_path):
+def test_only_descendants_of_a_failed_job_are_skipped(engine, tmp_path):
     log = tmp_path / "log"
     jobs = Schedule(engine, 8)
     after = {"root": (), "child": ("root",), "grandchild": ("child",), "great-grandchild": ("grandchild", "other")}
@@ -129,13 +129,13 @@ def test_all_descendants_of_a_failed_job_are_not_run_and_nothing_else(engine, tm
     assert sorted(log.read_text().splitlines()) == ["other", "other's child", "root"]
 
 
-def test_a_job_that_names_one_which_was_done_before_starts_at_once(engine):
+def test_a_job_does_not_wait_for_finished_dependencies(engine):
     jobs = Schedule(engine, 1)
     jobs.submit("child", {"value": 1}, after=("in the store already",))
     assert drain(jobs) == {"child": Event("child", 1)}
 
 
-def test_no_more_jobs_than_slots_are_on_the_engine(inline):
+def test_running_jobs_never_exceed_the_slots(inline):
     jobs = Schedule(inline, 2)
     for number in range(7):
         jobs.submit(str(number), {"value": number})
@@ -144,7 +144,7 @@ def test_no_more_jobs_than_slots_are_on_the_engine(inline):
     assert inline.order == [str(number) for number in range(7)]
 
 
-def test_free_slots_count_what_is_running_and_what_could_start(inline):
+def test_free_slots_exclude_running_and_ready_jobs(inline):
     jobs = Schedule(inline, 3)
     assert jobs.free == 3 and not jobs.busy
     jobs.submit("a", {})
@@ -160,7 +160,7 @@ def test_an_engine_without_jobs_has_no_events(engine):
     assert Schedule(engine, 2).wait(0.01) == []
 
 
-def test_interrupting_an_inline_job_is_no_failure_of_the_job():
+def test_interrupting_an_inline_job_is_not_a_failure():
     def stop(payload):
         raise KeyboardInterrupt
 
@@ -170,7 +170,7 @@ def test_interrupting_an_inline_job_is_no_failure_of_the_job():
         jobs.wait(1)
 
 
-def test_an_exception_without_words_is_told_by_its_name():
+def test_an_exception_without_a_message_shows_its_name():
     def fail(payload):
         raise MemoryError
 
@@ -180,7 +180,7 @@ def test_an_exception_without_words_is_told_by_its_name():
 
 
 @pytest.mark.slow
-def test_a_ray_worker_has_one_thread_the_projects_path_and_a_process_of_its_own(ray_engine):
+def test_ray_workers_are_separate_single_threaded_processes(ray_engine):
     jobs = Schedule(ray_engine, 2)
     jobs.submit("a", {"environment": True})
     said = drain(jobs)["a"].result
@@ -190,7 +190,7 @@ def test_a_ray_worker_has_one_thread_the_projects_path_and_a_process_of_its_own(
 
 
 @pytest.mark.slow
-def test_a_ray_worker_that_is_killed_or_lost_another_process_is_started_again(ray_engine, tmp_path):
+def test_a_killed_or_disconnected_ray_worker_is_restarted(ray_engine, tmp_path):
     jobs = Schedule(ray_engine, 2)
     jobs.submit("a", {"dies_until": str(tmp_path / "killed")})
     jobs.submit("b", {"lost_until": str(tmp_path / "lost")})
@@ -199,7 +199,7 @@ def test_a_ray_worker_that_is_killed_or_lost_another_process_is_started_again(ra
 
 
 @pytest.mark.slow
-def test_a_ray_worker_that_always_dies_ends_as_a_failure_after_its_retries_and_the_others_finish(ray_engine, tmp_path):
+def test_a_ray_job_fails_after_its_last_retry(ray_engine, tmp_path):
     jobs = Schedule(ray_engine, 2)
     jobs.submit("dead", {"dies": True, "name": "dead", "log": str(tmp_path / "log")})
     jobs.submit("child", {"value": 1}, after=("dead",))
@@ -212,7 +212,7 @@ def test_a_ray_worker_that_always_dies_ends_as_a_failure_after_its_retries_and_t
 
 
 @pytest.mark.slow
-def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine, tmp_path):
+def test_ray_jobs_fill_but_never_exceed_the_slots(ray_engine, tmp_path):
     jobs = Schedule(ray_engine, 2)
     for name in "abcd":
         jobs.submit(name, {"meet": str(tmp_path)})
@@ -222,13 +222,13 @@ def test_ray_jobs_run_side_by_side_and_never_more_than_slots(ray_engine, tmp_pat
 
 
 @pytest.mark.slow
-def test_an_address_at_which_no_ray_answers_is_told_in_one_line():
-    with pytest.raises(InputError, match=r"which answers, got 127\.0\.0\.1:1 .*; start it with `ray start --head`"):
+def test_an_unreachable_ray_address_is_refused():
+    with pytest.raises(InputError, match=r"execution.address 127\.0\.0\.1:1 .*; start it with `ray start --head`"):
         Ray(work, cores=1, address="127.0.0.1:1", retries=0, pythonpath="")
 
 
 @pytest.mark.slow
-def test_a_ray_that_is_started_here_is_reached_from_this_machine_only(ray_engine):
+def test_a_local_ray_listens_on_loopback_only(ray_engine):
     jobs = Schedule(ray_engine, slots=1)
     jobs.submit("one", {"value": 1})
     assert drain(jobs)["one"].result == 1, "its worker processes listen too"

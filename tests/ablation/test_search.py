@@ -51,7 +51,7 @@ def _members(
     ]
 
 
-def test_at_each_rung_the_best_half_of_each_variant_goes_on(shapes):
+def test_each_rung_keeps_the_best_half_per_variant(shapes):
     slow = _members(shapes, ONE, [{25: s, 50: s, 100: s} for s in (0.1, 0.4, 0.3, 0.2)])
     fast = _members(shapes, GCN15, [{25: s, 50: s, 100: s} for s in (0.9, 0.6, 0.7, 0.8)])
     found = slow + fast
@@ -74,14 +74,14 @@ def test_of_equal_scores_the_shared_setting_wins(shapes):
         assert first == recipe and recipe not in others
 
 
-def test_what_fell_behind_is_no_best_though_it_was_trained_to_its_end(shapes):
+def test_a_dropped_candidate_cannot_be_the_best(shapes):
     found = _members(shapes, ONE, [{25: 0.5, 50: 0.5, 100: 0.5}, {25: 0.1, 50: 0.1, 100: 0.9}], whole=True)
     halving.halve(found, 0, _tuning())
     assert found[1].runs and not found[1].eligible
     assert halving.best(found)["main", ONE].lr == found[0].recipe.lr
 
 
-def test_a_failed_candidate_is_no_best_and_takes_no_place(shapes):
+def test_a_failed_candidate_neither_wins_nor_counts(shapes):
     found = _members(shapes, ONE, [{}, {25: 0.2, 50: 0.2, 100: 0.2}, {25: 0.1}])
     found[0].failed = "the loss must be finite"
     for rung in (0, 1):
@@ -89,7 +89,7 @@ def test_a_failed_candidate_is_no_best_and_takes_no_place(shapes):
     assert halving.best(found)["main", ONE].lr == 0.2
 
 
-def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
+def test_all_variants_share_candidates_and_maximum_steps(shapes):
     facts = {name: {"fingerprint": name, "classes": [], "listed": {}} for name in shapes.settings}
     planned, found = halving.candidates(shapes, facts, "cpu")
     groups: dict[halving.Group, list[Candidate]] = {}
@@ -106,7 +106,7 @@ def test_every_variant_has_the_same_candidates_and_most_steps(shapes):
     assert least["main", Variant(gcn(3))] == 4 * 125 + 2 * 125 + 1 * 250
 
 
-def test_the_plan_at_each_best_has_the_searched_cells_only():
+def test_the_tuned_plan_has_only_searched_cells():
     shapes = tiers.load(tiers.read(), "smoke")
     facts = {name: {"fingerprint": name, "classes": [], "listed": {}} for name in shapes.settings}
     recipe = shapes.tuning.recipes(shapes.main.recipe)[1]
@@ -123,7 +123,7 @@ def test_the_plan_at_each_best_has_the_searched_cells_only():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"search": {}}, "must name what is searched"),
+        ({"search": {}}, "must name at least one part of the recipe"),
         ({"search": {"steps": [3]}}, "must be one of lr"),
         ({"search": {"lr": [0.004, 0.004]}}, "different values"),
         ({"search": {"lr": ["1e-3", 0.004]}}, "write it with a dot"),
@@ -138,7 +138,7 @@ def test_the_plan_at_each_best_has_the_searched_cells_only():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_mistake_in_the_search_is_told_before_anything_is_trained(change, words):
+def test_an_invalid_tuning_block_is_refused(change, words):
     params = tiers.read()
     params["tiers"]["smoke"]["tuning"] |= change
     with pytest.raises(InputError, match=words):
@@ -177,7 +177,7 @@ def test_choosing_leaves_comments_and_order_alone(project):
     assert changed == text.replace("tier: shapes", "tier: smoke").replace("tune: false ", "tune: true ", 1)
     assert tiers.read(project.folder / "params.yaml")["tune"] is True
     failed = project.python("-m", "study", "choose", "cityscapes", "--tune", "yes", check=False)
-    assert failed.returncode == 2 and "tiers.cityscapes.tuning must say what is searched" in failed.stderr
+    assert failed.returncode == 2 and "tiers.cityscapes.tuning must define the search" in failed.stderr
 
 
 def _searching(project, **recipe) -> None:
@@ -188,7 +188,7 @@ def _searching(project, **recipe) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_ends_in_two_verdicts_figures_and_a_verified_report(project):
+def test_a_search_yields_verdicts_and_a_verified_report(project):
     project.tier.update({"scale": "mechanism", "meaningless": False, "seeds": [0, 1]})
     project.tier["verdicts"]["settled"] = {"peak": 100, "end": 100, "fall": 1}  # so few steps settle nothing
     _searching(project)
@@ -236,7 +236,7 @@ def test_a_paused_training_ends_as_an_undisturbed_one(project):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_search_killed_on_its_way_comes_to_the_same_end(project):
+def test_a_killed_search_reaches_the_same_result(project):
     project.tier["tuning"]["factorial"] = [1]
     _searching(project, steps=40)
     other = project.folder / "undisturbed"

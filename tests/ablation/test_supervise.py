@@ -75,7 +75,7 @@ HOLD = "import sys, time; from study.store.runs import Store; from pathlib impor
 
 
 @pytest.mark.slow
-def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_path, monkeypatch, capsys):
+def test_recoverable_failures_are_retried_and_others_are_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("study.ablation.supervise.PREEMPTED_S", 0.1)
     monkeypatch.setattr("study.ablation.supervise.BUSY_S", 0.3)
     other = subprocess.Popen(
@@ -105,7 +105,7 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
     assert found == {
         "well": "attempt 1",
         "hangs once": "attempt 2",
-        "hangs": ("Hung", "it told no progress for 3 s, 2 times"),
+        "hangs": ("Hung", "it reported no progress for 3 s, 2 times"),
         "full": "attempt 2",
         "preempted": "attempt 4",
         "shared": "attempt 1",
@@ -116,7 +116,7 @@ def test_what_helps_is_tried_again_and_what_does_not_ends_with_its_reason(tmp_pa
 
 
 @pytest.mark.slow
-def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, monkeypatch, capsys):
+def test_ray_restarts_after_a_crash_without_losing_jobs(tmp_path, monkeypatch, capsys):
     execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=600, loaders=0)
     with Work(work, execution, Store(tmp_path), "smoke") as jobs:
         for key, ills in {"runs": ("until told",), "hangs": ("hangs",), "waits": ()}.items():
@@ -132,7 +132,7 @@ def test_where_ray_itself_dies_it_is_started_anew_and_nothing_is_lost(tmp_path, 
     assert "hangs is started again: the Ray of this machine died" in capsys.readouterr().out
 
 
-def test_a_job_that_is_lost_too_often_has_failed(tmp_path):
+def test_a_job_lost_too_often_fails(tmp_path):
     class Losing(queue.Inline):
         def wait(self, timeout_s: float) -> list[queue.Event]:
             return [queue.Event(self.waiting.pop(0)[0], kind=queue.LOST, reason="its machine went")]
@@ -143,7 +143,7 @@ def test_a_job_that_is_lost_too_often_has_failed(tmp_path):
     assert (event.kind, event.reason) == ("NodeLost", "its machine went, 2 times")
 
 
-def test_alone_on_its_machine_already_a_job_without_memory_has_failed(tmp_path):
+def test_a_lone_job_out_of_memory_fails(tmp_path):
     def full(order: Order) -> None:
         raise OutOfMemory("out of memory (it asked for all there is)")
 
@@ -154,7 +154,7 @@ def test_alone_on_its_machine_already_a_job_without_memory_has_failed(tmp_path):
 
 
 @pytest.mark.parametrize("ask", ["file", signal.SIGTERM, signal.SIGINT])
-def test_a_stop_starts_no_other_job_and_ends_in_stopped(tmp_path, ask):
+def test_a_stop_request_starts_no_further_job(tmp_path, ask):
     begun, before = [], signal.getsignal(signal.SIGTERM)
 
     def asks(order: Order) -> str:
@@ -213,19 +213,19 @@ MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
         ("/scratch/runs", "/scratch/runs on lustre (without the option flock)"),
     ],
 )  # fmt: skip
-def test_a_store_whose_locks_do_not_hold_between_machines_is_refused(tmp_path, folder, got):
+def test_a_store_without_reliable_locks_is_refused(tmp_path, folder, got):
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS)
     if not got:
         drivers.locks_hold(Path(folder), mounts)
         return
-    with pytest.raises(InputError, match="must lie where file locks hold") as told:
+    with pytest.raises(InputError, match="must be on a file system whose locks hold") as told:
         drivers.locks_hold(Path(folder), mounts)
     assert got in str(told.value) and "STUDY_STORE" in str(told.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_store_that_cannot_be_written_is_told_in_one_line_before_anything_starts():
+def test_an_unwritable_store_is_refused_at_the_start():
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         store = Store(Path(name))
@@ -242,7 +242,7 @@ def test_a_store_that_cannot_be_written_is_told_in_one_line_before_anything_star
             os._exit(0)
         os.waitpid(child, 0)
         line = os.read(read, 4096).decode()
-    assert line.startswith(f"STUDY_STORE must be a folder that can be written, got {name} (")
+    assert line.startswith(f"STUDY_STORE must be a writable folder, got {name} (")
 
 
 def pids(results: list[Path]) -> set[int]:
@@ -250,7 +250,7 @@ def pids(results: list[Path]) -> set[int]:
 
 
 @pytest.mark.slow
-def test_two_drivers_share_the_trainings_of_one_plan_and_none_is_done_twice(project, tmp_path_factory):
+def test_two_drivers_share_a_plan_without_duplicate_trainings(project, tmp_path_factory):
     project.tier["tables"], project.tier["recipe"]["steps"] = ["T1"], 100
     project.save()
     store = Store(tmp_path_factory.mktemp("store"))
@@ -284,7 +284,7 @@ def test_two_drivers_share_the_trainings_of_one_plan_and_none_is_done_twice(proj
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["inline", "ray"])
-def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(project, monkeypatch, capsys, engine):
+def test_a_stopped_driver_saves_and_the_next_resumes(project, monkeypatch, capsys, engine):
     """By `make stop`, and by SIGTERM, which Ray would take for itself."""
     project.params["execution"] |= {"checkpoint_s": 600, "engine": engine, "workers": 1}  # only the stop writes one
     project.tier["recipe"]["steps"] = 120
@@ -307,11 +307,11 @@ def test_a_driver_that_is_asked_to_end_saves_its_training_and_the_next_goes_on(p
         monkeypatch.setenv("STUDY_STORE", str(store.root))
         trainings.stop(None)  # in this process: a start takes as long as a training
         asked = capsys.readouterr().out
-        assert f"(process {driver.pid}) has stopped; `make repro` goes on from there" in asked
+        assert f"(process {driver.pid}) has stopped; `make repro` continues from there" in asked
         trainings.stop(None)
-        assert capsys.readouterr().out.startswith("smoke: nobody trains it")
+        assert capsys.readouterr().out.startswith("no run of tier smoke is active")
     assert driver.wait(60) == 130
-    assert "the same command goes on from here" in driver.communicate()[0]
+    assert "the same command continues from here" in driver.communicate()[0]
     (stopped,) = (path.parent for path in store.root.glob("*/checkpoint.pt"))
     assert " 0 running, 0 failed, " in progress.status(store, plan, 1)
     project.stages("ablate")

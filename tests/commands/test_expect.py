@@ -44,16 +44,16 @@ def total(said: str) -> list[float]:
     return [float(number) for number in re.findall(r"(\d+\.\d) with", line)]
 
 
-def test_a_tier_of_which_nothing_was_measured_has_unknown_verdicts(
+def test_an_unmeasured_tier_has_unknown_verdicts(
     plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     plan["tier"] = "nowhere"
     assert expect.tell(plan, 100.0, HERE, None) is None
-    assert "verdicts: unknown for 21 claims; no run of this tier was measured before" in capsys.readouterr().out
+    assert "verdicts: unknown for 21 claims; this tier has no earlier scores" in capsys.readouterr().out
 
 
-def test_more_seeds_decide_more_and_a_larger_spread_less(
+def test_more_seeds_and_less_spread_decide_more_claims(
     plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found, five = [], worlds.layout(5)
@@ -69,20 +69,18 @@ def test_more_seeds_decide_more_and_a_larger_spread_less(
     assert calm == sorted(calm) and wild == sorted(wild) and all(a > b for a, b in zip(calm, wild, strict=True))
 
 
-def test_hours_are_the_first_look_and_what_the_rest_of_them_buys(
-    plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hours_beyond_the_first_look_buy_trainings(plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
     budget = expect.tell(plan, float(len(first)), HERE, hours=170 / 3600)
     assert budget == pytest.approx(2 * len(first), rel=0.01), "80 s for the first, 10 for the rest, 80 left"
-    with pytest.raises(InputError, match=r"hours must hold the first look .*, got 0\.01; write more"):
+    with pytest.raises(InputError, match=r"hours must cover the first look .*, got 0\.01; write more"):
         expect.tell(plan, float(len(first)), HERE, hours=0.01)
-    with pytest.raises(InputError, match="hours must be those of a machine that can train the tier"):
+    with pytest.raises(InputError, match="hours need a machine that can train the tier"):
         expect.tell(plan, 100.0, HERE | {"trainings": None}, hours=2)
 
 
-def test_scores_that_are_shipped_stand_in_for_a_run_here(plan: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_shipped_scores_replace_a_missing_local_run(plan: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     path, known = expect.measured(plan | {"tier": "shapes"})
     assert path == ROOT / "docs" / "example" / "scores.csv" and len(known["T1/score/15"]) >= 5

@@ -48,7 +48,7 @@ def training(recipe: Recipe = RECIPE, data: Data = VOC) -> Training:
     return Training(Variant(gcn(3)), data, NETWORK, recipe, 0, 2)
 
 
-def test_a_streamed_set_has_the_fingerprint_of_a_cached_one_and_no_arrays_of_its_training_images(voc, tmp_path):
+def test_streamed_and_cached_sets_share_a_fingerprint(voc, tmp_path):
     cached, streamed = (prepare(VOC, voc, tmp_path, 2, stream=stream) for stream in (False, True))
     assert cached | {"streamed": True} == streamed
     folders = [folder_of(tmp_path, f["fingerprint"], f["streamed"]) for f in (cached, streamed)]
@@ -56,7 +56,7 @@ def test_a_streamed_set_has_the_fingerprint_of_a_cached_one_and_no_arrays_of_its
     assert kept[0] - kept[1] == {"train-images.npy", "train-labels.npy"} and not kept[1] - kept[0]
 
 
-def test_a_streamed_training_sees_the_same_batches_to_the_bit(voc, tmp_path):
+def test_a_streamed_training_sees_identical_batches(voc, tmp_path):
     sources = []
     for stream in (False, True):
         facts = prepare(VOC, voc, tmp_path, 2, stream=stream)
@@ -67,7 +67,7 @@ def test_a_streamed_training_sees_the_same_batches_to_the_bit(voc, tmp_path):
         assert torch.equal(raw[IMAGES], other[IMAGES]) and torch.equal(labels, others)
 
 
-def test_streamed_classes_of_images_are_those_of_the_cache(tmp_path):
+def test_streamed_image_classes_match_the_cache(tmp_path):
     LAYOUTS["imagenet"](tmp_path / "images")
     data = Data("imagenet", freeze({"size": 64, "resize": 80, "tune": 2}))
     recipe = dataclasses.replace(RECIPE, crop=(64, 64))
@@ -83,7 +83,7 @@ def test_streamed_classes_of_images_are_those_of_the_cache(tmp_path):
         assert labels.dtype == torch.int64 and torch.equal(labels, others) and torch.equal(raw[IMAGES], other[IMAGES])
 
 
-def test_a_source_goes_to_another_process_without_its_maps(voc, tmp_path):
+def test_a_pickled_source_omits_its_memory_maps(voc, tmp_path):
     facts = prepare(VOC, voc, tmp_path, 2, stream=True)
     source = open_source(training(), facts, tmp_path, torch.device("cpu"), root=voc)
     source.raw_batch(0)
@@ -93,7 +93,7 @@ def test_a_source_goes_to_another_process_without_its_maps(voc, tmp_path):
 
 
 @pytest.mark.slow
-def test_batches_read_ahead_by_processes_are_those_of_the_caller_from_any_step_on(voc, tmp_path):
+def test_batches_read_ahead_match_the_callers_own(voc, tmp_path):
     facts = prepare(VOC, voc, tmp_path, 2, stream=True)
     source = open_source(training(), facts, tmp_path, torch.device("cpu"), root=voc)
     ahead = batches(source, 2, 6, processes=2)
@@ -133,7 +133,7 @@ def test_large_images_are_evaluated_few_at_a_time(tmp_path):
         assert len(labels) == most
 
 
-def test_heads_fixed_at_a_level_stand_there_whatever_the_variant():
+def test_fixed_heads_stay_unless_a_variant_overrides_them():
     network = dataclasses.replace(NETWORK, fixed=(("res2", dense(1)),))
     assert network.head_at("res2", Variant(stack(5))) == dense(1)
     assert network.head_at("res3", Variant(stack(5))) == stack(5)
@@ -150,7 +150,7 @@ def test_bilinear_deconvolutions_are_never_trained():
 
 
 @pytest.mark.slow
-def test_random_deep_networks_give_numbers_with_statistics_that_are_fixed():
+def test_deep_random_networks_with_fixed_statistics_stay_finite():
     """Without residual branches that start at zero the maps of fifty blocks grow beyond all numbers."""
     for name, options in (("resnet", {"depth": 152}), ("resnet_gcn", {"join": "concat"})):
         backbone = BACKBONES[name](**options, weights=None, frozen_norm=True).train()
@@ -166,7 +166,7 @@ def smoke_with(**recipe) -> tiers.Tier:
     return tiers.load(params, "smoke")
 
 
-def test_precision_auto_takes_the_faster_and_keeps_its_choice(tmp_path, monkeypatch):
+def test_precision_auto_keeps_the_faster_choice(tmp_path, monkeypatch):
     took = {"fp32": 2.0, "bf16": 1.0}
     monkeypatch.setattr(speed_probe, "step_seconds", lambda training, *a, **k: took[training.recipe.precision])
     found = speed_probe.precision(NETWORK, RECIPE, False, 3, (64, 64), "cpu", tmp_path)
@@ -177,7 +177,7 @@ def test_precision_auto_takes_the_faster_and_keeps_its_choice(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("slower", "asked"), [(9.0, 2), (1.5, 4)])
-def test_a_second_round_is_measured_where_the_first_does_not_decide(tmp_path, monkeypatch, slower, asked):
+def test_an_undecided_precision_probe_runs_another_round(tmp_path, monkeypatch, slower, asked):
     tried = []
 
     def took(training: Training, *sizes: Any, **steps: Any) -> float:
@@ -190,7 +190,7 @@ def test_a_second_round_is_measured_where_the_first_does_not_decide(tmp_path, mo
 
 
 @pytest.mark.parametrize("variant", [Variant(gcn(3), refine=True), None])
-def test_a_probe_runs_real_steps_and_leaves_the_threads_as_they_were(variant):
+def test_a_speed_probe_restores_the_thread_count(variant):
     threads = torch.get_num_threads()
     tried = dataclasses.replace(training(), variant=variant)
     assert 0 < speed_probe.step_seconds(tried, 3, (96, 160), "cpu") < 30
@@ -206,7 +206,7 @@ def test_precision_auto_is_resolved_in_the_keys():
 
 
 @pytest.mark.slow
-def test_the_data_stage_records_the_precision_that_it_chose(project):
+def test_the_data_stage_records_the_chosen_precision(project):
     project.tier["recipe"]["precision"] = "auto"
     project.save()
     told = project.stages("data").stdout
@@ -222,7 +222,7 @@ def test_the_data_stage_records_the_precision_that_it_chose(project):
     ("change", "message"),
     [
         ({"data": {"stream": "yes"}}, r"data\.stream must be true or false, got 'yes'"),
-        ({"network": {"frozen": True}, "data": {"stream": True}}, r"data\.stream must be false where the backbone is"),
+        ({"network": {"frozen": True}, "data": {"stream": True}}, r"data\.stream must be false if the backbone is"),
         ({"network": {"deconvolution": "nearest"}}, r"deconvolution must be one of learned, bilinear, got 'nearest'"),
         ({"network": {"fixed": {"res2": {"head": "dens", "k": 1}}}}, r"fixed\.res2\.head must be one of dense"),
         ({"recipe": {"precision": "fp16"}}, r"precision must be one of fp32, bf16, auto, got 'fp16'"),
@@ -236,7 +236,7 @@ def test_wrong_options_are_told(change, message):
         tiers.load(params, "smoke")
 
 
-def test_a_relative_root_lies_in_the_main_checkout_and_the_variable_comes_first(monkeypatch):
+def test_the_environment_variable_overrides_a_relative_root(monkeypatch):
     monkeypatch.delenv("STUDY_DATA_VOC", raising=False)
     settings = tiers.load(PARAMS, "voc").settings
     assert {setting.root for setting in settings.values()} == {ROOT / "data"}
@@ -264,7 +264,7 @@ def test_the_papers_tiers_have_the_papers_protocol():
 
 
 @pytest.mark.slow
-def test_a_rehearsal_replaces_official_sets_and_shortens_every_training(tmp_path):
+def test_a_rehearsal_replaces_official_sets_and_shortens_trainings(tmp_path):
     params = rehearse.shortened(PARAMS, "voc", tmp_path)
     found = tiers.load(params, "voc")
     for setting in found.settings.values():
@@ -329,13 +329,13 @@ def test_a_preview_names_what_a_person_must_bring(tmp_path, monkeypatch, capsys)
     preview.preview(params, "cityscapes")
     told = capsys.readouterr().out
     for name in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip", "leftImg8bit_trainextra.zip"):
-        assert f"to bring: {name}" in told
+        assert f"to download yourself: {name}" in told
     assert "cityscapes-dataset.com" in told
 
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_rehearsal_runs_every_stage_and_leaves_nothing_behind(project):
+def test_a_rehearsal_runs_every_stage_and_cleans_up(project):
     """The paper's VOC tier with a small network: SBD, COCO, ImageNet, three stages, pretraining, scales."""
     block = project.params["tiers"]["voc"]
     block |= {
@@ -367,11 +367,11 @@ def test_a_rehearsal_tells_what_fails(project):
     project.save()
     ended = project.python("-m", "study", "rehearse", "smoke", check=False)
     assert ended.returncode == 2 and "a level must be one of the backbone's" in ended.stderr
-    assert "must end well in a rehearsal, got status 2 of data" in ended.stderr
+    assert "stage data of the rehearsal failed with status 2" in ended.stderr
 
 
 @pytest.mark.slow
-def test_archives_of_a_mirror_folder_go_through_the_data_stage(project, tmp_path):
+def test_the_data_stage_reads_archives_from_a_mirror(project, tmp_path):
     """A first run on another machine: the archives lie in a folder, the data folder is not there yet."""
     import tarfile
 
@@ -405,7 +405,7 @@ def test_archives_of_a_mirror_folder_go_through_the_data_stage(project, tmp_path
     assert not list((project.folder / "photographs").glob("*.t*")), "used where it lay, not copied"
 
 
-def test_an_evaluation_of_a_streamed_set_needs_no_training_images(voc, tmp_path):
+def test_evaluating_a_streamed_set_needs_no_training_images(voc, tmp_path):
     facts = prepare(VOC, voc, tmp_path, 2, stream=True)
     source = open_source(training(), facts, tmp_path, torch.device("cpu"))  # as an evaluation does, without a root
     inputs, labels, band = next(source.examples("val"))

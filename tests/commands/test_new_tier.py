@@ -224,7 +224,7 @@ def test_a_list_that_names_other_images_is_told(
     (root / "lists").mkdir()
     (root / "lists" / "val.txt").write_text("nobody\n")
     assert write(root)["val"] == 0.2
-    assert "val.txt is not used: a list must name images that are there, got 'nobody'" in capsys.readouterr().err
+    assert "val.txt is not used: a list must name existing images, got 'nobody'" in capsys.readouterr().err
 
 
 def test_frames_of_videos(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,11 +346,11 @@ def _cut(root: Path) -> None:
         (_without_images, "a folder must hold images"),
         (_without_masks, "images must have masks"),
         (_renamed, "got an image 3 without mask and a mask 03 without image"),
-        (_other_names, "but for an end of its own"),
-        (_within, "must lie in two folders, neither in the other, got 0.png and masks/0.png"),
+        (_other_names, "apart from an ending"),
+        (_within, "must be in two folders, neither inside the other, got 0.png and masks/0.png"),
         (_lossy, "a mask must be in a lossless format"),
         (_photographs, "masks must hold at most 254 colours"),
-        (_one_class, "masks must show two classes, got class-0 alone"),
+        (_one_class, "masks must show at least two classes, got only class-0"),
         (_cut, "an image must be whole, got"),
     ],
 )
@@ -402,6 +402,6 @@ def test_params_that_may_not_be_written(write: Write, tmp_path: Path) -> None:
 def test_what_it_writes_is_rehearsed_without_an_edit(project: Project, tmp_path: Path) -> None:
     root = _folder(tmp_path / "msrc", "Images/*.bmp", "GroundTruth/*_GT.bmp", COLOURS)
     said = project.python("-m", "study", "new-tier", str(root), "--write").stdout
-    assert said == "params.yaml has the tier msrc: look at it, then `make preview TIER=msrc`\n"
+    assert said == "params.yaml now has the tier msrc: check it, then run `make preview TIER=msrc`\n"
     assert "65 trainings (0 done before)" in project.python("-m", "study", "preview", "msrc").stdout
     project.python("-m", "study", "rehearse", "msrc")

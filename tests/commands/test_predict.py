@@ -35,7 +35,7 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_image_of_a_folder_has_its_mask_and_its_picture(
+def test_each_image_gets_a_mask_and_an_overlay(
     made: Made, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "to"
@@ -47,12 +47,12 @@ def test_each_image_of_a_folder_has_its_mask_and_its_picture(
     with Image.open(to / "sub" / "b-classes.png") as mask:
         assert mask.mode == "P" and mask.getpalette()[: 3 * len(model.names)] == model.colours.ravel().tolist()
         assert np.array_equal(np.asarray(mask), model.predict(photographs / "sub" / "b.jpg"))
-    assert "1 file, no images or earlier predictions, such as notes.txt" in told
+    assert "1 file (not images, or earlier predictions), such as notes.txt" in told
     assert "2 images predicted in" in told and "background" in told
     assert "note: 1 image had a side more than 2 times" in told and "--longest 64" in told
 
 
-def test_an_image_that_cannot_be_read_is_named_and_the_others_go_on(
+def test_an_unreadable_image_is_named_and_others_continue(
     made: Made, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photographs / "a0.png").write_bytes((photographs / "a.png").read_bytes()[:500])
@@ -67,10 +67,10 @@ def test_predictions_are_not_predicted_again(made: Made, photographs: Path) -> N
     assert predict.images_of([str(photographs)]).keys() == {"a", "sub/b"}
 
 
-def test_what_is_not_there_and_what_would_be_called_alike_is_told(photographs: Path) -> None:
+def test_missing_or_identically_named_images_are_refused(photographs: Path) -> None:
     (photographs / "b.png").write_bytes((photographs / "a.png").read_bytes())
     for named, says in (
-        ([str(photographs / "c*.png")], "an image must be a file, a folder or a pattern that finds files, got none by"),
+        ([str(photographs / "c*.png")], "an image must be a file, a folder or a pattern that matches files, got"),
         ([str(photographs / "b.png"), str(photographs / "sub" / "b.jpg")], "images must have different names"),
         ([str(ROOT / "pipelines")], "a folder must hold images"),
     ):
@@ -78,12 +78,12 @@ def test_what_is_not_there_and_what_would_be_called_alike_is_told(photographs: P
             predict.images_of(named)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(photographs: Path) -> None:
-    with pytest.raises(InputError, match="--to must be a folder that can be written"):
+def test_an_unwritable_output_folder_is_refused_before_loading(photographs: Path) -> None:
+    with pytest.raises(InputError, match="--to must be a writable folder"):
         predict.main(Path("no model"), (str(photographs),), photographs / "notes.txt")
 
 
-def test_a_cell_is_found_by_its_tier_and_others_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_found_by_tier_and_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"the tier smoke must have trained .* run `make repro TIER=smoke`"):

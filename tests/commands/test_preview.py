@@ -90,7 +90,7 @@ def stage_error(root: Path, cache: Path) -> str:
         ("images", np.zeros((40, 32, 3), np.uint8), "must fit into (32, 32), got (40, 32)"),
     ],
 )
-def test_what_would_end_the_data_stage_is_told_in_its_own_words(told, root, tmp_path, kind, content, says):
+def test_a_preview_reports_the_data_stages_errors(told, root, tmp_path, kind, content, says):
     path = root / kind / "000.png"
     path.write_text(content) if isinstance(content, str) else Image.fromarray(content).save(path)
     error = refused(told, every=True)
@@ -108,7 +108,7 @@ def test_all_finds_what_the_sample_misses(told, root, tmp_path):
     missed = unopened(root, tmp_path)[0]
     (root / "masks" / f"{missed}.png").write_text(TEXT)
     found, said = told(execution=CUDA)
-    assert "62 of 100 opened (--all: each)" in said and found.parts
+    assert "62 of 100 opened (--all: all)" in said and found.parts
     assert f"{missed}.png" in refused(told, every=True, execution=CUDA)
 
 
@@ -120,7 +120,7 @@ def test_several_errors_are_told_in_one_go(told, root):
     assert error.count("must be whole") == preview.SHOWN and error.endswith(f"\nand {NUMBER - preview.SHOWN} more")
 
 
-def test_a_split_without_a_label_is_sure_and_one_with_a_single_label_is_none(root, tmp_path):
+def test_a_split_needs_at_least_one_labelled_pixel(root, tmp_path):
     data = Data("folder", freeze(OPTIONS))
     source = open_data(data, root, tmp_path)
     names = [source.name("train", i) for i in range(source.splits["train"])]
@@ -135,7 +135,7 @@ def test_a_split_without_a_label_is_sure_and_one_with_a_single_label_is_none(roo
     assert not looked.errors and looked.unseen == ["ground", "tree"]
 
 
-def test_images_of_each_split_are_spread_and_so_are_the_first_of_them():
+def test_sampled_images_are_spread_over_the_split():
     assert spread(3, 32) == [0, 2, 1] and spread(1, 32) == [0]
     found = spread(1000, 32)
     assert len(found) == len(set(found)) == 32 and {0, 999} <= set(found)
@@ -149,15 +149,15 @@ CUDA: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())["execu
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it can be measured")
-def test_a_device_that_is_not_here_makes_times_unknown(told):
+def test_times_are_unknown_for_an_absent_device(told):
     found, said = told(execution=CUDA)
     assert found.unknown == ["trainings", "evaluations"] and found.probed == 0 and not found.step
-    assert re.search(r"trainings +unknown  3 trainings", said) and "which this machine has not" in said
-    assert re.search(r"in all +at least \d+ s, as 2 parts of it cannot be measured here", said)
+    assert re.search(r"trainings +unknown  3 trainings", said) and "which this machine does not have" in said
+    assert re.search(r"in all +at least \d+ s; 2 parts cannot be measured here", said)
 
 
 @pytest.mark.slow
-def test_parts_add_up_and_what_the_store_has_is_left_out(told, tmp_path):
+def test_a_preview_sums_only_unfinished_work(told, tmp_path):
     crops = {"MS": {"scales": [0.5, 1]}, "MS-CRF": {"scales": [1]}}
     stages = {f"T7 Stage-{number}": {"after": f"T7 Stage-{number - 1}"} if number > 1 else {} for number in (1, 2, 3)}
     staged = {"tables": ["T5", "T7"], "settings": stages, "inference": crops}
@@ -187,7 +187,7 @@ def test_parts_add_up_and_what_the_store_has_is_left_out(told, tmp_path):
     assert search.seconds > 0 and "candidates of" in search.work and searched.known > done.known
 
 
-def test_what_lies_between_two_probes_lies_between_their_ratios():
+def test_time_ratios_are_interpolated_between_two_probes():
     pace = Pace([1.0, 4.0], [2.0, 16.0])
     assert pace(1.0) == pytest.approx(2.0) and pace(4.0) == pytest.approx(16.0)
     assert pace(2.0) == pytest.approx(2 * 3.0) and pace(8.0) == pytest.approx(32.0)
@@ -210,7 +210,7 @@ def test_places_that_cannot_be_written_are_told(told, tmp_path, monkeypatch):
     assert "change STUDY_TRACKING" in refused(told)
 
 
-def test_a_disk_that_is_too_small_is_told_with_its_remedy(tmp_path):
+def test_a_small_disk_is_reported_with_a_remedy(tmp_path):
     store = Store(tmp_path)
     assert places.too_small(store, 0) == ""
     error = places.too_small(store, 2**60)
@@ -218,7 +218,7 @@ def test_a_disk_that_is_too_small_is_told_with_its_remedy(tmp_path):
     assert "STUDY_STORE" in error
 
 
-def test_a_mask_of_all_labels_has_255_classes_and_void(root, tmp_path):
+def test_a_mask_holds_at_most_255_classes(root, tmp_path):
     """The bound of masks of 8 bits."""
     classes = [f"class {number}" for number in range(255)]
     for path in (root / "masks").iterdir():

@@ -22,12 +22,12 @@ def taken(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("host", [HERE, "0.0.0.0", "localhost"])
-def test_a_port_on_which_another_program_listens_is_refused(taken: str, host: str) -> None:
+def test_a_port_in_use_is_refused(taken: str, host: str) -> None:
     with pytest.raises(InputError, match=rf"PORT must be free .*, got {taken} of {host}, .*; name another with PORT="):
         can_listen(host, taken)
 
 
-def test_a_port_is_free_as_soon_as_its_server_has_ended() -> None:
+def test_a_port_is_free_once_its_server_ends() -> None:
     with socket.create_server((HERE, 0)) as listening:
         port = listening.getsockname()[1]
         with socket.create_connection((HERE, port)) as client:
@@ -51,7 +51,7 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["ui", "dashboard"])
-def test_the_commands_end_in_one_line_without_a_link(project: Project, taken: str, command: str) -> None:
+def test_a_taken_port_ends_commands_in_one_line(project: Project, taken: str, command: str) -> None:
     told = project.python("-m", "study", command, "--port", taken, check=False)
     assert told.returncode == 2 and told.stdout == ""
     assert told.stderr.count("\n") == 1 and told.stderr.startswith("error: PORT must be free")

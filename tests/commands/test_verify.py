@@ -86,10 +86,10 @@ def test_a_report_as_it_was_made_verifies(reports: Path, capsys) -> None:
     assert (status, len(lines)) == (0, 1), lines
     numbers, files = re.findall(r"[\d,]+(?= numbers)|(?<=digests of )[\d,]+", lines[0])
     assert int(numbers) > 50 and int(files) > 30
-    assert lines[0].endswith("all as they were made")
+    assert lines[0].endswith("all match")
 
 
-def test_an_edited_score_is_named_with_its_cell_metric_seed_and_both_values(reports: Path, capsys) -> None:
+def test_an_edited_score_is_reported_with_both_values(reports: Path, capsys) -> None:
     rows = (reports / "scores.csv").read_text().splitlines()
     place = next(i for i, row in enumerate(rows) if row.startswith("T5/GCN/overall"))
     cells = rows[place].split(",")
@@ -100,7 +100,7 @@ def test_an_edited_score_is_named_with_its_cell_metric_seed_and_both_values(repo
     assert status == 1
     where = f"error: scores.csv, T5/GCN/overall, {cells[4]}, seed 0, table T5, value"
     assert f"{where}: must be {was}, which the stored counts give, got 0.987; run `make repro TIER=smoke`" in lines
-    assert any("report.pdf must be made from what stands beside it" in line and "scores.csv" in line for line in lines)
+    assert any("report.pdf must be made from the files next to it" in line and "scores.csv" in line for line in lines)
 
 
 def _metric(folder: Path) -> None:
@@ -160,7 +160,7 @@ def _status(folder: Path) -> None:
          ["tune.npz must have the sha256 of", "tune.npz must be the one in the run store"]),
         (lambda f: next((f / "results").glob("*/tune.npz")).unlink(), ["tune.npz must have the sha256", "got no file"]),
         (_words, ["report.json, tables", 'got "99.9"', "report.json must be the file that the report stage made"]),
-        (_older, ["report.json must be as this code writes it, got one of another version"]),
+        (_older, ["report.json must have the format that this code writes, got one of another version"]),
         (_deviation, ["report.json, deviations", 'got "every image there is"']),
         (_status, ["must be failed, as provenance.json says, got done"]),
         (lambda f: replaced(f / "tables" / "T5.csv", "done", "failed"), ["tables/T5.csv, T5/", "must be done"]),
@@ -169,14 +169,14 @@ def _status(folder: Path) -> None:
         (lambda f: replaced(f / "examined" / "costs.json", '"macs": ', '"macs": 1'), ["examined/costs.json, main "]),
         (lambda f: replaced(f / "matched.csv", "better", "worse"), ["matched.csv, source paper", "must be better"]),
         (lambda f: replaced(f / "costs.csv", "T5/GCN/overall,G", "T5/GCN/overall,X"), ["costs.csv, T5/GCN/overall"]),
-        (lambda f: (f / "tables" / "T9.csv").write_text("x\n"), ["tables/T9.csv must not be there"]),
-        (lambda f: (f / "plots" / "kernel_size.csv").unlink(), ["plots/kernel_size.csv must be there, got no such"]),
+        (lambda f: (f / "tables" / "T9.csv").write_text("x\n"), ["tables/T9.csv must not exist"]),
+        (lambda f: (f / "plots" / "kernel_size.csv").unlink(), ["plots/kernel_size.csv must exist, but is missing"]),
         (_pdf, ["report.pdf must be the file that the report stage made, got an edited one"]),
         (lambda f: replaced(f / "figures" / "F4.svg", "path", "Path"), ["figures/F4.svg must be the file"]),
         (lambda f: (f / "figures" / "F4.svg").unlink(), ["figures/F4.svg must be the file", "got none"]),
-        (lambda f: (f / digests.NAME).unlink(), ["outputs.json must be there and whole"]),
+        (lambda f: (f / digests.NAME).unlink(), ["outputs.json must exist and be readable"]),
         (lambda f: replaced(f / "plan.json", '"paper": 0.7', '"paper": 0.8'), ["plan.json, cells T5/"]),
-        (_damaged, ["must follow from stored counts, got some that cannot be read"]),
+        (_damaged, ["must follow from the stored counts, got unreadable counts"]),
     ],
     ids=lambda value: value[0].split(" ")[0] if isinstance(value, list) else "",
 )  # fmt: skip
@@ -188,13 +188,13 @@ def test_what_was_edited_is_named(reports: Path, capsys, edit: Callable[[Path], 
         assert [line for line in lines if word in line and line.startswith("error: ") and "; " in line], (word, lines)
 
 
-def test_numbers_that_changed_after_the_pdf_make_it_stale_whatever_else_is_consistent(reports: Path, capsys) -> None:
+def test_numbers_newer_than_the_pdf_make_it_stale(reports: Path, capsys) -> None:
     """The score stage ran again with another commit: every number is right, and the PDF is of before."""
     replaced(reports / "provenance.json", '"commit": "', '"commit": "f00d')
     status, lines = told(capsys)
     assert status == 1 and len(lines) == 2
     assert lines[0] == (
-        "error: report.pdf must be made from what stands beside it, got a stale one: provenance.json changed after it "
+        "error: report.pdf must be made from the files next to it, got a stale one: provenance.json changed after it "
         "was made; run `make repro TIER=smoke`"
     )
 
@@ -204,12 +204,12 @@ def test_numbers_that_changed_after_the_pdf_make_it_stale_whatever_else_is_consi
     [
         (lambda block: block["recipe"].update(lr=0.005), "params, main recipe lr, which was 0.004 and is 0.005"),
         (lambda block: block.update(seeds=[0, 1]), "3 trainings of main (GCN k=15 + BR seed 1, "),
-        (lambda block: block.update(seeds=[7]), "must be asked for by params.yaml and the paper"),
+        (lambda block: block.update(seeds=[7]), "must be needed by params.yaml and the paper"),
         (lambda block: block.update(title="another"), 'plan.json, title: must be "another"'),
         (lambda block: block.update(notes=["new"]), "the tier's block of params.yaml changed after it was made"),
     ],
 )
-def test_a_change_of_params_is_named_by_its_key_and_values(reports: Path, capsys, change, words: str) -> None:
+def test_a_changed_parameter_is_named_with_its_values(reports: Path, capsys, change, words: str) -> None:
     params = tiers.read()
     change(params["tiers"]["smoke"])
     tiers.write(params, Path("params.yaml"))
@@ -235,7 +235,7 @@ def test_a_key_that_changed_says_which_part_did(reports: Path, part: str, words:
     assert line.startswith("plan.json must have the keys of today for 1 trainings of main (") and words in line
 
 
-def test_a_clone_without_a_store_is_told_what_was_not_checked(reports: Path, capsys, monkeypatch, tmp_path) -> None:
+def test_a_clone_without_a_store_lists_unchecked_parts(reports: Path, capsys, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "nowhere"))
     status, lines = told(capsys)
     assert status == 0
@@ -255,7 +255,7 @@ def test_changed_data_in_the_cache_is_named(reports: Path, capsys, monkeypatch, 
     assert status == 1 and [line for line in lines if "must hold the data that was read for main" in line]
 
 
-def test_the_provenance_of_a_number_leads_to_its_trainings(reports: Path) -> None:
+def test_provenance_links_a_number_to_its_trainings(reports: Path) -> None:
     manifest, found = (json.loads((reports / f"{name}.json").read_text()) for name in ("plan", "provenance"))
     key = next(cell for cell in manifest["cells"] if cell["address"] == "T5/GCN/overall")["runs"]["0"]
     run, identity = found["runs"][key], manifest["identities"][key]
@@ -265,7 +265,7 @@ def test_the_provenance_of_a_number_leads_to_its_trainings(reports: Path) -> Non
     assert run["commit"] == "" and len(run["sha256"]) == 64  # the folder is no repository
 
 
-def test_differences_of_files_are_told_by_place_and_both_values() -> None:
+def test_file_differences_show_place_and_both_values() -> None:
     assert value_diff.files("a.csv", b"x\n", b"x\n") == []
     was, now = b"address,metric,value\nT1/a,miou,1\n", b"address,metric,value\nT1/a,miou,2\nT1/b,miou,\n"
     assert value_diff.files("a.csv", was, now) == [
@@ -286,7 +286,7 @@ def test_differences_of_files_are_told_by_place_and_both_values() -> None:
     )
 
 
-def test_a_run_under_way_is_reported_with_its_holes(reports: Path, monkeypatch, tmp_path) -> None:
+def test_a_partial_report_shows_holes_for_unfinished_runs(reports: Path, monkeypatch, tmp_path) -> None:
     shutil.copytree(Path(os.environ["STUDY_STORE"]), tmp_path / "runs")
     monkeypatch.setenv("STUDY_STORE", str(tmp_path / "runs"))
     plan = json.loads((reports / "plan.json").read_text())
@@ -298,7 +298,7 @@ def test_a_run_under_way_is_reported_with_its_holes(reports: Path, monkeypatch, 
     assert made == Path("reports/smoke/partial/report.pdf") and made.read_bytes().startswith(b"%PDF-")
     assert {path: path.read_bytes() for path in before} == before, "the report that is there is left alone"
     found = json.loads((made.parent / "report.json").read_text())
-    assert "have ended. A claim gets a verdict once all seeds of its look are there." in found["partial"]
+    assert "have ended. A claim gets a verdict once all seeds of its look have ended." in found["partial"]
     table = next(table for table in found["tables"] if table["heading"].startswith("Table 5."))
     kinds = {row["name"]: row["lines"][0]["cells"][-1]["kind"] for row in table["rows"]}
     assert kinds["GCN"] == "hole" and kinds["baseline"] == "ours" and found["holes"] == []

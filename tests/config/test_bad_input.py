@@ -142,7 +142,7 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
             "take a share",
         ),
         ("extra", [{"head": "stack", "k": 7, "width": "wide"}], "width must be a number or a share", "'wide'", "1/2"),
-        ("extra", [{"head": "gcn", "k": 7, "width": 0.5}], "width must stand with head: stack", "gcn", "drop it"),
+        ("extra", [{"head": "gcn", "k": 7, "width": 0.5}], "width must be used with head: stack", "gcn", "drop it"),
         ("extra", [{"head": "gcn"}], "must have the key 'k'", "['head']", "add it"),
         ("extra", [{"head": "gcn", "k": 7, "br": True}], "known keys only", "'br'", "take one of"),
         ("extra", [{"head": "gcn", "k": 7, "at": {"res2": {"head": "x", "k": 1}}}], "at.res2.head", "'x'", "rename"),
@@ -179,13 +179,13 @@ def _changed(path: str, value: Any, name: str = "smoke") -> dict[str, Any]:
         ("frequent", {"min_images": 3}, "frequent must have the key 'min_pixels'", "min_images", "add it"),
         ("controls.colour.data", {"name": "fog"}, "controls.colour.data.name must be one of", "'fog'", "rename"),
         ("controls.colour.variants", [{"head": "gcn", "k": 2}], "odd", "2", "take one of"),
-        ("mechanisms.shape.shows", "fog", "shape.shows must be a setting of the tier", "'fog'", "take one of main"),
-        ("mechanisms.shape.absent", "T7 Stage-2", "absent must be a setting", "'T7 Stage-2'", "take one of main"),
-        ("mechanisms.shape.absent", "main", "absent must be another setting than shows", "'main'", "name the control"),
+        ("mechanisms.shape.shows", "fog", "shape.shows must be a segmentation", "'fog'", "take one of main"),
+        ("mechanisms.shape.absent", "T7 Stage-2", "absent must be a segmentation", "'T7 Stage-2'", "take one of main"),
+        ("mechanisms.shape.absent", "main", "absent must differ from the setting in", "'main'", "name the control"),
         ("mechanisms.shape.claim", "luck", "claim must be one of rises", "'luck'", "rename"),
         ("mechanisms.shape.metric", "accuracy", "metric must be one of miou", "'accuracy'", "rename"),
-        ("mechanisms.shape.inference", "TTA", "inference must be one of the tier's (MS", "'TTA'", "rename"),
-        ("mechanisms.shape.worse", {"head": "gcn", "k": 15}, "worse must be another", "GCN k=15 twice", "change one"),
+        ("mechanisms.shape.inference", "TTA", "one of the tier's inference methods (MS", "'TTA'", "rename"),
+        ("mechanisms.shape.worse", {"head": "gcn", "k": 15}, "worse must differ", "GCN k=15 twice", "change one"),
     ],
 )
 def test_a_wrong_value_in_a_tier_is_told(told: Told, path: str, value: Any, rule: str, got: str, remedy: str) -> None:
@@ -194,7 +194,7 @@ def test_a_wrong_value_in_a_tier_is_told(told: Told, path: str, value: Any, rule
     assert rule in before and got in after and remedy in after
 
 
-def test_an_unknown_tier_is_told_with_those_there_are(told: Told) -> None:
+def test_an_unknown_tier_error_lists_the_tiers(told: Told) -> None:
     line = told(lambda: tiers.load(PARAMS, "imagenet"))
     assert "tier must be one of shapes, smoke, camvid, voc_subset, voc, cityscapes, got 'imagenet'; set `tier:`" in line
 
@@ -205,7 +205,7 @@ def test_an_empty_block_is_told(told: Told, blocks: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PARAMS["tiers"])
-def test_every_tier_of_the_project_loads_and_is_planned(name: str) -> None:
+def test_every_project_tier_loads_and_is_planned(name: str) -> None:
     """The good path: each tier's 19 variants by seed and what it adds, once each."""
     loaded = tiers.load(PARAMS, name)
     fact = {"fingerprint": "0", "classes": ["a", "b"], "size": [64, 64], "splits": {}}
@@ -262,7 +262,7 @@ def test_even_and_non_positive_kernels_are_told(told: Told, make, k: int) -> Non
 # weights
 
 
-def test_an_unknown_backbone_and_weights_that_do_not_fit_are_told(told: Told, tmp_path: Path) -> None:
+def test_unknown_backbones_and_mismatched_weights_are_refused(told: Told, tmp_path: Path) -> None:
     assert "got 'vgg'; rename" in told(lambda: build_backbone(Network("vgg", ("res5",))))
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no state dict")
@@ -288,7 +288,7 @@ def test_a_missing_or_empty_data_folder_is_told(told: Told, tmp_path: Path, name
 @pytest.mark.parametrize("tune", [0, 4, 400])
 def test_a_tune_split_that_leaves_nothing_is_told(told: Told, camvid: Path, tune: int) -> None:
     line = told(lambda: open_data(_data("camvid", tune), camvid, camvid / "cache"))
-    assert "tune must be from 1 to one less than the 4 training images" in line and f"got {tune}" in line
+    assert "tune must be at least 1 and less than the 4 training images" in line and f"got {tune}" in line
 
 
 def _spoil_list(root: Path) -> None:
@@ -323,7 +323,7 @@ def _enlarge(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "rule", "got", "remedy"),
     [
-        (_spoil_list, "a list must name files that exist", "zz.png", "fetch or unlist"),
+        (_spoil_list, "a list must name files that exist", "zz.png", "remove the line"),
         (_spoil_line, "a line of val.txt must name an image and a mask", "'val/e.png'", "correct the list"),
         (lambda root: (root / "val.txt").unlink(), "must have its list val.txt", "val.txt", "name the folder"),
         (lambda root: (root / "val.txt").write_text(""), "split val must have at least one image", "none", "name more"),
@@ -336,7 +336,7 @@ def _enlarge(root: Path) -> None:
         (_enlarge, "e.png must fit into (32, 40)", "(48, 32)", "enlarge `pad`"),
     ],
 )
-def test_a_fault_in_the_users_data_is_told_and_leaves_no_cache(
+def test_faulty_data_is_refused_and_leaves_no_cache(
     told: Told, camvid: Path, tmp_path: Path, spoil: Callable[[Path], Any], rule: str, got: str, remedy: str
 ) -> None:
     spoil(camvid)
@@ -363,7 +363,7 @@ def test_wrong_options_of_the_synthetic_scenes_are_told(
 # the good path
 
 
-def test_camvid_is_read_through_upstreams_prefixes_padded_and_void_is_255(camvid: Path, tmp_path: Path) -> None:
+def test_camvid_is_read_padded_with_void_as_255(camvid: Path, tmp_path: Path) -> None:
     facts = _prepare(_data("camvid"), camvid, tmp_path / "cache")
     assert facts["splits"] == {"train": 3, "tune": 1, "val": 2} and len(facts["classes"]) == 11
     folder = folder_of(tmp_path / "cache", facts["fingerprint"])
@@ -381,7 +381,7 @@ def test_camvid_is_read_through_upstreams_prefixes_padded_and_void_is_255(camvid
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_voc_trains_on_the_augmented_list_where_there_is_one(voc: Path, tmp_path: Path, nested: bool) -> None:
+def test_voc_prefers_the_augmented_training_list(voc: Path, tmp_path: Path, nested: bool) -> None:
     root, base = voc, voc
     if nested:
         root = tmp_path / "outer"
@@ -434,7 +434,7 @@ def test_the_fingerprint_follows_pixels_not_times(camvid: Path, tmp_path: Path) 
     assert _prepare(_data("camvid"), camvid, tmp_path / "cache")["fingerprint"] != first
 
 
-def test_what_was_read_is_not_read_again_and_a_damaged_cache_is_rebuilt(camvid: Path, tmp_path: Path) -> None:
+def test_a_cache_is_reused_unless_it_is_damaged(camvid: Path, tmp_path: Path) -> None:
     read: list[int] = []
 
     def again() -> dict[str, Any]:
@@ -469,7 +469,7 @@ def test_what_was_read_is_not_read_again_and_a_damaged_cache_is_rebuilt(camvid: 
     ],
     ids=["tier", "root"],
 )
-def test_a_stage_ends_with_one_line_and_status_2(tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_an_input_error_exits_2_with_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
     params = _changed("data", PARAMS["tiers"]["camvid"]["data"]) | {"tier": "smoke"} | change
     params["tiers"]["smoke"] |= {"controls": {}, "mechanisms": {}, "tables": ["T1"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -483,7 +483,7 @@ def test_a_stage_ends_with_one_line_and_status_2(tmp_path: Path, change: dict[st
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_file_that_an_earlier_stage_should_have_made_is_told(told: Told, tmp_path: Path) -> None:
+def test_a_broken_or_missing_stage_output_is_refused(told: Told, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"a": 1})[:-1])
     assert "run `make repro`" in told(lambda: read(tmp_path / "plan.json", PlanFile))
     assert "run `make repro`" in told(lambda: read(tmp_path / "data.json", dict[str, Facts]))

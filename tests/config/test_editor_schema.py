@@ -17,7 +17,7 @@ PARAMS = yaml.safe_load(TEXT)
 CHECK = jsonschema.Draft202012Validator(editor_schema.schema())
 
 
-def test_the_file_is_what_the_code_has_and_params_yaml_names_it_first() -> None:
+def test_params_yaml_names_the_current_schema_file() -> None:
     """`python -m study.config.editor_schema` writes it."""
     assert (ROOT / editor_schema.FILE).read_text(encoding="utf-8") == editor_schema.written()
     assert TEXT.splitlines()[0] == f"# yaml-language-server: $schema={editor_schema.FILE}"
@@ -46,7 +46,7 @@ def test_it_refuses_what_the_code_refuses(tier: str, key: str, value: Any) -> No
     assert list(CHECK.iter_errors(params))
 
 
-def test_only_a_tier_that_is_like_another_may_leave_out_what_a_tier_needs() -> None:
+def test_only_a_derived_tier_may_omit_required_keys() -> None:
     params = copy.deepcopy(PARAMS)
     assert "data" in params["tiers"]["shapes"]
     del params["tiers"]["shapes"]["data"]

@@ -30,19 +30,20 @@ def _repository(folder: Path) -> None:
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True)
 
 
-def test_an_unpacked_archive_has_no_commit_and_no_edits_and_says_so(folder, capsys):
+def test_an_unpacked_archive_reports_no_commit(folder, capsys):
     assert git_state.described() == "" and not git_state.dirty()
     git_state.note()
-    assert capsys.readouterr().out.startswith("note: results name no commit, as the project is in no git repository; ")
+    said = capsys.readouterr().out
+    assert said.startswith("note: results will have no commit, because the project is not in a git repository; ")
 
 
-def test_a_repository_without_a_commit_is_told_in_words(folder):
+def test_a_repository_without_a_commit_is_reported(folder):
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     assert git_state.lacking() == "the repository has no commit yet; commit the project's files"
 
 
 @pytest.mark.parametrize("variables", [{}, {"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/"}])
-def test_the_commit_is_the_projects_whatever_repository_variables_name(folder, monkeypatch, capsys, variables):
+def test_git_variables_do_not_change_the_projects_commit(folder, monkeypatch, capsys, variables):
     _repository(folder)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -52,7 +53,7 @@ def test_the_commit_is_the_projects_whatever_repository_variables_name(folder, m
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_a_repository_of_another_user_is_told_with_gits_own_remedy(folder):
+def test_another_users_repository_is_reported_with_gits_remedy(folder):
     _repository(folder)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, 1234, 1234)
@@ -60,19 +61,19 @@ def test_a_repository_of_another_user_is_told_with_gits_own_remedy(folder):
     assert git_state.lacking().endswith(f"another user; run `git config --global --add safe.directory {folder}`")
 
 
-def test_where_nobody_is_to_ask_for_a_commit_nothing_is_said(folder, monkeypatch):
+def test_a_null_git_dir_reports_nothing(folder, monkeypatch):
     monkeypatch.setenv("GIT_DIR", os.devnull)
     assert git_state.head() == "" and git_state.lacking() == ""
 
 
-def test_dvc_runs_without_a_repository_until_there_is_one(folder, capsys):
+def test_dvc_runs_without_a_repository_until_one_exists(folder, capsys):
     settings = folder / ".dvc" / "config.local"
     settings.parent.mkdir()
     settings.write_text("[core]\n    remote = mine\n['remote \"mine\"']\n    url = /mine\n")
     before = settings.read_text()
     (settings.parent / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
     git_state.tell_dvc()
-    assert "no experiments of DVC" in capsys.readouterr().out
+    assert "`dvc exp` does not work" in capsys.readouterr().out
     git_state.tell_dvc()
     assert capsys.readouterr().out == "", "once is enough"
     told = subprocess.run([DVC, "config", "core.no_scm"], cwd=folder, capture_output=True, text=True)

@@ -26,11 +26,11 @@ def _like(**changes: Any) -> dict[str, Any]:
     return in_full({"tiers": copy.deepcopy(blocks)})["tiers"]["other"]
 
 
-def test_without_changes_it_is_the_other_tier_and_does_not_say_whom_it_is_like() -> None:
+def test_an_unchanged_tier_equals_its_base() -> None:
     assert _like() == BASE
 
 
-def test_what_stands_beside_replaces_deeply_and_a_list_replaces_a_list() -> None:
+def test_overrides_merge_mappings_and_replace_lists() -> None:
     found = _like(title="two", seeds=[7], data={"train": 16}, settings={"first": {"recipe": {"steps": 3}}})
     assert (found["title"], found["seeds"]) == ("two", [7])
     assert found["data"] == BASE["data"] | {"train": 16}
@@ -39,14 +39,14 @@ def test_what_stands_beside_replaces_deeply_and_a_list_replaces_a_list() -> None
     assert BASE["data"]["train"] == 8, "the other tier is as it was"
 
 
-def test_another_data_set_and_the_options_of_another_backbone_take_nothing_over() -> None:
+def test_another_data_set_or_backbone_inherits_no_options() -> None:
     found = _like(data={"name": "folder", "root": "/mine"}, network={"backbone": "timm", "options": {"model": "x"}})
     assert found["data"] == {"name": "folder", "root": "/mine"}
     assert found["network"] == {"backbone": "timm", "frozen": False, "options": {"model": "x"}}
     assert _like(network={"backbone": "timm"})["network"] == {"backbone": "timm", "frozen": False}
 
 
-def test_null_takes_away_keys_of_the_tier_named_entries_and_their_parts_but_is_a_value_of_options() -> None:
+def test_null_removes_inherited_keys_except_in_options() -> None:
     found = _like(
         notes=None, settings={"second": None, "first": {"recipe": None}}, network={"options": {"widths": None}}
     )
@@ -54,7 +54,7 @@ def test_null_takes_away_keys_of_the_tier_named_entries_and_their_parts_but_is_a
     assert found["network"]["options"] == {"widths": None, "strides": [2]}
 
 
-def test_a_tier_may_be_like_one_that_is_like_another() -> None:
+def test_inheritance_can_span_several_tiers() -> None:
     blocks = {"third": {"like": "second", "seeds": [9]}, "second": {"like": "base", "title": "two"}, "base": BASE}
     assert in_full({"tiers": blocks})["tiers"]["third"] == BASE | {"title": "two", "seeds": [9]}
 
@@ -62,8 +62,8 @@ def test_a_tier_may_be_like_one_that_is_like_another() -> None:
 @pytest.mark.parametrize(
     ("blocks", "words"),
     [
-        ({"a": {"like": "b"}, "c": {}}, "tiers.a.like must be another tier of params.yaml, got 'b'; take one of c"),
-        ({"a": {"like": ["b"]}, "b": {}}, "tiers.a.like must be another tier of params.yaml, got ['b']; take one of b"),
+        ({"a": {"like": "b"}, "c": {}}, "a.like must name another tier of params.yaml, got 'b'; take one of c"),
+        ({"a": {"like": ["b"]}, "b": {}}, "a.like must name another tier of params.yaml, got ['b']; take one of b"),
         (
             {"a": {"like": "a"}},
             "tiers.a.like must not lead back to itself, got a -> a; write one of these tiers without",
@@ -79,13 +79,13 @@ def test_unknown_tiers_and_circles_are_told(blocks: dict[str, Any], words: str) 
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"tiers": None}, {"tiers": {"a": None, "b": {"like": "a"}}}])
-def test_what_is_no_mapping_is_left_to_the_schema(params: Any) -> None:
+def test_non_mappings_are_left_to_the_schema(params: Any) -> None:
     in_full(params)
     with pytest.raises(InputError):
         tiers.check(params)
 
 
-def test_a_mistake_in_what_is_inherited_is_told_at_the_tier_that_has_it() -> None:
+def test_an_inherited_mistake_is_reported_at_its_tier() -> None:
     params = copy.deepcopy(PARAMS)
     params["tiers"]["smoke"]["recipe"]["lr"] = "fast"
     with pytest.raises(InputError, match=r"tiers\.smoke\.recipe\.lr must be a .*got 'fast'"):

@@ -20,7 +20,7 @@ LOCK = {
 }
 
 
-def test_each_output_of_the_tier_that_is_there_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_existing_output_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(LOCK, sort_keys=False))
     (tmp_path / "reports" / "smoke" / "examined").mkdir(parents=True)

@@ -165,7 +165,7 @@ def _told(params: Any, store: Store) -> str:
         ("tiers.shapes.data.root", "~nobody at all/x", "tiers.shapes.data.root must be a path"),
         ("tiers.shapes.data.size", 10**6, "tiers.shapes.data.size must be at most 4,096, got 1000000"),
         ("tiers.shapes.controls.colour.data", {"panels": "2"}, "colour.data.panels must be a whole number from 1 up"),
-        ("tiers.shapes.network.options", {"widths": [8], "strides": [1, 2]}, "strides must be one for each of widths"),
+        ("tiers.shapes.network.options", {"widths": [8], "strides": [1, 2]}, "strides must have one entry per width"),
         ("tiers.shapes.network.options.widths", [24, 0, 64], "options.widths must be a whole number from 1 up, got 0"),
         ("tiers.camvid.network.options.weights", ["a"], "network.options.weights must be a path, got ['a']"),
         ("tiers.voc.network.options.depth", 50.0, "network.options.depth must be one of 50, 101, 152, got 50.0"),
@@ -177,7 +177,7 @@ def _told(params: Any, store: Store) -> str:
         ("tiers.smoke.settings", {"main": {}}, "settings.main must have a name of its own, got one that the tier has"),
     ],
 )
-def test_what_would_have_been_taken_for_something_else_is_told(path: str, value: Any, words: str, store: Store) -> None:
+def test_ambiguous_or_out_of_range_values_are_refused(path: str, value: Any, words: str, store: Store) -> None:
     *parents, last = path.split(".")
     params = holder = copy.deepcopy(PARAMS)
     if parents[:1] == ["tiers"]:
@@ -189,13 +189,13 @@ def test_what_would_have_been_taken_for_something_else_is_told(path: str, value:
 
 
 @pytest.mark.parametrize("name", [2024, "2024", "a.b", "true", "Off", None, 1.5, True, "é"])
-def test_a_tiers_name_is_text_that_needs_no_quotes(name: Any, store: Store) -> None:
+def test_a_tier_name_that_needs_quotes_is_refused(name: Any, store: Store) -> None:
     params = PARAMS | {"tiers": {name: PARAMS["tiers"]["smoke"]}, "tier": name}
     told = _told(params, store)
-    assert told.startswith("a tier's name must be") and f"got {name!r}; rename it in params.yaml" in told
+    assert told.startswith("a tier's name must") and f"got {name!r}; rename it in params.yaml" in told
 
 
-def test_a_mistake_in_any_tier_is_told_when_the_file_is_read(store: Store) -> None:
+def test_a_mistake_in_any_tier_is_reported(store: Store) -> None:
     params = copy.deepcopy(PARAMS)
     params["tiers"]["cityscapes"]["settings"]["T9 Stage-2"]["recipe"]["steps"] = "many"
     rule = "tiers.cityscapes.settings.T9 Stage-2.recipe.steps must be a whole number from 1 up, got 'many'"
@@ -210,25 +210,25 @@ def test_a_mistake_in_any_tier_is_told_when_the_file_is_read(store: Store) -> No
         ("tier: &a [*a]", "at most 16 lists or mappings deep"),
         (
             "{[1, 2]: 3}",
-            r"got a list or a mapping in line 1 of .*; write what it belongs to first, such as roof: \[128",
+            r"got a list or a mapping in line 1 of .*; write a name before it, such as roof: \[128",
         ),
         ("[" * 3000, "must be a readable YAML file"),
     ],
     ids=["date", "digits", "itself", "key", "deep"],
 )
-def test_a_file_that_cannot_be_what_it_should_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_an_unreadable_params_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=words):
         tiers.read(tmp_path / "params.yaml")
 
 
-def test_a_missing_file_of_weights_is_told_before_anything_is_planned(store: Store, tmp_path: Path) -> None:
+def test_a_missing_weights_file_is_refused_before_planning(store: Store, tmp_path: Path) -> None:
     params = PARAMS | {"tier": "camvid", "tiers": {"camvid": copy.deepcopy(PARAMS["tiers"]["camvid"])}}
     params["tiers"]["camvid"]["network"]["options"]["weights"] = str(tmp_path / "none.pth")
     assert "none.pth: No such file or directory); write the path of one" in _told(params, store)
 
 
-def test_the_options_of_each_backbone_are_the_arguments_that_it_takes() -> None:
+def test_backbone_options_match_their_constructor_arguments() -> None:
     from study.models import backbones  # torch, which nothing else here needs
 
     for name, block in schema.BACKBONES.items():
@@ -238,7 +238,7 @@ def test_the_options_of_each_backbone_are_the_arguments_that_it_takes() -> None:
 
 
 @pytest.mark.parametrize("ends", [[3], [5, 5], [9, 4], [-1, 4], [0, 65_536], [0.5, 2], [False, True], "0-9", [0, 1, 2]])
-def test_a_range_of_grey_levels_is_two_rising_ones(ends: Any) -> None:
+def test_a_grey_range_needs_two_rising_levels(ends: Any) -> None:
     options = {"images": "images", "masks": "masks", "classes": ["sky", "sea"], "void": 9, "val": 0.25, "tune": 1}
     options["pad"] = [24, 24]
     assert checked(folder.Options, options | {"range": [0, 65_535]}, "data").range == (0, 65_535)

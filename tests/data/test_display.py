@@ -25,9 +25,7 @@ def facts(number: int, **colours: list[int]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("number", "apart"), [(2, 30), (8, 25), (21, 20), (60, 20), (150, 16), (255, 13)])
-def test_classes_without_colours_are_told_apart_from_each_other_from_void_and_from_the_page(
-    number: int, apart: float
-) -> None:
+def test_default_colours_are_distinct_from_void_and_page(number: int, apart: float) -> None:
     table = display.colours_of(facts(number))
     places = display._lab(np.concatenate([table[:number], [display.VOID_COLOUR, display.PAGE]]))
     distances = np.linalg.norm(places[:, None] - places, axis=2) + 999 * np.eye(len(places))
@@ -35,11 +33,11 @@ def test_classes_without_colours_are_told_apart_from_each_other_from_void_and_fr
     assert (table[number:] == display.VOID_COLOUR).all()
 
 
-def test_a_class_keeps_its_colour_whatever_is_in_sight_or_added() -> None:
+def test_added_classes_do_not_change_earlier_colours() -> None:
     assert np.array_equal(display.colours_of(facts(8))[:8], display.colours_of(facts(40))[:8])
 
 
-def test_a_users_colours_are_taken_as_they_are_and_the_others_keep_away_from_them() -> None:
+def test_user_colours_are_kept_and_others_differ() -> None:
     own = {"c0": [255, 255, 255], "c2": list(display.FIRST[0])}
     table = display.colours_of(facts(4, **own))
     assert table[0].tolist() == own["c0"] and table[2].tolist() == own["c2"]
@@ -47,7 +45,7 @@ def test_a_users_colours_are_taken_as_they_are_and_the_others_keep_away_from_the
 
 
 @pytest.mark.parametrize(("module", "void"), [(camvid, True), (cityscapes, True), (voc, True)])
-def test_official_colours_differ_and_are_not_that_of_void(module: Any, void: bool) -> None:
+def test_official_colours_differ_from_each_other_and_void(module: Any, void: bool) -> None:
     colours = list(module.colours().values()) if module is voc else list(module.COLOURS)
     assert len(set(colours)) == len(colours) == len(module.CLASSES)
     far = np.linalg.norm(display._lab(np.array(colours)) - display._lab(np.array([display.VOID_COLOUR])), axis=1)
@@ -55,7 +53,7 @@ def test_official_colours_differ_and_are_not_that_of_void(module: Any, void: boo
 
 
 @pytest.mark.parametrize("size", [(5, 7), (8, 8), (1, 8)])
-def test_padding_is_what_is_void_in_its_colour_at_the_right_and_below(size: tuple[int, int]) -> None:
+def test_padding_is_void_and_has_the_padding_colour(size: tuple[int, int]) -> None:
     image, labels = np.full((8, 8, 3), PAD_COLOUR, np.uint8), np.full((8, 8), VOID, np.uint8)
     inside = (slice(size[0]), slice(size[1]))
     image[inside] = 9  # all of it void: a photograph that nobody labelled has its size too
@@ -76,7 +74,7 @@ def write(root: Path, masks: dict[int, tuple[int, ...] | int]) -> Path:
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-def test_a_folders_palette_travels_with_its_facts_the_first_of_several_colours(tmp_path: Path, as_file: bool) -> None:
+def test_prepared_facts_hold_the_colours_of_a_palette(tmp_path: Path, as_file: bool) -> None:
     root = write(tmp_path / "data", {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0)})
     palette: Any = PALETTE
     if as_file:

@@ -271,7 +271,7 @@ def test_an_archive_is_downloaded_checked_unpacked_and_deleted(
     assert len(server.asked) == 1
 
 
-def test_an_archive_of_two_data_sets_is_fetched_once(server: Server, root: Path) -> None:
+def test_a_shared_archive_is_fetched_once(server: Server, root: Path) -> None:
     url = server.give("set.tar", WHOLE)
     fetch([archive_of(WHOLE, url), archive_of(WHOLE, url)], root)
     assert len(server.asked) == 1 and unpacked(root)
@@ -284,9 +284,7 @@ def test_it_is_unpacked_in_its_folder(server: Server, root: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [".", "inner", ".downloads", "mirror"])
-def test_a_file_that_is_there_is_used_in_place_and_stays(
-    server: Server, root: Path, tmp_path: Path, place: str
-) -> None:
+def test_an_existing_file_is_used_in_place(server: Server, root: Path, tmp_path: Path, place: str) -> None:
     folder = tmp_path / "mirror" if place == "mirror" else root / place
     folder.mkdir(parents=True)
     (folder / "set.tar").write_bytes(WHOLE)
@@ -301,7 +299,7 @@ def test_a_file_that_is_there_is_used_in_place_and_stays(
 
 
 @pytest.mark.parametrize("place", ["data", "data/.downloads", "mirror"])
-def test_a_wrong_file_of_the_users_is_told_and_stays(server: Server, root: Path, tmp_path: Path, place: str) -> None:
+def test_a_wrong_user_file_is_reported_and_kept(server: Server, root: Path, tmp_path: Path, place: str) -> None:
     path = tmp_path / place / "set.tar"
     path.parent.mkdir(parents=True)
     path.write_bytes(tar({"set/other": b"x"}))
@@ -337,12 +335,12 @@ def test_a_mirror_comes_before_the_publisher(server: Server, root: Path) -> None
     assert [path for path, _, _ in server.asked] == ["/own/set.tar?token=t0ken"] and unpacked(root)
 
 
-def test_a_mirror_that_lacks_the_file_is_passed_over(server: Server, root: Path, tmp_path: Path) -> None:
+def test_a_mirror_without_the_file_is_skipped(server: Server, root: Path, tmp_path: Path) -> None:
     fetch([archive_of(WHOLE, server.give("set.tar", WHOLE))], root, (str(tmp_path), f"{server.url}/none"))
     assert [path for path, _, _ in server.asked] == ["/none/set.tar", "/set.tar"] and unpacked(root)
 
 
-def test_a_mirror_folder_that_is_not_there_is_told(root: Path, tmp_path: Path) -> None:
+def test_a_missing_mirror_folder_is_reported(root: Path, tmp_path: Path) -> None:
     text = refused(lambda: fetch([archive_of(WHOLE)], root, (str(tmp_path / "typo"),)))
     assert f"got {tmp_path / 'typo'}; correct STUDY_MIRROR" in text and not root.exists()
 
@@ -356,7 +354,7 @@ def test_the_variable_names_several_mirrors() -> None:
 
 
 @pytest.mark.parametrize("headers", [ETAG, DATE, {}, {"ETag": 'W/"weak"'}], ids=["etag", "date", "none", "weak"])
-def test_a_cut_download_goes_on_where_it_was_cut(server: Server, root: Path, headers: dict[str, str]) -> None:
+def test_a_cut_download_resumes_where_it_stopped(server: Server, root: Path, headers: dict[str, str]) -> None:
     cuts = [200_000, 100_000, 70_000]
     url = server.give("set.tar", WHOLE, cut=list(cuts), headers=headers)
     fetch([archive_of(WHOLE, url)], root)
@@ -375,7 +373,7 @@ def test_a_server_without_ranges_starts_anew(server: Server, root: Path) -> None
     assert server.ranges()[1] != "", "it was asked to go on"
 
 
-def test_a_server_that_gives_ranges_by_pieces_is_asked_for_all(server: Server, root: Path) -> None:
+def test_capped_ranges_still_complete_a_download(server: Server, root: Path) -> None:
     url = server.give("set.tar", WHOLE, cut=[HALF], cap=0, headers=ETAG)
     server.pages["/set.tar"].after = lambda page: setattr(page, "cap", 100_000)
     fetch([archive_of(WHOLE, url)], root)
@@ -399,9 +397,7 @@ def test_a_file_that_changed_meanwhile_starts_anew(server: Server, root: Path, k
 
 
 @pytest.mark.parametrize("headers", [ETAG, {}], ids=["etag", "none"])
-def test_a_download_that_was_whole_when_it_was_killed_is_not_asked_for_again(
-    server: Server, root: Path, headers: dict[str, str]
-) -> None:
+def test_a_complete_part_is_not_downloaded_again(server: Server, root: Path, headers: dict[str, str]) -> None:
     url = server.give("set.tar", WHOLE, cut=[HALF] + [0] * 9, headers=headers)
     archive = archive_of(WHOLE, url)
     refused(lambda: fetch([archive], root))
@@ -411,7 +407,7 @@ def test_a_download_that_was_whole_when_it_was_killed_is_not_asked_for_again(
     assert unpacked(root) and server.sent == [] and server.ranges()[-1] == f"bytes={len(WHOLE)}-"
 
 
-def test_a_download_that_is_longer_than_the_file_starts_anew(server: Server, root: Path) -> None:
+def test_an_overlong_part_restarts_the_download(server: Server, root: Path) -> None:
     url = server.give("set.tar", WHOLE, cut=[HALF] + [0] * 9)
     archive = archive_of(WHOLE, url)
     refused(lambda: fetch([archive], root))
@@ -421,7 +417,7 @@ def test_a_download_that_is_longer_than_the_file_starts_anew(server: Server, roo
     assert unpacked(root) and server.ranges()[-2:] == [f"bytes={len(WHOLE) + 4}-", ""]
 
 
-def test_a_truncated_download_is_kept_and_the_next_mirror_tried(server: Server, root: Path) -> None:
+def test_a_truncated_download_continues_from_the_next_mirror(server: Server, root: Path) -> None:
     """The server says more than it ever gives; its part is there for the next run."""
     short = server.give("short/set.tar", WHOLE, cut=[HALF] + [0] * 9, headers=ETAG)
     archive = archive_of(WHOLE, short)
@@ -438,14 +434,14 @@ def test_a_truncated_download_is_kept_and_the_next_mirror_tried(server: Server, 
     assert len(server.asked) == asked + 2, "a mirror that gives nothing is left at once"
 
 
-def test_another_mirrors_part_is_not_gone_on_with_unless_its_version_is_known(server: Server, root: Path) -> None:
+def test_a_part_without_version_restarts_on_another_mirror(server: Server, root: Path) -> None:
     first = server.give("a/set.tar", tar({"set/other": b"x" * 500_000}), cut=[HALF] + [0] * 9)
     fetch([archive_of(WHOLE, first, server.give("b/set.tar", WHOLE))], root)
     assert server.asked[-1] == ("/b/set.tar", "", "") and unpacked(root)
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["length", "no length"])
-def test_an_answer_may_have_no_length_and_a_declared_encoding(server: Server, root: Path, length: bool) -> None:
+def test_missing_lengths_and_declared_encodings_are_accepted(server: Server, root: Path, length: bool) -> None:
     content = tar(mode="w:gz")
     url = server.give("set.tgz", content, length=length, headers={"Content-Encoding": "gzip"})
     fetch([archive_of(content, url, name="set.tgz")], root)
@@ -458,7 +454,7 @@ def test_nothing_is_compressed_on_the_way(server: Server, root: Path) -> None:
     assert unpacked(root)
 
 
-def test_a_part_goes_once_the_user_has_put_the_file_there(server: Server, root: Path) -> None:
+def test_a_user_file_replaces_a_partial_download(server: Server, root: Path) -> None:
     archive = archive_of(WHOLE, server.give("set.tar", WHOLE, cut=[HALF] + [0] * 9))
     refused(lambda: fetch([archive], root))
     (root / "set.tar").write_bytes(WHOLE)
@@ -476,7 +472,7 @@ def test_a_server_that_stalls_is_given_up(server: Server, root: Path, monkeypatc
     assert [path for path, _, _ in server.asked] == ["/a/set.tar", "/b/set.tar", "/b/set.tar"] and unpacked(root)
 
 
-def test_a_killed_download_goes_on_without_what_it_had(server: Server, root: Path) -> None:
+def test_a_killed_download_fetches_only_the_rest(server: Server, root: Path) -> None:
     url = server.give("set.tar", WHOLE, cut=[HALF], hold=True, headers=ETAG)
     archive = archive_of(WHOLE, url)
     Child(archive, root).killed_at("fetching", HALF // 2)
@@ -498,7 +494,7 @@ def _closed_port() -> int:
         return unused.getsockname()[1]
 
 
-def test_when_all_fail_every_mirror_is_told_with_its_reason(server: Server, root: Path) -> None:
+def test_every_failed_mirror_is_reported_with_its_reason(server: Server, root: Path) -> None:
     other = tar({"set/other": b"x"})
     wrong, busy = server.give("wrong.tar", other), server.give("busy.tar", b"", status=503)
     closed = f"http://127.0.0.1:{_closed_port()}/set.tar"
@@ -518,7 +514,7 @@ def test_when_all_fail_every_mirror_is_told_with_its_reason(server: Server, root
 
 
 @pytest.mark.parametrize("checksum", [md5(WHOLE), f"sha256:{hashlib.sha256(WHOLE).hexdigest().upper()}"])
-def test_a_wrong_download_is_deleted_and_the_next_mirror_tried(server: Server, root: Path, checksum: str) -> None:
+def test_a_wrong_download_is_discarded_for_another_mirror(server: Server, root: Path, checksum: str) -> None:
     wrong = server.give("wrong.tar", WHOLE[:-1] + b"x", headers=ETAG)
     archive = archive_of(WHOLE, wrong, checksum=checksum)
     refused(lambda: fetch([archive], root))
@@ -528,14 +524,14 @@ def test_a_wrong_download_is_deleted_and_the_next_mirror_tried(server: Server, r
 
 
 @pytest.mark.parametrize("name", ["set.tar", "set.zip"])
-def test_a_page_in_place_of_an_archive_without_a_checksum_is_passed_over(server: Server, root: Path, name: str) -> None:
+def test_a_mirror_serving_a_web_page_is_skipped(server: Server, root: Path, name: str) -> None:
     page = server.give(f"login/{name}", b"<html>log in</html>")
     content = WHOLE if name == "set.tar" else zipped()
     fetch([archive_of(b"", page, server.give(name, content), name=name, checksum="")], root)
     assert unpacked(root)
 
 
-def test_our_own_download_that_went_bad_is_fetched_again(server: Server, root: Path) -> None:
+def test_a_download_damaged_later_is_fetched_again(server: Server, root: Path) -> None:
     """A kill between the download and the unpacking, and a damage since."""
     archive = archive_of(WHOLE, server.give("set.tar", WHOLE), provides=("set/nothing",))
     Child(archive, root, "unpacking", 1).killed_at("unpacking", 1)
@@ -578,7 +574,7 @@ def _behind_a_login(name: str, **changes: Any) -> Archive:
     return replace(archive, **({"checksum": md5(content)} | changes))
 
 
-def test_files_behind_a_login_are_told_all_at_once_before_any_download(server: Server, root: Path) -> None:
+def test_all_files_behind_a_login_are_reported_first(server: Server, root: Path) -> None:
     free = archive_of(WHOLE, server.give("set.tar", WHOLE))
     first, second = _behind_a_login("first"), _behind_a_login("second", into="inner", provides=("inner/second/a",))
     there, own = _behind_a_login("there"), _behind_a_login("own")
@@ -589,11 +585,11 @@ def test_files_behind_a_login_are_told_all_at_once_before_any_download(server: S
     assert "got none of first.zip, second.zip;" in text
     assert f"put first.zip (about 2.5 GB; the page of first) into {root}, or unpack it so that {root}/first/a" in text
     assert f"put second.zip (about 2.5 GB; the page of second) into {root}, or" in text
-    assert f"{root}/inner/second/a" in text and "there" not in text.replace("there before", "").replace("are there", "")
+    assert f"{root}/inner/second/a" in text and "there" not in text
     assert server.asked == [] and not (root / "set").exists() and not (root / "there").exists()
 
 
-def test_a_mirror_may_have_a_file_behind_a_login(server: Server, root: Path) -> None:
+def test_a_mirror_may_supply_files_behind_a_login(server: Server, root: Path) -> None:
     free = archive_of(WHOLE, server.give("set.tar", WHOLE))
     first, second = _behind_a_login("first"), _behind_a_login("second")
     server.give("own/first.zip", zipped({"first/a": b"x"}))
@@ -604,12 +600,12 @@ def test_a_mirror_may_have_a_file_behind_a_login(server: Server, root: Path) -> 
     assert missing([free, first, second], root) == []
 
 
-def test_a_marker_that_would_hide_a_users_own_unpacking_is_told(root: Path) -> None:
+def test_a_marker_hiding_user_files_is_reported(root: Path) -> None:
     archive = _behind_a_login("first")
     (root / "first").mkdir(parents=True)
     (root / "first" / "a").touch()
     archive.marker(root).touch()
-    assert f"are there and delete {root}/.unpacking-first.zip" in refused(lambda: fetch([archive], root))
+    assert f"exist and delete {root}/.unpacking-first.zip" in refused(lambda: fetch([archive], root))
 
 
 # archives that are bad
@@ -642,7 +638,7 @@ def test_nothing_of_an_unsafe_archive_leaves_the_folder(
 ) -> None:
     archive = archive_of(content, server.give(name, content), name=name, provides=("set",))
     text = refused(lambda: fetch([archive], root))
-    member = re.search(r"got '(.+)'; do not use", text)
+    member = re.search(r"got '(.+)'; use the published", text)
     assert member and (OUT in member[1] or member[1].endswith("link")) and "every member of" in text
     assert not list(tmp_path.rglob(f"*{OUT}*")) and not Path(f"/tmp/{OUT}").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
@@ -658,11 +654,11 @@ def test_absolute_paths_are_refused(root: Path, tmp_path: Path, pack: Callable[[
     root.mkdir()
     (root / name).write_bytes(content)
     text = refused(lambda: fetch([archive_of(content, name=name)], root))
-    assert f"got {str(outside)!r}; do not use" in text
+    assert f"got {str(outside)!r}; use the published" in text
     assert not list(tmp_path.rglob(OUT)), "neither there nor below the root"
 
 
-def test_links_within_the_folder_are_kept_and_made_again(root: Path) -> None:
+def test_links_within_the_folder_survive_unpacking_again(root: Path) -> None:
     links = (("set/soft", "train.txt", tarfile.SYMTYPE),)
     content = tar({"set/train.txt": b"a"}, links=links)
     buffer = io.BytesIO(content)
@@ -727,7 +723,7 @@ def _between_members() -> int:
         pytest.param("set.zip", b"<html></html>", id="zip that is none"),
     ],
 )
-def test_a_broken_archive_of_the_users_is_told_and_stays(root: Path, name: str, content: bytes) -> None:
+def test_a_broken_user_archive_is_reported_and_kept(root: Path, name: str, content: bytes) -> None:
     """One without a published checksum, so that nothing else can tell."""
     root.mkdir()
     (root / name).write_bytes(content)
@@ -740,7 +736,7 @@ def test_a_broken_archive_of_the_users_is_told_and_stays(root: Path, name: str, 
 
 
 @pytest.mark.parametrize("name", ["set.tar", "set.tgz"])
-def test_a_published_archive_with_an_odd_end_is_unpacked(root: Path, name: str) -> None:
+def test_a_published_archive_may_end_oddly(root: Path, name: str) -> None:
     """Its checksum says that it is whole: an end that is missing, or followed by something, is its maker's."""
     with tarfile.open(fileobj=io.BytesIO(WHOLE)) as archive:
         archive.getmembers()
@@ -768,7 +764,7 @@ def test_a_wrong_archive_is_told(server: Server, root: Path, ours: bool) -> None
         root.mkdir()
         (root / "set.tar").write_bytes(content)
     text = refused(lambda: fetch([archive], root))
-    assert "must hold set/images, set/train.txt, got a wrong archive, without set/images; take" in text
+    assert "must hold set/images, set/train.txt, got an archive without set/images; use" in text
     assert [path.name for path in root.rglob("set.tar*")] == ([] if ours else ["set.tar"])
 
 
@@ -787,7 +783,7 @@ def test_a_killed_unpacking_is_done_again(server: Server, root: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_room_on_the_disk_is_seen_to_before(server: Server, root: Path, there: bool) -> None:
+def test_disk_space_is_checked_before_downloading(server: Server, root: Path, there: bool) -> None:
     archive = archive_of(WHOLE, server.give("set.tar", WHOLE), size=10**15)
     if there:
         root.mkdir()
@@ -809,7 +805,7 @@ def test_what_is_downloaded_already_needs_no_room(server: Server, root: Path) ->
     assert unpacked(root)
 
 
-def test_a_disk_that_refuses_is_told_and_what_is_there_is_kept(
+def test_a_full_disk_is_reported_and_downloads_resume(
     server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit on the size of a file refuses as a full disk does: in the middle of a write."""
@@ -821,9 +817,7 @@ def test_a_disk_that_refuses_is_told_and_what_is_there_is_kept(
         text = refused(lambda: fetch([archive], root), StoreError)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (
-        f"{root} must be a folder that can be written" in text and "(what was downloaded is kept), got [Errno" in text
-    )
+    assert f"{root} must be a writable folder with free space, got [Errno" in text and "(downloads are kept)" in text
     kept = archive.part(root).stat().st_size
     assert 0 < kept <= HALF
     fetch([archive], root)
@@ -833,7 +827,7 @@ def test_a_disk_that_refuses_is_told_and_what_is_there_is_kept(
 def test_a_root_that_cannot_be_made_is_told(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     archive = archive_of(WHOLE, server.give("set.tar", WHOLE))
-    assert "must be a folder that can be written" in refused(lambda: fetch([archive], tmp_path / "file/x"), StoreError)
+    assert "must be a writable folder" in refused(lambda: fetch([archive], tmp_path / "file/x"), StoreError)
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def told(action: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize(("lay_out", "name", "options"), [(lay_voc, "voc", VOC), (lay_camvid, "camvid", CAMVID)])
-def test_a_line_that_stands_twice_counts_once_and_is_noted(
+def test_a_repeated_line_counts_once_and_is_noted(
     tmp_path: Path, lay_out: Callable[..., Path], name: str, options: dict[str, Any]
 ) -> None:
     lay_out(tmp_path / "once", STEMS[:5], STEMS[5:])
@@ -99,7 +99,7 @@ def test_a_line_that_stands_twice_counts_once_and_is_noted(
 
 
 @pytest.mark.parametrize("again", ["other/s00.png trainannot/s00.png", "train/s00.png  trainannot/s00.png"])
-def test_an_image_that_two_different_lines_name_counts_once(tmp_path: Path, again: str) -> None:
+def test_an_image_named_two_ways_counts_once(tmp_path: Path, again: str) -> None:
     lay_camvid(tmp_path, STEMS[:5], STEMS[5:])
     with (tmp_path / "train.txt").open("a") as file:
         file.write("\n" + again.replace("other", "/elsewhere/train"))
@@ -116,7 +116,7 @@ def test_an_image_has_one_mask(tmp_path: Path) -> None:
     assert "an image must have one mask" in line and "s00.png" in line and "s01.png" in line
 
 
-def test_a_name_that_is_listed_in_both_spellings_counts_once(tmp_path: Path) -> None:
+def test_a_name_in_both_unicode_forms_counts_once(tmp_path: Path) -> None:
     stems = [f"caf\u00e9-{number}" for number in range(5)]
     lay_voc(tmp_path, stems[:4], stems[4:])
     with (tmp_path / LISTS / "train.txt").open("a", encoding="utf-8") as file:
@@ -124,7 +124,7 @@ def test_a_name_that_is_listed_in_both_spellings_counts_once(tmp_path: Path) -> 
     assert opened("voc", VOC, tmp_path).splits == {"train": 3, "tune": 1, "val": 1}
 
 
-def test_a_line_that_is_longer_than_any_name_is_told(tmp_path: Path) -> None:
+def test_an_overlong_list_line_is_reported(tmp_path: Path) -> None:
     lay_voc(tmp_path / "voc", STEMS[:5], STEMS[5:])
     (tmp_path / "voc" / LISTS / "train.txt").write_text(", ".join(STEMS * 9))
     assert "a list must name files that exist" in told(lambda: opened("voc", VOC, tmp_path / "voc"))
@@ -133,7 +133,7 @@ def test_a_line_that_is_longer_than_any_name_is_told(tmp_path: Path) -> None:
     assert "a list must name files that exist" in told(lambda: opened("camvid", CAMVID, tmp_path / "camvid"))
 
 
-def test_a_list_is_read_as_any_editor_writes_it(tmp_path: Path) -> None:
+def test_utf8_lists_from_any_editor_are_read(tmp_path: Path) -> None:
     lay(tmp_path)
     (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbfs00\r\n\r\ns01  \r\n")
     assert names(opened("folder", FOLDER, tmp_path, val="val.txt"), "val") == ["s00", "s01"]
@@ -158,7 +158,7 @@ def test_published_lists_of_paths_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["NFC", "NFD"])
-def test_a_name_is_found_however_its_letters_are_written(tmp_path: Path, written: str) -> None:
+def test_a_name_matches_in_either_unicode_form(tmp_path: Path, written: str) -> None:
     other = {"NFC": "NFD", "NFD": "NFC"}[written]
     stems = [unicodedata.normalize(written, f"café-{number}") for number in range(6)]
     asked = [unicodedata.normalize(other, stem) for stem in stems]
@@ -201,7 +201,7 @@ def test_a_folder_without_a_picture_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("val", [0, "val.txt"])
-def test_a_split_without_an_image_is_told_with_what_helps(tmp_path: Path, val: Any) -> None:
+def test_an_empty_split_is_reported_with_a_remedy(tmp_path: Path, val: Any) -> None:
     lay(tmp_path)
     (tmp_path / "val.txt").touch()
     line = told(lambda: prepared("folder", FOLDER, tmp_path, val=val))
@@ -210,7 +210,7 @@ def test_a_split_without_an_image_is_told_with_what_helps(tmp_path: Path, val: A
     )
 
 
-def test_stems_that_differ_by_a_suffix_show_one_of_each_side(tmp_path: Path) -> None:
+def test_unpaired_stems_show_one_of_each_side(tmp_path: Path) -> None:
     lay(tmp_path)
     for stem in STEMS:
         (tmp_path / "masks" / f"{stem}.png").rename(tmp_path / "masks" / f"{stem}_mask.png")
@@ -228,12 +228,12 @@ def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [True, 3, None, 2.5])
-def test_a_class_that_yaml_takes_for_something_else_needs_quotes(tmp_path: Path, name: Any) -> None:
+def test_a_class_name_yaml_misreads_needs_quotes(tmp_path: Path, name: Any) -> None:
     line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", name]))
     assert f"got {name!r}" in line and "quotes" in line and "brackets" not in line
 
 
-def test_a_class_that_stands_twice_is_told_with_what_helps(tmp_path: Path) -> None:
+def test_a_repeated_class_is_reported_with_a_remedy(tmp_path: Path) -> None:
     line = told(lambda: opened("folder", FOLDER, lay(tmp_path), classes=["ground", "ground"]))
     assert "got ['ground', 'ground']; give each label a name of its own" in line
 
@@ -241,7 +241,7 @@ def test_a_class_that_stands_twice_is_told_with_what_helps(tmp_path: Path) -> No
 # masks
 
 
-def test_palettes_that_disagree_on_a_label_in_use_are_refused(tmp_path: Path) -> None:
+def test_palettes_that_disagree_on_used_labels_are_refused(tmp_path: Path) -> None:
     lay(tmp_path)
     for stem in STEMS:
         image = mask(stem)
@@ -303,19 +303,19 @@ def test_a_turned_picture_meets_its_mask(tmp_path: Path) -> None:
     assert turned["fingerprint"] == sound["fingerprint"]
 
 
-def test_deep_pictures_are_read_with_a_range_and_a_note(tmp_path: Path) -> None:
+def test_deep_pictures_need_a_named_range(tmp_path: Path) -> None:
     lay(tmp_path)
     for stem in STEMS:
         grey = np.random.default_rng(1).integers(0, 4096, SIDES).astype(np.uint16)
         Image.fromarray(grey).save(tmp_path / "images" / f"{stem}.png")
-    assert "name `range: [low, high]`" in told(lambda: prepared("folder", FOLDER, tmp_path))
+    assert "set `range: [low, high]`" in told(lambda: prepared("folder", FOLDER, tmp_path))
     notes = prepared("folder", FOLDER, tmp_path, range=[0, 4095])["notes"]
     assert "grey values from 0 to 4095 are scaled to 0 to 255" in notes[0]
     for wrong in ([0], [5, 5], [-1, 9], [0, 70_000], "all", [0.5, 2]):
         assert "range of folder must be" in told(lambda wrong=wrong: opened("folder", FOLDER, tmp_path, range=wrong))
 
 
-def test_a_matlab_file_of_another_version_is_told_with_what_helps(tmp_path: Path) -> None:
+def test_an_hdf5_matlab_file_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan  1 00:00:00 2024 HDF5 schema 1.00 ."
     path.write_bytes(head.ljust(124, b" ") + b"\x00\x02IM" + bytes(512))
@@ -323,7 +323,7 @@ def test_a_matlab_file_of_another_version_is_told_with_what_helps(tmp_path: Path
     assert "7.3 (HDF5)" in line and str(path) in line and "-v7" in line and "fetch" not in line
 
 
-def test_labels_in_a_matlab_file_are_none_beyond_255(tmp_path: Path) -> None:
+def test_matlab_labels_must_be_0_to_255(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     for values in ([[0, 20]], [[0, 300]], [[0, -1]], [[0, 1.5]]):
         savemat(path, {"GTcls": {"Segmentation": np.array(values)}})

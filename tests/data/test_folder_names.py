@@ -72,7 +72,7 @@ def told(root: Path, **options: Any) -> str:
         ("all/*.png", "all/masks/*_m.png", {"images": "all", "masks": "all/masks", "mask_suffix": "_m"}),
     ],
 )
-def test_files_whose_names_differ_by_their_ends_are_pairs(
+def test_images_and_masks_pair_despite_different_suffixes(
     root: Path, tmp_path: Path, images: str, masks: str, options: dict[str, Any]
 ) -> None:
     other = lay(tmp_path / "other", images, masks)
@@ -84,7 +84,7 @@ def test_files_whose_names_differ_by_their_ends_are_pairs(
             assert np.array_equal(one.read(split, index)[1], plain.read(split, index)[1])
 
 
-def test_files_with_other_ends_are_left_alone_and_noted(tmp_path: Path) -> None:
+def test_files_with_other_suffixes_are_ignored_and_noted(tmp_path: Path) -> None:
     lay(tmp_path, "leftImg8bit/*_leftImg8bit.png", "gtFine/*_gtFine_labelIds.png")
     lay(tmp_path, "leftImg8bit/*_leftImg8bit.png", "gtFine/*_gtFine_color.png")
     source = opened(tmp_path, **CITY)
@@ -107,7 +107,7 @@ def test_a_suffix_that_none_has_is_told(root: Path) -> None:
     assert "images of folder must have names that end in '_im'" in told(root, image_suffix="_im")
 
 
-def test_names_of_both_sides_are_shown_where_they_do_not_pair_and_the_suffix_that_would(tmp_path: Path) -> None:
+def test_unpaired_names_are_shown_with_a_fitting_suffix(tmp_path: Path) -> None:
     lay(tmp_path, "images/*.png", "masks/*_GT.png")
     line = told(tmp_path)
     assert "got an image odd without mask and a mask odd_GT without image and 12 more such files" in line
@@ -119,7 +119,7 @@ def test_names_of_both_sides_are_shown_where_they_do_not_pair_and_the_suffix_tha
 
 @pytest.mark.parametrize("key", ["image_suffix", "mask_suffix"])
 @pytest.mark.parametrize("value", ["", "a/b", 3, True, ["_GT"], "x" * 101])
-def test_what_is_no_end_of_a_name_is_told(root: Path, key: str, value: Any) -> None:
+def test_an_invalid_suffix_is_reported(root: Path, key: str, value: Any) -> None:
     assert f"{key} of folder must be the end of names, before the dot, got " in told(root, **{key: value})
 
 
@@ -128,13 +128,13 @@ def test_what_is_no_end_of_a_name_is_told(root: Path, key: str, value: Any) -> N
 
 @pytest.mark.parametrize("val", [{"folder": "val"}, {"folder": "val/"}, {"folder": "./val"}, {"pattern": "^val/"},
                                  {"pattern": "/c/"}, "val.txt"])  # fmt: skip
-def test_val_is_a_list_a_folder_or_a_pattern_and_the_rest_is_trained_on(root: Path, val: Any) -> None:
+def test_val_may_be_a_list_folder_or_pattern(root: Path, val: Any) -> None:
     (root / "val.txt").write_text("val/c/1.png\nval/c/2\n")
     assert names(root, val=val) == {"train": {"odd", *STEMS[:4]}, "val": {"val/c/1", "val/c/2"}}
 
 
 @pytest.mark.parametrize("train", [{"folder": "train/a"}, {"pattern": r"/a/\d$"}, "some.txt"])
-def test_train_is_a_list_a_folder_or_a_pattern_and_what_is_left_is_noted(root: Path, train: Any) -> None:
+def test_train_may_be_a_list_folder_or_pattern(root: Path, train: Any) -> None:
     (root / "some.txt").write_text("train/a/1\ntrain/a/2\n")
     assert names(root, train=train, val={"folder": "val"}) == {"train": set(STEMS[:2]), "val": set(STEMS[4:6])}
     notes = opened(root, train=train, val={"folder": "val"}).notes
@@ -146,7 +146,7 @@ def test_a_share_is_of_what_train_names(root: Path) -> None:
     assert len(found["val"]) == 2 and found["train"] | found["val"] == set(STEMS[:4])
 
 
-def test_a_list_of_train_is_followed_as_ever_and_another_takes_its_place(root: Path) -> None:
+def test_the_train_option_overrides_train_txt(root: Path) -> None:
     (root / "train.txt").write_text("train/b/1\ntrain/b/2\n")
     assert names(root, val={"folder": "val"})["train"] == {"train/b/1", "train/b/2"}
     assert names(root, val={"folder": "val"}, train={"folder": "train"})["train"] == set(STEMS[:4])
@@ -161,9 +161,9 @@ def test_an_image_of_both_splits_is_told(root: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"folder": "test"}, "must choose an image, got none of 7 by folder 'test', such as odd; correct it"),
+        ({"folder": "test"}, "must select an image, got none of 7 by folder 'test', such as odd; correct it"),
         ({"folder": "images/val"}, "got none of 7 by folder 'images/val', such as odd"),
-        ({"pattern": "^c/"}, "must choose an image, got none of 7 by pattern '^c/', such as odd"),
+        ({"pattern": "^c/"}, "must select an image, got none of 7 by pattern '^c/', such as odd"),
         ({"pattern": "(["}, ".pattern of folder must be a regular expression, got '([' (unterminated"),
         ({"pattern": 3}, "{folder: name} or {pattern: expression}, got {'pattern': 3}; write one of them"),
         ({"folder": ""}, "{folder: name} or {pattern: expression}, got {'folder': ''}"),

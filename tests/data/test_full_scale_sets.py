@@ -143,7 +143,7 @@ def test_only_what_the_options_need_is_fetched(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sbd_adds_what_is_in_neither_list_of_voc(laid: Path) -> None:
+def test_sbd_adds_only_images_outside_voc_lists(laid: Path) -> None:
     source = open_data(data("voc"), laid / "voc", laid)
     found = names(source, "train") + names(source, "tune")
     assert sorted(found) == sorted(synthetic_layouts.TRAIN + synthetic_layouts.EXTRA) and not set(found) & set(
@@ -206,7 +206,7 @@ def test_an_image_of_val_is_never_trained_on(copied: Any, train: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
+def test_the_voc_test_split_has_names_and_images(copied: Any) -> None:
     root = copied("voc")
     for name in ("voc", "coco"):
         module, options = module_of(data(name))
@@ -232,7 +232,7 @@ def test_the_test_split_of_voc_has_names_and_images(copied: Any) -> None:
         (lambda base: (base / "cls").rename(base / "class"), "a list must name files that exist"),
     ],
 )
-def test_a_release_of_sbd_that_lacks_something_is_told(copied: Any, spoil: Any, expected: str) -> None:
+def test_an_incomplete_sbd_release_is_reported(copied: Any, spoil: Any, expected: str) -> None:
     root = copied("voc")
     spoil(root / voc.SBD)
     assert expected in told(lambda: open_data(data("voc"), root, root))
@@ -250,7 +250,7 @@ def test_a_damaged_mask_of_sbd_is_told(copied: Any, tmp_path: Path, content: byt
 
 
 @pytest.mark.slow
-def test_a_users_own_classes_in_the_layout_of_voc(copied: Any, tmp_path: Path) -> None:
+def test_the_voc_layout_accepts_user_defined_classes(copied: Any, tmp_path: Path) -> None:
     root = copied("voc")
     (root / LISTS / "train_aug.txt").unlink()
     shutil.rmtree(root / "benchmark_RELEASE")
@@ -326,7 +326,7 @@ def test_masks_of_coco_pixel_by_pixel(laid: Path, tmp_path: Path, others: str, c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("others", ["background", "void"])
-def test_stage_1_measures_and_keeps_apart_what_the_other_stages_do(laid: Path, tmp_path: Path, others: str) -> None:
+def test_coco_and_voc_stages_share_tune_and_val(laid: Path, tmp_path: Path, others: str) -> None:
     stage1 = open_data(data("coco", others=others), laid / "coco", tmp_path)
     stage2 = open_data(data("voc"), laid / "coco", tmp_path)
     for split in ("tune", "val"):
@@ -337,7 +337,7 @@ def test_stage_1_measures_and_keeps_apart_what_the_other_stages_do(laid: Path, t
 
 
 @pytest.mark.slow
-def test_masks_are_drawn_once_and_again_for_other_choices_or_annotations(copied: Any, tmp_path: Path) -> None:
+def test_masks_are_redrawn_only_when_inputs_change(copied: Any, tmp_path: Path) -> None:
     root, ticks = copied("coco"), []
 
     def drawn(**changes: Any) -> list[tuple[int, int]]:
@@ -410,7 +410,7 @@ def _segmentation(form: Any) -> Callable[[Path], None]:
     ("spoil", "expected"),
     [
         (lambda b: (b / INSTANCES).unlink(), "must have annotations of train2017, got no"),
-        (lambda b: (b / INSTANCES).write_text('{"images": [{"i'), "must be whole JSON"),
+        (lambda b: (b / INSTANCES).write_text('{"images": [{"i'), "must be complete JSON"),
         (lambda b: (b / INSTANCES).write_text("[]"), "must have a list 'images'"),
         *((_instances(lambda c, key=key: c.pop(key)), f"must have a list '{key}', got none") for key in coco.MEMBERS),
         *(
@@ -423,7 +423,7 @@ def _segmentation(form: Any) -> Callable[[Path], None]:
         (_instances(lambda c: c["images"].pop(0)), "'image_id' of an annotation must be one that"),
         (_instances(lambda c: c["categories"].pop()), "'category_id' of an annotation must be one that"),
         (_instances(lambda c: c["categories"][0].update(name="human")), "'categories' must have all classes of VOC"),
-        (lambda b: (b / "train2017" / "000000000025.jpg").unlink(), "must be there, got no 000000000025.jpg in"),
+        (lambda b: (b / "train2017" / "000000000025.jpg").unlink(), "must exist, got no 000000000025.jpg in"),
         (_segmentation([]), "a polygon without three corners"),
         (_segmentation([[1, 2, 3, 4]]), "a polygon without three corners"),
         (_segmentation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon without three corners"),
@@ -453,7 +453,7 @@ def test_faulty_annotations_are_told_and_leave_no_masks(copied: Any, tmp_path: P
         ({"others": "ignore"}, "others of coco must be one of background, void, got 'ignore'"),
         ({"crowd": True}, "crowd of coco must be one of void, class, got True"),
         ({"voc": "all"}, "voc of coco must be one of auto, train, train_aug, sbd, got 'all'"),
-        ({"tune": 8}, "tune must be from 1 to one less than the 8 training images"),
+        ({"tune": 8}, "tune must be at least 1 and less than the 8 training images"),
     ],
 )
 def test_wrong_options_of_coco_are_told(laid: Path, tmp_path: Path, change: dict[str, Any], expected: str) -> None:
@@ -463,7 +463,7 @@ def test_wrong_options_of_coco_are_told(laid: Path, tmp_path: Path, change: dict
 # Cityscapes
 
 
-def test_the_classes_and_ids_of_cityscapes_are_the_official_ones() -> None:
+def test_cityscapes_classes_and_ids_match_the_official_ones() -> None:
     by_id = {label.id: label for label in official_labels if label.id >= 0}
     expected = {number: VOID if label.ignoreInEval else label.trainId for number, label in by_id.items()}
     assert expected == cityscapes.TRAIN_IDS
@@ -599,8 +599,8 @@ def _another(root: Path) -> None:
     [
         (lambda r: (r / "masks" / "3.png").unlink(), {}, "the same stems, got an image 3 without mask and 0 more"),
         (lambda r: (r / "images" / "3.jpg").unlink(), {}, "the same stems, got a mask 3 without image and 0 more"),
-        (_another, {}, "images of folder must have one file a stem, got 3.jpg and 3.png"),
-        (lambda r: (r / "train.txt").write_text("1\n77"), {}, "a list must name images that are there, got '77' in"),
+        (_another, {}, "images of folder must have one file per stem, got 3.jpg and 3.png"),
+        (lambda r: (r / "train.txt").write_text("1\n77"), {}, "a list must name existing images, got '77' in"),
         (lambda r: (r / "train.txt").write_text(""), {}, "at least two training images (one is kept apart), got 0"),
         (lambda r: (r / "val.txt").write_text("1\n2"), {"val": "vals.txt"}, "must have its list vals.txt, got no file"),
         (
@@ -620,13 +620,13 @@ def _another(root: Path) -> None:
             "val of folder must be a number from 0 to 1 (a share), the name of a list, {folder: name} or",
         ),
         (None, {"val": 0}, "split val must have at least one image, got none"),
-        (None, {"tune": 12}, "tune must be from 1 to one less than"),
+        (None, {"tune": 12}, "tune must be at least 1 and less than"),
         (None, {"pad": [8, 8]}, "must fit into (8, 8)"),
         (None, {"classes": ["sky", "sea"]}, "a mask must hold class labels 0 to 1 or void only, got 2"),
         (None, {"void": 8}, "a mask must hold class labels 0 to 2 or void only, got 9"),
     ],
 )
-def test_a_fault_in_a_users_own_folder_is_told(
+def test_faults_in_a_user_folder_are_reported(
     own: Path, tmp_path: Path, spoil: Any, change: dict[str, Any], expected: str
 ) -> None:
     if spoil:

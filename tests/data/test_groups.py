@@ -53,7 +53,7 @@ def distance(source: DataSet) -> int:
 
 
 @pytest.mark.parametrize("tune", [1, 5, 9, 10, 15, 20])
-def test_a_tune_split_of_drives_takes_all_of_each(streets: Path, tune: int) -> None:
+def test_a_tune_split_takes_whole_drives(streets: Path, tune: int) -> None:
     source = opened("camvid", CAMVID, streets, tune=tune)
     apart, trained = drives(names(source, "tune")), drives(names(source, "train"))
     assert apart and trained and not apart.keys() & trained.keys()
@@ -68,7 +68,7 @@ def test_a_tune_split_of_drives_takes_all_of_each(streets: Path, tune: int) -> N
 
 @pytest.mark.parametrize("gap", [0, 1, 3, 5])
 @pytest.mark.parametrize("tune", [1, 4, 8])
-def test_with_a_gap_no_neighbour_of_a_tune_image_is_trained_on(streets: Path, tune: int, gap: int) -> None:
+def test_a_gap_keeps_tune_neighbours_out_of_training(streets: Path, tune: int, gap: int) -> None:
     source = opened("camvid", CAMVID, streets, tune=tune, gap=gap)
     tuned, trained = names(source, "tune"), names(source, "train")
     start = FRAMES.index(tuned[0])
@@ -83,7 +83,7 @@ def test_with_a_gap_no_neighbour_of_a_tune_image_is_trained_on(streets: Path, tu
     assert f"{len(left)} beside it are left out of training (gap {gap})" in note
 
 
-def test_single_images_by_digest_would_have_neighbours_in_training(streets: Path) -> None:
+def test_digest_order_alone_leaves_neighbours_in_training(streets: Path) -> None:
     """What was done before, and what the two rules are for."""
     alone = groups.apart(FRAMES, FRAMES, {}, 8, None)
     trained = [frame for frame in FRAMES if frame not in alone.tune]
@@ -92,7 +92,7 @@ def test_single_images_by_digest_would_have_neighbours_in_training(streets: Path
     assert not alone.notes and not alone.left
 
 
-def test_every_block_of_every_drive_can_be_the_one() -> None:
+def test_any_block_of_any_drive_may_be_chosen() -> None:
     rows = {f"{drive}_{i}": drive for drive in "ab" for i in range(8)}
     chosen = Counter()
     for other in range(600):
@@ -102,7 +102,7 @@ def test_every_block_of_every_drive_can_be_the_one() -> None:
     assert len(chosen) == 2 * 6 and min(chosen.values()) > 20
 
 
-def test_images_that_stand_alone_are_chosen_one_by_one_as_ever(tmp_path: Path) -> None:
+def test_ungrouped_images_are_chosen_one_by_one(tmp_path: Path) -> None:
     stems = [f"s{i}" for i in range(9)]
     expected = sorted(sorted(stems, key=lambda stem: number("tune", stem))[:4])
     lay_camvid(tmp_path / "camvid", stems, ["v1", "v2"])
@@ -114,7 +114,7 @@ def test_images_that_stand_alone_are_chosen_one_by_one_as_ever(tmp_path: Path) -
         assert facts["groups"] is None and facts["notes"] == []
 
 
-def test_a_city_is_trained_on_or_kept_apart_and_so_is_its_coarse_part(tmp_path: Path) -> None:
+def test_cities_in_tune_are_absent_from_training(tmp_path: Path) -> None:
     synthetic_layouts.cityscapes(tmp_path)
     for train in ("fine", "coarse+fine"):
         data = Data("cityscapes", freeze({"train": train, "tune": 1, "pad": [1024, 2048]}))
@@ -129,23 +129,23 @@ def test_a_city_is_trained_on_or_kept_apart_and_so_is_its_coarse_part(tmp_path: 
 @pytest.mark.parametrize(
     ("options", "rule", "got", "remedy"),
     [
-        ({"tune": 40}, "tune must leave a group to train on", "got 40 of 41 images of 3 groups", "or a gap"),
-        ({"tune": 21, "gap": 1}, "gap must leave images to train on beside tune (21 in a row", "at most 20", "smaller"),
+        ({"tune": 40}, "tune must leave a group to train on", "got 40 of 41 images of 3 groups", "or set gap"),
+        ({"tune": 21, "gap": 1}, "gap must leave images to train on besides tune (21 ", "at most 20", "smaller"),
         ({"gap": -1}, "the gap of camvid must be a whole number from 0 up", "got -1", "write one"),
         ({"gap": 1.5}, "the gap of camvid must be a whole number from 0 up", "got 1.5", "write one"),
     ],
 )
-def test_a_tune_split_that_cannot_be_had_is_told(
+def test_an_impossible_tune_split_is_reported(
     streets: Path, options: dict[str, Any], rule: str, got: str, remedy: str
 ) -> None:
     line = told(lambda: opened("camvid", CAMVID, streets, **options))
     assert rule in line and got in line and remedy in line.split("; ")[-1]
 
 
-def test_a_single_drive_needs_a_gap_and_one_that_leaves_something(tmp_path: Path) -> None:
+def test_a_single_drive_requires_a_fitting_gap(tmp_path: Path) -> None:
     frames = [f"a_{i}" for i in range(6)]
     lay_camvid(tmp_path, frames, ["b_1"])
-    assert "of 1 group; name fewer, or a gap" in told(lambda: opened("camvid", CAMVID, tmp_path, tune=2))
+    assert "of 1 group; ask for fewer images, or set gap" in told(lambda: opened("camvid", CAMVID, tmp_path, tune=2))
     assert len(names(opened("camvid", CAMVID, tmp_path, tune=2, gap=2), "train")) >= 1
     assert "got 9 and groups of at most 6" in told(lambda: opened("camvid", CAMVID, tmp_path, tune=2, gap=9))
 
@@ -164,16 +164,18 @@ def test_the_facts_name_the_group_of_each_image(streets: Path) -> None:
     trained = drives(names(source, "train"))
     _, shared, alone = facts["notes"]
     assert shared == (
-        f"2 of 2 images of val are of groups that are trained on too: 0016E5 ({trained['0016E5']} of {trained.total()})"
+        "2 of 2 images of val belong to groups that are trained on too: "
+        f"0016E5 ({trained['0016E5']} of {trained.total()})"
     )
-    assert alone.startswith("val has one group only, 0016E5: its 2 images look alike")
+    assert alone.startswith("val has only one group, 0016E5: its 2 images look alike")
 
 
 def test_other_streets_in_val_are_no_note(tmp_path: Path) -> None:
     lay_camvid(tmp_path, FRAMES, ["x_1", "x_2", "y_1", "0006R0_99999"])
     (tune, *others) = prepared("camvid", CAMVID, tmp_path, tune=9, gap=0)["notes"]
     assert "tune is a block" in tune
-    assert all(note.startswith("1 of 4 images of val are of groups that are trained on too: 0006R0") for note in others)
+    shared = "1 of 4 images of val belong to groups that are trained on too: 0006R0"
+    assert all(note.startswith(shared) for note in others)
     assert groups.notes({s: {"names": [s], "of": [0]} for s in ("train", "val")}) == []
     many = {"names": [f"g{i}" for i in range(5)], "of": [0, 1, 2, 3, 4, 4]}
     (note,) = groups.notes({"train": many, "val": many})
@@ -201,7 +203,7 @@ def listed(root: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("
 
 
 @pytest.mark.parametrize("way", ["pattern", "list"])
-def test_a_pattern_or_a_list_says_which_images_of_a_folder_belong_together(tmp_path: Path, way: str) -> None:
+def test_folder_groups_come_from_a_pattern_or_list(tmp_path: Path, way: str) -> None:
     lay(tmp_path, stems=SITES)
     (tmp_path / "val.txt").write_text("north/a1\nnorth/a2\n")
     listed(tmp_path, [(f"{stem}.png", stem[:-1]) for stem in reversed(SITES)], ("stem", "group"))
@@ -211,10 +213,10 @@ def test_a_pattern_or_a_list_says_which_images_of_a_folder_belong_together(tmp_p
     for split, found in facts["groups"].items():
         assert [found["names"][i] for i in found["of"]] == [name[:-1] for name in names(source, split)]
     assert not {n[:-1] for n in names(source, "tune")} & {n[:-1] for n in names(source, "train")}
-    assert any("val has one group only, north/a" in note for note in facts["notes"])
+    assert any("val has only one group, north/a" in note for note in facts["notes"])
 
 
-def test_a_list_that_is_edited_is_read_again_and_is_no_pixel(tmp_path: Path) -> None:
+def test_edited_groups_are_read_without_changing_the_fingerprint(tmp_path: Path) -> None:
     lay(tmp_path)
     listed(tmp_path, [(stem, "one" if stem < "s04" else "two") for stem in STEMS])
     options = {"groups": "groups.csv", "val": 0.25, "tune": 2, "gap": 0}
@@ -225,7 +227,7 @@ def test_a_list_that_is_edited_is_read_again_and_is_no_pixel(tmp_path: Path) -> 
     assert {n for found in second["groups"].values() for n in found["names"]} == {"first", "two"}
 
 
-def test_a_folder_that_is_one_video_has_a_block_by_its_names(tmp_path: Path) -> None:
+def test_a_single_video_gives_one_tune_block(tmp_path: Path) -> None:
     lay(tmp_path)
     source = opened("folder", FOLDER, tmp_path, gap=1)
     tuned = names(source, "tune")
@@ -245,12 +247,12 @@ def test_a_pattern_without_a_group_is_told(tmp_path: Path, pattern: Any, got: st
 
 
 @pytest.mark.parametrize("pattern", ["(s0[0-5])", "x(.)", "s(x?)"])
-def test_a_pattern_that_finds_no_group_in_a_stem_is_told(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_must_find_groups_in_all_stems(tmp_path: Path, pattern: str) -> None:
     line = told(lambda: opened("folder", FOLDER, lay(tmp_path), groups=pattern))
     assert "groups of folder must find a group in every stem" in line and "; write another pattern" in line
 
 
-def test_a_list_of_groups_that_lacks_something_is_told(tmp_path: Path) -> None:
+def test_a_faulty_list_of_groups_is_reported(tmp_path: Path) -> None:
     lay(tmp_path)
     rows = [(stem, stem[:2]) for stem in STEMS]
 
@@ -259,7 +261,7 @@ def test_a_list_of_groups_that_lacks_something_is_told(tmp_path: Path) -> None:
         return told(lambda: opened("folder", FOLDER, tmp_path, groups="groups.csv"))
 
     assert "must have its list none.csv" in told(lambda: opened("folder", FOLDER, tmp_path, groups="none.csv"))
-    assert "must have every image's stem, got none of s0" in line(rows[:-2]) and "and 1 more" in line(rows[:-2])
+    assert "must have the stem of every image, but s0" in line(rows[:-2]) and "and 1 more" in line(rows[:-2])
     assert "must have each stem once, got s03 twice" in line([*rows, ("s03.png", "s0")])
     assert "must have the columns stem and group, got no 'group'" in line(rows, ("stem", "drive"))
     assert "must have a stem and a group, got ['s00', '']" in line([("s00", ""), *rows[1:]])
@@ -275,20 +277,20 @@ def test_a_list_of_groups_that_lacks_something_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_data_stage_tells_the_notes_and_hands_the_groups_on(project: Project, streets: Path) -> None:
+def test_the_data_stage_prints_notes_and_passes_groups(project: Project, streets: Path) -> None:
     options = CAMVID | {"tune": 4, "gap": 1, "pad": [16, 16]}
     project.tier.update(
         {"data": {"name": "camvid", "root": str(streets)} | options, "controls": {}, "mechanisms": {}, "settings": {}}
     )
     project.save()
     said = project.stages("data", "plan").stdout
-    assert "note: camvid: tune is a block of 4 images" in said and "note: camvid: val has one group only" in said
+    assert "note: camvid: tune is a block of 4 images" in said and "note: camvid: val has only one group" in said
     facts = json.loads((project.reports / "data.json").read_text())["main"]
     assert json.loads((project.reports / "plan.json").read_text())["data"]["main"]["groups"] == facts["groups"]
     assert len(facts["groups"]["val"]["of"]) == facts["splits"]["val"] == 2
 
 
-def test_camvid_has_a_gap_in_its_tier_and_none_in_its_rehearsal(tmp_path: Path) -> None:
+def test_camvid_has_a_gap_except_in_its_rehearsal(tmp_path: Path) -> None:
     """The few images of a stand-in leave no room for one."""
     block = in_full(yaml.safe_load((ROOT / "params.yaml").read_text()))["tiers"]["camvid"]
     assert block["data"]["gap"] == 5 and block["data"]["tune"] == 24

@@ -44,7 +44,7 @@ def names(source, split: str) -> list[str]:
     return [source.name(split, i) for i in range(source.splits[split])]
 
 
-def test_images_get_the_class_of_their_folder_and_a_size_by_split(root: Path, tmp_path: Path) -> None:
+def test_folders_give_classes_and_splits_give_sizes(root: Path, tmp_path: Path) -> None:
     source = opened(root)
     assert source.classes == CLASSES and source.splits == {"train": 9, "tune": 3, "val": 6}
     for split, number in source.splits.items():
@@ -68,7 +68,7 @@ def test_images_get_the_class_of_their_folder_and_a_size_by_split(root: Path, tm
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 32), (32, 64), (71, 32), (32, 32)])
-def test_the_crop_is_the_centre_of_the_image_with_its_shorter_side_resized(root: Path, width: int, height: int) -> None:
+def test_images_are_cropped_centrally_after_resizing(root: Path, width: int, height: int) -> None:
     """At the resized scale already, so that the square is exact; odd margins may split a pixel."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     for split in ("train", "val"):
@@ -92,7 +92,7 @@ def test_a_large_image_is_averaged_where_it_shrinks(root: Path) -> None:
     assert np.abs(image.astype(int) - 100).max() <= 5
 
 
-def test_grey_and_cmyk_photographs_and_wrong_suffixes_are_read_as_colours(root: Path) -> None:
+def test_grey_cmyk_and_misnamed_files_become_rgb(root: Path) -> None:
     folder = root / "val" / CLASSES[2]
     Image.new("L", (50, 41), 77).save(folder / "grey.JPEG")
     Image.new("CMYK", (50, 41), (0, 255, 255, 0)).save(folder / "print.JPEG")
@@ -112,7 +112,7 @@ def test_what_is_no_image_is_passed_over(root: Path) -> None:
     assert (names(opened(root), "train"), names(opened(root), "val")) == before
 
 
-def test_tune_images_are_chosen_by_name_are_not_trained_on_and_grow_without_a_change(root: Path) -> None:
+def test_a_larger_tune_split_extends_the_smaller(root: Path) -> None:
     few, many = opened(root, tune=3), opened(root, tune=6)
     assert names(many, "tune")[:3] == names(few, "tune")
     everything = {f"{path.parent.name}/{path.name}" for path in (root / "train").rglob("*.*")}
@@ -123,7 +123,7 @@ def test_tune_images_are_chosen_by_name_are_not_trained_on_and_grow_without_a_ch
     assert names(many, "tune") != sorted(names(many, "tune"))
 
 
-def test_files_of_one_name_in_two_classes_are_two_images(root: Path) -> None:
+def test_equal_names_in_two_classes_are_two_images(root: Path) -> None:
     for c, name in enumerate(CLASSES):
         Image.new("RGB", (32, 32), (60 * c + 40, 0, 0)).save(root / "train" / name / "1.png")
     source = opened(root, tune=1)
@@ -178,7 +178,7 @@ def test_a_fault_in_the_folders_is_told(root: Path, spoil: Callable[[Path], Any]
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "cut short"])
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_damaged_image_is_told_by_name_and_leaves_no_cache(
+def test_a_damaged_image_is_named_and_nothing_cached(
     root: Path, tmp_path: Path, split: str, content: bytes | None
 ) -> None:
     path = root / split / CLASSES[1] / f"{CLASSES[1]}_0.JPEG"
@@ -196,8 +196,8 @@ def test_a_damaged_image_is_told_by_name_and_leaves_no_cache(
         ({"size": 24.0}, "size of imagenet must be a whole number", "24.0"),
         ({"resize": None}, "resize of imagenet must be a whole number", "None"),
         ({"resize": 20}, "resize of imagenet must be at least its size 24", "20"),
-        ({"tune": 0}, "tune must be from 1 to one less than the 12 training images", "0"),
-        ({"tune": 12}, "tune must be from 1 to one less than the 12 training images", "12"),
+        ({"tune": 0}, "tune must be at least 1 and less than the 12 training images", "0"),
+        ({"tune": 12}, "tune must be at least 1 and less than the 12 training images", "12"),
         ({"tune": 0.5}, "tune of imagenet must be a whole number", "0.5"),
         ({"crop": 8}, "data imagenet must have the options ['resize', 'size', 'tune']", "remove 'crop'"),
     ],
@@ -214,12 +214,12 @@ def test_no_folder_named_is_told() -> None:
         opened(None)
 
 
-def test_no_crop_is_left_where_both_sizes_are_the_same(root: Path) -> None:
+def test_equal_sizes_leave_no_crop(root: Path) -> None:
     source = opened(root, size=32)
     assert source.read("val", 0)[0].shape == source.read("train", 0)[0].shape == (32, 32, 3)
 
 
-def test_a_class_is_the_same_however_its_letters_are_written(root: Path) -> None:
+def test_class_names_match_in_either_unicode_form(root: Path) -> None:
     """Sorted as they are written, the two spellings would stand behind and before ``caz``."""
     for split, form in (("train", "NFC"), ("val", "NFD")):
         for name, new in zip(CLASSES, ("café", "caz", "n"), strict=True):

@@ -1,5 +1,5 @@
-"""The table of layouts in docs/run-on-voc.md: each row is read here from small files that lie as it says, and the labels
-of an image are what its mask means."""
+"""The table of layouts in docs/run-on-voc.md: each row is read from small files laid out as it says, and the labels
+of an image are those of its mask."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from study.spec.training import Data, freeze
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "run-on-voc.md").read_text(encoding="utf-8")
-TABLE = re.search(r"^## Layouts that are read\n.*?\n\n(\|.+?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+TABLE = re.search(r"^## Supported layouts\n.*?\n\n(\|.+?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
 SIDES = (20, 30)
 DEVKIT = "VOCdevkit/VOC2012"
 
@@ -170,7 +170,7 @@ def _rows() -> dict[str, str]:
     return {layout: re.sub(r"`(?:name: )?([\w-]+)`.*", r"\1", name) for layout, name, *_ in rows}
 
 
-def test_each_row_of_the_table_is_read_here_and_no_other() -> None:
+def test_the_documented_layouts_are_exactly_those_tested() -> None:
     assert _rows() == {layout: found.options["name"] for layout, found in LAYOUTS.items()}
 
 

@@ -107,7 +107,7 @@ def test_colours_are_the_classes_that_the_palette_says(folder: Folder, draw: Any
         "r;g;b;name\n0;0;0;ground\n128;0;0;roof\n0;128;0;tree\n0;64;0;tree\n224;224;192;void",
     ],
 )
-def test_a_file_of_colours_is_read_in_either_order(folder: Folder, text: str) -> None:
+def test_a_colour_file_is_read_in_either_order(folder: Folder, text: str) -> None:
     root = folder(in_colour)
     (root / "colours.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     check_labels(opened(root, palette="colours.txt"))
@@ -120,7 +120,7 @@ def test_names_in_a_file_may_have_blanks(folder: Folder) -> None:
     check_labels(opened(root, palette="colours.txt", classes=["flat ground", "roof", "tall tree"]))
 
 
-def test_a_file_of_colours_that_changes_is_read_anew(folder: Folder) -> None:
+def test_an_edited_colour_file_is_read_again(folder: Folder) -> None:
     root = folder(in_colour)
     text = "ground,0,0,0\nroof,128,0,0\ntree,0,128,0\ntree,0,64,0\nvoid,224,224,192\n"
     (root / "colours.csv").write_text(text)
@@ -131,7 +131,7 @@ def test_a_file_of_colours_that_changes_is_read_anew(folder: Folder) -> None:
     assert before["fingerprint"] != after["fingerprint"] and before["pixels"][:2] == after["pixels"][1::-1]
 
 
-def test_colours_that_stand_for_nothing_are_named_with_their_pixels_and_the_file(folder: Folder) -> None:
+def test_unknown_colours_are_reported_with_pixels_and_file(folder: Folder) -> None:
     root = folder(in_colour)
     colours = COLOURS[codes_of(3)]
     colours[:2, :2], colours[5, :3], colours[6, 0], colours[7, 0] = (1, 2, 3), (9, 9, 9), (7, 7, 7), (8, 8, 8)
@@ -144,7 +144,7 @@ def test_colours_that_stand_for_nothing_are_named_with_their_pixels_and_the_file
     assert "1 pixel, and 1 other, in " in line and "masks/3.png; add them to the palette" in line
 
 
-def test_masks_that_hold_no_colours_of_their_own_are_told(folder: Folder) -> None:
+def test_unsuitable_colour_masks_are_reported(folder: Folder) -> None:
     root = folder(in_colour)
     assert "must be a palette or grey image, got mode RGB" in told(root, void=255)
     transparent = in_colour(codes_of(0)).convert("RGBA")
@@ -195,7 +195,7 @@ def test_a_palette_that_is_none_is_told(folder: Folder, palette: Any, words: str
 @pytest.mark.parametrize(("other", "value"), [("void", 255), ("labels", {0: 0, 1: 1, 2: 2})])
 def test_masks_hold_colours_or_numbers(folder: Folder, other: str, value: Any) -> None:
     line = told(folder(in_colour), palette=PALETTE, **{other: value})
-    assert f"{other} of folder must stand without palette (masks hold colours or numbers)" in line
+    assert f"{other} of folder must not be set together with palette (masks hold colours or numbers)" in line
 
 
 def test_all_other_colours_may_stand_for_one_thing(folder: Folder) -> None:
@@ -228,7 +228,7 @@ def test_numbers_are_the_classes_that_labels_says(folder: Folder, options: Any) 
     check_labels(opened(folder(numbered), **options))
 
 
-def test_masks_of_0_and_255_are_two_classes_in_one_line(folder: Folder) -> None:
+def test_labels_map_0_and_255_to_two_classes(folder: Folder) -> None:
     root = folder(lambda codes: Image.fromarray(((codes > 2) * 255).astype(np.uint8)))
     two = opened(root, classes=["ground", "roof"], labels={0: "ground", 255: "roof"})
     check_labels(two, np.array([0, 0, 0, 1, 1], np.uint8))
@@ -246,7 +246,7 @@ def test_several_labels_may_be_void(folder: Folder) -> None:
     assert "pixels, in " in line and "name them, or write `others: void` beside labels" in line
 
 
-def test_numbers_that_stand_for_nothing_are_named_with_their_pixels_and_the_file(folder: Folder) -> None:
+def test_unknown_numbers_are_reported_with_pixels_and_file(folder: Folder) -> None:
     root = folder(numbered)
     numbers = NUMBERS[codes_of(3)]
     numbers[0, :5], numbers[1, :2] = 9, 10
@@ -265,15 +265,15 @@ def test_numbers_that_stand_for_nothing_are_named_with_their_pixels_and_the_file
         ({"labels": {-1: 0}}, "must have numbers from 0 to 255 as keys, got '-1'"),
         ({"labels": {"roof": 1}}, "must have numbers from 0 to 255 as keys, got 'roof'"),
         ({"labels": {1.5: 1}}, "must have numbers from 0 to 255 as keys"),
-        ({"labels": {7: 3}}, "labels.7 of folder must be a class, its place from 0 to 2, or void, got 3; write"),
-        ({"labels": {7: "rof"}}, "labels.7 of folder must be a class, its place from 0 to 2, or void, got 'rof'"),
+        ({"labels": {7: 3}}, "labels.7 of folder must be a class, its index from 0 to 2, or void, got 3; write"),
+        ({"labels": {7: "rof"}}, "labels.7 of folder must be a class, its index from 0 to 2, or void, got 'rof'"),
         ({"labels": {7: True}}, "got True; write e.g. 7: ground"),
         ({"labels": {7: [0]}}, "labels.7 of folder must be a class"),
         ({"labels": {7: 0, 8: 1}}, "labels of folder must have a number for each class, got none for tree; add it"),
         ({"labels": {7: 0, 8: 1, 9: 2}, "void": 9}, "void of folder must be numbers that labels does not name, got 9"),
         ({"labels": {7: 0, 8: 1, 9: 2}, "void": 256}, "void of folder must be numbers from 0 to 255, got 256"),
-        ({"others": "void"}, "others of folder must stand with palette or labels, got 'void'; drop it, or say"),
-        ({"labels": {7: 0, 8: 1, 9: 2}, "others": 5}, "others of folder must be a class, its place from 0 to 2"),
+        ({"others": "void"}, "others of folder must be set with palette or labels, got 'void'; drop it, or say"),
+        ({"labels": {7: 0, 8: 1, 9: 2}, "others": 5}, "others of folder must be a class, its index from 0 to 2"),
         ({"void": [0, 255]}, "must be a label that no class has, 3 to 255, got 0; name a class for each label"),
         ({"void": [0, 255]}, "such as labels: {1: ground, 2: roof}"),
         ({"void": []}, "void of folder must be a whole number from 0 up, or a list of such, got []; write e.g. 255 or"),
@@ -307,7 +307,7 @@ def params_with(data: str) -> str:
     )
 
 
-def test_numbers_are_keys_in_params_yaml_and_text_wherever_json_holds_them(tmp_path: Path) -> None:
+def test_numeric_label_keys_are_kept_as_text(tmp_path: Path) -> None:
     common = f"images: images\nmasks: masks\nclasses: {CLASSES}\nval: 0.25\ntune: 2\npad: [12, 16]\n"
     (tmp_path / "params.yaml").write_text(params_with(common + "labels: {7: ground, 11: 1, 200: tree}"))
     params = tiers.read(tmp_path / "params.yaml")
@@ -324,11 +324,11 @@ def test_numbers_are_keys_in_params_yaml_and_text_wherever_json_holds_them(tmp_p
         ("palette: {[128, 0, 0]: roof}", "a key of params.yaml must be text or a number, got a list or a mapping in"),
         ("palette: {128: roof}", "tiers.mine.data.palette must have keys that are text, got 128"),
         ("labels: {yes: 1}", "tiers.mine.data.labels must have keys that are text, got True"),
-        ("labels: {7: 0, else: 1}", "got 'else'; for all others write `others: void` beside it"),
-        ("labels: {[1, 2]: 1}", "write what it belongs to first, such as roof: [128, 0, 0]"),
+        ("labels: {7: 0, else: 1}", "got 'else'; to cover all others, write `others: void` next to it"),
+        ("labels: {[1, 2]: 1}", "write a name before it, such as roof: [128, 0, 0]"),
     ],
 )  # fmt: skip
-def test_keys_that_params_yaml_cannot_have_are_told_with_the_right_form(tmp_path: Path, line: str, words: str) -> None:
+def test_invalid_keys_are_reported_with_the_right_form(tmp_path: Path, line: str, words: str) -> None:
     common = f"images: images\nmasks: masks\nclasses: {CLASSES}\nval: 0.25\ntune: 2\npad: [12, 16]\n"
     (tmp_path / "params.yaml").write_text(params_with(common + line))
     with pytest.raises(InputError) as error:
@@ -336,7 +336,7 @@ def test_keys_that_params_yaml_cannot_have_are_told_with_the_right_form(tmp_path
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_tier_like_another_changes_one_number_and_the_whole_way_to_choose_images() -> None:
+def test_a_derived_tier_merges_labels_but_replaces_val() -> None:
     mine = params_with("labels: {7: ground, 11: roof}\nval: {folder: val}")
     other = "\n  other:\n    like: mine\n    data: {labels: {11: void}, val: {pattern: ^val}}\n"
     data = in_full(yaml.safe_load(mine + other))["tiers"]["other"]["data"]

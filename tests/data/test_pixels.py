@@ -52,7 +52,7 @@ def palette(labels: np.ndarray, colours: list[int]) -> Image.Image:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_a_viewer_turns_it(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_exif_orientation_turns_a_picture(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / f"a{suffix}"
@@ -113,7 +113,7 @@ def _linear_profile() -> bytes:
     return bytes(content)
 
 
-def test_sixteen_bits_are_scaled_by_the_range_that_is_named_and_by_no_other(tmp_path: Path) -> None:
+def test_only_the_named_range_scales_deep_pictures(tmp_path: Path) -> None:
     values = np.array([[0, 1000, 3000, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert pixels.picture(tmp_path / "a.png", scale=(1000, 3000))[0, :, 0].tolist() == [0, 0, 255, 255]
@@ -142,7 +142,7 @@ def test_deep_pictures_are_refused_without_a_range(tmp_path: Path, mode: str) ->
         path.write_bytes(bytes(content[:33]) + tail + bytes(content[-12:]))
     else:
         Image.fromarray(np.ones((2, 2), np.float32 if mode == "float" else np.uint16)).save(path)
-    refused(lambda: pixels.picture(path), "8 bits a channel", path.name, "range: [low, high]")
+    refused(lambda: pixels.picture(path), "8 bits per channel", path.name, "range: [low, high]")
 
 
 def _transparent(path: Path) -> None:
@@ -190,24 +190,24 @@ def _huge(path: Path) -> None:
         (_transparent_colour, "must be opaque", "transparent pixels", "background"),
         (_animated, "must hold one picture", "2", "save the one"),
         (_gamma, "gamma of sRGB", "1.000", "convert it"),
-        (_long_text, "must be whole", "a.png", "save it anew"),
+        (_long_text, "must be whole", "a.png", "save it again"),
         (_cut, "must be whole", "a.png", "fetch it again"),
         (_huge, "at most 180,000,000 pixels", "20000 x 20000", "tiles"),
     ],
 )
-def test_what_viewers_show_differently_or_cannot_show_is_refused(
+def test_ambiguous_or_unreadable_pictures_are_refused(
     tmp_path: Path, make: Callable[[Path], None], rule: str, got: str, remedy: str
 ) -> None:
     make(tmp_path / "a.png")
     refused(lambda: pixels.picture(tmp_path / "a.png"), rule, got, remedy)
 
 
-def test_an_opaque_picture_with_an_alpha_channel_is_read(tmp_path: Path) -> None:
+def test_an_opaque_alpha_channel_is_accepted(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).convert("RGBA").save(tmp_path / "a.png")
     assert np.array_equal(pixels.picture(tmp_path / "a.png"), PICTURE)
 
 
-def test_the_previews_in_a_phones_jpeg_do_not_matter(tmp_path: Path) -> None:
+def test_previews_in_a_phone_jpeg_are_ignored(tmp_path: Path) -> None:
     first, preview = Image.fromarray(PICTURE), Image.fromarray(PICTURE[:2])
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
     first.save(tmp_path / "b.jpg")
@@ -215,14 +215,14 @@ def test_the_previews_in_a_phones_jpeg_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [pixels.picture, pixels.labels])
-def test_what_is_larger_than_pad_is_told_before_it_is_decoded(tmp_path: Path, read: Callable[..., Any]) -> None:
+def test_oversized_files_are_reported_before_decoding(tmp_path: Path, read: Callable[..., Any]) -> None:
     grey_png(tmp_path / "a.png", np.zeros((40, 50)), 8)
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[:60])  # its pixels are missing: to decode it would be another error
     refused(lambda: read(tmp_path / "a.png", (30, 64)), "a.png must fit into (30, 64)", "(40, 50)", "enlarge `pad`")
 
 
-def test_a_turned_picture_must_fit_as_it_is_shown(tmp_path: Path) -> None:
+def test_a_turned_picture_must_fit_as_shown(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(PICTURE).save(tmp_path / "a.png", exif=exif)
@@ -234,14 +234,14 @@ def test_a_turned_picture_must_fit_as_it_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_labels_are_the_numbers_in_a_grey_png_of_any_depth(tmp_path: Path, bits: int) -> None:
+def test_grey_png_values_of_any_depth_are_labels(tmp_path: Path, bits: int) -> None:
     labels = np.random.default_rng(bits).integers(0, 2 ** min(bits, 8), SIDES)
     found = pixels.labels(grey_png(tmp_path / "a.png", labels, bits))
     assert found.pixels.dtype == np.uint8 and found.pixels.tolist() == labels.tolist() and found.colours is None
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_labels_are_the_indices_of_a_palette_of_any_depth(tmp_path: Path, bits: int) -> None:
+def test_palette_indices_of_any_depth_are_labels(tmp_path: Path, bits: int) -> None:
     labels = np.random.default_rng(bits).integers(0, 2**bits, SIDES, np.uint8)
     colours = np.random.default_rng(9).integers(0, 256, 3 * 2**bits).tolist()
     for suffix in ("png", "gif", "bmp", "tif"):
@@ -285,7 +285,7 @@ def bitmap(path: Path, bits: int, greys: list[int], row: bytes) -> Path:
     return path
 
 
-def test_a_bitmap_of_greys_is_read_where_pillow_reads_it_right(tmp_path: Path) -> None:
+def test_grey_bitmaps_that_pillow_misreads_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.bmp"
     for bits, greys, row in ((1, [0, 255], b"\x50\0\0\0"), (8, [0, 1, 2], b"\0\1\0\1")):
         assert pixels.labels(bitmap(path, bits, greys, row)).pixels.tolist() == [[0, 1, 0, 1]]
@@ -295,7 +295,7 @@ def test_a_bitmap_of_greys_is_read_where_pillow_reads_it_right(tmp_path: Path) -
             refused(lambda read=read: read(path), "palette of 2 greys", f"{bits} in ", "save it as PNG")
 
 
-def test_black_and_white_in_another_order_are_other_colours(tmp_path: Path) -> None:
+def test_the_order_of_black_and_white_is_kept(tmp_path: Path) -> None:
     black_first, white_first = (
         pixels.labels(bitmap(tmp_path / "a.bmp", 1, greys, b"\x50\0\0\0")) for greys in ([0, 255], [255, 0])
     )
@@ -312,13 +312,13 @@ def deep_tiff(path: Path, values: np.ndarray, photometric: int = 1) -> Path:
     return path
 
 
-def test_thirty_two_bits_have_no_sign_where_the_file_has_none(tmp_path: Path) -> None:
+def test_unsigned_32_bit_tiffs_are_read_unsigned(tmp_path: Path) -> None:
     deep_tiff(tmp_path / "a.tif", np.array([[0, 1, 2, 2**32 - 1]], np.uint32))
     assert pixels.picture(tmp_path / "a.tif", scale=(0, 2))[0, :, 0].tolist() == [0, 128, 255, 255]
     refused(lambda: pixels.labels(tmp_path / "a.tif"), "labels 0 to 255", "4294967295", "correct the mask")
 
 
-def test_a_deep_picture_with_white_as_zero_is_refused(tmp_path: Path) -> None:
+def test_a_deep_picture_with_inverted_greys_is_refused(tmp_path: Path) -> None:
     deep_tiff(tmp_path / "a.tif", np.array([[0, 1, 2, 3]], np.uint16), photometric=0)
     refused(lambda: pixels.picture(tmp_path / "a.tif", scale=(0, 3)), "black below white", "white as 0", "invert it")
     assert pixels.labels(tmp_path / "a.tif").pixels.tolist() == [[0, 1, 2, 3]]
@@ -332,7 +332,7 @@ def test_a_mask_in_a_lossy_format_is_refused(tmp_path: Path, suffix: str, option
     refused(lambda: pixels.labels(tmp_path / f"a.{suffix}"), "lossless format", f"a.{suffix}", "as PNG")
 
 
-def test_a_mask_of_colours_transparency_or_labels_beyond_255_is_refused(tmp_path: Path) -> None:
+def test_rgb_masks_and_labels_above_255_are_refused(tmp_path: Path) -> None:
     image = Image.fromarray(LABELS)
     Image.fromarray(PICTURE).save(tmp_path / "rgb.png")
     Image.merge("LA", [image, image]).save(tmp_path / "la.png")

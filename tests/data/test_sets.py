@@ -44,7 +44,7 @@ def everything(source: DataSet, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("margin_px", [0, 1, 2])
-def test_coarse_labels_are_void_within_the_margin_of_a_boundary_and_the_same_elsewhere(margin_px: int) -> None:
+def test_only_labels_near_a_boundary_become_void(margin_px: int) -> None:
     labels = np.zeros((7, 9), np.uint8)
     labels[:, 5:] = 2
     found = coarse(labels, margin_px)
@@ -57,7 +57,7 @@ def test_coarse_labels_are_void_within_the_margin_of_a_boundary_and_the_same_els
 # shapes: sets of different quality
 
 
-def test_smaller_sets_of_scenes_are_the_first_images_of_larger_ones() -> None:
+def test_smaller_scene_sets_are_prefixes_of_larger_ones() -> None:
     worse = {"mislabelled": 0.4, "coarse_share": 0.5, "coarse_px": 1}
     for options in ({}, worse):
         few, many = everything(scenes(train=12, **options), "train"), everything(scenes(train=30, **options), "train")
@@ -67,14 +67,14 @@ def test_smaller_sets_of_scenes_are_the_first_images_of_larger_ones() -> None:
 
 @pytest.mark.parametrize("change", STAGES, ids=str)
 @pytest.mark.parametrize("split", ["tune", "val"])
-def test_what_is_measured_is_the_same_and_clean_whatever_is_trained_on(change: dict[str, Any], split: str) -> None:
+def test_training_options_never_change_measured_splits(change: dict[str, Any], split: str) -> None:
     for clean, found in zip(everything(scenes(), split), everything(scenes(**change), split), strict=True):
         assert np.array_equal(clean, found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("cue", "classes"), [("shape", 6), ("texture", 6), ("colour", 6), ("both", 36)])
-def test_a_share_of_the_training_scenes_carries_another_class_and_no_pixel_changes(cue: str, classes: int) -> None:
+def test_mislabelling_changes_a_share_of_labels_only(cue: str, classes: int) -> None:
     def classes_of(share: float) -> tuple[np.ndarray, np.ndarray]:
         images, labels = everything(scenes(cue=cue, train=300, mislabelled=share), "train")
         return images, labels if cue == "both" else labels.max((1, 2)).astype(int)
@@ -100,7 +100,7 @@ def test_mistakes_depend_on_neither_shape_nor_texture() -> None:
             assert 0.3 < (clean != wrong)[kind == value].mean() < 0.7
 
 
-def test_a_colour_is_the_bright_and_the_dark_channel_of_every_pixel() -> None:
+def test_a_colour_class_fixes_bright_and_dark_channels() -> None:
     """In the images of the other cues; the third channel and texture tell nothing of it."""
     source = scenes(cue="colour", noise=0, lines=0, train=60)
     images, labels = everything(source, "train")
@@ -123,7 +123,7 @@ def test_outlines_follow_the_grid_and_nothing_else_changes() -> None:
     assert np.array_equal(labels.max((1, 2)), plain.max((1, 2)))
 
 
-def test_the_least_size_makes_glyphs_smaller_and_no_class_another() -> None:
+def test_smaller_glyphs_keep_their_class() -> None:
     (_, labels), (_, plain) = (everything(scenes(train=80, **more), "train") for more in ({"least": 0.5}, {}))
     sizes, usual = ((maps > 0).sum((1, 2)) for maps in (labels, plain))
     assert sizes.min() < 0.5 * usual.min() and sizes.max() < 1.1 * usual.max()
@@ -136,7 +136,7 @@ def test_a_mislabelled_object_keeps_its_outline() -> None:
     assert all(len(np.unique(mask)) == 2 and mask.max() <= 6 for mask in wrong)
 
 
-def test_a_share_of_the_training_masks_is_coarse_and_no_pixel_of_an_image_changes() -> None:
+def test_coarse_annotation_changes_a_share_of_masks_only() -> None:
     images, clean = everything(scenes(train=200), "train")
     found_images, found = everything(scenes(train=200, coarse_share=0.3, coarse_px=2), "train")
     assert np.array_equal(images, found_images)
@@ -149,7 +149,7 @@ def test_a_share_of_the_training_masks_is_coarse_and_no_pixel_of_an_image_change
     assert np.array_equal(more[blurred], found[blurred])
 
 
-def test_panels_are_scenes_of_their_own_side_by_side_and_the_first_is_the_single_one() -> None:
+def test_extra_panels_are_new_scenes_beside_the_first() -> None:
     single, wide = scenes(), scenes(panels=3)
     assert wide.size == (32, 96) and wide.classes == single.classes
     for split in ("train", "val"):
@@ -162,7 +162,7 @@ def test_panels_are_scenes_of_their_own_side_by_side_and_the_first_is_the_single
     assert shown.min() > 0 and any(len(set(row)) > 1 for row in shown.tolist())
 
 
-def test_the_scenes_of_an_image_are_mislabelled_one_by_one() -> None:
+def test_panels_are_mislabelled_independently() -> None:
     clean, found = (everything(scenes(panels=2, mislabelled=share), "train")[1] for share in (0, 0.5))
     left, right = ((clean != found)[:, :, half].any((1, 2)) for half in (slice(32), slice(32, 64)))
     assert (left & ~right).any() and (~left & right).any()
@@ -173,7 +173,7 @@ def test_the_scenes_of_an_image_are_mislabelled_one_by_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_classes_of_images_are_shape_and_texture_of_the_segmentation_sets() -> None:
+def test_image_classes_combine_shape_and_texture() -> None:
     source, by_shape, by_texture = scenes(cue="both", train=300), scenes(train=300), scenes(cue="texture", train=300)
     assert len(source.classes) == len(SHAPES) * len(TEXTURES) == 36 and len(set(source.classes)) == 36
     seen = set()
@@ -185,7 +185,7 @@ def test_the_classes_of_images_are_shape_and_texture_of_the_segmentation_sets() 
     assert seen == set(range(36))
 
 
-def test_classes_of_images_are_cached_as_numbers_without_a_band(tmp_path: Path) -> None:
+def test_image_classes_are_cached_without_a_band(tmp_path: Path) -> None:
     facts = prepare(Data("shapes", freeze(SCENES | {"cue": "both"})), None, tmp_path, 1)
     assert facts["task"] == "classify" and facts["size"] == [32, 32] and len(facts["classes"]) == 36
     folder = folder_of(tmp_path, facts["fingerprint"])
@@ -210,7 +210,7 @@ def test_the_fingerprint_follows_the_classes_of_images(tmp_path: Path) -> None:
     assert same["fingerprint"] == clean["fingerprint"]
 
 
-def test_a_set_of_masks_says_its_task_and_keeps_its_band(tmp_path: Path) -> None:
+def test_segmentation_sets_keep_their_task_and_band(tmp_path: Path) -> None:
     facts = prepare(Data("shapes", freeze(SCENES | {"panels": 2})), None, tmp_path, 1)
     assert facts["task"] == "segment" and facts["size"] == [32, 64]
     folder = folder_of(tmp_path, facts["fingerprint"])
@@ -219,7 +219,7 @@ def test_a_set_of_masks_says_its_task_and_keeps_its_band(tmp_path: Path) -> None
     assert sum(facts["pixels"]) == 40 * 32 * 64 and facts["images_with"][0] == 40
 
 
-def test_the_scenes_of_the_first_version_are_the_scenes_of_today(tmp_path: Path) -> None:
+def test_scenes_keep_their_original_fingerprint(tmp_path: Path) -> None:
     """Their fingerprint as it was before any option was added: no stage, panel or cue may move a pixel."""
     options = SCENES | {"size": 64, "train": 30, "tune": 4, "val": 6, "lines": 3, "noise": 10}
     facts = prepare(Data("shapes", freeze(options)), None, tmp_path, 1)
@@ -243,7 +243,7 @@ def test_the_scenes_of_the_first_version_are_the_scenes_of_today(tmp_path: Path)
         ({"mislabelled": "some"}, "mislabelled of shapes must be a number", "'some'"),
         ({"coarse_share": -0.1, "coarse_px": 1}, "coarse_share of shapes must be a number from 0 to 1", "-0.1"),
         ({"coarse_px": 1.5}, "coarse_px of shapes must be a whole number from 0 up", "1.5"),
-        ({"coarse_share": 0.5}, "coarse_px of shapes must be from 1 up where coarse_share is above 0", "0"),
+        ({"coarse_share": 0.5}, "coarse_px of shapes must be at least 1 if coarse_share is above 0", "0"),
         ({"cue": "both", "panels": 2}, "panels of shapes must be 1 with the cue both", "2"),
         ({"cue": "both", "coarse_share": 1, "coarse_px": 1}, "coarse_share of shapes must be 0 with the cue", "1"),
         ({"least": 0}, "least of shapes must be a number from 0.1 to 1", "0"),
@@ -284,9 +284,7 @@ class Wrong:
 
 
 @pytest.mark.parametrize("label", [2, VOID, -1])
-def test_a_class_of_an_image_that_is_not_there_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: int
-) -> None:
+def test_an_image_class_out_of_range_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: int) -> None:
     from study.data.sets import shapes
 
     monkeypatch.setattr(shapes, "open", lambda options, root, cache: Wrong(label))
@@ -339,7 +337,7 @@ def names(source: DataSet, split: str) -> list[str]:
     return [source.name(split, i) for i in range(source.splits[split])]
 
 
-def test_both_voc_lists_share_the_tune_split_and_never_train_on_it(voc: Path) -> None:
+def test_voc_lists_share_an_untrained_tune_split(voc: Path) -> None:
     few, many = opened(voc, "train"), opened(voc, "train_aug")
     for split in ("tune", "val"):
         assert names(few, split) == names(many, split)
@@ -351,7 +349,7 @@ def test_both_voc_lists_share_the_tune_split_and_never_train_on_it(voc: Path) ->
     assert names(many, "train") == [name for name in OFFICIAL + AUGMENTED if name not in apart]
 
 
-def test_each_voc_list_has_masks_of_its_own_and_tune_those_of_the_larger(voc: Path) -> None:
+def test_tune_takes_masks_of_the_larger_voc_list(voc: Path) -> None:
     few, many = opened(voc, "train"), opened(voc, "train_aug")
     assert {few.read("train", i)[1][5, 0] for i in range(few.splits["train"])} == {3}
     assert {many.read("train", i)[1][5, 0] for i in range(many.splits["train"])} == {5}
@@ -359,7 +357,7 @@ def test_each_voc_list_has_masks_of_its_own_and_tune_those_of_the_larger(voc: Pa
     assert few.read("val", 0)[1][5, 0] == many.read("val", 0)[1][5, 0] == 3
 
 
-def test_voc_takes_the_larger_list_by_itself_and_the_official_one_where_it_is_alone(voc: Path) -> None:
+def test_auto_prefers_the_larger_voc_list(voc: Path) -> None:
     assert opened(voc, "auto").pairs == opened(voc, "train_aug").pairs
     (voc / LISTS / "train_aug.txt").unlink()
     alone = opened(voc, "auto", 2)
@@ -371,7 +369,7 @@ def test_voc_takes_the_larger_list_by_itself_and_the_official_one_where_it_is_al
 
 
 @pytest.mark.parametrize("train", ["trainval", None, True])
-def test_a_voc_list_that_is_not_known_is_told(voc: Path, train: Any) -> None:
+def test_an_unknown_voc_list_is_reported(voc: Path, train: Any) -> None:
     with pytest.raises(
         InputError, match=f"train of voc must be one of auto, train, train_aug, sbd, got {train!r}; rename"
     ):
@@ -379,13 +377,13 @@ def test_a_voc_list_that_is_not_known_is_told(voc: Path, train: Any) -> None:
 
 
 @pytest.mark.parametrize("tune", [0, 20, 1.5, "all", True])
-def test_a_number_of_tune_images_that_does_not_fit_the_larger_list_is_told(voc: Path, tune: Any) -> None:
+def test_an_invalid_voc_tune_number_is_reported(voc: Path, tune: Any) -> None:
     rule = "less than the 20 training images" if tune in (0, 20) else "tune of voc must be a whole number from 0 up"
     with pytest.raises(InputError, match=f"{rule}, got {tune!r}; "):
         opened(voc, "train", tune)
 
 
-def test_a_tune_split_that_takes_every_image_of_the_smaller_list_is_told(voc: Path, tmp_path: Path) -> None:
+def test_a_tune_split_must_leave_training_images(voc: Path, tmp_path: Path) -> None:
     data = Data("voc", freeze({"train": "train", "tune": 19, "pad": [12, 16]}))
     (voc / LISTS / "train.txt").write_text(names(opened(voc, "train", 19), "tune")[0])
     with pytest.raises(InputError, match="split train must have at least one image, got none; name more"):
@@ -411,7 +409,7 @@ def streets(camvid: Path, share: Any, margin_px: Any) -> DataSet:
     return open_data(Data("camvid", freeze(options)), camvid, UNUSED)
 
 
-def test_a_share_of_the_street_scenes_is_annotated_coarsely_and_only_in_training(camvid: Path) -> None:
+def test_only_a_training_share_of_streets_is_coarse(camvid: Path) -> None:
     def coarsely(share: float) -> set[str]:
         fine, mixed = streets(camvid, 0, 0), streets(camvid, share, 2)
         for split in ("tune", "val"):
@@ -436,7 +434,7 @@ def test_a_share_of_the_street_scenes_is_annotated_coarsely_and_only_in_training
 
 @pytest.mark.parametrize(
     ("share", "margin_px", "rule"),
-    [(2, 1, "coarse_share of camvid must be a number"), (1, -1, "coarse_px of camvid"), (1, 0, "must be from 1 up")],
+    [(2, 1, "coarse_share of camvid must be a number"), (1, -1, "coarse_px of camvid"), (1, 0, "must be at least 1")],
 )
 def test_wrong_coarse_options_of_street_scenes_are_told(camvid: Path, share: Any, margin_px: Any, rule: str) -> None:
     with pytest.raises(InputError, match=rule):

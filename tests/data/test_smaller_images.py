@@ -84,7 +84,7 @@ def test_a_mask_is_made_smaller_with_its_image(root: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((96, 128), (24, 32)), ((128, 3), (32, 1)), ((32, 32), (32, 32)), ((9, 20), (9, 20))]
 )
-def test_the_longest_side_is_what_is_named_and_nothing_is_enlarged(size: Any, expected: Any) -> None:
+def test_longest_limits_the_longer_side_without_enlarging(size: Any, expected: Any) -> None:
     assert smaller_size(size, LONGEST) == expected
     assert smaller(np.zeros(size, np.uint8), LONGEST).shape == expected
 
@@ -109,7 +109,7 @@ def test_scores_are_enlarged_to_where_they_were() -> None:
     assert abs(int(found[0].argmax()) - 32) <= 1
 
 
-def test_the_best_class_is_the_highest_of_enlarged_scores() -> None:
+def test_the_best_class_maximises_enlarged_scores() -> None:
     torch.manual_seed(0)
     scores, size = torch.randn(5, 8, 8), (29, 21)
     original = Original(np.zeros(size, np.uint8), np.zeros(size, bool), (8, 6))
@@ -139,7 +139,7 @@ def counts_of(order: TrainingJob, key: str, name: str = "counts.npz") -> np.ndar
 
 
 @pytest.mark.parametrize(("split", "name"), [("val", "counts.npz"), ("tune", "tune.npz")])
-def test_pixels_are_counted_at_the_size_of_the_masks(trained: TrainingJob, split: str, name: str) -> None:
+def test_pixels_are_counted_at_original_mask_size(trained: TrainingJob, split: str, name: str) -> None:
     """What was true in each image, class and region: the labels and the band of the mask's file."""
     folder = folder_of(Store(trained.context.store).cache, trained.subject.facts["fingerprint"])
     stems = np.load(folder / f"{split}-names.npy").tolist()
@@ -152,7 +152,7 @@ def test_pixels_are_counted_at_the_size_of_the_masks(trained: TrainingJob, split
             assert image[region].tolist() == np.bincount(labels[inside & (labels != VOID)], minlength=3).tolist()
 
 
-def test_a_perfect_prediction_at_the_small_size_is_not_perfect_at_the_masks_own(trained: TrainingJob) -> None:
+def test_perfect_small_predictions_are_imperfect_at_full_size(trained: TrainingJob) -> None:
     store = Store(trained.context.store)
     source = open_source(trained.subject.training, trained.subject.facts, store.cache, torch.device("cpu"))
     small = torch.from_numpy(np.array(source.array("val-labels.npy"))).long()
@@ -178,7 +178,7 @@ def test_confusions_are_counted_as_its_training_was(trained: TrainingJob) -> Non
     assert matrix.sum() == sum(int((scene(number)[1] != VOID).sum()) for number in (4, 5, 6, 7))
 
 
-def test_where_no_image_is_larger_all_is_as_without(root: Path, tmp_path: Path) -> None:
+def test_longest_changes_nothing_for_small_images(root: Path, tmp_path: Path) -> None:
     plain = Data(
         "folder", freeze({key: value for key, value in OPTIONS.items() if key != "longest"} | {"pad": [128] * 2})
     )
@@ -196,7 +196,7 @@ def test_samples_are_pictures_of_one_size(trained: TrainingJob) -> None:
         assert kept["labels"].shape == kept["predictions"].shape == (2, LONGEST, LONGEST)
 
 
-def test_training_reads_the_small_masks_also_where_it_reads_files(root: Path, tmp_path: Path) -> None:
+def test_streamed_training_reads_the_same_small_masks(root: Path, tmp_path: Path) -> None:
     smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     recipe = dataclasses.replace(smoke.main.recipe, batch=2)
     training = Training(Variant(gcn(3)), data(), smoke.main.network, recipe, 0, BAND_PX)
@@ -209,7 +209,7 @@ def test_training_reads_the_small_masks_also_where_it_reads_files(root: Path, tm
     assert labels.shape[-2:] == (LONGEST // smoke.main.network.output_stride,) * 2
 
 
-def test_the_masks_own_size_is_part_of_the_fingerprint(root: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_masks_at_full_size(root: Path, tmp_path: Path) -> None:
     """Two masks that look the same when they are small are scored by what they are."""
     other = tmp_path / "other"
     shutil.copytree(root, other, ignore=shutil.ignore_patterns("cache"))
@@ -232,7 +232,7 @@ def test_what_is_no_length_is_told(root: Path, value: Any) -> None:
         opened(root, longest=value)
 
 
-def test_what_is_wrong_with_a_large_mask_is_told_before_it_is_gone(root: Path, tmp_path: Path) -> None:
+def test_faults_of_large_masks_are_found_before_shrinking(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "bad", ignore=shutil.ignore_patterns("cache"))
     labels = scene(0)[1]
     labels[50, 101] = 7
@@ -244,6 +244,6 @@ def test_what_is_wrong_with_a_large_mask_is_told_before_it_is_gone(root: Path, t
         prepare(data(), tmp_path / "bad", tmp_path / "cache", BAND_PX)
 
 
-def test_a_pad_that_is_too_small_is_told_with_the_small_size(root: Path, tmp_path: Path) -> None:
+def test_a_pad_below_the_small_size_is_reported(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must fit into \(24, 32\), got \(32, 20\) \(height, width\); enlarge `pad`"):
         prepare(data(pad=[24, 32]), root, tmp_path, BAND_PX)

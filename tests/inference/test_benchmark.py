@@ -95,7 +95,7 @@ def test_the_palette_is_vocs():
     assert len({tuple(colour) for colour in colours.tolist()}) == 256
 
 
-def test_vocs_archive_has_palette_images_of_the_original_sizes_in_the_official_folder(tmp_path):
+def test_voc_archives_hold_palette_images_of_original_size(tmp_path):
     archive, files = packed("voc", tmp_path, SIZES)
     assert archive.name == "voc.tar.gz"
     with tarfile.open(archive) as file:
@@ -118,7 +118,7 @@ def test_vocs_archive_has_palette_images_of_the_original_sizes_in_the_official_f
     assert archive.read_bytes() == first
 
 
-def test_cityscapes_own_scripts_find_the_images_and_score_perfect_ones_as_perfect(tmp_path, monkeypatch):
+def test_official_cityscapes_scripts_score_perfect_images_as_perfect(tmp_path, monkeypatch):
     archive, files = packed("cityscapes", tmp_path, FRAMES)
     benchmark_format.validate("cityscapes", archive, FRAMES)
     first = archive.read_bytes()
@@ -155,11 +155,11 @@ def test_every_server_of_a_tier_has_a_format():
 VOCS = voc_palette().tobytes()
 ONE = f"{FOLDER}2008_000001.png"
 BAD_VOC = {
-    "missing": ({ONE: None}, "hold every test image .*, got none of .*2008_000001.png; add the 1"),
+    "missing": ({ONE: None}, "hold every test image .*, got none for .*2008_000001.png; add the 1"),
     "extra": ({f"{FOLDER}2010_000009.png": png(np.zeros((2, 2), np.uint8), VOCS)}, "test images only .*2010_000009"),
     "twice": ({f"{ONE}#": png(classes("2008_000001", (13, 17), 21), VOCS)}, "each image once .* twice; remove one"),
-    "folder": ({"comp6_test_cls/2008_000001.png": b""}, f"lie in {FOLDER} .*, got comp6_test_cls/2008_000001.png;"),
-    "below": ({f"{FOLDER}more/2008_000001.png": b""}, "lie in .*, got .*more/2008_000001.png; move it"),
+    "folder": ({"comp6_test_cls/2008_000001.png": b""}, f"be in {FOLDER} .*, got comp6_test_cls/2008_000001.png;"),
+    "below": ({f"{FOLDER}more/2008_000001.png": b""}, "be in .*, got .*more/2008_000001.png; move it"),
     "mode": ({ONE: png(np.zeros((13, 17), np.uint8))}, r"be a palette PNG \(mode P\), got PNG of mode L; convert"),
     "colours": ({ONE: png(np.zeros((13, 17, 3), np.uint8))}, "be a palette PNG .*, got PNG of mode RGB"),
     "kind": ({ONE: png(np.zeros((13, 17), np.uint8), VOCS, "gif")}, "be a palette PNG .*, got GIF of mode P"),
@@ -187,8 +187,8 @@ def test_what_vocs_server_would_refuse_is_told(tmp_path, what):
     [
         ({"berlin_000000_000019_labelIds.png": png(np.zeros((16, 32), np.uint8), VOCS)}, "be a grey PNG .* of mode P"),
         ({"berlin_000000_000019_labelIds.png": png(np.full((16, 32), 34, np.uint8))}, "0 to 33, got 34"),
-        ({"berlin/berlin_000000_000019_labelIds.png": b""}, "lie in no folder .*, got berlin/berlin_000000"),
-        ({"berlin_000000_000019_labelIds.png": None}, "every test image .*, got none of berlin_000000_000019"),
+        ({"berlin/berlin_000000_000019_labelIds.png": b""}, "be in no folder .*, got berlin/berlin_000000"),
+        ({"berlin_000000_000019_labelIds.png": None}, "every test image .*, got none for berlin_000000_000019"),
         ({"readme.txt": b""}, r"test images only \(2 files\), got readme.txt; remove it"),
     ],
 )
@@ -201,7 +201,7 @@ def test_what_cityscapes_server_would_refuse_is_told(tmp_path, change, words):
 
 
 @pytest.mark.parametrize("format", benchmark_format.FORMATS)
-def test_an_archive_that_is_cut_short_or_of_another_kind_is_told(tmp_path, format):
+def test_a_truncated_or_foreign_archive_is_reported(tmp_path, format):
     sizes = {"voc": SIZES, "cityscapes": FRAMES}[format]
     archive, _ = packed(format, tmp_path, sizes)
     whole = archive.read_bytes()
@@ -212,8 +212,8 @@ def test_an_archive_that_is_cut_short_or_of_another_kind_is_told(tmp_path, forma
 
 
 @pytest.mark.parametrize(("format", "name"), [("voc", "a/b"), ("cityscapes", "berlin_1_2"), ("cityscapes", "berlin")])
-def test_a_name_that_a_server_does_not_know_is_told(tmp_path, format, name):
-    with pytest.raises(InputError, match=r"must have a name that the server knows .*; take the images under their"):
+def test_names_unknown_to_the_server_are_reported(tmp_path, format, name):
+    with pytest.raises(InputError, match=r"must have a name that the server knows .*; use the official names"):
         benchmark_format.pack(format, {name: tmp_path / "a.png"}, tmp_path / "archive")
 
 
@@ -283,7 +283,7 @@ def predicted(job: SubmissionJob) -> tuple[dict[str, Path], dict[str, Path], lis
     return images, files, told
 
 
-def test_predictions_have_the_images_own_sizes_and_are_those_of_the_evaluation(job, tmp_path):
+def test_submitted_predictions_equal_those_of_the_evaluation(job, tmp_path):
     """Val images under names of test images: what the training itself kept of them is what is submitted."""
     lists = job.subject.root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
     (lists / "test.txt").write_text((lists / "val.txt").read_text())
@@ -307,7 +307,7 @@ def test_predictions_have_the_images_own_sizes_and_are_those_of_the_evaluation(j
     assert not archive.exists()
 
 
-def test_what_was_predicted_is_not_predicted_again_unless_its_image_changed(job):
+def test_only_changed_or_missing_predictions_are_made_again(job):
     images, files, told = predicted(job)
     assert len(told) == 4
     before = {name: path.stat().st_mtime_ns for name, path in files.items()}
@@ -323,7 +323,7 @@ def test_what_was_predicted_is_not_predicted_again_unless_its_image_changed(job)
 
 
 @pytest.mark.slow
-def test_other_ways_to_ask_are_asked_and_the_cut_takes_the_padding_off(job):
+def test_other_inference_methods_change_predictions_not_sizes(job):
     _, plain, _ = predicted(job)
     ways = Inference(scales=(0.5, 1.0, 1.5), flip=True, crop=(64, 48), crops=(1, 2))
     images, files, _ = predicted(replace(job, key=f"{job.key}-asked", inference=ways))
@@ -335,7 +335,7 @@ def test_other_ways_to_ask_are_asked_and_the_cut_takes_the_padding_off(job):
     assert different
 
 
-def test_a_network_of_cityscapes_gives_label_ids_of_its_test_images(tmp_path):
+def test_cityscapes_networks_submit_label_ids(tmp_path):
     frames = {"train": ("aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313"),
               "val": ("lindau_000000_000019",), "test": ("berlin_000000_000019", "bonn_000002_000019")}  # fmt: skip
     for split, name in ((split, name) for split, names in frames.items() for name in names):
@@ -369,11 +369,11 @@ def test_images_that_cannot_be_are_told(job):
     with pytest.raises(InputError, match="an image must be whole"):
         predicted(job)
     images[name].unlink()
-    with pytest.raises(InputError, match=r"an image of test\.txt must be there, got no file"):
+    with pytest.raises(InputError, match=r"an image of test\.txt must exist, got no file"):
         predicted(job)
 
 
-def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
+def test_missing_test_images_or_foreign_classes_are_reported(job):
     smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     with pytest.raises(InputError, match=r"data set with test images .*, got shapes; name a cell"):
         benchmark_predict.test_images(smoke.main.data, None)
@@ -381,7 +381,7 @@ def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
     with pytest.raises(InputError, match="must have at least one test image, got none of voc"):
         benchmark_predict.test_images(job.subject.training.data, job.subject.root)
     own = replace(job, subject=replace(job.subject, facts=job.subject.facts | {"classes": ["sea", "land"]}))
-    with pytest.raises(InputError, match=r"a network of the server's 21 classes .*, got 2 others"):
+    with pytest.raises(InputError, match=r"a network with the server's 21 classes .*, got 2 others"):
         benchmark_predict.predict(own, {}, {}, lambda done, every: None)
 
 
@@ -412,14 +412,14 @@ def test_a_set_without_test_images_or_with_classes_of_its_own_is_told(job):
         ({"tables": ["T8"], "submitted": {"T8": SERVED["T8"] | {"link": "http://a b"}}}, r"http\(s\) address"),
     ],
 )  # fmt: skip
-def test_a_bad_block_is_told_by_rule_value_and_remedy(tmp_path, change, words):
+def test_invalid_submission_and_submitted_blocks_are_reported(tmp_path, change, words):
     params = small(tiers.read(ROOT / "params.yaml"), tmp_path)
     params["tiers"]["smoke"] |= change
     with pytest.raises(InputError, match=words):
         tiers.load(params, "smoke")
 
 
-def test_served_scores_stand_in_the_row_of_ours_and_nothing_of_ours_in_the_others(tmp_path):
+def test_served_scores_appear_only_in_our_row(tmp_path):
     params = small(tiers.read(ROOT / "params.yaml"), tmp_path)
     params["tiers"]["smoke"] |= {"tables": ["T5", "T8", "T10"], "submitted": SERVED}
     params["tiers"]["smoke"] |= {"submission": {"cell": "T5/GCN/overall", "format": "voc", "seed": 0}}
@@ -437,7 +437,7 @@ def test_served_scores_stand_in_the_row_of_ours_and_nothing_of_ours_in_the_other
     assert set(others["status"]) == {"printed"} and others["value"].isna().all() and others["paper"].notna().all()
 
 
-def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refused(tmp_path, monkeypatch):
+def test_only_submitting_requires_the_crf_library(tmp_path, monkeypatch):
     monkeypatch.setattr(tiers, "find_spec", lambda name: None)
     params = tiers.read(ROOT / "params.yaml")
     small(params, tmp_path)
@@ -453,7 +453,7 @@ def test_without_the_crfs_library_a_tier_is_read_and_only_its_submission_is_refu
     folder = stage.folder("smoke")
     facts = {name: made_up_facts("f") for name in chosen.settings}
     write_json(folder / "plan.json", planner.build(chosen, facts, "cpu").manifest())
-    with pytest.raises(InputError, match=r"T7/Stage-3-MS-CRF/.* must have its training .*, got none: .*make crf"):
+    with pytest.raises(InputError, match=r"T7/Stage-3-MS-CRF/.* must have a training .*, got none: .*make crf"):
         script._job(chosen, execution_of(params), Store(tmp_path / "runs"))
     write_json(folder / "plan.json", planner.build(chosen, facts, "cpu").manifest() | {"data": {}})
     with pytest.raises(InputError, match=r"plan of params.yaml, got one without 'T7 Stage-3'; run `make repro"):
@@ -480,7 +480,7 @@ COMMAND = (sys.executable, "-m", "study", "submission")
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_killed_submission_goes_on_where_it_was_and_its_score_enters_the_report(voc_project: Project):
+def test_a_killed_submission_resumes_and_reaches_the_report(voc_project: Project):
     project = voc_project
     project.stages("data", "plan")
     refused = project.run(*COMMAND, check=False)
@@ -527,14 +527,14 @@ def test_a_killed_submission_goes_on_where_it_was_and_its_score_enters_the_repor
 
 
 @pytest.mark.slow
-def test_what_a_submission_lacks_is_told_in_one_line(voc_project: Project):
+def test_missing_submission_parts_give_a_one_line_error(voc_project: Project):
     project = voc_project
     lacking = project.run(*COMMAND, "camvid", check=False)
     assert lacking.returncode == 2 and lacking.stderr.count("\n") == 1
     assert "tiers.camvid must have the block submission: {cell, format, seed}" in lacking.stderr
-    assert "take a tier that has one (smoke" in lacking.stderr
+    assert "use a tier that has one (smoke" in lacking.stderr
     unplanned = project.run(*COMMAND, check=False)
-    assert unplanned.returncode == 2 and "plan.json must be there" in unplanned.stderr
+    assert unplanned.returncode == 2 and "plan.json must exist" in unplanned.stderr
     project.stages("data", "plan")
     (project.folder / "devkit" / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "test.txt").unlink()
     without = project.run(*COMMAND, check=False)

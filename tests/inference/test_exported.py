@@ -86,7 +86,7 @@ FROZEN = Network(
 
 
 @pytest.mark.parametrize("network", [None, FROZEN], ids=["trained whole", "frozen backbone"])
-def test_a_file_says_of_val_images_what_the_trained_network_says(tmp_path: Path, network: Network | None) -> None:
+def test_an_exported_file_reproduces_the_trained_predictions(tmp_path: Path, network: Network | None) -> None:
     made = Made(tmp_path, network)
     images, said = made.in_the_run()
     whole = load(made.file)
@@ -173,7 +173,7 @@ def test_windows_overlap_by_a_quarter(side: int, number: int) -> None:
     assert windows(side, 64) == number
 
 
-def test_an_image_above_longest_is_made_smaller_and_its_classes_are_enlarged(model: Model) -> None:
+def test_an_image_above_longest_is_shrunk_for_prediction(model: Model) -> None:
     image = np.repeat(np.repeat(np.random.default_rng(4).integers(0, 256, (32, 32, 3), np.uint8), 8, 0), 8, 1)
     classes = model.predict(image, longest=64)
     assert classes.shape == (256, 256)
@@ -182,7 +182,7 @@ def test_an_image_above_longest_is_made_smaller_and_its_classes_are_enlarged(mod
     assert (classes[2::4, 2::4] == said).mean() > 0.9  # but for edges, which are smooth
 
 
-def test_a_path_a_picture_and_pixels_are_the_same_image(model: Model, tmp_path: Path) -> None:
+def test_paths_pictures_and_pixels_give_equal_predictions(model: Model, tmp_path: Path) -> None:
     image = np.random.default_rng(5).integers(0, 256, (60, 50, 3), np.uint8)
     path, turned = tmp_path / "image.png", Image.fromarray(image)
     turned.getexif()[274] = 6
@@ -201,7 +201,7 @@ def test_a_path_a_picture_and_pixels_are_the_same_image(model: Model, tmp_path: 
         (np.zeros((0, 4, 3), np.uint8), "an image must have pixels"),
         ([[1]], "got list; convert it"),
         ("nowhere.png", "got no file nowhere.png"),
-        (Image.new("I;16", (4, 4)), "must have 8 bits a channel and be opaque, got one of mode I;16"),
+        (Image.new("I;16", (4, 4)), "must have 8 bits per channel and be opaque, got one of mode I;16"),
         (Image.new("RGBA", (4, 4)), "got one of mode RGBA"),
     ],
 )
@@ -227,12 +227,12 @@ FAULTS = {
     "other classes": (lambda file: _changed(file, classes=["a", "b"]), "with other content"),
     "older": (lambda file: _changed(file, version=0), "must be of version 1 of its format, got 0"),
     "a key less": (lambda file: _changed(file, recipe={}), "metadata must be as the code writes them"),
-    "of others": (lambda file: _changed(file, project="another"), "of other software"),
+    "of others": (lambda file: _changed(file, project="another"), "from other software"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_file_that_is_damaged_foreign_or_old_is_told(made: Made, tmp_path: Path, fault: str) -> None:
+def test_damaged_foreign_or_old_files_are_reported(made: Made, tmp_path: Path, fault: str) -> None:
     change, says = FAULTS[fault]
     file = tmp_path / "model.safetensors"
     file.write_bytes(made.file.read_bytes())
@@ -243,7 +243,7 @@ def test_a_file_that_is_damaged_foreign_or_old_is_told(made: Made, tmp_path: Pat
 
 
 @pytest.mark.parametrize("tier", sorted(PARAMS["tiers"]))
-def test_every_network_and_variant_of_params_yaml_is_the_same_after_json(tier: str) -> None:
+def test_networks_and_variants_survive_json(tier: str) -> None:
     chosen = tiers.load(PARAMS, tier)
     for setting in chosen.settings.values():
         told = json.loads(json.dumps(described.of_network(setting.network, [0.0], [1.0])))
@@ -252,14 +252,14 @@ def test_every_network_and_variant_of_params_yaml_is_the_same_after_json(tier: s
         assert described.variant_of(json.loads(json.dumps(described.of_variant(variant)))) == variant
 
 
-def test_a_mask_has_labels_as_numbers_and_colours_as_palette() -> None:
+def test_a_mask_stores_labels_and_a_palette() -> None:
     classes, colours = np.array([[0, 1], [1, 2]], np.uint8), np.array([[9, 9, 9], [1, 2, 3], [4, 5, 6]], np.uint8)
     found = pictures.mask(classes, colours)
     assert found.mode == "P" and np.array_equal(np.asarray(found), classes)
     assert np.array_equal(np.asarray(found.convert("RGB")), colours[classes])
 
 
-def test_a_picture_has_a_legend_of_the_classes_that_are_there() -> None:
+def test_a_legend_lists_only_the_visible_classes() -> None:
     classes, colours = np.zeros((300, 400), np.uint8), np.array([[0, 0, 0], [250, 0, 0], [0, 250, 0]], np.uint8)
     classes[:100] = 1
     found = np.asarray(pictures.overlay(np.full((300, 400, 3), 100, np.uint8), classes, ("Erde", "Дом", "x"), colours))
@@ -268,7 +268,7 @@ def test_a_picture_has_a_legend_of_the_classes_that_are_there() -> None:
     assert [250, 0, 0] in legend and [0, 0, 0] in legend and [0, 250, 0] not in legend
 
 
-def test_a_card_has_scores_classes_and_how_to_load(made: Made) -> None:
+def test_a_card_shows_scores_classes_and_loading_code(made: Made) -> None:
     text = card(made.about, "model.safetensors")
     assert "| mean IoU | 25.0 | 50.0 | 40.0 to 60.0 | 3 |" in text and 'load("model.safetensors")' in text
     assert all(f"| {label} | {name} | " in text for label, name in enumerate(made.about["classes"]))

@@ -21,7 +21,7 @@ from tests.inference.test_exported import FROZEN, Made
 pytestmark = pytest.mark.slow
 
 
-def test_another_runtime_gives_the_classes_of_val_and_all_facts(
+def test_an_onnx_file_reproduces_predictions_and_facts(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, said = made.in_the_run()
@@ -36,9 +36,7 @@ def test_another_runtime_gives_the_classes_of_val_and_all_facts(
     assert json.loads(facts["classes"]) == made.about["classes"] and facts["sha256"] == made.about["sha256"]
 
 
-def test_a_frozen_backbone_is_in_the_file_which_goes_to_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frozen_backbone_exports_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     made = Made(tmp_path / "elsewhere", FROZEN)
     monkeypatch.chdir(tmp_path)
@@ -56,7 +54,7 @@ def test_a_file_whose_classes_differ_is_not_written(
             head.copy_(head.flip(0))
     content = onnx_file._exported(other)
     monkeypatch.setattr(onnx_file, "_exported", lambda model: content)
-    with pytest.raises(InputError, match="must give the classes that the network gives"):
+    with pytest.raises(InputError, match="must give the same classes as the network"):
         onnx_file.write(load(made.file), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 

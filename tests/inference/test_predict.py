@@ -90,12 +90,12 @@ def ask(network: nn.Module, images: np.ndarray, inference: Inference, stride: in
 # Offsets
 
 
-def test_the_four_crops_of_cityscapes_are_spread_from_edge_to_edge():
+def test_cityscapes_crops_span_the_image_evenly():
     assert offsets(2048, 1024, 4) == [0, 341, 683, 1024]
     assert offsets(1024, 1024, 1) == [0]
 
 
-def test_crops_that_pass_the_check_leave_no_pixel_out_and_never_leave_the_image():
+def test_valid_crops_cover_every_pixel_within_the_image():
     tried = 0
     for length in range(1, 40):
         for crop in range(1, length + 1):
@@ -115,7 +115,7 @@ def test_crops_that_pass_the_check_leave_no_pixel_out_and_never_leave_the_image(
 
 
 @pytest.mark.parametrize(("levels", "output_stride"), [(("res3", "res4"), 1), (("res4",), 4)])
-def test_one_pass_over_the_whole_image_has_the_classes_of_the_plain_evaluation(levels, output_stride):
+def test_a_single_pass_equals_the_plain_evaluation(levels, output_stride):
     options = freeze({"widths": [8, 12, 16], "strides": [1, 2, 4]})
     network = build(
         Variant(gcn(3), refine=True), Network("shallow", levels, options, False, output_stride), 7, 0
@@ -129,7 +129,7 @@ def test_one_pass_over_the_whole_image_has_the_classes_of_the_plain_evaluation(l
     np.testing.assert_array_equal(asked, plain)
 
 
-def test_scores_that_differ_by_one_bit_keep_their_order():
+def test_scores_one_bit_apart_keep_their_order():
     """In float32 both would have the same probability and the first class would win."""
     scores = torch.tensor([0.01, np.nextafter(np.float32(0.01), np.float32(1))]).view(1, 2, 1, 1)
     assert scores.softmax(1).unique().numel() == 1
@@ -149,7 +149,7 @@ def test_coarse_scores_are_enlarged_before_they_become_probabilities():
 # Crops
 
 
-def test_crops_of_a_network_that_sees_single_pixels_fuse_to_the_whole_image():
+def test_crops_of_a_pointwise_network_change_nothing():
     network, images = pointwise(), images_of(32, 48)
     whole = ask(network, images, Inference())
     torch.testing.assert_close(ask(network, images, Inference(crop=(20, 20), crops=(3, 4))), whole.float())
@@ -171,7 +171,7 @@ def test_overlapping_crops_count_alike():
     assert [len(s) for s in seen] == [1, 1, 2, 2, 3, 3, 2, 2, 1, 1]
 
 
-def test_each_crop_is_one_pass_at_each_scale_and_mirror_image():
+def test_every_crop_scale_and_mirror_takes_one_pass():
     network = Recorded(coarse(4))
     ask(network, images_of(16, 32, 1), Inference((0.75, 1.0), True, (16, 16), (1, 3)), 4)
     assert network.sizes == [(12, 12), (12, 12), (16, 16), (16, 16)] * 3
@@ -180,7 +180,7 @@ def test_each_crop_is_one_pass_at_each_scale_and_mirror_image():
 # Mirror images
 
 
-def test_the_mirror_image_changes_nothing_for_a_network_that_knows_no_left_and_right():
+def test_mirroring_changes_nothing_for_a_pointwise_network():
     network, images = pointwise(), images_of(12, 18)
     torch.testing.assert_close(ask(network, images, Inference(flip=True)), ask(network, images, Inference()).float())
 
@@ -196,7 +196,7 @@ def test_the_mirror_image_is_turned_back_and_averaged():
 # Scales
 
 
-def test_scaled_inputs_are_whole_cells_of_the_coarsest_map():
+def test_scaled_inputs_are_multiples_of_the_stride():
     network = Recorded(coarse(8))
     found = ask(network, images_of(64, 72, 1), Inference((0.5, 0.7, 1.0, 1.3)), 8)
     assert network.sizes == [(32, 32), (48, 48), (64, 72), (80, 96)]
@@ -221,14 +221,14 @@ def test_a_smaller_scale_leaves_out_no_pixel():
     assert (found - dark).abs().max() > 0.1
 
 
-def test_a_flat_image_has_the_same_probabilities_at_all_scales():
+def test_flat_images_score_alike_at_all_scales():
     network, images = coarse(4), np.full((1, 24, 32, 3), (40, 120, 200), np.uint8)
     torch.testing.assert_close(
         ask(network, images, MULTI, 4), ask(network, images, Inference(), 4).float(), rtol=1e-4, atol=1e-5
     )
 
 
-def test_probabilities_sum_to_one_however_they_are_asked_for():
+def test_probabilities_of_combined_passes_sum_to_one():
     inference = replace(MULTI, crop=(16, 16), crops=(2, 3))
     found = ask(coarse(4), images_of(24, 36), inference, 4)
     assert found.min() >= 0
@@ -242,7 +242,7 @@ def test_probabilities_sum_to_one_however_they_are_asked_for():
     ("inference", "size", "stride", "told"),
     [
         (Inference(crop=(1024, 1024), crops=(1, 4)), (512, 2048), 32, ["(512, 2048)", "(1024, 1024)", "crop smaller"]),
-        (Inference(crop=(64, 64)), (64, 128), 4, ["cover", "(64, 128)", "(1, 1)", "(64, 64)", "take more"]),
+        (Inference(crop=(64, 64)), (64, 128), 4, ["cover", "(64, 128)", "(1, 1)", "(64, 64)", "use more"]),
         (Inference(crop=(64, 64), crops=(1, 3)), (64, 256), 4, ["cover", "(1, 3)"]),
         (Inference(crop=(64, 64), crops=(0, 4)), (64, 256), 4, ["cover", "(0, 4)"]),
         (Inference(crops=(1, 4)), (64, 256), 4, ["(1, 4)", "add crop"]),
@@ -256,7 +256,7 @@ def test_probabilities_sum_to_one_however_they_are_asked_for():
         (Inference(scales=(float("inf"),)), (64, 64), 4, ["inf"]),
     ],
 )
-def test_what_cannot_be_asked_for_is_told_before_compute_is_spent(inference, size, stride, told):
+def test_impossible_inference_is_reported_before_computing(inference, size, stride, told):
     with pytest.raises(InputError) as raised:
         check(inference, size, stride)
     message = str(raised.value)
@@ -310,7 +310,7 @@ for ask in (
 
 
 @pytest.mark.slow
-def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works():
+def test_a_crf_without_its_library_is_refused():
     done = subprocess.run([sys.executable, "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     checked, refined = done.stdout.splitlines()
@@ -320,7 +320,7 @@ def test_without_its_library_a_crf_is_refused_with_the_remedy_and_all_else_works
 
 @needs_crf
 @pytest.mark.slow
-def test_the_library_is_not_loaded_before_a_crf_is_asked_for():
+def test_the_crf_library_loads_only_on_demand():
     script = (
         "import sys, study.inference.predict as i; from study.spec.training import Crf, Inference\n"
         "print('pydensecrf' in sys.modules); i.check(Inference(crf=Crf(1, 1, 1, 1, 1, 1)), (8, 8), 4)\n"
@@ -356,7 +356,7 @@ def near(labels: np.ndarray) -> np.ndarray:
 
 
 @needs_crf
-def test_a_crf_moves_a_noisy_boundary_to_the_edge_in_the_image():
+def test_a_crf_moves_boundaries_to_image_edges():
     labels, image, before = scene()
     after = refine(before, image, CRF)
     band = near(labels)
@@ -367,7 +367,7 @@ def test_a_crf_moves_a_noisy_boundary_to_the_edge_in_the_image():
 
 
 @needs_crf
-def test_a_crf_without_an_edge_in_the_image_cannot_find_the_boundary():
+def test_a_crf_needs_image_edges_to_move_boundaries():
     """The same probabilities over a flat image: what moved the boundary was the image."""
     labels, image, before = scene()
     band = near(labels)
@@ -377,7 +377,7 @@ def test_a_crf_without_an_edge_in_the_image_cannot_find_the_boundary():
 
 @needs_crf
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 21])
-def test_refined_probabilities_are_probabilities_and_the_same_each_time(classes):
+def test_refined_probabilities_are_valid_and_deterministic(classes):
     _, image, before = scene(24, max(classes, 2))
     before = before[:classes] / before[:classes].sum(0)
     kept = before.copy()
@@ -412,7 +412,7 @@ def test_rows_and_columns_are_not_mixed_up():
 
 
 @needs_crf
-def test_predict_refines_each_image_by_itself_after_all_passes_are_averaged():
+def test_a_crf_refines_each_image_after_averaging():
     """By a network that knows red from green on cells of 8 px: the CRF brings the edge, each image its own."""
     labels, image, _ = scene()
     images, labels = np.stack([image, np.roll(image, 16, 0)]), np.stack([labels, np.roll(labels, 16, 0)])

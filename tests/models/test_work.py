@@ -27,7 +27,7 @@ def test_channels_are_executed_in_blocks():
     assert few == many == 2 * 9 * 16 * 16 * cells
 
 
-def test_work_grows_with_the_image_and_modules_do_not():
+def test_image_size_changes_work_but_not_modules():
     small, large = (work(REFINED, WHOLE, 7, (side, side)) for side in (32, 64))
     assert (large.macs, large.numbers) == (4 * small.macs, 4 * small.numbers)
     assert large.modules == small.modules > 0

@@ -1,4 +1,4 @@
-"""The audit: each figure it must recompute is there, and no verdict holds whatever the paper prints."""
+"""The audit recomputes every figure that it must, and every verdict depends on what the paper prints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture(scope="module")
 def facts() -> dict[str, Any]:
-    """What the stage evaluate tells of the paper's networks, after a journey through JSON."""
+    """The paper's networks as the evaluate stage describes them, after a JSON round trip."""
     torch.set_num_threads(1)
     options = freeze({"depth": 152, "weights": None, "frozen_norm": True})
     network = Network("resnet", ("res2", "res3", "res4", "res5"), options)
@@ -144,11 +144,11 @@ def test_each_known_figure_is_recomputed(found: Rows, number: str) -> None:
         ("MFlops of both", DIFFERS),
     ],
 )
-def test_verdicts_on_the_paper_as_it_is(found: Rows, what: str, verdict: str) -> None:
+def test_the_unchanged_paper_gets_these_verdicts(found: Rows, what: str, verdict: str) -> None:
     assert _row(found, what)["verdict"] == verdict
 
 
-def test_what_differs_or_contradicts_in_the_paper_is_found(found: Rows) -> None:
+def test_the_papers_differences_and_contradictions_are_found(found: Rows) -> None:
     odd = [row for row in found if row["verdict"] in ("differs", "contradicts")]
     named = " ".join(row["what"] + row["recomputed"] for row in odd)
     assert "4.4" in named and "GCN beats the stack at every k" in named
@@ -158,7 +158,7 @@ def test_what_differs_or_contradicts_in_the_paper_is_found(found: Rows) -> None:
     }
 
 
-def test_where_the_claim_on_large_kernels_fails_and_from_where_on_it_holds(found: Rows) -> None:
+def test_gcn_loses_at_5_but_wins_from_7(found: Rows) -> None:
     assert "k = 5" in _row(found, "GCN beats the stack at every k")["note"]
     bounded = _row(found, "GCN beats the stack for all k above")
     assert "k = 7" not in bounded["recomputed"] and "from 7 on" in bounded["note"]
@@ -173,14 +173,14 @@ def test_a_gcn_costs_slightly_more_than_two_kths(found: Rows, k: int) -> None:
 
 
 @pytest.mark.parametrize(("k", "side"), [(15, 16), (25, 25), (15, 20)])
-def test_the_share_of_connected_cells_is_that_of_a_count_over_all_pairs(found: Rows, k: int, side: int) -> None:
+def test_the_share_of_connected_cells_matches_brute_force(found: Rows, k: int, side: int) -> None:
     places = [(row, column) for row in range(side) for column in range(side)]
     near = sum(max(abs(a - c), abs(b - d)) <= k // 2 for a, b in places for c, d in places)
     share = f"k = {k} on {side}x{side}: {near / len(places) ** 2 * 100:.1f}%"
     assert share in _row(found, "GCN connects every cell")["recomputed"]
 
 
-def test_a_kernel_of_twice_the_map_less_one_connects_all(facts: dict[str, Any]) -> None:
+def test_a_kernel_of_2n_minus_1_connects_everything(facts: dict[str, Any]) -> None:
     quotes = _saying("global", 39, 16) | {"cityscapes_k": _saying("cityscapes_k", 49, 25)["cityscapes_k"]}
     assert _row(audit.rows(TABLES, facts, quotes), "GCN connects every cell")["verdict"] == AGREES
     quotes["cityscapes_k"] = _saying("cityscapes_k", 47, 25)["cityscapes_k"]
@@ -209,11 +209,11 @@ def test_an_address_without_a_printed_number_is_refused(address: str) -> None:
         (1000, 2500, DIFFERS), (2000, 2000, AGREES), (0, 999, TRUNCATED), (2000, Fraction(4999, 2), AGREES),
     ],
 )  # fmt: skip
-def test_numbers_in_thousands_are_rounded_half_up_or_cut_off(told: int, exact: int, verdict: str) -> None:
+def test_thousands_are_rounded_half_up_or_truncated(told: int, exact: int, verdict: str) -> None:
     assert to_unit(told, exact, 1000) == verdict
 
 
-def test_our_numbers_for_table_11(facts: dict[str, Any]) -> None:
+def test_our_counts_cover_table_11(facts: dict[str, Any]) -> None:
     counts = audit.counts(facts["table11"])
     cells = {cell.address: cell for cell in TABLES["T11"].cells}
     assert counts.keys() == cells.keys()
@@ -225,7 +225,7 @@ def test_our_numbers_for_table_11(facts: dict[str, Any]) -> None:
     assert audit.counts({}) == {}
 
 
-# --------------------------------------------------------------------------------------------------- what is not there
+# ------------------------------------------------------------------------------------------------------- missing facts
 
 
 def _named(rows: Rows) -> set[tuple[str, str, str]]:
@@ -233,14 +233,12 @@ def _named(rows: Rows) -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", ["paper", "receptive", "table11"])
-def test_without_a_fact_the_rows_that_need_it_are_absent_and_the_others_as_before(
-    facts: dict[str, Any], found: Rows, name: str
-) -> None:
+def test_without_a_fact_only_its_rows_are_missing(facts: dict[str, Any], found: Rows, name: str) -> None:
     without = audit.rows(TABLES, {key: value for key, value in facts.items() if key != name})
     assert _named(without) < _named(found)
 
 
-def test_without_any_fact_all_that_is_arithmetic_is_left(found: Rows) -> None:
+def test_without_facts_the_arithmetic_rows_remain(found: Rows) -> None:
     without = audit.rows(TABLES, {})
     assert _named(without) < _named(found)
     assert not [row for row in without if "as built" in " ".join(row.values()) or "MFlops" in row["what"]]
@@ -266,7 +264,7 @@ def test_without_a_table_its_rows_are_absent(facts: dict[str, Any], found: Rows,
 
 
 def _cells() -> Iterator[tuple[str, dict[str, Table]]]:
-    """TABLES with one printed number changed, for each number and several changes; then with another head."""
+    """TABLES with one printed number changed, several changes for each number; then with another head."""
     for cell in [cell for table in TABLES.values() for cell in table.cells if cell.paper is not None]:
         count = 1000 if cell.metric == "parameters" else 100 if cell.metric == "mflops" else 1
         shifts = (-count, count, 2 * count, 4 * count) if cell.metric in COUNTED else (-0.1, -0.011, 0.011, 0.1)
@@ -321,22 +319,22 @@ def changed(facts: dict[str, Any]) -> dict[str, Rows]:
 
 @pytest.mark.slow
 def test_every_verdict_depends_on_what_is_printed(found: Rows, changed: dict[str, Rows]) -> None:
-    """For each verdict on a printed number there is one single change that turns it."""
+    """For each verdict on a printed number, some single change flips it."""
     turned = set()
     before = {(row["group"], row["what"], row["where"]): row["verdict"] for row in found}
     for rows in changed.values():
         after = {(row["group"], row["what"], row["where"]): row["verdict"] for row in rows}
         turned |= {name for name in before.keys() & after.keys() if before[name] != after[name]}
     stuck = {name[1] for name, verdict in before.items() if verdict != UNCHECKED and name not in turned}
-    # Three maps must be covered at once: test_a_kernel_of_twice_the_map_less_one_connects_all.
+    # Three maps must be covered at once: test_a_kernel_of_2n_minus_1_connects_everything.
     assert stuck == {"GCN connects every cell of the last map with every other"}
 
 
 @pytest.mark.slow
-def test_every_printed_score_and_count_turns_or_changes_a_row(found: Rows, changed: dict[str, Rows]) -> None:
+def test_every_printed_score_and_count_affects_a_row(found: Rows, changed: dict[str, Rows]) -> None:
     idle = {cell.address for table in TABLES.values() for cell in table.cells if cell.paper is not None}
     idle -= {name.rsplit(" ", 1)[0] for name, rows in changed.items() if rows != found}
-    # Of the other methods' test scores only the best takes part.
+    # Of the other methods' test scores, only the best is used.
     assert {address.split("/")[0] for address in idle} <= {"T8", "T10"}
 
 
@@ -361,7 +359,7 @@ def test_every_quote_with_numbers_takes_part(found: Rows, changed: dict[str, Row
         ("T11/res-4/ResNet50-GCN", 15, "Side of res-4", AGREES, DIFFERS),
     ],
 )
-def test_another_printed_number_turns_the_verdict(
+def test_another_printed_number_flips_the_verdict(
     facts: dict[str, Any], found: Rows, address: str, paper: float, what: str, before: str, after: str
 ) -> None:
     assert _row(found, what)["verdict"] == before

@@ -1,4 +1,4 @@
-"""Every number that the paper prints, typed in once more from its tables, against what study.paper.tables has."""
+"""Compares study.paper.tables with a second transcription of every number that the paper prints."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ PRINTED = {
 }
 
 
-def test_every_printed_number_stands_in_its_cell() -> None:
+def test_every_printed_number_is_in_its_cell() -> None:
     typed, kept = {}, {}
     for name, text in PRINTED.items():
         for line in text.strip().splitlines():
@@ -96,6 +96,6 @@ def test_every_printed_number_stands_in_its_cell() -> None:
     for name, table in TABLES.items():
         for cell in table.cells:
             if cell.paper is not None:
-                percent = isinstance(cell.paper, float)  # scores and errors are fractions, all else is counted
+                percent = isinstance(cell.paper, float)  # scores and errors are fractions, the rest are counts
                 kept[name, cell.row, cell.column] = round(cell.paper * 100, 6) if percent else float(cell.paper)
     assert kept == typed and len(typed) == 8 + 16 + 10 + 8 + 9 + 6 + 11 + 13 + 4 + 9 + 14

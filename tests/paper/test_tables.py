@@ -36,19 +36,19 @@ def test_the_tables_have_the_papers_number_of_cells() -> None:
     assert len(TRAINED) + len(COUNTED) == 72  # of Tables 1 to 7 and 9
 
 
-def test_the_51_cells_of_the_ablations_need_19_trained_variants() -> None:
+def test_the_51_ablation_cells_need_19_trained_variants() -> None:
     assert len({cell.variant for cell in ABLATIONS if cell.trained}) == 19
     assert len({digest(cell.variant) for cell in ABLATIONS if cell.trained}) == 19
 
 
-def test_the_72_cells_need_34_segmentation_trainings_and_2_pretrainings() -> None:
-    """An evaluation (multi-scale, CRF, crops) is of a training that another cell has too, or stands for it."""
+def test_72_cells_need_34_trainings_and_2_pretrainings() -> None:
+    """An evaluation (multi-scale, CRF, crops) adds no training: another cell has it too, or this cell stands for it."""
     needed = {(cell.setting, cell.variant) for cell in TRAINED}
     assert len([variant for _, variant in needed if variant is not None]) == 34
     assert len([variant for _, variant in needed if variant is None]) == 2
 
 
-def test_an_evaluation_has_a_training_whose_every_other_way_is_asked_of_the_same_setting() -> None:
+def test_only_tables_7_and_9_vary_the_inference() -> None:
     asked = {(cell.setting, cell.inference) for cell in TRAINED if cell.inference}
     assert asked == {
         ("T7 Stage-3", "MS"), ("T7 Stage-3", "MS-CRF"), ("T9 Stage-1", "crops"), ("T9 Stage-2", "crops"),
@@ -66,23 +66,23 @@ def test_an_evaluation_has_a_training_whose_every_other_way_is_asked_of_the_same
         ("T9/Stage-2-MS/GCN + BR", 77.2), ("T10/ours/score", 76.9), ("T10/DPN/score", 59.1),
     ],
 )  # fmt: skip
-def test_printed_scores_stand_at_their_addresses(address: str, percent: float) -> None:
+def test_printed_scores_are_at_their_addresses(address: str, percent: float) -> None:
     assert CELLS[address].paper == pytest.approx(percent / 100)
 
 
-def test_table_11_has_the_sides_of_the_maps_and_the_cost_of_both_networks() -> None:
+def test_table_11_has_map_sides_and_network_costs() -> None:
     sides = [CELLS[f"T11/{row}/ResNet50"].paper for row in ("conv1", "res-2", "res-3", "res-4", "res-5", "head")]
     assert sides == [112, 56, 28, 14, 7, 1]
     assert {CELLS[f"T11/MFlops (conv)/{network}"].paper for network in ("ResNet50", "ResNet50-GCN")} == {3700}
 
 
-def test_the_seven_figures_are_declared_and_name_cells_that_are_trained() -> None:
+def test_the_seven_figures_name_only_trained_cells() -> None:
     assert list(FIGURES) == [f"F{number}" for number in range(1, 8)]
     assert {figure.id for figure in FIGURES.values() if not figure.cells} == {"F1", "F2", "F4", "F5"}
     assert all(CELLS[address].trained for figure in FIGURES.values() for address in figure.cells)
 
 
-def test_every_address_is_unique_and_lies_in_its_tables_grid() -> None:
+def test_addresses_are_unique_and_inside_their_tables_grid() -> None:
     cells = [cell for table in TABLES.values() for cell in table.cells]
     assert len(CELLS) == len(cells)
     for name, table in TABLES.items():
@@ -97,7 +97,7 @@ def test_exactly_the_parameter_cells_are_counted() -> None:
 
 
 @pytest.mark.parametrize("address", EXACT)
-def test_printed_parameter_counts_come_out_rounded_or_truncated(address: str) -> None:
+def test_printed_parameter_counts_are_rounded_or_truncated(address: str) -> None:
     cell = CELLS[address]
     count = cell.variant.head.parameters(COUNTED_CHANNELS, COUNTED_CLASSES)
     assert count == EXACT[address]
@@ -105,7 +105,7 @@ def test_printed_parameter_counts_come_out_rounded_or_truncated(address: str) ->
 
 
 @pytest.mark.parametrize("cell", TRAINED, ids=lambda cell: cell.address)
-def test_scores_are_fractions_of_the_printed_tenths_of_a_per_cent(cell: Cell) -> None:
+def test_scores_are_fractions_in_tenths_of_a_percent(cell: Cell) -> None:
     low, high = (0.07, 0.08) if cell.metric == "top5_error" else (0.6, 1)
     assert cell.paper is not None and low < cell.paper < high
     assert cell.paper * 1000 == pytest.approx(round(cell.paper * 1000), abs=1e-9)
@@ -129,7 +129,7 @@ def test_a_stack_of_one_is_the_trivial_convolution() -> None:
         *((f"T3/GCN/{k}", f"T1/score/{k}", None) for k in (3, 5, 7, 9, 11)),
     ],
 )
-def test_cells_that_the_paper_shares_share_variant_and_value(address: str, other: str, value: float | None) -> None:
+def test_shared_cells_have_one_variant_and_value(address: str, other: str, value: float | None) -> None:
     assert CELLS[address].variant == CELLS[other].variant
     assert digest(CELLS[address].variant) == digest(CELLS[other].variant)
     assert CELLS[address].paper == CELLS[other].paper
@@ -145,7 +145,7 @@ def test_widths_scale_with_the_backbone() -> None:
 
 
 @pytest.mark.parametrize("k", [3, 5, 7, 9, 11])
-def test_a_stack_reaches_as_far_as_its_equivalent_kernel(k: int) -> None:
+def test_a_stack_reaches_as_far_as_its_kernel(k: int) -> None:
     """n = (k - 1) / 2 convolutions of 3x3, each adding 2 to the reach; the last one gives the classes."""
     shapes = stack(k).shapes(2048, 21)
     assert len(shapes) == (k - 1) // 2 and 1 + 2 * len(shapes) == k
@@ -159,7 +159,7 @@ def test_all_stages_at_k_15_have_2472120_weights() -> None:
 
 
 def test_identity_ignores_labels() -> None:
-    """What a head is called changes no digest; what it computes, does."""
+    """A head's label does not change its digest; what it computes does."""
     renamed = Head(gcn(7).chains, family="wavelet", kernel_size=99)
     assert canonical(renamed) == canonical(gcn(7)) and digest(Variant(renamed)) == digest(Variant(gcn(7)))
     assert "GCN" not in str(canonical(gcn(7))) and "kernel_size" not in str(canonical(gcn(7)))
@@ -169,12 +169,12 @@ def test_identity_ignores_labels() -> None:
 
 @pytest.mark.parametrize("make", [dense, stack, gcn])
 @pytest.mark.parametrize("k", [2, 4, 14, 0, -1, -3, 7.0, "7", True])
-def test_only_odd_positive_whole_kernels(make, k) -> None:
+def test_kernels_must_be_odd_positive_integers(make, k) -> None:
     with pytest.raises(InputError, match=r"odd.*got .*; take"):
         make(k)
 
 
-def test_a_stack_starts_at_3_and_has_a_width() -> None:
+def test_stacks_reject_small_kernels_and_zero_width() -> None:
     with pytest.raises(InputError, match="from 3 up, got 1"):
         stack(1)
     with pytest.raises(InputError, match="positive, got 0"):
@@ -183,6 +183,6 @@ def test_a_stack_starts_at_3_and_has_a_width() -> None:
         Conv((3, 4))
 
 
-def test_labels_of_the_paper_are_told_apart() -> None:
+def test_the_papers_variants_have_distinct_labels() -> None:
     trained = {cell.variant for cell in TRAINED if cell.variant is not None}
     assert len({variant.label for variant in trained}) == len(trained) == 20  # Table 9 adds k = 25

@@ -71,7 +71,7 @@ def test_cached_features_are_standardised_over_the_training_split(voc, tmp_path)
 
 
 @pytest.mark.slow
-def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path):
+def test_damaged_features_are_recomputed_and_flips_kept_apart(voc, tmp_path):
     facts, folder = cached(voc, tmp_path)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     content = bytearray(whole["val-res5.npy"])
@@ -82,7 +82,7 @@ def test_damaged_features_are_made_again_and_flips_are_kept_apart(voc, tmp_path)
     assert features_folder(NETWORK, facts, tmp_path / "cache", False) != folder
 
 
-def test_a_stage_on_fewer_images_is_scored_on_the_same_frequent_classes():
+def test_stage_3_uses_the_frequent_classes_of_main():
     facts = {
         "T7 Stage-3": {"classes": ["a", "b"], "images_with": [4, 1], "pixels": [90, 10]},
         "main": {"classes": ["a", "b"], "images_with": [9, 8], "pixels": [500, 500]},
@@ -95,7 +95,7 @@ def test_a_stage_on_fewer_images_is_scored_on_the_same_frequent_classes():
 
 
 def _models_are_written_again_where_the_cache_is_gone(project, weights):
-    """They hold the moments of features, which the cache alone has."""
+    """Models hold the moments of features, which only the cache has."""
     before = json.loads((weights / "index.json").read_text())
     for place in [place for place in (project.folder / "runs" / "cache").iterdir() if place.is_dir()]:
         shutil.rmtree(place)
@@ -104,7 +104,7 @@ def _models_are_written_again_where_the_cache_is_gone(project, weights):
 
 
 @pytest.mark.slow
-def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_classes(project, voc):
+def test_a_voc_folder_runs_through_the_whole_pipeline(project, voc):
     block = tiers.read(project.folder / "params.yaml")["tiers"]["voc_subset"]
     block |= {"tables": ["T5", "T7"], "seeds": [0], "samples": 2, "frequent": {"min_images": 3, "min_pixels": 0.1}}
     block["data"] |= {"tune": 2, "pad": [64, 64]}
@@ -122,7 +122,7 @@ def test_a_voc_folder_goes_through_the_whole_pipeline_with_both_means_over_class
     facts = json.loads((folder / "data.json").read_text())["main"]
     assert facts["frequent"] == [0, 3]
     assert facts["colours"]["person"] == [192, 128, 128], "VOC's own"
-    # Trained on cached features, and confused by the same: the counts of both are the same.
+    # Training and confusion use the same cached features, so their counts are equal.
     index = json.loads((folder / "confusion" / "index.json").read_text())
     assert {told["cell"] for told in index.values()} == {address for address in HEADLINE if address[:2] in ("T5", "T7")}
     for name, told in index.items():

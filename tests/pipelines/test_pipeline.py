@@ -1,4 +1,4 @@
-"""The real pipeline in a real DVC repository: end to end, twice, with a kernel added, with a failure, with a kill."""
+"""The real pipeline in a real DVC repository: end to end, repeated, with an added kernel, a failure and a kill."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def scores(project) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_tiny_tier_end_to_end_then_again_then_with_a_kernel_added_and_removed(project):
+def test_repro_keeps_finished_runs_when_a_kernel_changes(project):
     project.repository()
     first = project.run("dvc", "repro").stdout
     assert all(f"Running stage '{name}@smoke'" in first for name in STAGES)
     assert "report: reports/smoke/report.pdf" in first
     assert (project.reports / "report.pdf").read_bytes().startswith(b"%PDF")
     runs, table = project.runs(), (project.reports / "scores.csv").read_bytes()
-    assert len(runs) == 6  # 1x1, GCN k=15, GCN k=15 + BR, and what each confuses
+    assert len(runs) == 6  # 1x1, GCN k=15, GCN k=15 + BR, and the confusions of each
     assert json.loads((project.reports / "provenance.json").read_text())["dirty"] is False
 
     again = project.run("dvc", "repro").stdout
@@ -73,7 +73,7 @@ def _files(project) -> dict[str, str]:
 
 
 def _make(project, name: str) -> None:
-    """Make the outputs of a tier's stages, without their stages, and let DVC take them for made."""
+    """Write the outputs of a tier's stages without running them, and commit them to DVC."""
     project.params["tier"] = name
     project.save()
     for stage in yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${tier}", name))["stages"].values():
@@ -83,12 +83,12 @@ def _make(project, name: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (path if path.suffix else path / "file.json").write_text(json.dumps({"of": {name: len(str(path))}}))
     (project.folder / "tiers" / name / "file.json").unlink()
-    for _ in range(2):  # what the first has locked, conclude notes, which the second locks
+    for _ in range(2):  # conclude notes what the first commit locked; the second commit locks the note
         project.python("-c", f"from study.config import kept_outputs; kept_outputs.note({name!r})")
         project.run("dvc", "commit", "-q", "-f")
 
 
-def test_no_command_of_dvc_removes_what_another_tier_left(project, tmp_path_factory):
+def test_no_dvc_command_removes_another_tiers_files(project, tmp_path_factory):
     project.params["tiers"]["other"] = project.tier | {"seeds": [1]}
     project.save()
     project.repository()
@@ -101,7 +101,7 @@ def test_no_command_of_dvc_removes_what_another_tier_left(project, tmp_path_fact
         said = project.run("dvc", *command.split()).stdout
         assert "Running stage" not in said, "a tier that has run needs nothing"
         assert _files(project) == made, command
-    # What is gone on the disk comes back, from the cache and from the remote.
+    # Deleted files come back from the cache and from the remote.
     shutil.rmtree(project.folder / "reports" / "other")
     project.run("dvc", "checkout", "-q")
     assert _files(project) == made
@@ -109,18 +109,18 @@ def test_no_command_of_dvc_removes_what_another_tier_left(project, tmp_path_fact
     shutil.rmtree(project.folder / "reports")
     project.run("dvc", "pull", "-q")
     assert _files(project) == made
-    # A tier that has not run yet is no mistake, and its stages are those that would run.
+    # A tier that has not run yet is valid, and only its own stages would run.
     project.params["tier"] = "shapes"
     project.save()
     project.run("dvc", "gc", "-w", "-f", "-q")
-    dry = project.run("dvc", "repro", "--dry", check=False).stdout  # to its second stage, which reads what is not made
+    dry = project.run("dvc", "repro", "--dry", check=False).stdout  # up to its second stage, whose input does not exist
     assert "Running stage 'tier@shapes'" in dry and "smoke" not in dry and "other" not in dry
     assert _files(project) == made
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_switching_tiers_to_and_fro_retrains_nothing_and_keeps_every_file(project, tmp_path_factory):
+def test_switching_tiers_retrains_nothing_and_keeps_every_file(project, tmp_path_factory):
     project.params["tiers"]["other"] = json.loads(json.dumps(project.tier)) | {"seeds": [1]}
     project.save()
     project.repository()
@@ -144,7 +144,7 @@ def test_switching_tiers_to_and_fro_retrains_nothing_and_keeps_every_file(projec
     assert "miou.GCN k=15" in shown
 
 
-def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_others(project):
+def test_a_failed_training_never_stops_the_others(project):
     # Weights of a million inner channels do not fit into any memory: a real out-of-memory failure.
     project.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]
     project.save()
@@ -164,7 +164,7 @@ def test_a_failing_training_is_a_hole_with_reason_and_retry_and_never_stops_the_
 
 
 @pytest.mark.timeout(600)
-def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_scores(project, tmp_path_factory):
+def test_a_killed_ablation_ends_with_the_same_scores(project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 2, "checkpoint_s": 0.2}
     project.tier["recipe"]["steps"] = 60
     project.save()
@@ -199,7 +199,7 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     project.stages("evaluate", "tune", "score")
     table = (project.reports / "scores.csv").read_bytes()
 
-    # Undisturbed, in the calling process: the number of workers and the kill changed nothing.
+    # Undisturbed, in the calling process: neither the number of workers nor the kill changed anything.
     project.params["execution"]["engine"] = "inline"
     project.save()
     project.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
@@ -207,7 +207,7 @@ def test_sigkill_of_everything_in_a_real_ablation_then_repro_ends_with_the_same_
     assert (project.reports / "scores.csv").read_bytes() == table
 
 
-def test_choosing_a_tier_or_running_it_does_not_make_a_commit_dirty_but_an_edit_does(project, monkeypatch):
+def test_only_an_edit_makes_a_commit_dirty(project, monkeypatch):
     written = [project.folder / "dvc.lock", project.folder / "tiers" / "smoke" / "outs.dvc"]
     written[1].parent.mkdir(parents=True)
     for path in written:  # as in a branch that shares a report

@@ -1,4 +1,4 @@
-"""A tier that draws seeds by need, through the real pipeline: what is trained, killed at a look, and verified."""
+"""A tier that draws seeds by need runs through the real pipeline, is killed at a look, and is verified."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study.config import tiers
 from study.spec.errors import InputError
 from tests.conftest import Project
 
-# Four steps of training decide nothing; so that claims go on all the same, none is out of reach.
+# Four training steps decide nothing. With REACH = 0 no claim is out of reach, so all claims go on.
 HOPEFUL = "from study.statistics import sequence; sequence.REACH = 0.0\n"
 RUN = "import sys\nfrom pipelines import {}\nsys.exit({}.main() or 0)"
 KILLED = "import os\nfrom study.ablation import batches\nbatches._words = lambda *told: os._exit(9)\n"
@@ -40,9 +40,7 @@ def drawn(project: Project) -> list[str]:
 
 
 @pytest.mark.slow
-def test_seeds_are_drawn_for_open_claims_and_a_kill_at_a_look_changes_nothing(
-    by_need: Project, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_kill_at_a_look_changes_no_verdict(by_need: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     by_need.stages("data", "plan")
     plan = json.loads((by_need.reports / "plan.json").read_text())
     assert plan["sequence"]["at"] == [2, 3, 4] and set(plan["sequence"]["work"]) == (
@@ -70,7 +68,7 @@ def test_seeds_are_drawn_for_open_claims_and_a_kill_at_a_look_changes_nothing(
     assert len(report["verdicts"]["looks"]) == 3
     told = by_need.python("-c", HOPEFUL + "import sys\nfrom study.commands import command_line\n"
                           "sys.exit(command_line.study(['verify'], standalone_mode=False))")  # fmt: skip
-    assert "all as they were made" in told.stdout, told.stdout
+    assert "all match" in told.stdout, told.stdout
 
     by_need.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
     for name in ("data", "plan", "ablate", "evaluate", "tune", "score"):
@@ -80,7 +78,7 @@ def test_seeds_are_drawn_for_open_claims_and_a_kill_at_a_look_changes_nothing(
 
 
 @pytest.mark.slow
-def test_a_search_of_best_values_takes_the_seeds_that_all_trainings_have(by_need: Project) -> None:
+def test_tuning_uses_only_the_seeds_all_trainings_have(by_need: Project) -> None:
     by_need.tier["tables"] = ["T5"]
     by_need.params["tune"] = True
     by_need.save()
@@ -92,7 +90,7 @@ def test_a_search_of_best_values_takes_the_seeds_that_all_trainings_have(by_need
 
 
 @pytest.mark.slow
-def test_a_budget_that_does_not_hold_the_first_seeds_is_refused_before_anything_runs(by_need: Project) -> None:
+def test_a_budget_below_the_first_seeds_is_rejected(by_need: Project) -> None:
     by_need.tier["seeds"] = SEEDS | {"budget": 1e-9}
     by_need.save()
     by_need.stages("data")
@@ -100,7 +98,7 @@ def test_a_budget_that_does_not_hold_the_first_seeds_is_refused_before_anything_
     assert done.returncode and not by_need.runs()
     done = by_need.python("-m", "pipelines.plan", check=False)
     assert (
-        "seeds.budget must hold the first 2 seeds of every training" in done.stderr and "Traceback" not in done.stderr
+        "seeds.budget must cover the first 2 seeds of every training" in done.stderr and "Traceback" not in done.stderr
     )
 
 
@@ -117,12 +115,12 @@ def test_a_budget_that_does_not_hold_the_first_seeds_is_refused_before_anything_
         ({"seeds": "many"}, "seeds must be a list, or a mapping of start, first and most"),
         ({"seeds": []}, "seeds must be different whole numbers from 0 up"),
         ({"tuning": {"seeds": [3]}}, "tuning.seeds must be seeds that no reported number uses"),
-        ({"scale": "none"}, "seeds must be a plain list where a tier judges no claim"),
-        ({"judged_by": "miou_frequent", "frequent": None}, "judged_by must be miou where no rule says"),
+        ({"scale": "none"}, "seeds must be a plain list in a tier that judges no claim"),
+        ({"judged_by": "miou_frequent", "frequent": None}, "judged_by must be miou if no rule says"),
         ({"judged_by": "median"}, "judged_by must be one of miou, miou_frequent"),
     ],
 )
-def test_seeds_that_make_no_sense_are_told_before_anything_runs(changes: dict, words: str) -> None:
+def test_invalid_seed_settings_are_rejected_on_loading(changes: dict, words: str) -> None:
     params = tiers.in_full(tiers.read())
     block = params["tiers"]["shapes"]
     block |= {"seeds": SEEDS} | {k: block[k] | v if k == "tuning" else v for k, v in changes.items() if v is not None}
@@ -132,18 +130,18 @@ def test_seeds_that_make_no_sense_are_told_before_anything_runs(changes: dict, w
         tiers.load(params, "shapes")
 
 
-def test_a_plan_whose_tables_ask_no_claim_draws_no_seeds_by_need() -> None:
+def test_seeds_by_need_require_a_claim() -> None:
     from study.plan import planner
 
     params = tiers.in_full(tiers.read())
     params["tiers"]["shapes"] |= {"tables": ["T11"], "controls": {}, "mechanisms": {}}
     chosen = tiers.load(params, "shapes")
     facts = {name: {"fingerprint": "f", "classes": ["a"], "size": [64, 64], "splits": {}} for name in chosen.settings}
-    with pytest.raises(InputError, match="must be a plain list where the tier's tables ask no claim"):
+    with pytest.raises(InputError, match="must be a plain list, because the tier's tables have no claim"):
         planner.build(chosen, facts, "cpu").manifest()
 
 
-def test_hours_become_a_budget_in_the_block_and_nowhere_else(tmp_path: Path) -> None:
+def test_writing_a_budget_changes_only_its_own_block(tmp_path: Path) -> None:
     from study.commands import expect
 
     path = tmp_path / "params.yaml"
@@ -169,7 +167,7 @@ def test_hours_become_a_budget_in_the_block_and_nowhere_else(tmp_path: Path) -> 
     assert tiers.load(tiers.read(path), "camvid").by_need.budget == 99
 
 
-def test_a_tier_of_mechanisms_alone_draws_seeds_by_need() -> None:
+def test_mechanisms_alone_suffice_for_seeds_by_need() -> None:
     from study.plan import planner
 
     params = tiers.in_full(tiers.read())
@@ -180,9 +178,9 @@ def test_a_tier_of_mechanisms_alone_draws_seeds_by_need() -> None:
 
 
 @pytest.mark.slow
-def test_a_failure_counts_as_drawn_until_somebody_tries_again(by_need: Project) -> None:
+def test_a_failure_counts_as_drawn_until_a_retry(by_need: Project) -> None:
     by_need.tier["tables"] = ["T5"]
-    by_need.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]  # it fits into no memory
+    by_need.tier["extra"] = [{"head": "stack", "k": 7, "width": 100_000}]  # too large for any memory
     by_need.save()
     by_need.stages("data", "plan")
     stage(by_need, "ablate")

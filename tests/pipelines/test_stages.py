@@ -21,7 +21,7 @@ from tests.conftest import Project
 
 @pytest.fixture
 def staged(project: Project) -> Project:
-    """Tables 5 and 7 of the smoke tier, four steps a training."""
+    """Tables 5 and 7 of the smoke tier, with four steps per training."""
     project.tier["tables"] = ["T5", "T7"]
     for name in ("T7 Stage-1", "T7 Stage-2", "T7 Stage-3"):
         project.tier["settings"][name].pop("data", None)
@@ -45,7 +45,7 @@ def run_of(project: Project, setting: str, label: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_and_a_retry_mends_it(staged):
+def test_a_failed_stage_stops_only_its_descendants(staged):
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {"lr": 1e30}
     staged.save()
     staged.stages("data", "plan", "ablate", "evaluate", "score", "report")
@@ -65,19 +65,19 @@ def test_a_failed_first_stage_marks_its_descendants_as_not_run_and_nothing_else_
     staged.tier["settings"]["T7 Stage-1"]["recipe"] = {}
     staged.save()
     staged.stages("data", "plan", "ablate", "evaluate", "score")
-    built = find_spec("pydensecrf") is not None  # else the cell says that it is not applicable
+    built = find_spec("pydensecrf") is not None  # otherwise the cell is not applicable
     assert {row["status"] for row in rows(staged).values()} == {"done"} | (set() if built else {"not applicable"})
     assert before.items() <= staged.runs().items(), "what was done before is not trained again"
     plan = plan_of(staged)
     assert len([key for key, training in plan["trainings"].items() if training["after"]]) == 6
-    # An evaluation is of its training: no run of its own has weights.
+    # An evaluation uses the weights of its training and stores none.
     assert all(not (staged.folder / "runs" / key / "weights.pt").exists() for key in plan["evaluations"])
     assert len(plan["evaluations"]) == 1 + built
 
 
 @pytest.mark.slow
-def test_a_stage_of_no_step_keeps_the_weights_of_the_stage_before(staged):
-    """With a rate of next to nothing the second stage ends where the first did."""
+def test_a_stage_starts_from_the_previous_stages_weights(staged):
+    """With a learning rate near zero, the second stage ends where the first did."""
     staged.tier["tables"] = ["T7"]
     for name in ("T7 Stage-2", "T7 Stage-3"):
         staged.tier["settings"][name]["recipe"] = {"lr": 1e-12, "steps": 1, "weight_decay": 0}
@@ -93,19 +93,19 @@ def test_a_stage_of_no_step_keeps_the_weights_of_the_stage_before(staged):
 
 
 @pytest.mark.slow
-def test_what_is_asked_of_finished_networks_reads_data_anew_where_their_copies_are_gone(project):
+def test_evaluation_restores_deleted_copies_of_the_data(project):
     project.tier["receptive"] = None
     project.save()
     project.stages("data", "plan", "ablate")
     cache = project.folder / "runs" / "cache"
     for place in [place for place in cache.iterdir() if place.is_dir()]:
         shutil.rmtree(place)
-    assert "counting what 3 networks confuse" in project.stages("evaluate").stdout
+    assert "counting the confusions of 3 networks" in project.stages("evaluate").stdout
     assert len(list((project.reports / "examined" / "confusion").glob("*.npz"))) == 3
 
 
 @pytest.mark.slow
-def test_a_pretraining_is_measured_by_its_errors_and_hands_on_its_backbone(project):
+def test_pretraining_reports_errors_and_hands_on_its_backbone(project):
     project.tier["tables"] = ["T6"]
     project.save()
     project.stages("data", "plan", "ablate", "evaluate", "score", "report", "conclude")
@@ -133,7 +133,7 @@ def block(**changes) -> dict:
         ({"settings": {"a": {"after": "b"}, "b": {"after": "a"}}}, "must name a setting of the tier that comes before"),
         ({"settings": {"T7 Stage-1": {"task": "guess"}}}, "task must be one of .*, got 'guess'"),
         ({"settings": {"colour": {}}}, "must have a name of its own"),
-        ({"settings": {}}, "must have 'T6 ResNet50 pretraining', which .*; add it, or say under not_applicable"),
+        ({"settings": {}}, "must have 'T6 ResNet50 pretraining', which .*; add it, or give the reason under"),
         ({"inference": {}}, "inference must have 'MS', which T7/Stage-3-MS/.* needs"),
         ({"inference": {"MS": {"scales": []}}}, "scales must name at least one scale"),
         ({"inference": {"MS": {"scales": [0]}}}, "scales must be a positive number, above 0, got 0"),
@@ -143,12 +143,12 @@ def block(**changes) -> dict:
          "occluder_px must be a whole number from 1 up, got 0"),
     ],
 )  # fmt: skip
-def test_bad_settings_are_told_by_rule_value_and_remedy(change, words):
+def test_bad_settings_report_rule_value_and_remedy(change, words):
     with pytest.raises(InputError, match=words):
         tiers.load(block(**change), "smoke")
 
 
-def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained():
+def test_tables_marked_not_applicable_need_no_setting():
     reasons = {"T6": "no", "T7": "no", "T9/Stage-1": "no", "T9/Stage-2-MS": "no", "T9/Stage-2-MS-CRF": "no"}
     chosen = tiers.load(block(not_applicable=reasons), "smoke")
     assert set(chosen.settings) == {"main", "colour", "T9 Stage-1", "T9 Stage-2"}
@@ -171,9 +171,7 @@ def test_what_is_not_applicable_needs_no_setting_and_is_neither_read_nor_trained
     ],
 )  # fmt: skip
 @pytest.mark.slow
-def test_what_cannot_work_is_told_by_the_stage_data_before_anything_is_trained(
-    project, place, value, words, monkeypatch, capsys
-):
+def test_the_data_stage_rejects_settings_that_cannot_work(project, place, value, words, monkeypatch, capsys):
     project.tier["tables"] = ["T7", "T9"]
     *parents, last = place
     target = project.tier
@@ -190,7 +188,7 @@ def test_what_cannot_work_is_told_by_the_stage_data_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
+def test_a_crf_needs_its_library_unless_optional(project):
     script = (
         "import sys, importlib.abc\n"
         "class Block(importlib.abc.MetaPathFinder):\n"
@@ -211,7 +209,7 @@ def test_a_crf_without_its_library_is_told_unless_it_is_optional(project):
     assert done.returncode == 2 and "pydensecrf2" in done.stderr and "make crf" in done.stderr
 
 
-def test_a_held_child_waits_for_its_parent_and_holds_no_slot():
+def test_a_child_awaiting_its_parent_holds_no_slot():
     begun = []
     jobs = queue.Schedule(queue.Inline(lambda payload: {"payload": payload}), 2, begun.append)
     jobs.submit("parent", 1)

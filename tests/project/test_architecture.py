@@ -30,7 +30,7 @@ KEYED = [root for network in BACKBONES for root in keys.training_roots(network)]
 KEYED += [*keys.EVALUATION_CODE, *keys.LOOK_CODE]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-# For each kind of contract a file and an import that breaks it.
+# For each kind of contract, a file and an import that breaks it.
 PLANTED = {
     "layers": ("study/statistics/at_best.py", "from study.plan import planner"),
     "layers, of a neighbour": ("study/plan/halving.py", "from study.report import deviations"),
@@ -42,7 +42,7 @@ PLANTED = {
 
 
 def _loaded(*modules: str) -> set[str]:
-    """What a fresh Python has loaded after importing the modules."""
+    """The modules that a fresh Python has loaded after importing these."""
     script = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(ran.stdout.split())
@@ -68,18 +68,18 @@ def test_an_import_that_breaks_a_contract_is_found(kind, tmp_path):
     assert ran.returncode == 1 and any(f"{name} BROKEN" in ran.stdout for name in names), ran.stdout + ran.stderr
 
 
-def test_each_kind_of_contract_has_an_import_that_breaks_it():
+def test_every_kind_of_contract_has_a_counterexample():
     assert {contract["type"] for contract in CONTRACTS} == {kind.partition(",")[0] for kind in PLANTED}
 
 
-def test_the_package_itself_imports_nothing_so_that_any_module_can_be_imported_alone():
+def test_the_top_package_imports_only_os():
     found = [node for node in ast.walk(ast.parse(MODULES["study"].read_text())) if isinstance(node, ast.Import)]
     assert [alias.name for node in found for alias in node.names] == ["os"], "for the variables that modules read"
     assert "from " not in MODULES["study"].read_text().split('"""')[2]
 
 
 @pytest.mark.parametrize("name", [*MODULES, *SCRIPTS])
-def test_project_modules_are_imported_in_the_form_that_the_code_digest_follows(name):
+def test_project_imports_are_absolute_from_imports(name):
     tree = ast.parse((MODULES | SCRIPTS)[name].read_text(encoding="utf-8"))
     plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     assert not [p for p in plain if p.split(".")[0] in ("study", "pipelines")], "write `from study import ...`"
@@ -97,7 +97,7 @@ def test_the_paper_pillar_loads_no_torch():
 
 
 @pytest.mark.slow
-def test_the_science_pillar_loads_no_paper_and_no_trackers():
+def test_the_science_pillar_loads_neither_paper_nor_trackers():
     packages = ("models", "data", "training", "inference")
     science = [name for name in MODULES if name.split(".")[1:2] and name.split(".")[1] in packages]
     loaded = _loaded(*science)
@@ -108,7 +108,7 @@ def test_the_science_pillar_loads_no_paper_and_no_trackers():
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_its_script_and_all_that_it_imports(name):
+def test_a_stage_depends_on_everything_its_script_imports(name):
     stage = STAGES[name]
     script = stage["cmd"].split()[-1]
     modules = code_digest.imports(script) | {"study"}
@@ -124,7 +124,7 @@ def test_a_stage_depends_on_its_script_and_all_that_it_imports(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_runs_after_those_that_make_what_it_reads(name):
+def test_a_stage_runs_after_its_inputs_are_made(name):
     made = {}
     for other, stage in STAGES.items():
         listed = stage.get("outs", []) + stage.get("metrics", []) + stage.get("plots", [])
@@ -134,8 +134,8 @@ def test_a_stage_runs_after_those_that_make_what_it_reads(name):
         assert order.index(made[dep]) < order.index(name)
 
 
-def test_only_the_stage_that_makes_the_report_depends_on_its_package():
-    """So an edited figure runs nothing else again, but for what reads the report."""
+def test_only_the_report_stage_depends_on_study_report():
+    """So an edited figure reruns only this stage and the stages that read the report."""
     assert [name for name, stage in STAGES.items() if "study/report" in stage["deps"]] == ["report"]
 
 
@@ -144,7 +144,7 @@ def test_stages_depend_on_packages():
     assert {dep for dep in deps if dep.count("/") > 1} == set()
 
 
-def test_every_decision_that_is_named_is_written_down():
+def test_every_named_decision_is_written_down():
     decisions = ROOT / "reports" / "decisions.md"
     if not decisions.is_file():
         pytest.skip("reports/decisions.md is not written yet")
@@ -171,7 +171,7 @@ def _package(name: str) -> str:
 
 
 def _crossing() -> set[tuple[str, str]]:
-    """(module, name) of every definition of a package that a module of another package, or a stage, names."""
+    """(module, name) of every definition in a package that another package or a stage uses."""
     found = set()
     for user, path in (MODULES | SCRIPTS).items():
         tree, modules = ast.parse(path.read_text(encoding="utf-8")), dict[str, str]()

@@ -1,7 +1,7 @@
-"""The pages keep their word: each command in them is run here, in a copy of the project with a tiny tier.
+"""Runs every command of the pages in a copy of the project with a tiny tier.
 
-``RUN``, ``SERVED``, ``DRY`` and ``CLUSTER`` say how; a command that none of them names fails. docs/your-data.md has
-tests of its own in test_guide.py.
+``RUN``, ``SERVED``, ``DRY`` and ``CLUSTER`` say how; a command in none of them fails. docs/your-data.md has its own
+tests in test_guide.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
     if path.name != "your-data.md"
 }
-# What is run for a command, in this order: the command itself, or one that does the same at the smallest scale.
+# Documented command -> the command to run, in this order: itself, or one that does the same at the smallest scale.
 RUN = {
     "make repro TIER=smoke": "make repro TIER=smoke",
     "make repro": "make repro TIER=smoke",
@@ -55,6 +55,8 @@ RUN = {
     "make repro TIER=voc": "make repro TIER=smoke",
     "make status": "make status TIER=smoke",
     "make report": "make report TIER=smoke",
+    "make report TIER=smoke": "make report TIER=smoke",
+    "make report TIER=shapes": "make report TIER=smoke",
     "make status TIER=smoke": "make status TIER=smoke",
     "make status TIER=voc": "make status TIER=smoke",
     "make preview TIER=smoke": "make preview TIER=smoke",
@@ -96,7 +98,7 @@ RUN = {
     "make format": "make format",
 }
 SERVED = {"make ui", "make ui TIER=smoke", "make ui TIER=shapes", "make dashboard", "make dashboard TIER=smoke"}
-# Only looked at, with the reason.
+# Checked but not run, with the reason.
 DRY = {
     'make compare WITH="shapes smoke"': "needs two reports; test_side_by_side.py runs it",
     "make submission TIER=voc": "needs VOC's test images; test_benchmark.py runs it on a stand-in",
@@ -111,13 +113,14 @@ DRY = {
     "make rehearse TIER=cityscapes": "as for voc",
     "make new-tier FOLDER=~/data/mine": "needs a folder; test_new_tier.py and test_guide.py run the command",
     "make check": ".ci/run runs it",
+    "make docs": "test_the_site_builds builds it",
     "make test": ".ci/run runs it",
     "make test FAST=1": ".ci/run runs all of the tests",
     ".venv/bin/python -m benchmarks.storm": "minutes of faults; its parts are tested one by one",
     "export RAY_AUTH_MODE=token": "of the shell; test_cluster.py has a cluster that demands a token",
     "dvc exp run -S tier=camvid": "test_pipeline.py runs it with a tier of its own",
 }
-CLUSTER = ("down", "exec", "get-auth-token", "start", "status", "stop", "up")  # of ray
+CLUSTER = ("down", "exec", "get-auth-token", "start", "status", "stop", "up")  # subcommands of ray
 SHARED = "test_sharing.py runs it with a remote, a branch or an experiment of its own"
 DRY |= dict.fromkeys(
     (
@@ -144,7 +147,7 @@ def _blocks(page: str, language: str) -> list[str]:
 
 
 def _commands() -> dict[str, list[str]]:
-    """Command, without its comment and variables -> the pages that have it, in a block or in a line."""
+    """Command, without its comment and variables -> the pages that contain it, in a block or inline."""
     found: dict[str, list[str]] = {}
     for page, text in PAGES.items():
         lines = [line for block in _blocks(page, "(?:sh|bash|shell)") for line in block.splitlines() if line.strip()]
@@ -159,11 +162,11 @@ RAY = {command for command in COMMANDS if command.startswith(".venv/bin/ray ")}
 
 
 def _make(folder: Path) -> Project:
-    """A copy with a Makefile and an environment that is ready, as after `make setup`."""
+    """A copy with a Makefile and a ready environment, as after `make setup`."""
     project = Project(folder)
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements.in"):
         shutil.copy(ROOT / name, folder / name)
-    file = folder / "pyproject.toml"  # one module of each, or the checks would take as long as the project's
+    file = folder / "pyproject.toml"  # one module of each, because checking the whole project takes too long
     file.write_text(re.sub(r'(?m)^packages = .*"study".*$', 'modules = ["study.seeds"]', file.read_text()))
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "test_seeds.py", folder / "tests")
@@ -185,14 +188,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_each_command_of_the_pages_is_handled_and_no_other() -> None:
+def test_exactly_the_documented_commands_are_handled() -> None:
     known = RUN.keys() | SERVED | DRY.keys() | RAY
     assert sorted((command, pages) for command, pages in COMMANDS.items() if command not in known) == []
     assert sorted((RUN.keys() | SERVED | DRY.keys()) - COMMANDS.keys()) == [], "no page has these any more"
 
 
 @pytest.mark.slow
-def test_each_target_that_is_named_is_there_and_each_that_is_there_is_told_by_make_alone(tmp_path: Path) -> None:
+def test_documented_targets_exist_and_make_lists_them_all(tmp_path: Path) -> None:
     project = _make(tmp_path)
     help_ = project.run("make").stdout
     targets = set(re.findall(r"^  make ([\w-]+) ", help_, re.MULTILINE))
@@ -207,17 +210,17 @@ def test_each_target_that_is_named_is_there_and_each_that_is_there_is_told_by_ma
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_commands_run(ran: Project) -> None:
+def test_the_documented_commands_run(ran: Project) -> None:
     scores = ran.reports / "scores.csv"
     table = scores.read_bytes()
     for command in dict.fromkeys(RUN.values()):
         before = ran.runs()
         said = ran.run("sh", "-ec", command).stdout
-        assert said or command in ("make format", "make setup"), command  # both have nothing to do
-        # What is done is trained again by force only.
+        assert said or command in ("make format", "make setup"), command  # neither has anything to do
+        # Only `make force` retrains finished runs.
         again = sum(done != before[key] for key, done in ran.runs().items() if key in before)
         assert again == ("force" in command) and scores.read_bytes() == table, command
-        assert "verify" not in command or "all as they were made" in said
+        assert "verify" not in command or "all match" in said
         assert "force" not in command or "forgotten: GCN k=15, seed 0\n" in said
         assert "retry" not in command or "Running stage 'evaluate@" not in said, "nothing had failed"
 
@@ -242,7 +245,7 @@ def _answer(address: str, server: subprocess.Popen[bytes], seconds: float) -> st
 
 @pytest.fixture
 def serve(ran: Project) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Servers to be ended after the test, with all that they have started."""
+    """Servers to stop after the test, with all their child processes."""
     servers: list[subprocess.Popen[bytes]] = []
     yield servers
     for server in servers:
@@ -256,7 +259,7 @@ def serve(ran: Project) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted({command.split()[1] for command in SERVED}))
-def test_the_pages_that_are_served_answer(ran: Project, serve: list[subprocess.Popen[bytes]], target: str) -> None:
+def test_the_served_pages_answer(ran: Project, serve: list[subprocess.Popen[bytes]], target: str) -> None:
     port = _port()
     command = ["make", target, "TIER=smoke", f"PORT={port}"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -267,7 +270,7 @@ def test_the_pages_that_are_served_answer(ran: Project, serve: list[subprocess.P
 
 
 @pytest.mark.slow
-def test_what_is_for_a_cluster_is_what_ray_takes(tmp_path: Path) -> None:
+def test_ray_accepts_every_documented_option(tmp_path: Path) -> None:
     """Dry: nothing is started."""
     named = {command.split()[1] for command in RAY}
     assert named == set(CLUSTER)
@@ -279,6 +282,23 @@ def test_what_is_for_a_cluster_is_what_ray_takes(tmp_path: Path) -> None:
     flags = json.loads(said.stdout.splitlines()[-1])
     for line in RAY:
         assert [flag for flag in re.findall(r"--[\w-]+", line) if flag not in flags[line.split()[1]]] == [], line
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Broken links and missing pages are errors; each page of docs/ is in the site."""
+    command = [
+        str(Path(sys.executable).with_name("mkdocs")),
+        "build",
+        "--quiet",
+        "--strict",
+        "--site-dir",
+        str(tmp_path),
+    ]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    built = {path.stem for path in tmp_path.glob("*.html")}
+    assert {Path(page).stem for page in PAGES if page.startswith("docs/")} <= built
+    assert {"index", "api", "decisions"} <= built and "Raises InputError" in (tmp_path / "api.html").read_text()
 
 
 def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
@@ -301,7 +321,7 @@ def test_the_blocks_for_params_yaml_load(tmp_path: Path) -> None:
     assert {name for block in blocks for name in block} == named
 
 
-def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> None:
+def test_everything_the_pages_refer_to_exists() -> None:
     decisions = (ROOT / "reports" / "decisions.md").read_text(encoding="utf-8")
     for page, text in PAGES.items():
         for link in re.findall(r"\]\(([^)#]*)(?:#[\w-]+)?\)", text):
@@ -315,8 +335,8 @@ def test_links_files_decisions_and_figures_that_the_pages_name_are_there() -> No
     assert FIGURES.keys() <= {plate.name for plate in figure_list.PLATES}
 
 
-def test_the_readmes_tree_is_that_of_the_project() -> None:
-    """Each path of the tree is there, and each package is in it."""
+def test_the_readme_tree_matches_the_project() -> None:
+    """Every path in the tree exists, and every package is in the tree."""
     tree = PAGES["README.md"].split("## Where things are")[1].split("```")[1]
     folders, found = [""], set()
     for line in tree.splitlines()[1:]:
@@ -332,15 +352,15 @@ def test_the_readmes_tree_is_that_of_the_project() -> None:
     assert packages <= found and {"pipelines", "tests", "benchmarks", "docs"} <= found
 
 
-def test_the_readmes_tiers_are_those_of_params_yaml_in_their_order() -> None:
-    # The file names the tier that was chosen last; the default is what is committed.
+def test_the_readme_lists_all_tiers_the_default_first() -> None:
+    # params.yaml names the tier chosen last; the default is the committed one.
     shown = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True)
     params = yaml.safe_load(shown.stdout or (ROOT / "params.yaml").read_text(encoding="utf-8"))
     told = re.findall(r"^\| `(\w+)`", PAGES["README.md"].split("## Tiers")[1].split("## ")[0], re.MULTILINE)
     assert sorted(told) == sorted(params["tiers"]) and told[0] == params["tier"]
 
 
-def test_the_tables_of_pages_are_those_of_what_is_shipped() -> None:
+def test_tables_in_pages_match_the_shipped_reports() -> None:
     """`python -m benchmarks.page_tables` writes them."""
     for page, text in page_tables.tables().items():
         named = [name for name, (at, _) in page_tables.TABLES.items() if at == page]
@@ -359,7 +379,7 @@ SHIPPED = sorted(path.parent.relative_to(ROOT / "docs" / "example") for path in 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED, ids=str)
-def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(name: Path, tmp_path: Path) -> None:
+def test_shipped_verdicts_and_scores_follow_from_shipped_counts(name: Path, tmp_path: Path) -> None:
     example = ROOT / "docs" / "example" / name
     assert (example / ship.COUNTS).stat().st_size <= ship.MOST_BYTES
     with zipfile.ZipFile(example / ship.COUNTS) as archive:
@@ -376,7 +396,7 @@ def test_the_shipped_verdicts_and_scores_follow_from_the_shipped_counts(name: Pa
     assert (tmp_path / "again.zip").read_bytes() == (example / ship.COUNTS).read_bytes()
 
 
-def test_the_citation_has_what_its_format_demands_and_names_the_paper() -> None:
+def test_the_citation_is_valid_and_names_the_paper() -> None:
     found = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= found.keys()
     assert found["cff-version"] == "1.2.0" and found["type"] == "software" and found["license"] == "Apache-2.0"
@@ -389,14 +409,14 @@ def test_the_citation_has_what_its_format_demands_and_names_the_paper() -> None:
         assert {"name"} <= author.keys() or {"family-names", "given-names"} <= author.keys()
 
 
-def test_the_licence_is_the_whole_of_apache_2() -> None:
+def test_the_licence_is_the_full_apache_2() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License\n" in text and "Version 2.0, January 2004" in text
     assert [number for number in range(1, 10) if f"\n   {number}. " not in text] == []
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_each_version_of_the_changelog_says_what_becomes_of_numbers() -> None:
+def test_every_changelog_version_has_a_numbers_section() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert versions and [part.splitlines()[0] for part in versions if "### Numbers" not in part] == []

@@ -1,4 +1,4 @@
-"""docs/your-data.md, followed to the letter: its blocks are what is run, its numbers and errors what is said."""
+"""Follows docs/your-data.md to the letter: runs its blocks and expects its numbers and errors."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ SAYS = re.findall(r"^\| `(.+?)` \|", GUIDE[GUIDE.index("## What may go wrong") :
 
 
 def _image(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with a bright roof and a tree of some grey, and their labels below a row of void."""
+    """Noise with a bright roof and a grey tree, and their labels below a row of void."""
     labels = np.zeros(SIZE, np.uint8)
     labels[60:200, 20 + number : 200 + number], labels[220:330, 100:300], labels[0] = 1, 2, 255
     noise = np.random.default_rng(number).integers(0, 60, (*SIZE, 3), np.uint8)
-    shade = np.uint8(number * 7 % 5 * 7)  # or neighbours would look like frames of a video
+    shade = np.uint8(number * 7 % 5 * 7)  # otherwise neighbours would look like frames of a video
     return noise + shade + (labels % 255 * 80)[..., None].astype(np.uint8), labels
 
 
 def _lay(layout: list[str], home: Path) -> None:
-    """Write what each line of a layout stands for: an image, a mask, or a list of every fifth name or of the others."""
+    """Write the files of each line of a layout: an image, a mask, or a list of every fifth name or of the others."""
     val = NAMES[::5]
     for line in layout:
         path = home / line.removeprefix("~/")
@@ -94,7 +94,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _project(folder: Path, home: Path) -> Project:
-    """A copy of the project to whose params.yaml the guide's block is appended, as it stands."""
+    """A copy of the project with the guide's block appended to params.yaml, unchanged."""
     project = Project(folder)
     project.environment["HOME"] = str(home)
     file = folder / "params.yaml"
@@ -105,7 +105,7 @@ def _project(folder: Path, home: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
-    """The project after its stages, the tier shortened."""
+    """The project after its stages, with a shortened tier."""
     project = _project(tmp_path_factory.mktemp("followed"), home)
     block = _mine() | {"seeds": [0], "tables": ["T5"]}
     block["recipe"] |= {"steps": 4, "batch": 4, "validations": 1}
@@ -117,7 +117,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
 
 @pytest.fixture
 def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], tiers.Tier]:
-    """Writes params.yaml with a block for the tier mine to the working folder, and loads it."""
+    """Writes params.yaml with a block for the tier ``mine`` to the working folder and loads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(home))
 
@@ -131,8 +131,8 @@ def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 @pytest.mark.slow
-def test_each_command_is_a_target_that_runs_what_is_run_here(project: Project) -> None:
-    """``make -n`` says what a target would run; also of those that the prose names."""
+def test_every_make_target_runs_its_study_command(project: Project) -> None:
+    """``make -n`` prints what a target would run, including the targets named in the prose."""
     shutil.copy(ROOT / "Makefile", project.folder)
     (project.folder / ".venv").mkdir()
     for name in ("requirements.lock", ".venv/ready"):
@@ -145,20 +145,20 @@ def test_each_command_is_a_target_that_runs_what_is_run_here(project: Project) -
         assert said.splitlines()[-1].startswith(f".venv/bin/python -m study {target}")
 
 
-def test_the_decisions_and_files_that_it_names_are_there() -> None:
+def test_decisions_and_files_in_the_guide_exist() -> None:
     decisions = (ROOT / "reports" / "decisions.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\bD\d+\b", GUIDE))
     assert len(named) > 5 and [name for name in sorted(named) if f"**{name} " not in decisions] == []
     assert [name for name in re.findall(r"`(study/\S+\.py)`", GUIDE) if not (ROOT / name).is_file()] == []
 
 
-def test_the_block_goes_below_the_real_params_as_well() -> None:
+def test_the_block_can_be_appended_to_params_yaml() -> None:
     params = tiers.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8") + TIER))
     assert list(params["tiers"])[-1] == "mine" and len(TIER.splitlines()) <= 8
     assert tiers.load(params, "mine").scale == "mechanism"
 
 
-def test_the_block_in_full_has_what_the_tier_has() -> None:
+def test_the_full_block_agrees_with_the_tier() -> None:
     full, mine = _block(FULL, "mine"), {"extra": []} | _mine()
     assert full == {key: mine[key] for key in full} and len(full) >= 12
 
@@ -166,7 +166,7 @@ def test_the_block_in_full_has_what_the_tier_has() -> None:
 def test_the_new_tier_is_the_guides_block(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """But for what only its user knows; and says what the guide says that it says."""
+    """Except for what only the user knows. Its output is the one that the guide quotes."""
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -180,7 +180,7 @@ def test_the_new_tier_is_the_guides_block(
 
 @pytest.mark.slow
 def test_the_report_of_the_block_judges_claims(followed: Project) -> None:
-    """Its first page says what shows here, not that its numbers mean nothing."""
+    """Its first page reports what shows here and does not call its numbers meaningless."""
     reports = followed.folder / "reports" / "mine"
     page = (reports / "report.html").read_text(encoding="utf-8")
     judged = json.loads((reports / "verdicts.json").read_text(encoding="utf-8"))
@@ -189,7 +189,7 @@ def test_the_report_of_the_block_judges_claims(followed: Project) -> None:
 
 
 @pytest.mark.slow
-def test_the_preview_foretells_what_the_guide_says(tmp_path: Path, home: Path) -> None:
+def test_the_preview_predicts_what_the_guide_says(tmp_path: Path, home: Path) -> None:
     said = _project(tmp_path, home).python("-m", "study", "preview", "mine").stdout
     ((trainings, variants, seeds),) = re.findall(r"(\d+) trainings \((\d+) variants, (\d+) seeds\)", COMMANDS)
     assert f"  {trainings} trainings (0 done before)" in said and int(trainings) == int(variants) * int(seeds)
@@ -214,7 +214,7 @@ def test_the_block_ends_in_scores_and_a_report(followed: Project) -> None:
     assert '"Roofs from above"' in (reports / "plan.json").read_text()
 
 
-def test_a_rehearsal_reads_the_same_images_from_its_own_folder(
+def test_a_rehearsal_reads_the_same_images(
     here: Callable[[Block], tiers.Tier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = here(_mine()).main
@@ -249,10 +249,10 @@ def test_both_layouts_give_the_same_pixels(here: Callable[[Block], tiers.Tier], 
 
 
 @pytest.mark.slow
-def test_a_backbone_of_timm_has_the_weights_of_the_guides_file(
+def test_a_timm_backbone_loads_the_guides_weights(
     here: Callable[[Block], tiers.Tier], project: Project, tmp_path: Path
 ) -> None:
-    """Made by the guide's command, but from random weights; a file of safetensors will do as well."""
+    """The guide's command makes the file, here from random weights. A safetensors file works as well."""
     command = WEIGHTS.replace(".venv/bin/python", sys.executable).replace("pretrained=True", "pretrained=False")
     assert command.count(sys.executable) == 1 == command.count("pretrained=False")
     project.run("sh", "-ec", command)
@@ -270,7 +270,7 @@ def test_a_backbone_of_timm_has_the_weights_of_the_guides_file(
 
 
 @pytest.mark.slow
-def test_a_backbone_of_ones_own_trains_and_changes_no_key_of_another(followed: Project) -> None:
+def test_a_custom_backbone_trains_without_changing_other_keys(followed: Project) -> None:
     before = keys(followed)
     file = followed.folder / "study" / "models" / "backbones.py"
     text = file.read_text()
@@ -298,8 +298,8 @@ def test_a_backbone_of_ones_own_trains_and_changes_no_key_of_another(followed: P
     assert before.items() <= edited.items() and len(edited) == len(after) and key not in edited
 
 
-# How the table on masks names files -> templates of their paths (+: the stem's folder, *: the rest, or all of it), and
-# the values of classes 0, 1, 2 and of void in masks.
+# Row of the table on masks -> path templates of images and masks (+: the stem's folder, *: the rest, or all of it),
+# and the mask values of classes 0, 1, 2 and of void.
 NUMBERS, COLOURS = [0, 1, 2, 255], [[0, 0, 0], [128, 0, 0], [0, 64, 0], [224, 224, 192]]
 FILES: dict[str, tuple[str, str, list[Any]]] = {
     "masks of colours": ("images/*.png", "masks/*.png", COLOURS),
@@ -315,7 +315,7 @@ FILES: dict[str, tuple[str, str, list[Any]]] = {
     "splits by name": ("images/*.png", "masks/*.png", NUMBERS),
     "images that are too large": ("images/*.png", "masks/*.png", NUMBERS),
 }
-BESIDE: dict[str, Block] = {  # what stands beside these keys in the data block; elsewhere void: 255
+BESIDE: dict[str, Block] = {  # other keys of the data block in these rows; elsewhere void: 255
     "masks of colours": {},
     "a file of colours": {},
     "masks of 0 and 255": {"classes": ["ground", "roof"]},
@@ -324,12 +324,12 @@ BESIDE: dict[str, Block] = {  # what stands beside these keys in the data block;
 }
 
 
-def test_the_table_on_masks_names_what_is_read_here() -> None:
+def test_the_mask_table_lists_every_tested_layout() -> None:
     assert MASKS.keys() == FILES.keys()
 
 
 @pytest.mark.parametrize("row", FILES)
-def test_files_are_read_by_the_keys_that_the_table_on_masks_names(tmp_path: Path, row: str) -> None:
+def test_the_mask_tables_keys_read_the_files(tmp_path: Path, row: str) -> None:
     images, masks, values = FILES[row]
     size = (720, 960) if "large" in row else (24, 32)
     (tmp_path / "label_colors.txt").write_text("ground,0,0,0\nroof,128,0,0\ntree,0,64,0\nvoid,224,224,192\n")
@@ -407,8 +407,8 @@ def _fewer(root: Path) -> None:
 
 
 def _misfit(root: Path) -> None:
-    """Weights of another architecture, as small on disk as tensors of one value are."""
-    import timm  # takes seconds, and one test alone needs it
+    """Weights of another architecture, small on disk because each tensor repeats one value."""
+    import timm  # takes seconds, and only one test needs it
 
     with torch.device("meta"):
         state = timm.create_model("resnet34").state_dict()
@@ -420,7 +420,7 @@ TIMM_NETWORK = _block(TIMM, "network")
 RESNET34 = TIMM_NETWORK["options"] | {"weights": "weights/resnet34.pth"}
 WITHOUT_NORM = {"model": "resnet18", "weights": None}
 PALETTE = {"ground": [0, 0, 0], "roof": [128, 0, 0], "tree": [0, 128, 0]}
-# how an error begins -> what is wrong in the block, and what is done to the folder
+# start of an error -> the fault in the block and the damage to the folder
 FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
     "images and masks must have": ({}, _rename_mask),
     "a mask must be a palette or grey": ({}, _colour_mask),
@@ -445,13 +445,13 @@ FAULTS: dict[str, tuple[Block, Callable[[Path], None] | None]] = {
 }
 
 
-def test_the_guide_quotes_the_errors_that_are_provoked_here() -> None:
+def test_the_guide_quotes_exactly_the_tested_errors() -> None:
     assert len(SAYS) == len(FAULTS) and all(said.startswith(begun) for said, begun in zip(SAYS, FAULTS, strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", FAULTS)
-def test_an_error_is_said_as_the_guide_quotes_it(
+def test_errors_read_as_the_guide_quotes_them(
     here: Callable[[Block], tiers.Tier],
     home: Path,
     tmp_path: Path,

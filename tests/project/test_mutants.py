@@ -1,4 +1,4 @@
-"""The planted faults of benchmarks.mutants: each has its place in today's code and tests that are there."""
+"""The planted faults of benchmarks.mutants: each matches one place in today's code and names existing tests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def _functions(file: str) -> set[str]:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_fault_has_one_place_in_todays_code_and_tests_that_are_there(mutant: Mutant) -> None:
+def test_each_fault_has_one_place_and_existing_tests(mutant: Mutant) -> None:
     if not mutant.in_report:
         text = (ROOT / mutant.file).read_text(encoding="utf-8")
         assert text.count(mutant.old) == 1
-        ast.parse(text.replace(mutant.old, mutant.new))  # a fault that does not parse would be found by anything
+        ast.parse(text.replace(mutant.old, mutant.new))  # any test would find a fault that does not parse
     assert mutant.tests
     for test in mutant.tests:
         file, name = test.split("::")
@@ -35,7 +35,7 @@ def test_names_are_unique() -> None:
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_fault_is_killed_and_one_that_no_test_sees_survives() -> None:
+def test_only_faults_that_a_test_sees_are_killed() -> None:
     named = {mutant.name: mutant for mutant in MUTANTS}
     chosen = [named["mean of per-image IoU"], named["BR without its identity"]]
     blind = chosen[0]._replace(name="unseen", old="Scores are fractions.", new="Scores are shares.")
@@ -45,7 +45,7 @@ def test_a_fault_is_killed_and_one_that_no_test_sees_survives() -> None:
     assert found[2][2] == "passed / passed / passed"
 
 
-def test_a_place_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_place_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\nx = 1\n")
     with pytest.raises(ValueError, match=r"must occur once in a\.py, got 2 times"):
         mutants.plant(Mutant("twice", "a.py", "x = 1", "x = 2", ()), tmp_path)

@@ -110,7 +110,7 @@ TIER = """@
     samples: 2
     frequent: null
     extra: []"""
-# what is new: (the one file, a pattern in it, what stands there then: @ is what stood there); a new file has no pattern
+# what is new: (the one file, a pattern in it, its replacement, where @ is the match); a new file has no pattern
 ADDITIONS = {
     "head": ("study/spec/heads.py", r"^HEADS\b.*\{", HEAD),
     "backbone": ("study/models/backbones.py", r"^BACKBONES\b.*\{$", BACKBONE),
@@ -119,7 +119,7 @@ ADDITIONS = {
     "metric": ("study/metrics.py", r"^METRICS\b.*\{$", METRIC),
     "tier": ("params.yaml", r"^tiers:$", TIER),
 }
-# what may be polished: (file, before, after)
+# edits that change no result: (file, before, after)
 POLISHES = {
     "docstring of the loop": ("study/training/loop.py", '"""Train from ``state.step``', '"""Go on from ``state.step``'),
     "docstring of a head": ("study/models/heads.py", "No nonlinearity, no bias", "Linear, without bias"),
@@ -212,7 +212,7 @@ def test_adding_one_thing_changes_no_existing_key(project, existing, what):
 
 
 @pytest.mark.slow
-def test_adding_a_variant_to_a_tier_adds_its_trainings_and_changes_no_existing_key(project, existing):
+def test_adding_a_variant_only_adds_its_trainings(project, existing):
     edit(project, "params.yaml", "extra: []", "extra: [{head: gcn, k: 31}]")
     found = keys(project)
     assert existing.items() <= found.items()
@@ -222,7 +222,7 @@ def test_adding_a_variant_to_a_tier_adds_its_trainings_and_changes_no_existing_k
 
 
 @pytest.mark.slow
-def test_adding_a_seed_adds_its_trainings_and_changes_no_existing_key(project, existing):
+def test_adding_a_seed_only_adds_its_trainings(project, existing):
     edit(project, "params.yaml", "{start: 40, first: 5, most: 9,", "{start: 40, first: 5, most: 10,")
     found = keys(project)
     assert existing.items() <= found.items()
@@ -275,7 +275,7 @@ def test_editing_what_every_training_does_changes_all_keys(project, existing, fi
         ("maps = net.maxpool(", "maps = (", "resnet"),
     ],
 )
-def test_editing_a_backbone_changes_the_keys_of_the_trainings_that_use_it_only(project, existing, before, after, users):
+def test_editing_a_backbone_changes_only_its_trainings_keys(project, existing, before, after, users):
     edit(project, "study/models/backbones.py", before, after)
     using = {name for name, tier in project.params["tiers"].items() if tier["network"]["backbone"] == users}
     changed = {tuple(existing[key]) for key in existing.keys() - keys(project).keys()}
@@ -283,7 +283,7 @@ def test_editing_a_backbone_changes_the_keys_of_the_trainings_that_use_it_only(p
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_with_a_new_one_of_each_and_its_outputs_name_them(project):
+def test_the_pipeline_runs_with_every_addition_at_once(project):
     for what in ADDITIONS:
         add(project, what)
     edit(project, "params.yaml", "tables: [T1]\n", "tables: [T99]\n")

@@ -1,7 +1,7 @@
-"""The recipes for Slurm, Kubernetes and the cloud, as far as they can be checked without them.
+"""Checks the recipes for Slurm, Kubernetes and the cloud as far as possible without a cluster.
 
-The Slurm script really runs, with stand-ins for the programs that it calls. The manifests are held against the fields
-that KubeRay 1.x and Kubernetes define (of those that a recipe could need), the cloud's file against Ray's own schema.
+The Slurm script really runs, with stand-ins for the programs that it calls. The manifests are checked against the
+fields that KubeRay 1.x and Kubernetes define (those a recipe could need), the cloud file against Ray's own schema.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DIRECTIVES = {
     "signal", "partition", "account", "mem",
 }  # fmt: skip
 
-# A stand-in writes down how it was called, with what of its environment matters. `srun` then does what it was given.
+# A stand-in logs its call and the relevant part of its environment. `srun` then runs the command it was given.
 SAY = 'echo "{name} $*" >>"$CALLS"\n'
 SRUN = SAY + 'while [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
 RAY = (
@@ -41,7 +41,7 @@ RAY = (
     "[[ $1 != start ]] || while :; do sleep 0.05; done\n"
     "exit $stands\n"  # health-check
 )
-# `make repro` ends once the cluster stands, with the status DRIVER, or waits until it is interrupted.
+# `make repro` ends once the cluster is up, with the status DRIVER, or waits until it is interrupted.
 MAKE = (
     'trap \'echo "make is interrupted" >>"$CALLS"; exit 130\' INT\n'
     'echo "make $* [$RAY_ADDRESS $STUDY_STORE]" >>"$CALLS"\n'
@@ -54,7 +54,7 @@ MAKE = (
 
 
 class Job:
-    """The project's folder on a Slurm cluster of stand-ins; ``calls`` is what they were called with, in order."""
+    """The project's folder on a Slurm cluster of stand-ins; ``calls`` lists their calls in order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "calls"
@@ -91,7 +91,7 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path)
 
 
-def test_the_slurm_script_asks_for_what_slurm_knows() -> None:
+def test_the_slurm_script_uses_known_options() -> None:
     subprocess.run(["bash", "-n", SCRIPT], check=True)
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", SCRIPT, RECIPES / "run.sh"], check=True)
@@ -99,14 +99,14 @@ def test_the_slurm_script_asks_for_what_slurm_knows() -> None:
     first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     asked = [(i, *re.fullmatch(r"#SBATCH --([\w-]+)(?:=(\S+))?", line).groups())
              for i, line in enumerate(lines) if line.startswith("#SBATCH")]  # fmt: skip
-    assert all(i < first for i, *_ in asked)  # later ones are not read
+    assert all(i < first for i, *_ in asked)  # Slurm does not read later ones
     found = {name: value for _, name, value in asked}
     assert found.keys() <= DIRECTIVES and len(found) == len(asked)
     assert found["signal"] == "B:TERM@120" and "requeue" in found and found["ntasks-per-node"] == "1"
 
 
 @pytest.mark.slow
-def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_ends_all(job: Job) -> None:
+def test_slurm_starts_the_head_then_workers_then_driver(job: Job) -> None:
     process = job.start()
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
@@ -120,15 +120,15 @@ def test_the_slurm_script_starts_the_head_then_the_workers_then_the_driver_and_e
     steps = [call for call in job.calls if call.startswith("srun") and "ray start" in call]
     assert "--nodes=1 --nodelist=n1 " in steps[0] and "--nodes=2 --exclude=n1 " in steps[1]
     asked = f"ray health-check --address {address} [token 64]"
-    wanted = ("ray start --head", asked, "ray start --address")  # once more asked after it was there
+    wanted = ("ray start --head", asked, "ray start --address")  # polled once more after it was up
     order = [max(i for i, call in enumerate(job.calls) if call.startswith(what)) for what in wanted]
     assert order == sorted(order)
-    assert sum(call.endswith(" ends") for call in job.calls) == 2  # both steps, before the job is over
+    assert sum(call.endswith(" ends") for call in job.calls) == 2  # both steps end before the job does
     assert not any("requeue" in call for call in job.calls) and not list(job.folder.glob(".ray-token*"))
 
 
 @pytest.mark.slow
-def test_a_failure_of_make_is_the_jobs_and_is_not_queued_again(job: Job) -> None:
+def test_a_failed_make_fails_the_job_without_requeueing(job: Job) -> None:
     job.environment["DRIVER"] = "2"
     process = job.start()
     process.communicate(timeout=240)
@@ -136,7 +136,7 @@ def test_a_failure_of_make_is_the_jobs_and_is_not_queued_again(job: Job) -> None
 
 
 @pytest.mark.slow
-def test_at_slurms_warning_the_driver_is_interrupted_and_the_job_goes_back_into_the_queue(job: Job) -> None:
+def test_slurms_warning_stops_the_driver_and_requeues(job: Job) -> None:
     job.environment["DRIVER"] = "waits"
     process = job.start()
     waits = Path(f"{job.log}.waits")
@@ -148,10 +148,10 @@ def test_at_slurms_warning_the_driver_is_interrupted_and_the_job_goes_back_into_
     assert process.returncode == 130, said
     last = [call for call in job.calls if call.endswith((" interrupted", " ends", " 4711"))]
     assert [call.split()[-1] for call in last] == ["interrupted", "ends", "ends", "4711"]
-    assert job.calls[-1] == "scontrol requeue 4711"  # at last: Slurm ends the script then
+    assert job.calls[-1] == "scontrol requeue 4711"  # last, because Slurm then ends the script
 
 
-def test_a_project_that_is_not_set_for_a_cluster_is_told_so_before_anything_starts(job: Job) -> None:
+def test_a_project_without_cluster_settings_starts_nothing(job: Job) -> None:
     (job.folder / "params.yaml").write_text("execution:\n  address: null\n")
     process = job.start()
     said, _ = process.communicate(timeout=240)
@@ -159,7 +159,7 @@ def test_a_project_that_is_not_set_for_a_cluster_is_told_so_before_anything_star
     assert not job.log.exists()
 
 
-def test_the_images_script_makes_the_environment_once_and_runs_make(job: Job, tmp_path: Path) -> None:
+def test_run_sh_makes_the_environment_only_once(job: Job, tmp_path: Path) -> None:
     python = tmp_path / "programs" / "python"
     python.write_text('#!/usr/bin/env bash\necho "python $*" >>"$CALLS"\n')
     python.chmod(0o755)
@@ -265,7 +265,7 @@ def _pods(part: Any) -> Iterator[dict[str, Any]]:
             yield from _pods(value)
 
 
-def test_the_manifests_have_the_fields_that_kuberay_and_kubernetes_know() -> None:
+def test_manifests_use_only_kuberay_and_kubernetes_fields() -> None:
     manifests = _manifests()
     for part in manifests:
         spec = KINDS[part["apiVersion"], part["kind"]]
@@ -273,7 +273,7 @@ def test_the_manifests_have_the_fields_that_kuberay_and_kubernetes_know() -> Non
     assert {part["kind"] for part in manifests} == {kind for _, kind in KINDS}
 
 
-def test_each_mount_has_its_volume_and_all_pods_share_the_claimed_folder() -> None:
+def test_mounts_have_volumes_and_pods_share_one_folder() -> None:
     manifests = _manifests()
     (claimed,) = (part["metadata"]["name"] for part in manifests if part["kind"] == "PersistentVolumeClaim")
     pods = list(_pods(manifests))
@@ -293,7 +293,7 @@ def test_each_mount_has_its_volume_and_all_pods_share_the_claimed_folder() -> No
     assert len(stores) == 1 and stores.pop().startswith("/shared/")
 
 
-def test_ray_is_told_of_as_many_cores_and_gpus_as_kubernetes_gives_a_pod() -> None:
+def test_ray_and_kubernetes_agree_on_cores_and_gpus() -> None:
     (job,) = (part for part in _manifests() if part["kind"] == "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
     head, (worker,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
@@ -306,7 +306,7 @@ def test_ray_is_told_of_as_many_cores_and_gpus_as_kubernetes_gives_a_pod() -> No
     assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_rays_launcher_takes_the_clouds_file() -> None:
+def test_rays_launcher_accepts_the_cloud_file() -> None:
     from ray.autoscaler._private.util import fillout_defaults, validate_config
 
     config = yaml.safe_load((RECIPES / "cloud" / "aws.yaml").read_text())
@@ -329,7 +329,7 @@ def test_rays_launcher_takes_the_clouds_file() -> None:
     assert "--volume=/shared:/shared" in full["docker"]["run_options"]
 
 
-def test_the_recipes_name_the_ray_that_is_locked_and_one_python_that_the_project_takes() -> None:
+def test_recipes_name_the_locked_ray_and_one_python() -> None:
     (locked,) = re.findall(r"^ray==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     named = {path: re.findall(r":(\d+\.\d+\.\d+)-py(\d)(\d+)", path.read_text()) for path in FILES}
     assert {path.name for path, found in named.items() if found} == {
@@ -348,7 +348,7 @@ def test_the_recipes_name_the_ray_that_is_locked_and_one_python_that_the_project
     assert major == 3 and int(low) <= minor < int(high)
 
 
-def test_what_is_to_be_edited_is_marked_and_each_recipe_is_named_in_the_page() -> None:
+def test_recipes_are_linked_and_fit_120_columns() -> None:
     page = (ROOT / "docs" / "run-on-a-cluster.md").read_text()
     for path in FILES:
         assert f"({path.relative_to(ROOT / 'docs').as_posix()})" in page, path

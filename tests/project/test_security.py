@@ -1,6 +1,6 @@
-"""What may not happen: code that comes with data or a name, files outside of their folder, secrets in what is written.
+"""What must not happen: code run from data or names, files written outside their folder, secrets in any output.
 
-Who listens where is tested beside the servers (test_docs.py, test_queue.py), unsafe archives in test_download.py.
+Listening addresses are tested with the servers (test_docs.py, test_queue.py), unsafe archives in test_download.py.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Planted:
         return Path.touch, (self.mark,)
 
 
-# what the code can do at all
+# what the code can do
 
 
 @pytest.mark.slow
-def test_no_text_and_no_data_is_run() -> None:
+def test_no_text_or_data_is_executed() -> None:
     calls = [
         (f"{path.relative_to(ROOT)}:{node.lineno}", node)
         for path in SOURCES
@@ -69,7 +69,7 @@ def test_no_text_and_no_data_is_run() -> None:
     for place, node in calls:
         name, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
         loads += name in ("torch.load", "np.load")
-        # What a process is told by the one that started it is no data from elsewhere.
+        # Input from the parent process is trusted.
         assert name not in RUNS_TEXT | RUNS_DATA or ast.unparse(node) == "pickle.load(sys.stdin.buffer)", place
         assert options.get("shell", "False") == "False", place
         assert name != "torch.load" or options.get("weights_only") == "True", place
@@ -89,7 +89,7 @@ def test_no_page_of_a_report_runs_text() -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["torch", "plain pickle"])
-def test_weights_that_are_named_in_params_run_no_code(tmp_path: Path, legacy: bool) -> None:
+def test_weights_named_in_params_run_no_code(tmp_path: Path, legacy: bool) -> None:
     mark, path = tmp_path / "pwned", tmp_path / "weights.pt"
     if legacy:
         path.write_bytes(pickle.dumps({"conv1.weight": Planted(mark)}))
@@ -104,7 +104,7 @@ def test_weights_that_are_named_in_params_run_no_code(tmp_path: Path, legacy: bo
 
 
 @pytest.mark.slow
-def test_a_checkpoint_runs_no_code_even_with_the_right_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forged_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         with pytest.raises(Stop):
@@ -135,7 +135,7 @@ def test_arrays_in_the_store_run_no_code(tmp_path: Path) -> None:
 # archives
 
 
-def test_an_archive_of_more_than_the_disk_holds_writes_nothing(root: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_archive_larger_than_the_disk_writes_nothing(root: Path, tmp_path: Path) -> None:  # noqa: F811
     claimed = 1 << 60
     member = tarfile.TarInfo("set/train.txt")
     member.size = claimed
@@ -166,7 +166,7 @@ def test_an_archive_makes_no_device(tmp_path: Path, kind: bytes) -> None:
     assert not list(tmp_path.glob("into/*"))
 
 
-def test_files_of_an_archive_lose_what_would_give_them_rights(tmp_path: Path) -> None:
+def test_unpacked_files_lose_setuid_and_shared_write_bits(tmp_path: Path) -> None:
     member = tarfile.TarInfo("run.sh")
     member.mode = 0o6777
     with tarfile.open(tmp_path / "set.tar", "w") as archive:
@@ -193,7 +193,7 @@ def made(tmp_path: Path) -> Project:
 
 
 @pytest.mark.slow
-def test_make_takes_no_name_for_a_command(made: Project) -> None:
+def test_make_runs_no_name_as_a_command(made: Project) -> None:
     evil = "x; touch pwned `touch pwned` '; touch pwned; '\"; touch pwned; \""
     names = [f"{name}={evil}" for name in ("TIER", "CELL", "WITH", "PORT", "HOST", "JOBS", "FAST")]
     done = made.run("make", "-k", "status", "compare", "ui", *names, check=False)
@@ -207,13 +207,13 @@ def test_make_takes_no_name_for_a_command(made: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["x; touch pwned", "../outside", "a b", ""])
-def test_a_tier_has_a_plain_name(name: str) -> None:
+def test_tier_names_must_be_plain(name: str) -> None:
     params = tiers.read(ROOT / "params.yaml")
     params["tiers"] = {name: params["tiers"]["smoke"]}
     assert "a tier's name must be of letters" in refused(lambda: tiers.load(params, name))
 
 
-def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
+def test_data_set_names_are_treated_as_text(tmp_path: Path) -> None:
     base, stems = tmp_path / "photos", [text.replace("/", "|") for text in (*HOSTILE, "two\nlines", '"quoted"')]
     for part, image in (("images", np.zeros((8, 8, 3), np.uint8)), ("masks", np.ones((8, 8), np.uint8))):
         (base / part).mkdir(parents=True)
@@ -241,7 +241,7 @@ def test_names_in_a_users_data_set_are_text(tmp_path: Path) -> None:
 SECRETS = ("s3cret", "t0ken", "us3r")
 
 
-def test_a_fetch_tells_no_secret_whether_it_succeeds_or_not(
+def test_a_fetch_reveals_no_secret(
     server: Server,  # noqa: F811
     root: Path,  # noqa: F811
     capfd: pytest.CaptureFixture[str],
@@ -265,7 +265,7 @@ def test_a_fetch_tells_no_secret_whether_it_succeeds_or_not(
 
 @pytest.mark.slow
 def test_the_environment_is_read_by_name_only() -> None:
-    """Nothing writes all of it; what is handed on whole goes to processes of the project's own."""
+    """Nothing writes the whole environment, and only the project's own processes inherit it."""
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         if path.parent.name == "benchmarks" or path.name == "rehearse.py":

@@ -1,4 +1,4 @@
-"""`make setup` installs what the lock names, once: by its content, into an environment that works where it lies."""
+"""`make setup` installs the lock once for each content, into an environment that works at its path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ echo "python $*" >> "{calls}"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with a Makefile, and an environment of a real Python that is taken for set up."""
+    """A folder with a Makefile and an environment of a real Python that passes for set up."""
     folder = tmp_path / "clone"
     folder.mkdir()
     shutil.copy(ROOT / "Makefile", folder)
@@ -30,20 +30,20 @@ def clone(tmp_path: Path) -> Path:
 
 
 def setup(folder: Path) -> tuple[str, list[str]]:
-    """What `make setup` says, and what it asks of the Python that is to make the environment, which makes none."""
+    """The output of `make setup`, and its calls of a stand-in Python that makes no environment."""
     calls = folder.parent / "calls"
     calls.unlink(missing_ok=True)
     python = folder.parent / "python"
     python.write_text(PYTHON.format(calls=calls))
     python.chmod(0o755)
-    outer = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}  # of the make that runs this
+    outer = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}  # set by an outer make
     command = ["make", "setup", f"PYTHON={python}"]
     said = subprocess.run(command, cwd=folder, env=outer, capture_output=True, text=True)
     asked = calls.read_text().splitlines() if calls.exists() else []
     return said.stdout, [call for call in asked if "-m venv" in call]
 
 
-def test_an_unchanged_lock_installs_nothing_whatever_the_times_of_the_files(clone: Path) -> None:
+def test_touching_an_unchanged_lock_installs_nothing(clone: Path) -> None:
     for name in ("requirements.lock", "Makefile"):
         (clone / name).touch()
     assert setup(clone) == ("", [])
@@ -61,7 +61,7 @@ def test_a_clone_without_an_environment_gets_one(clone: Path) -> None:
     assert setup(clone)[1] == ["python -m venv .venv"]
 
 
-def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
+def test_a_missing_python_rebuilds_the_environment(clone: Path) -> None:
     for path in (clone / ".venv" / "bin").glob("python*"):
         path.unlink()
         path.symlink_to("/nowhere/python3")
@@ -70,19 +70,19 @@ def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
     assert asked == ["python -m venv --clear .venv"]
 
 
-def test_an_environment_of_another_python_is_made_again(clone: Path) -> None:
-    """As where the system's python3, to which it leads, has become the next version."""
+def test_another_python_rebuilds_the_environment(clone: Path) -> None:
+    """As after an upgrade of the system's python3 that it links to."""
     (clone / ".venv" / "lib" / f"python3.{sys.version_info.minor}").rename(clone / ".venv" / "lib" / "python3.1")
     assert setup(clone)[1] == ["python -m venv --clear .venv"]
 
 
-def test_what_a_link_leads_to_is_not_cleared(clone: Path) -> None:
+def test_the_target_of_a_link_is_not_cleared(clone: Path) -> None:
     other = (clone / ".venv").rename(clone.with_name("other"))
     (clone / ".venv").symlink_to(other)
-    assert setup(clone) == ("", []) and (other / "bin").is_dir()  # it says what is wrong on its error output
+    assert setup(clone) == ("", []) and (other / "bin").is_dir()  # the reason is on stderr
 
 
-def test_an_environment_that_was_moved_is_made_again_and_one_behind_a_link_is_not(clone: Path) -> None:
+def test_moving_an_environment_rebuilds_it_linking_does_not(clone: Path) -> None:
     link = clone.with_name("link")
     link.symlink_to(clone)
     assert setup(link) == ("", [])

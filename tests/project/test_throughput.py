@@ -1,4 +1,4 @@
-"""The throughput benchmark prints what it says it does; times are never judged here."""
+"""The throughput benchmark prints what it promises; times are not judged here."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def test_it_prints_seconds_ratios_memory_and_the_promise() -> None:
         assert re.fullmatch(rf"ResNet-50 +{phase} +{precision}( +{NUMBER}){{3}}( +{COUNT}){{2}}", line)
         ours, fcn, ratio, *peaks = line.split()[3:]
         assert abs(float(ratio) - float(ours) / float(fcn)) < 0.05
-        assert all(peak == "-" or int(peak) > 100 for peak in peaks)  # weights alone are
+        assert all(peak == "-" or int(peak) > 100 for peak in peaks)  # the weights alone need more
     assert lines[4].split() == ["fp32/bf16", "ours", "FCN"]
     assert [line.split()[:2] for line in lines[5:]] == [["ResNet-50", "train"], ["ResNet-50", "infer"]]
     assert re.fullmatch(
-        r"promised: bf16 at least 1\.5 times as fast a training step where the CPU has bf16 instructions; "
+        r"promised: a training step in bf16 at least 1\.5 times as fast if the CPU has bf16 instructions; "
         rf"(ResNet-50 {NUMBER} \((met|missed)\)|no bf16 instructions: not judged)",
         promise,
     )
@@ -77,7 +77,7 @@ def _measured(fp32: list[float], bf16: list[float]) -> list[Measured]:
         ({"avx2": True, "avx512_bf16": False}, [1.0, 1.0, 1.0], "no bf16 instructions: not judged"),
     ],
 )
-def test_the_promise_is_judged_by_the_median_ratio_where_there_are_instructions(monkeypatch, has, bf16, said) -> None:
+def test_the_median_ratio_decides_given_bf16_instructions(monkeypatch, has, bf16, said) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     found = _measured([3.0, 3.0, 3.0], bf16)
     assert throughput.promise(found, "cpu").endswith(f"; {said}")
@@ -85,7 +85,7 @@ def test_the_promise_is_judged_by_the_median_ratio_where_there_are_instructions(
 
 
 @pytest.mark.slow
-def test_the_plain_fcn_has_strides_of_8_and_keeps_its_statistics_where_ours_does() -> None:
+def test_plain_fcn_has_stride_8_and_frozen_statistics() -> None:
     model = throughput._PlainFCN(50).train()
     with torch.device("meta"):
         maps = throughput._PlainFCN(50).eval().fcn.backbone(torch.empty(1, 3, 64, 64))["out"]

@@ -1,4 +1,4 @@
-"""Deviations from the paper's protocol: read from the tier, so an edit of params.yaml changes the rows."""
+"""Deviations from the paper's protocol are read from the tier, so an edit of params.yaml changes the rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def found(name: str, change: tuple[tuple[str, ...], Any] | None = None) -> dict[str, Row]:
-    """Rows of a tier by id, after one value of its block was set."""
+    """Rows of a tier by id, after setting one value of its block."""
     params = copy.deepcopy(PARAMS)
     if change is not None:
         *path, last = change[0]
@@ -42,14 +42,14 @@ def counted(name: str, status: str) -> int:
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.id)
-def test_each_item_is_whole(item: deviations.Item) -> None:
+def test_each_item_is_complete(item: deviations.Item) -> None:
     assert item.decisions and set(item.decisions) <= WRITTEN, "a decision must be written down"
     assert item.what and item.effect.endswith(".")
-    # Where the paper speaks, there is something to compare with and a place; where it is silent, neither.
+    # If the paper states a value, there is a value to compare with and its place; if it is silent, neither.
     assert (item.says is None) == (item.paper is None) == (item.place == "")
 
 
-def test_items_are_told_apart_and_their_settings_are_those_of_the_papers_cells() -> None:
+def test_items_are_unique_and_name_the_papers_settings() -> None:
     assert len({item.id for item in ITEMS}) == len({item.what for item in ITEMS}) == len(ITEMS)
     known = {cell.setting for table in TABLES.values() for cell in table.cells}
     assert {name for item in ITEMS for name in item.about} <= known
@@ -65,11 +65,11 @@ def test_rows_of_every_tier_are_text_in_json(name: str) -> None:
         assert row["here"] and "None" not in row["here"] and "(" not in row["here"][:1]
 
 
-def test_every_item_comes_up_somewhere() -> None:
+def test_every_item_appears_in_some_tier() -> None:
     assert {row for name in PARAMS["tiers"] for row in found(name)} == {item.id for item in ITEMS}
 
 
-def test_a_tier_at_the_papers_scale_departs_in_next_to_nothing() -> None:
+def test_paper_scale_tiers_depart_in_three_items() -> None:
     apart = {name: {key for key, row in found(name).items() if row["status"] == DEPARTS} for name in PARAMS["tiers"]}
     assert apart["voc"] == {"tune", "normalised", "test_voc"}
     assert apart["cityscapes"] == {"tune", "normalised", "test_cityscapes"}
@@ -129,20 +129,18 @@ def test_an_edit_of_params_makes_its_row_depart(path: tuple[str, ...], value: An
         ((*NETWORK, "fixed"), {"res2": {"head": "dense", "k": 1}}, "varied", "fixed at res2"),
         ((*NETWORK, "options", "frozen_norm"), False, "norm", "statistics of the batch"),
         (("inference", "MS", "scales"), [0.5, 2], "scales", "0.5, 2"),
-        (("seeds",), [0, 4], "seeds", "2, of seed 0, 4"),
+        (("seeds",), [0, 4], "seeds", "2 (seed 0, 4)"),
         (("settings", "T7 Stage-1", "data", "others"), "void", "coco", "others void"),
         (("receptive", "occluder_px"), 11, "receptive", "11 px"),
     ],
 )
-def test_where_the_paper_is_silent_the_row_tells_the_tiers_own_value(
-    path: tuple[str, ...], value: Any, item: str, here: str
-) -> None:
+def test_silent_items_show_the_tiers_own_value(path: tuple[str, ...], value: Any, item: str, here: str) -> None:
     before, after = found("voc")[item], found("voc", (path, value))[item]
     assert before["status"] == after["status"] == SILENT
     assert here not in before["here"] and here in after["here"]
 
 
-def test_a_departure_that_is_taken_back_is_the_same() -> None:
+def test_an_undone_departure_counts_as_the_same() -> None:
     assert found("voc", (("data", "tune"), 0))["tune"]["status"] == DEPARTS, "COCO's stage has a tune split of its own"
     score = {"T8": {"percent": 80.0, "link": "http://host/page"}}
     assert found("voc", (("submitted",), score))["test_voc"]["status"] == SAME
@@ -150,13 +148,13 @@ def test_a_departure_that_is_taken_back_is_the_same() -> None:
     assert found("shapes", (("band_px",), 7))["band"]["status"] == SAME
 
 
-def test_settings_that_differ_are_named_and_one_that_departs_is_enough() -> None:
+def test_one_departing_setting_makes_the_row_depart() -> None:
     row = found("voc", (("settings", "T7 Stage-3", "recipe", "batch"), 8))["batch"]
     assert row["status"] == DEPARTS
     assert row["here"] == "ablations, T6 ResNet50, T6 ResNet50-GCN, T7 Stage-1, T7 Stage-2: 1; T7 Stage-3: 8"
 
 
-def test_only_what_a_tier_trains_comes_up() -> None:
+def test_only_items_a_tier_trains_appear() -> None:
     chosen = dataclasses.replace(tiers.load(PARAMS, "shapes"), tables=("T1",), mechanisms={})
     few = {row["id"]: row for row in rows(chosen)}
     assert {"band", "scales"} <= found("shapes").keys(), "a mechanism asks for both"
@@ -167,7 +165,7 @@ def test_only_what_a_tier_trains_comes_up() -> None:
     assert "stage1" not in found("voc_subset"), "COCO is not applicable there"
 
 
-def test_the_words_of_a_deviation_change_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewording_a_deviation_changes_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = tiers.load(PARAMS, "voc")
     facts = {name: {"fingerprint": name, "classes": ["a"], "splits": {}} for name in chosen.settings}
     before = planner.build(chosen, facts, "cpu").manifest()

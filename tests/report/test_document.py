@@ -43,7 +43,7 @@ AUDITED = {"group": "Parameters", "what": "Weights of GCN k = 3", "where": "Tabl
 
 @cache
 def anatomies() -> dict[str, Any]:
-    """Of the paper's network, one with a local head, and the tier's."""
+    """Descriptions of the paper's network, of one with a local head, and of the tier's network."""
     sizes = {"paper": 15, "paper_local": 1, "tier": 15}
     return {
         name: anatomy.describe(Variant(gcn(k) if k > 1 else dense(1), refine=k > 1), NETWORK, 4, (64, 64))
@@ -112,7 +112,7 @@ def fake_plan(tables: list[Table], seeds: int, classes: int = 4, frequent: list[
 
 
 def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int = 2) -> None:
-    """What one training leaves in results/<key>/; its scores rise with k."""
+    """Write the files of one training to results/<key>/; its scores rise with k."""
     draw = np.random.default_rng(training["seed"] * 100 + training["kernel_size"])
     share = 0.5 + 0.02 * training["kernel_size"] + 0.05 * training["refine"] + draw.normal(0, 0.01)
     hits = (draw.uniform(0.9, 1.1, (8, 2, classes)) * 100 * min(share, 0.9)).astype(np.int64)
@@ -137,7 +137,7 @@ def fake_run(folder: Path, training: dict[str, Any], classes: int, samples: int 
 
 
 def fake_costs(plan: dict[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
-    """examined/costs.json, with the weights of ``fake_run``; a stack's multiply-adds are not those of its weights."""
+    """examined/costs.json with the weights of ``fake_run``; a stack's multiply-adds do not follow from its weights."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for told in plan["trainings"].values():
         weights = 1000 * told["kernel_size"] * (3 if told["head"] == "stack" else 1)
@@ -223,7 +223,7 @@ def test_equal_inputs_give_equal_bytes(full: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_for_browsers_is_one_file_with_all_that_the_pdf_has(full: Path) -> None:
+def test_the_html_page_contains_everything_in_the_pdf(full: Path) -> None:
     page, content = (full / "report.html").read_text(encoding="utf-8"), _content(full)
     headings = re.findall(r"<h3>(.*?)</h3>", page)
     assert [table["heading"] for table in content["tables"]] == [h for h in headings if h.startswith("Table ")]
@@ -238,11 +238,11 @@ def test_the_page_for_browsers_is_one_file_with_all_that_the_pdf_has(full: Path)
 
 
 @pytest.mark.slow
-def test_every_figure_is_there_and_is_vector(full: Path) -> None:
+def test_every_figure_exists_as_vector_graphics(full: Path) -> None:
     found = {path.stem for path in (full / "figures").glob("*.svg")}
-    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network"} | {"costs"}  # fmt: skip
+    drawn = {"kernel_size", "parameters", "boundary", "control", "F1", "F2", "F4", "F5", "F6", "network"} | {"costs"}
     assert found == drawn | {"curves_main", "curves_texture"}
-    # Only the samples are bitmaps; text is outlines, so that no reader needs our fonts.
+    # Only the samples are bitmaps; text is outlined, so readers do not need our fonts.
     for path in (full / "figures").glob("*.svg"):
         text = path.read_text(encoding="utf-8")
         assert "<text" not in text
@@ -250,7 +250,7 @@ def test_every_figure_is_there_and_is_vector(full: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hole_is_marked_with_its_reason_and_its_retry(full: Path) -> None:
+def test_a_hole_shows_its_reason_and_retry(full: Path) -> None:
     table = _table(_content(full), "1")
     by_column = dict(zip(table["columns"], table["rows"][0]["lines"][0]["cells"], strict=True))
     assert by_column["11"]["kind"] == "hole"
@@ -279,7 +279,7 @@ def test_cells_show_ours_above_and_the_papers_below(full: Path) -> None:
 
 
 @pytest.mark.slow
-def test_last_slopes_find_who_still_improves(full: Path) -> None:
+def test_last_slopes_show_which_variants_still_improve(full: Path) -> None:
     """The scores rise as 1 - 0.6 exp(-step / 30) for 1x1 and with 8 instead of 30 for the rest."""
     curves = results.curves(json.loads((full / "plan.json").read_text()), full / "results")
     slopes = results.last_slopes(curves).set_index(["data", "label"])
@@ -296,8 +296,8 @@ def test_last_slopes_find_who_still_improves(full: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
-    """Also: 21 classes, two mean IoUs, meaningless, and a data set with neither controls nor Table 5."""
+def test_reports_work_with_one_seed_and_foreign_heads(tmp_path: Path) -> None:
+    """Also 21 classes, two mean IoUs, a meaningless tier, and a data set with neither controls nor Table 5."""
     odd = Variant(Head(((Conv((5, 5)),),), "wavelet", 5))
     plan = fake_plan([paper.TABLES["T1"], _listing("X", "", [odd])], 1, 21, [0, 1, 2]) | {"meaningless": True}
     folder = fake_folder(tmp_path / "one", plan)
@@ -312,7 +312,7 @@ def test_one_seed_a_foreign_head_and_no_refinement(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_meaningless_tier_says_so_on_every_page(tmp_path: Path) -> None:
-    """Nothing but warnings and holes has the alarm colour; here every cell is a hole, and still the PDF is built."""
+    """Only warnings and holes have the alarm colour. Here every cell is a hole, and the PDF is still built."""
     plan = fake_plan([paper.TABLES["T1"]], 2) | {"meaningless": True, "scale": "none"}
     folder = fake_folder(tmp_path / "none", plan, dict.fromkeys(plan["trainings"], "died"))
     document.build(folder, TIER, DEVIATIONS)

@@ -1,4 +1,4 @@
-"""The report as it looks: how full its pages are, and its page for browsers in Chromium, checked by axe."""
+"""The look of the report: how full its pages are, and its HTML page in Chromium, checked by axe."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _pages(folder: Path) -> list[np.ndarray]:
     ]
 
 
-def test_no_page_but_the_last_of_a_part_is_more_than_half_empty(folder: Path) -> None:
+def test_at_most_three_pages_are_half_empty(folder: Path) -> None:
     pages = _pages(folder)
     filled = [(np.flatnonzero((page[: int(0.92 * len(page))] < 200).any(1)).max() + 1) / len(page) for page in pages]
-    # Page one holds its answer alone, and the part before the appendix ends where it ends.
+    # Page one holds only the answer, and the last page before the appendix may be short.
     low = [number + 1 for number, share in enumerate(filled) if share < 0.5]
     assert len(low) <= 3 and len(pages) <= 20, filled
 
@@ -87,7 +87,7 @@ def test_the_page_is_accessible_and_fits_its_window(page: Any) -> None:
 
 @BROWSER
 @pytest.mark.parametrize("page", [1280], indirect=True)
-def test_a_figure_enlarges_and_links_lead_there_and_back(page: Any) -> None:
+def test_figures_enlarge_and_links_have_targets(page: Any) -> None:
     page.click("document.querySelector('button.enlarge')")
     page.wait("document.querySelector('dialog.large').open")
     page.run("document.querySelector('dialog.large').click()")

@@ -1,4 +1,4 @@
-"""The schematic figures: they say what the description says, whatever the network, and no two words overlap."""
+"""The schematic figures match the description of any network, and no two words overlap."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ GCN15 = gcn(15)
 def network(
     stages=RESNET, levels=FOUR, *, head=GCN15, refine=True, size=(512, 512), classes=21, to=1, at=()
 ) -> dict[str, Any]:
-    """A description as of a built network; ``to`` is the output stride and ``at`` holds (level, its own head)."""
+    """A description like that of a built network; ``to`` is the output stride, ``at`` holds (level, its own head)."""
     strides = {name: stride for name, _, stride in stages}
     channels = {name: width for name, width, _ in stages}
     steps: list[dict[str, Any]] = []
@@ -148,7 +148,7 @@ def plain(text: str) -> str:
 
 
 def words(figure: Figure) -> Counter[str]:
-    """How often each text stands in a figure; the sign of multiplication as x."""
+    """How often each text occurs in a figure; the multiplication sign becomes x."""
     return Counter(plain(text.get_text()) for text in figure.axes[0].texts)
 
 
@@ -182,7 +182,7 @@ def test_no_two_texts_overlap_and_none_is_outside(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
+def test_no_line_or_box_edge_crosses_text(name):
     figure = drawn(name)
     to_pixels = figure.axes[0].transData
     paths = [p.get_path() for p in figure.axes[0].patches if isinstance(p, FancyArrowPatch)]
@@ -197,14 +197,14 @@ def test_no_line_crosses_a_text_and_no_text_crosses_the_edge_of_a_box(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DRAWINGS if "long names" not in name])
-def test_drawings_are_as_wide_as_the_report_and_their_type_is_legible_there(name):
+def test_drawings_fit_the_report_with_legible_type(name):
     assert drawn(name).get_figwidth() == pytest.approx(style.WIDTH_IN)
     assert drawn(name).get_figheight() < 9.5
     assert min(text.get_fontsize() for text in drawn(name).axes[0].texts) >= 5.5
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_pipeline_shows_every_stage_and_counts_every_operation(name):
+def test_the_pipeline_shows_every_stage_and_operation(name):
     told, figure = NETWORKS[name], drawn(f"F2 {name}")
     found, counts = words(figure), Counter(step["op"] for step in told["steps"])
     for stage in told["stages"]:
@@ -223,7 +223,7 @@ def test_the_pipeline_shows_every_stage_and_counts_every_operation(name):
         assert found[f"{step['size'][0]}x{step['size'][1]}x{told['classes']}"] >= 1
 
 
-def test_the_pipeline_of_the_paper_has_nine_refinements_five_deconvolutions_and_three_sums():
+def test_the_papers_pipeline_shows_its_operation_counts():
     found = words(drawn("F2 ResNet-152"))
     for text in ("4 heads", "9 boundary refinements (BR)", "5 deconvolutions, 4x4", "3 sums", "58,143,808", "2,472,120",
                  "conv1", "256x256x64", "128x128x256", "16x16x2048", "512x512x21", "the same on res4, res3, res2,",
@@ -232,10 +232,10 @@ def test_the_pipeline_of_the_paper_has_nine_refinements_five_deconvolutions_and_
     assert found["15x1, 1x15"] == found["1x15, 15x1"] == 4
     assert found["3x3"] == 2 and found["ReLU"] == 1 and found["identity"] == 1
     assert words(drawn("F2 shallow"))["1 head"] == 1 and words(drawn("F2 EfficientNet"))["1 sum"] == 1
-    assert words(drawn("F2 EfficientNet"))["64x64x21"] == 2  # beside the decoder, and the score map
+    assert words(drawn("F2 EfficientNet"))["64x64x21"] == 2  # next to the decoder and as the score map
 
 
-def test_the_refinement_is_not_drawn_where_the_network_has_none():
+def test_networks_without_refinement_draw_none():
     found = words(drawn("F2 no BR"))
     assert not [text for text in found if "refinement" in text or text in ("BR", "ReLU")]
 
@@ -258,7 +258,7 @@ def test_the_pipeline_changes_with_the_network(changed, gone, new):
     assert new in after
 
 
-def test_the_numbers_of_deconvolution_and_refinement_are_the_descriptions():
+def test_deconvolution_and_refinement_numbers_follow_the_description():
     told = copy.deepcopy(NETWORKS["ResNet-152"])
     told["deconvolution"] |= {"kernel": 6, "stride": 4}
     told["refinement"] = [conv(5, 5, to=(21, 64), relu=True), conv(7, 7, to=(64, 21), relu=True)]
@@ -267,7 +267,7 @@ def test_the_numbers_of_deconvolution_and_refinement_are_the_descriptions():
     assert found["5x5"] == found["21 → 64"] == found["7x7"] == found["64 → 21"] == 1 and found["ReLU"] == 2
 
 
-def test_rows_of_the_pipeline_stand_from_fine_to_coarse_and_every_step_stands_in_the_row_of_its_size():
+def test_pipeline_rows_run_from_fine_to_coarse():
     for told in NETWORKS.values():
         rows = fig2.laid_out(told)
         heights = [row.size[0] for row in rows]
@@ -277,7 +277,7 @@ def test_rows_of_the_pipeline_stand_from_fine_to_coarse_and_every_step_stands_in
         assert placed == len(told["steps"])
 
 
-def test_heads_are_drawn_from_their_shapes_with_their_weights():
+def test_heads_are_drawn_with_shapes_and_weights():
     found = words(drawn("F4"))
     for title, head in PAPER_HEADS.items():
         assert found[title] >= 1
@@ -289,7 +289,7 @@ def test_heads_are_drawn_from_their_shapes_with_their_weights():
     assert [text for text in "ABCD" if found[text] != 1] == []
 
 
-def test_a_run_of_equal_convolutions_is_drawn_once_with_its_number():
+def test_repeated_convolutions_are_drawn_once_with_a_count():
     found = words(heads.heads({"long": stack(15)}, 64, 6))
     assert found["3x3"] == 2 and found["6 times"] == 1
     assert words(heads.heads({"long": stack(17)}, 64, 6))["7 times"] == 1
@@ -297,13 +297,13 @@ def test_a_run_of_equal_convolutions_is_drawn_once_with_its_number():
 
 
 @pytest.mark.parametrize("family", sorted(HEADS))
-def test_every_head_that_the_specification_builds_can_be_drawn(family):
+def test_every_head_family_can_be_drawn(family):
     head = HEADS[family](9)
     found = words(heads.heads({family: head}, 32, 4))
     assert found[f"{head.parameters(32, 4):,} weights"] == 1
 
 
-def test_blocks_show_norm_relu_join_and_skip_of_the_description():
+def test_blocks_show_their_described_operations():
     plain, joined = words(bottlenecks.blocks([BOTTLENECK])), words(bottlenecks.blocks([GLOBAL]))
     assert plain["BN"] == 3 and plain["ReLU"] == 3 and plain["identity"] == 1 and not plain["concatenate"]
     assert joined["BN"] == 5 and joined["ReLU"] == 4 and joined["projection"] == 1 and joined["concatenate"] == 1
@@ -321,7 +321,7 @@ def seen(figure: Figure) -> int:
 
 
 @pytest.mark.slow
-def test_the_first_figure_connects_a_score_with_the_cells_that_its_kernel_reaches():
+def test_figure_1_shows_the_cells_a_score_sees():
     told = NETWORKS["ResNet-152"]
     found = words(drawn("F1 ResNet-152"))
     for text in ("a score sees 16x16 of 16x16 cells", "a score sees 1x1 of 16x16 cells", "head: 1x1", "res5 16x16",
@@ -335,7 +335,7 @@ def test_the_first_figure_connects_a_score_with_the_cells_that_its_kernel_reache
         assert words(other)[f"a score sees {cells}x{cells} of 16x16 cells"] == 1 + (cells == 16)
 
 
-def test_a_cone_narrows_and_a_barrel_ends_as_wide_as_its_score_map():
+def test_deconvolutions_restore_the_width_of_the_image():
     found = [box for colour, box in boxes(drawn("F1 ResNet-152")) if colour == TINTS["maps"][0]]
     images = [box for box in found if box.y1 == max(box.y1 for box in found)]
     ups = [box for colour, box in boxes(drawn("F1 ResNet-152")) if colour == TINTS["up"][0]]
@@ -346,13 +346,13 @@ def test_a_cone_narrows_and_a_barrel_ends_as_wide_as_its_score_map():
 
 
 @pytest.mark.parametrize("other", [{"size": (256, 256)}, {"to": 4}, {"stages": (*RESNET[:-1], ("res5", 1024, 32))}])
-def test_the_first_figure_compares_heads_on_one_network_only(other):
+def test_figure_1_requires_one_network_for_both_heads(other):
     with pytest.raises(InputError, match="differ in their heads only"):
         localisation.localisation(network(head=dense(1), **other), network())
 
 
 @pytest.mark.slow
-def test_a_kind_of_operation_has_one_colour_in_all_figures():
+def test_each_operation_keeps_one_colour_across_figures():
     kinds: dict[str, set[str]] = {}
     named = {"ReLU": "relu", "BN": "norm", "BR": "refine", "deconv x2": "up", "score map": "maps", "3x3": "conv",
              "1x1": "conv", "head": "conv", "projection": "conv", "concatenate": "join"}  # fmt: skip
@@ -379,7 +379,7 @@ def test_equal_descriptions_give_equal_bytes(tmp_path):
     assert written("first") == written("second")
 
 
-def test_a_sketch_is_placed_by_its_corner_and_keeps_its_extent():
+def test_a_placed_sketch_keeps_its_extent():
     inner, outer = Sketch(), Sketch()
     inner.box(100, 100, 20, 10, "conv", ["a"])
     inner.line((100, 105), (100, 130))
@@ -397,7 +397,7 @@ def test_a_sketch_is_placed_by_its_corner_and_keeps_its_extent():
         ("efficientnet_lite0", (("weights", None),), ("res4", "res5"), 8, (512, 512), 4),
     ],
 )
-def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels, to, size, refinements):
+def test_drawings_match_the_networks_as_built(backbone, options, levels, to, size, refinements):
     from study.models import anatomy
 
     built = Network(backbone, levels, options, output_stride=to)
@@ -413,7 +413,7 @@ def test_what_is_read_off_the_built_networks_is_drawn(backbone, options, levels,
         assert not [(one, other) for (one, here), (other, there) in pairs if here.overlaps(there)]
 
 
-def test_the_residual_blocks_of_the_built_networks_are_drawn():
+def test_the_built_residual_blocks_are_drawn():
     from study.models import anatomy
 
     found = words(bottlenecks.blocks(anatomy.blocks()))

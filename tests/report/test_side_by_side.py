@@ -1,4 +1,4 @@
-"""Reports side by side: of two folders, and of a tier against an experiment of `dvc exp`."""
+"""Reports side by side: two folders, and a tier against an experiment of `dvc exp`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def test_each_cell_and_claim_has_what_each_report_says(two, tmp_path):
+def test_comparisons_list_every_reports_cells_and_claims(two, tmp_path):
     made = side_by_side.build(two, tmp_path)
     assert made.read_bytes().startswith(b"%PDF-")
     content = json.loads((tmp_path / "comparison.json").read_text())
@@ -35,7 +35,7 @@ def test_each_cell_and_claim_has_what_each_report_says(two, tmp_path):
     assert set(cells["T1", "score", "15"]["found"]) == {"one", "other"}
     assert set(cells["T5", "GCN", "overall"]["found"]) == {"one"}
     assert cells["T1", "score", "15"]["paper"] == "74.5"
-    # Two means of the same counts, over other seeds, are other numbers.
+    # Means over different seeds differ.
     one, other = (cells["T1", "score", "15"]["found"][name] for name in two)
     assert one != other and all("±" in text for text in (one, other))
     claims = {claim["says"]: claim["found"] for claim in content["claims"]}
@@ -49,7 +49,7 @@ def test_each_cell_and_claim_has_what_each_report_says(two, tmp_path):
     assert one in page and other in page and "recipe.lr" in page
 
 
-def test_one_report_or_a_broken_one_is_no_comparison(two, tmp_path):
+def test_comparisons_need_two_complete_reports(two, tmp_path):
     with pytest.raises(InputError, match="two reports or more"):
         side_by_side.build({"one": two["one"]}, tmp_path)
     with pytest.raises(InputError, match=r"got no plan.json of none"):
@@ -58,14 +58,14 @@ def test_one_report_or_a_broken_one_is_no_comparison(two, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_an_experiment_stands_beside_the_workspace(project):
+def test_an_experiment_compares_with_the_workspace(project):
     project.repository()
     project.run("dvc", "exp", "run", "-n", "slower", "-S", "tiers.smoke.recipe.lr=0.001")
     told = project.python("-m", "study", "compare", "smoke", "smoke@slower")
     folder = project.folder / "reports" / "comparison"
     assert told.stdout.strip() == "reports/comparison/comparison.pdf" and (folder / "comparison.html").is_file()
     content = json.loads((folder / "comparison.json").read_text())
-    # What was fetched from the cache is what the experiment left in the workspace.
+    # The files from the cache equal those that the experiment left in the workspace.
     assert content["differ"] == [] and {one["name"] for one in content["reports"]} == {"smoke", "smoke@slower"}
     assert content["cells"] and all(len(set(cell["found"].values())) == 1 for cell in content["cells"])
     assert all(set(cell["found"]) == {"smoke", "smoke@slower"} for cell in content["cells"])

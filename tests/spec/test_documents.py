@@ -1,4 +1,4 @@
-"""Declared types of files: what stages write is of them, and another version or kind is refused in one line."""
+"""Declared file types: the stages write files of these types, and another version or type is rejected in one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLE = ROOT / "docs" / "example"
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    """The content of each versioned file, by the code that writes it, or as it is shipped."""
+    """The content of each versioned file, from the code that writes it or as shipped."""
     chosen = tiers.load(tiers.read(ROOT / "params.yaml"), "shapes")
     groups = {"val": {"names": ["x"], "of": [0, 0, 0]}}
     facts = {name: made_up_facts(name) | {"groups": groups} for name in chosen.settings}
@@ -56,14 +56,14 @@ def told(path: Path, kind: type[Kind]) -> str:
 
 
 @pytest.mark.parametrize("name", VERSIONED)
-def test_what_the_code_writes_is_read_back_as_it_is(name, written, tmp_path):
+def test_written_files_read_back_unchanged(name, written, tmp_path):
     write_json(tmp_path / name, written[name])
     assert read(tmp_path / name, VERSIONED[name]) == json.loads(json.dumps(written[name]))
 
 
 @pytest.mark.parametrize("version", [None, 0, 99, "1"])
 @pytest.mark.parametrize("name", VERSIONED)
-def test_a_file_of_another_version_is_refused_with_the_remedy(name, version, written, tmp_path):
+def test_files_of_another_version_are_rejected(name, version, written, tmp_path):
     content = {key: value for key, value in written[name].items() if key != "version"}
     write_json(tmp_path / name, content if version is None else content | {"version": version})
     said = told(tmp_path / name, VERSIONED[name])
@@ -75,7 +75,7 @@ def test_a_file_of_another_version_is_refused_with_the_remedy(name, version, wri
 
 
 def broken(content: Any) -> dict[str, Any]:
-    """The content without each key in turn, with one more, and with a value of another kind: name of the key -> it."""
+    """Name of a key -> the content without this key, with one key more, or with a value of another type."""
     found = {}
     for key in content:
         if key != "version":
@@ -85,8 +85,8 @@ def broken(content: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", VERSIONED)
-def test_a_key_that_lacks_or_is_unknown_or_of_another_kind_is_told_by_its_place(name, written, tmp_path):
-    # Declared as NotRequired; where annotations are text, __optional_keys__ knows nothing of it.
+def test_missing_unknown_and_mistyped_keys_are_named(name, written, tmp_path):
+    # Declared as NotRequired; with annotations as text, __optional_keys__ does not list them.
     optional = {key for key, kind in VERSIONED[name].__annotations__.items() if "NotRequired" in str(kind)}
     optional |= {
         k
@@ -102,7 +102,7 @@ def test_a_key_that_lacks_or_is_unknown_or_of_another_kind_is_told_by_its_place(
         assert key in told(tmp_path / name, VERSIONED[name]), what
 
 
-def test_a_fault_deep_within_is_told_by_its_place(written, tmp_path):
+def test_a_deep_fault_is_reported_with_its_path(written, tmp_path):
     plan = copy.deepcopy(json.loads(json.dumps(written["plan.json"])))
     plan["cells"][3]["kernel_size"] = "three"
     write_json(tmp_path / "plan.json", plan)
@@ -110,14 +110,14 @@ def test_a_fault_deep_within_is_told_by_its_place(written, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "1", "{", "\xff\xfe"])
-def test_what_is_no_such_file_at_all_is_refused(content, tmp_path):
+def test_malformed_and_missing_files_are_rejected(content, tmp_path):
     (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
     told(tmp_path / "plan.json", PlanFile)
     told(tmp_path / "none.json", PlanFile)
 
 
-def test_every_declared_file_of_a_tier_is_closed():
-    """An unknown key is found wherever it stands, not only at the top."""
+def test_declared_files_accept_no_unknown_keys():
+    """An unknown key is found at any depth, not only at the top."""
 
     def kinds(kind: Any) -> set[Any]:
         inner = {part for argument in get_args(kind) for part in kinds(argument)}
@@ -142,12 +142,12 @@ def test_every_declared_file_of_a_tier_is_closed():
         (Submitted, schema.Submitted),
     ],
 )
-def test_what_is_written_of_a_class_is_declared_with_its_fields(declared, made):
+def test_declared_types_match_the_fields_of_their_classes(declared, made):
     fields = made.model_fields if hasattr(made, "model_fields") else {field.name for field in dataclasses.fields(made)}
     assert set(get_type_hints(declared)) == set(fields)
 
 
-def test_costs_of_another_version_are_refused(tmp_path):
+def test_costs_of_another_version_are_rejected(tmp_path):
     text = (EXAMPLE / "costs.csv").read_text(encoding="utf-8")
     (tmp_path / "costs.csv").write_text(text, encoding="utf-8")
     assert len(equal_cost.read_costs(tmp_path / "costs.csv")) > 50
@@ -160,10 +160,10 @@ def test_costs_of_another_version_are_refused(tmp_path):
     ]
     for change in changes:
         (tmp_path / "costs.csv").write_text("\n".join(change()) + "\n", encoding="utf-8")
-        with pytest.raises(InputError, match=r"costs\.csv must .* run `make repro`"):
+        with pytest.raises(InputError, match=r"costs\.csv (must|cannot) .* run `make repro`"):
             equal_cost.read_costs(tmp_path / "costs.csv")
 
 
-def test_what_networks_are_is_as_declared(tmp_path):
+def test_residual_blocks_match_their_declared_type(tmp_path):
     write_json(tmp_path / "blocks.json", anatomy.blocks())
     assert len(read(tmp_path / "blocks.json", list[ResidualBlock])) == 2

@@ -1,4 +1,4 @@
-"""The whole procedure on studies of which the truth is known; `make bench` simulates thousands in more worlds."""
+"""The whole procedure on studies with a known truth; `make bench` simulates thousands in more worlds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAST = (("unequal", "null", 3),)
 
 
 def most(studies: int) -> float:
-    """More wrong families than this come by a rate of 5 % once in a thousand times."""
+    """At a rate of 5 %, more wrong families than this occur once in a thousand times."""
     return float(stats.binom.ppf(0.999, studies, 0.05))
 
 
@@ -38,13 +38,13 @@ PROMISED = [
 
 
 @pytest.mark.parametrize(("world", "truth", "seeds"), PROMISED)
-def test_a_family_has_a_wrong_verdict_no_more_often_than_promised(world: str, truth: str, seeds: int) -> None:
+def test_wrong_verdicts_stay_within_the_promised_rate(world: str, truth: str, seeds: int) -> None:
     tally = calibration.scored(Block(world, truth, seeds, STUDIES), worlds.layout(seeds))
     assert tally.families == STUDIES and tally.wrong <= most(STUDIES), tally.row()
     assert tally.strict == tally.wrong, "no trend turns back there"
 
 
-def test_truths_are_what_they_say() -> None:
+def test_each_truth_makes_the_intended_claims_hold() -> None:
     of = worlds.layout(3)
     margins = answers.margins_of(of.plan)
 
@@ -64,7 +64,7 @@ def test_truths_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_training_has_one_score_wherever_it_stands(world: str) -> None:
+def test_a_training_has_one_score_everywhere(world: str) -> None:
     of = worlds.layout(3)
     found = worlds.simulate(WORLDS[world], TRUTHS["paper"], of, 7)
     one = ("T1/score/7", "T2/GCN/7", "T3/GCN/7", "T4/score/2048 (GCN)")
@@ -84,7 +84,7 @@ def test_scores_lie_around_the_truth() -> None:
         found = [worlds.simulate(world, TRUTHS["paper"], of, number).known for number in range(200)]
         scores = np.array([[100 * np.mean(list(one[a[0]].values())) for a in of.addresses] for one in found])
         away = scores.mean(0) - of.means(TRUTHS["paper"])
-        if name == "collapse caught":  # its truth is that of the trainings that settled
+        if name == "collapse caught":  # its truth is that of the settled trainings
             away = away[np.abs(away) < 2]
         error = scores.std(0, ddof=1)[: len(away)].max() / np.sqrt(200)
         assert np.abs(away).max() < 5 * error, name
@@ -92,8 +92,8 @@ def test_scores_lie_around_the_truth() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", PHOTOGRAPHS)
-def test_counts_go_through_the_files_that_a_study_collects(world: str) -> None:
-    """That counts and their scores agree here is asserted in each simulation."""
+def test_counts_pass_through_the_studys_files(world: str) -> None:
+    """Each simulation asserts that counts and their scores agree."""
     here, beyond = calibration.photographed(Block(world, "paper", 3, 2), worlds.layout(3))
     assert here.families == beyond.families == 2
     kinds = {kind for counts in beyond.claims.values() for kind in counts}
@@ -101,21 +101,21 @@ def test_counts_go_through_the_files_that_a_study_collects(world: str) -> None:
 
 
 @pytest.mark.slow
-def test_images_that_are_alike_and_not_known_to_be_are_found_out() -> None:
+def test_calibration_exposes_unknown_image_groups() -> None:
     *_, beyond = calibration.photographed(Block("neighbours unknown", "null", 5, 4), worlds.layout(5))
-    assert beyond.wrong >= 3  # by a rate of 5 % once in two thousand times
+    assert beyond.wrong >= 3  # at a rate of 5 %, once in two thousand times
 
 
 # ------------------------------------------------------------------------------------------------------ planted faults
 @pytest.mark.slow
-def test_a_family_that_is_not_corrected_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_exposes_an_uncorrected_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels.Levels, "adjusted", lambda self, ps: dict(ps))
     tally = calibration.scored(Block("normal", "null", 3, STUDIES), worlds.layout(3))
     assert tally.wrong > most(STUDIES)
 
 
 @pytest.mark.slow
-def test_a_study_that_looks_and_does_not_pay_for_it_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_exposes_looks_without_alpha_spending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "REACH", 0.0)  # so that none leaves before its last look
     block, peeking = Block("normal", "null", 5, 600, 13), only("kxk_hard", 5, 13)
     assert calibration.scored(block, only("kxk_hard", 5, 13)).wrong <= most(600)
@@ -124,7 +124,7 @@ def test_a_study_that_looks_and_does_not_pay_for_it_is_found_out(monkeypatch: py
 
 
 @pytest.mark.slow
-def test_a_contradiction_that_is_not_corrected_for_its_parts_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_exposes_an_uncorrected_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block("normal", "null", 5, 300)
     assert calibration.scored(block, only("stages")).wrong <= most(300)
     monkeypatch.setattr(answers, "_p_fails", lambda parts: min(part.fails for part in parts))
@@ -132,7 +132,7 @@ def test_a_contradiction_that_is_not_corrected_for_its_parts_is_found_out(monkey
 
 
 @pytest.mark.slow
-def test_a_trend_that_is_judged_by_its_line_alone_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_exposes_a_trend_judged_by_slope_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     block = Block("normal", "bent", 5, STUDIES)
     assert calibration.scored(block, only("rises")).strict <= most(STUDIES)
     monkeypatch.setattr(effects, "drop", lambda items, pair: (1.0, None, (0, 0)))
@@ -140,8 +140,8 @@ def test_a_trend_that_is_judged_by_its_line_alone_is_found_out(monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_a_training_that_did_not_settle_and_is_kept_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It hides what is there: the mean of its seeds is no longer that of trainings that settled, nor is it sure."""
+def test_calibration_exposes_keeping_unsettled_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hides a real effect: it shifts the mean over seeds and makes it less certain."""
     block = Block("collapse caught", "half", 5, STUDIES)
 
     def of_one(name: str) -> dict[str, int]:
@@ -155,7 +155,7 @@ def test_a_training_that_did_not_settle_and_is_kept_is_found_out(monkeypatch: py
 
 # ------------------------------------------------------------------------------------------------------ the command
 @pytest.mark.slow
-def test_a_second_call_goes_on_and_results_depend_on_no_worker(
+def test_calibration_resumes_with_identical_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "kept.jsonl"
@@ -170,7 +170,7 @@ def test_a_second_call_goes_on_and_results_depend_on_no_worker(
     for line in kept:
         block = Block(line["world"], line["truth"], line["seeds"], line["simulations"], line["most"])
         assert calibration.run(block)["rows"] == line["rows"]
-    path.write_text(path.read_text() + '{"world": "nor')  # killed while it wrote
+    path.write_text(path.read_text() + '{"world": "nor')  # killed while writing
     calibration.main()
     again = capsys.readouterr().out
     assert "3 of them known" in again and again.splitlines()[-3:] == first.splitlines()[-3:]
@@ -179,7 +179,7 @@ def test_a_second_call_goes_on_and_results_depend_on_no_worker(
     assert calibration.known(path) == {}
 
 
-def test_time_that_is_left_goes_by_what_was_measured() -> None:
+def test_the_time_left_follows_measured_blocks() -> None:
     done = [{"world": "normal", "simulations": 100, "took_s": 10.0}]
     todo = [Block("ties", "null", 3, 200), Block("ties", "null", 5, 200)]
     assert calibration.left_s(todo, done, 2) == pytest.approx(20)
@@ -188,7 +188,7 @@ def test_time_that_is_left_goes_by_what_was_measured() -> None:
     assert calibration.left_s([Block("images", "null", 3, 10)], done, 1) == pytest.approx(10)
 
 
-def test_what_is_said_of_a_promise() -> None:
+def test_promises_are_kept_broken_or_open() -> None:
     said = {(wrong, families): calibration.kept({"wrong": wrong, "families": families}) for wrong, families in (
         (100, 2000), (130, 2000), (0, 10), (3, 60), (60, 1000),
     )}  # fmt: skip

@@ -1,4 +1,4 @@
-"""One part of a claim put to the test: which side of which bound its effect is on, and what its p is then."""
+"""Tests of one part of a claim: on which side of which bound its effect lies, and its p."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TERMS = ((Fraction(1), "a"), (Fraction(-1), "b"))
 
 
 def put(low: float | None, high: float | None, estimate: float, drop: float | None = None) -> claim_tests.Tested:
-    """A part with bounds in points, and an effect in points."""
+    """A tested part whose bounds and effect are in points."""
     part = Part("it", TERMS, *(None if bound is None else Fraction(str(bound)) for bound in (low, high)))
     half = SPREAD.half_width(0.05)
     at = estimate / 100
@@ -36,7 +36,7 @@ def put(low: float | None, high: float | None, estimate: float, drop: float | No
     return claim_tests.tested(part, effect, MARGINS, 0.05, None if drop is None else (drop, "a fall", effect))
 
 
-def test_a_bound_that_is_not_zero_is_what_p_is_measured_from() -> None:
+def test_p_is_measured_from_the_bound() -> None:
     found = put(2, None, 5)
     assert (found.holds, found.fails) == (pytest.approx(SPREAD.p(0.03)), 1.0)
     found = put(2, None, 1)
@@ -47,13 +47,13 @@ def test_a_bound_that_is_not_zero_is_what_p_is_measured_from() -> None:
     assert put(2, None, 5).p == pytest.approx(SPREAD.p(0.03)), "the smaller of the two"
 
 
-def test_within_two_bounds_nothing_fails_and_beyond_them_p_is_measured_from_the_nearer() -> None:
+def test_a_range_fails_only_beyond_its_nearer_bound() -> None:
     inside, beyond = put(-1, 3, 1), put(-1, 3, 7)
     assert inside.fails == 1.0 and inside.holds < 1
     assert beyond.fails == pytest.approx(SPREAD.p(0.04)) and beyond.holds > 0.05
 
 
-def test_a_second_way_to_fail_costs_twice_and_no_more_than_one() -> None:
+def test_a_second_way_to_fail_doubles_p() -> None:
     assert put(0, None, 5, drop=0.01).fails == pytest.approx(0.02)
     assert put(0, None, 5, drop=0.7).fails == 1.0
     assert put(0, None, 5, drop=0.01).against[0] == "a fall" and put(0, None, 5).against[0] == "it"
@@ -64,12 +64,12 @@ def test_a_second_way_to_fail_costs_twice_and_no_more_than_one() -> None:
     [(2, None, 5, 0.03, True), (2, None, 1, 0.01, False), (None, 2, 1, 0.01, True), (None, 2, 3, 0.01, False),
      (-1, 3, 2.5, 0.005, True), (-1, 3, -0.5, 0.005, True), (-1, 3, 4, 0.01, False), (-1, 3, -3, 0.02, False)],
 )  # fmt: skip
-def test_distance_to_the_nearest_bound_and_the_right_side(low, high, estimate, away, right) -> None:
+def test_distance_and_side_refer_to_the_nearest_bound(low, high, estimate, away, right) -> None:
     found = put(low, high, estimate)
     assert claim_tests.distance(found, MARGINS) == pytest.approx(away) and claim_tests.right(found, MARGINS) == right
 
 
-def test_bounds_are_fractions_of_scores_and_ratios_of_errors_as_they_are() -> None:
+def test_bounds_are_fractions_for_scores_ratios_for_errors() -> None:
     scores, errors = (Part("it", TERMS, Fraction(2), measure=measure) for measure in (SCORES, ERRORS))
     assert (claim_tests.bounds_of(scores, MARGINS)[0], claim_tests.bounds_of(errors, MARGINS)[0]) == (0.02, 2.0)
 
@@ -80,7 +80,7 @@ ALPHA = test_document.RULES["alpha"]
 
 
 def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measure: str = SCORES) -> claim_tests.Tested:
-    """A tested part of this name with these p, whose effect is of so many points."""
+    """A tested part with this name, these p values and this effect in points."""
     found = put(0, None, estimate)
     part = Part(name, TERMS, Fraction(), measure=measure)
     return found._replace(part=part, holds=holds, fails=fails, drop=None)
@@ -96,23 +96,23 @@ def part_of(name: str, holds: float, fails: float, estimate: float = 1.0, measur
         (0.001, ALPHA + 1e-9, 0.01, answers.SUPPORTED),
     ],
 )
-def test_a_claim_is_decided_where_its_adjusted_p_is_at_most_alpha(holds, fails, adjusted, kind) -> None:
+def test_adjusted_p_at_most_alpha_decides_a_claim(holds, fails, adjusted, kind) -> None:
     assert answers.kind_of([part_of("it", holds, fails)], adjusted, math.inf, ALPHA) == kind
 
 
-def test_a_trend_with_a_clear_fall_has_to_be_contradicted() -> None:
+def test_a_clear_fall_contradicts_a_trend() -> None:
     assert answers.p_of([part_of("it", 0.001, 0.02)], ALPHA) == 0.02
     assert answers.p_of([part_of("it", 0.001, ALPHA + 1e-9)], ALPHA) == 0.001
 
 
 @pytest.mark.parametrize(("same", "kind"), [(ALPHA, answers.SAME), (ALPHA + 1e-9, answers.UNDECIDED)])
-def test_no_difference_is_an_answer_only_where_a_difference_is_none(same: float, kind: str) -> None:
+def test_sameness_decides_only_without_a_difference(same: float, kind: str) -> None:
     parts = [part_of("it", 0.3, 1.0)]
     assert answers.kind_of(parts, 0.9, same, ALPHA) == kind
     assert answers.kind_of(parts, ALPHA, same, ALPHA) == answers.SUPPORTED, "a difference comes first"
 
 
-def test_p_of_no_difference_is_twice_that_of_two_one_sided_tests_for_each_part() -> None:
+def test_sameness_p_is_doubled_and_corrected_per_part() -> None:
     near, far = put(0, None, 0.1), put(0, None, 3)
     one = effects.equivalent(near.effect, 0.005, ALPHA)
     assert answers.p_same([near], MARGINS) == pytest.approx(min(1, 2 * one))
@@ -124,7 +124,7 @@ def test_p_of_no_difference_is_twice_that_of_two_one_sided_tests_for_each_part()
     assert answers.p_same([tight, put(-1, 1, 0.1)], MARGINS) == 1.0, "what asks for no difference is decided by that"
 
 
-def test_the_chance_of_a_verdict_is_that_of_its_weakest_part_and_grows_with_seeds() -> None:
+def test_the_chance_depends_on_weakest_part_and_seeds() -> None:
     weak, strong = put(0, None, 1), put(0, None, 3)
     few, many = (answers.chance([weak, strong], MARGINS, 0.01, seeds) for seeds in (5, 20))
     assert few == pytest.approx(dataclasses.replace(SPREAD, seeds=5).power(0.01, 0.01))
@@ -134,32 +134,33 @@ def test_the_chance_of_a_verdict_is_that_of_its_weakest_part_and_grows_with_seed
     assert against == pytest.approx(dataclasses.replace(SPREAD, seeds=5).power(0.01, 0.005))
 
 
-def test_what_is_shown_is_the_weakest_part_of_what_holds_and_the_clearest_of_what_fails() -> None:
+def test_judgements_show_the_weakest_or_clearest_part() -> None:
     parts = [part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3), part_of("third", 0.002, 1.0, 4)]
     shown = answers.judged(parts, answers.SUPPORTED, 0.02, ALPHA / 3, PLAN)
     assert (shown.part, shown.verdict, shown.estimate) == ("second", answers.SUPPORTED, pytest.approx(3))
     parts = [part_of("first", 1.0, 0.01, -2), part_of("second", 0.01, 1.0, 3), part_of("third", 1.0, 0.002, -4)]
     shown = answers.judged(parts, answers.CONTRADICTED, 0.006, ALPHA / 3, PLAN)
     assert (shown.part, shown.verdict) == ("third", answers.CONTRADICTED)
-    assert shown.reason == "Not so: third (-4.0 points)." and shown.p == pytest.approx(0.006), "three times the least"
+    assert shown.reason == "Does not hold: third (-4.0 points)."
+    assert shown.p == pytest.approx(0.006), "three times the least"
 
 
-def test_the_least_effect_of_a_ratio_is_the_fewer_errors_that_are_found() -> None:
+def test_detectable_ratios_are_given_as_fewer_errors() -> None:
     least = SPREAD.detectable(ALPHA / 3, effects.POWER)
     for measure, expected in ((ERRORS, 100 * (1 - math.exp(-least))), (SCORES, 100 * least)):
         judged = answers.judged([part_of("it", 0.01, 1.0, measure=measure)], answers.SUPPORTED, 0.02, ALPHA / 3, PLAN)
         assert judged.mde == pytest.approx(expected)
 
 
-def test_a_part_that_does_not_vary_leaves_no_number_of_seeds() -> None:
+def test_constant_parts_yield_no_seed_count() -> None:
     parts = [part_of("first", 0.2, 1.0), part_of("second", math.nan, math.nan)]
     assert math.isnan(answers.p_of(parts, ALPHA)) and math.isnan(answers.p_of([part_of("it", 0.1, math.nan)], ALPHA))
     assert answers.seeds_needed(parts, MARGINS, 0.01) == (
-        None, "Its scores do not vary or have no value: nothing can be said of chance."
+        None, "Its scores do not vary or have no value, so chance cannot be estimated."
     )  # fmt: skip
 
 
-def test_seeds_that_are_needed_to_support_all_parts_or_to_contradict_one() -> None:
+def test_needed_seeds_support_all_parts_or_contradict_one() -> None:
     def seeds(estimate: float, alpha: float) -> int:
         found = put(0, None, estimate).effect.seeds_for(abs(estimate) / 100, effects.POWER, alpha)
         assert found is not None
@@ -173,13 +174,13 @@ def test_seeds_that_are_needed_to_support_all_parts_or_to_contradict_one() -> No
     )
 
 
-def test_of_what_is_counted_the_part_that_fails_is_named() -> None:
+def test_counted_claims_name_the_failing_part() -> None:
     numbers = {"a": Fraction(3), "b": Fraction(2), "c": Fraction(1)}.__getitem__
     both = every(above("b", "c"), above("b", "a"), above("a", "c"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdicts, "printed", lambda tables, address: numbers(address))
         row = verdicts._counted(verdicts.Verdict(), both, numbers, MARGINS)
-        assert (row.verdict, row.part, row.reason) == (answers.CONTRADICTED, "b above a", "Not so: b above a.")
+        assert (row.verdict, row.part, row.reason) == (answers.CONTRADICTED, "b above a", "Does not hold: b above a.")
         assert row.estimate == -1
         row = verdicts._counted(verdicts.Verdict(), every(above("a", "c"), above("b", "c")), numbers, MARGINS)
         assert (row.verdict, row.part, row.estimate) == (answers.SUPPORTED, "a above c", 2), "the first where all hold"
@@ -197,7 +198,7 @@ def shown_in_a_row(judged: answers.Judgement, parts: list[claim_tests.Tested]) -
     return verdicts._with(verdicts.Verdict(), test_verdicts.claimed(above("a", "b")), answer, made, known)
 
 
-def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_has_its_shown_parts_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
     first, second = part_of("first", 0.001, 1.0, 5), part_of("second", 0.01, 1.0, 3)
     second = second._replace(part=dataclasses.replace(second.part, low=Fraction(2)))
@@ -207,7 +208,7 @@ def test_a_row_has_the_bounds_of_the_part_that_is_shown(monkeypatch: pytest.Monk
     assert row.wording == verdicts.WORDS["paper"][answers.SUPPORTED].format(on="VOC 2012", shows="GCN wins")
 
 
-def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contradicting_fall_shows_its_trends_paper_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "printed", lambda tables, address: Fraction({"a": 7, "b": 2}[address]))
     step, trend = part_of("step", 0.001, 1.0, 5), part_of("trend", 0.001, 0.002, 5)
     step = step._replace(part=dataclasses.replace(step.part, terms=((Fraction(1), "b"),)))
@@ -219,7 +220,7 @@ def test_a_fall_that_contradicts_is_shown_with_the_paper_of_its_trend(monkeypatc
 
 
 # ----------------------------------------------------------------------------------------------------- from counts
-def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> None:
+def test_trends_of_two_cells_have_no_fall(tmp_path: Path) -> None:
     made = test_verdicts.planted(tmp_path, {"a": 50, "b": 49, "c": 52}, seeds=5)
     collected = claim_tests.Collected(made, [tmp_path], {})
     for names, falls in (("ab", False), ("abc", True)):
@@ -228,7 +229,7 @@ def test_a_trend_of_two_cells_has_no_fall_beside_its_line(tmp_path: Path) -> Non
         assert (found.drop is not None) == falls
 
 
-def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -> None:
+def test_the_worst_case_skips_parts_without_variance(tmp_path: Path) -> None:
     made = test_verdicts.planted(tmp_path, {"a": 50, "b": 52, "c": 50, "d": 50}, scale="paper")
     for cell, hits in zip(made["cells"][2:], (100, 300), strict=True):  # nothing varies, yet d is not c
         counts = np.full((test_verdicts.IMAGES, 2, 1, 3), 100)
@@ -238,11 +239,11 @@ def test_the_worst_case_is_no_part_that_chance_says_nothing_of(tmp_path: Path) -
     collected = claim_tests.Collected(made, [tmp_path], {})
     a, b, c, d = map(test_verdicts.c, "abcd")
     worst = answers._worst(every(above(d, c), above(b, a)), [0, 1, 2], made, collected, claim_tests.HERE)
-    assert worst.startswith(f" As they ended: {b} above {a} by +")
+    assert worst.startswith(f" Including them: {b} above {a} by +")
 
 
 @pytest.mark.parametrize("metric", ["boundary_accuracy", "internal_accuracy"])
-def test_an_effect_of_a_region_is_the_difference_of_its_scores(tmp_path: Path, metric: str) -> None:
+def test_regional_effects_are_differences_of_regional_scores(tmp_path: Path, metric: str) -> None:
     made = test_verdicts.planted(tmp_path, {"a": 50, "b": 55}, spread=2, metric=metric)
     collected = claim_tests.Collected(made, [tmp_path], {})
     means = []
@@ -254,7 +255,7 @@ def test_an_effect_of_a_region_is_the_difference_of_its_scores(tmp_path: Path, m
     assert found.effect.estimate == pytest.approx(means[1] - means[0], abs=1e-12)
 
 
-def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(tmp_path: Path) -> None:
+def test_errors_below_the_floor_or_missing_are_named(tmp_path: Path) -> None:
     made = test_verdicts.planted(tmp_path, {"a": 50})
     key, address = made["cells"][0]["runs"]["0"], test_verdicts.c("a")
     counts = np.zeros((4, 2, 1, 3), np.int64)
@@ -267,14 +268,14 @@ def test_errors_at_the_floor_are_judged_and_those_that_are_not_known_are_named(t
 
     assert faults(25) == ""
     assert faults(26) == (
-        f"On the tune split {address} errs on 25.00 % (seed 0); below 26 % a ratio of errors says little."
+        f"On the tune split {address} has an error of 25.00 % (seed 0); below 26 %, a ratio of errors says little."
     )
     (tmp_path / key / "tune.npz").unlink()
     assert faults(25) == f"The tune split's counts of {address} were not kept."
 
 
-# ------------------------------------------------------------------------------------- what predicates are made of
-def test_a_gains_tolerance_may_not_be_zero_and_its_sign_is_a_claim_of_its_own() -> None:
+# ------------------------------------------------------------------------------------------------ parts of predicates
+def test_tolerances_are_positive_and_signs_are_separate_claims() -> None:
     with pytest.raises(InputError, match="tolerance must be positive"):
         gain("a", "b", Fraction(1), Fraction(0))
     (sign,) = gain("a", "b", Fraction("0.5"), Fraction("0.3")).sign().parts
@@ -284,14 +285,14 @@ def test_a_gains_tolerance_may_not_be_zero_and_its_sign_is_a_claim_of_its_own() 
     assert equal_within("a", "b", Fraction(1), ERRORS).parts[0].measure == ERRORS
 
 
-def test_errors_are_what_is_left_to_a_hundred_and_a_trend_weighs_no_cell_by_nothing() -> None:
+def test_errors_are_log_ratios_and_trends_omit_zeros() -> None:
     found = predicates.value_of(TERMS, {"a": Fraction(80), "b": Fraction(60)}.__getitem__, ERRORS)
     assert found == pytest.approx(math.log(20 / 40))
     (trend,) = increasing(("a", "b", "c")).parts
     assert {cell for _, cell in trend.terms} == {"a", "c"} and all(weight for weight, _ in trend.terms)
 
 
-def test_a_parts_name_is_no_part_of_the_question() -> None:
+def test_part_names_do_not_change_the_question() -> None:
     assert (
         Part("it", TERMS, Fraction()) == Part("called otherwise", TERMS, Fraction()) != Part("it", TERMS, Fraction(1))
     )
@@ -303,22 +304,22 @@ def test_predicates_cannot_be_changed() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ rules and spreads
-def test_a_training_of_warm_up_alone_has_no_peak_and_the_peak_itself_is_allowed() -> None:
+def test_warm_up_alone_and_the_exact_peak_pass() -> None:
     rule = settling.Settling(peak=2, end=3, fall=0.2)
     assert settling.trouble({"loss": [[5, 9.0], [10, 0.5]], "score": []}, 10, 1.0, 4, rule) == ""
     highest = rule.peak * math.log(4)
     assert settling.trouble({"loss": [[5, highest], [10, 0.5]], "score": []}, 10, 0.0, 4, rule) == ""
 
 
-def test_spreads_of_a_billionth_still_vary_and_two_values_have_an_interval() -> None:
+def test_tiny_spreads_vary_and_two_values_give_intervals() -> None:
     tiny = Spread(1e-18, 0.0, 1, 100.0)
     assert tiny.varies and not tiny.still
     assert half_width(np.array([0.0, 2.0])) == pytest.approx(12.706, abs=1e-3)
     assert math.isnan(half_width(np.array([1.0])))
 
 
-# -------------------------------------------------------------------------------------------------- what is asked
-def test_a_server_is_asked_for_the_table_of_the_claim() -> None:
+# ------------------------------------------------------------------------------------------------------ questions
+def test_a_submitted_score_is_matched_by_its_table() -> None:
     claim = CLAIMS["best_voc"]
     cells = [
         {"address": a, "table": "T8", "metric": "test_miou", "not_applicable": None} for a in claim.predicate.addresses
@@ -329,7 +330,7 @@ def test_a_server_is_asked_for_the_table_of_the_claim() -> None:
     assert questions.hindrance(claim, plan).startswith("The server gave 83.0")
 
 
-def test_questions_may_come_one_by_one_and_an_evaluations_are_its_trainings(tmp_path: Path) -> None:
+def test_evaluations_answer_their_trainings_questions(tmp_path: Path) -> None:
     made = test_verdicts.whole(("T1",), tmp_path, "mechanism")
     known = list(CLAIMS.values())
     assert questions.digests(made, iter(known)) == questions.digests(made, known)

@@ -1,4 +1,4 @@
-"""Effects, trends, equivalence and corrections: by hand, against scipy and statsmodels, invariant, calibrated."""
+"""Effects, trends, equivalence and corrections: by hand, against scipy and statsmodels, invariances, calibration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from study.statistics.intervals import LEAST_P, Spread, binomial, half_width
 
 
 def _cell(right: list[list[int]], of: int = 100) -> Counts:
-    """A cell of one class whose pixel accuracy is ``right`` of ``of``, by seed and image."""
+    """A cell of one class with ``right`` of ``of`` pixels correct, by seed and image."""
     return [np.array([[[[0, 0, 0]], [[n, 0, of - n]]] for n in seed]) for seed in right]
 
 
@@ -43,7 +43,7 @@ ACCURACY = metrics.pixel_accuracy
 ADDRESS = ("test", 0)
 
 
-def test_without_an_effect_of_images_it_is_the_paired_t_test():
+def test_without_image_variance_contrasts_are_paired_t_tests():
     ours, base = _alike([70, 75, 71, 78]), _alike([66, 70, 69, 70])
     effect = contrast([(1, ours), (-1, base)], ACCURACY, 0.05, 200, ADDRESS)
     test = stats.ttest_rel([0.70, 0.75, 0.71, 0.78], [0.66, 0.70, 0.69, 0.70])
@@ -60,11 +60,11 @@ def test_three_pairs_by_hand():
     effect = contrast([(1, _alike([51, 52, 53])), (-1, _alike([50, 50, 50]))], ACCURACY, 0.05, 200, ADDRESS)
     half = 4.302653 * 0.01 / math.sqrt(3)
     assert (effect.low, effect.high) == pytest.approx((0.02 - half, 0.02 + half))
-    assert effect.p == pytest.approx(0.0742, abs=1e-4)  # three seeds in perfect order, and no verdict
+    assert effect.p == pytest.approx(0.0742, abs=1e-4)  # three seeds in perfect order give no verdict
 
 
-def test_the_image_part_is_that_of_a_mean_over_images_and_does_not_shrink_with_seeds():
-    """All seeds agree, image by image: the variance is that of the images' differences over their number."""
+def test_image_variance_does_not_shrink_with_seeds():
+    """All seeds agree on every image: the variance is that of the images' differences over their number."""
     right = [60, 70, 80, 50, 90, 65, 75, 85]
     variance = np.var(np.array(right) / 100, ddof=1) / 8
     for seeds in (2, 10):
@@ -72,13 +72,13 @@ def test_the_image_part_is_that_of_a_mean_over_images_and_does_not_shrink_with_s
         effect = contrast(terms, ACCURACY, 0.05, 20_000, ADDRESS)
         assert effect.spread.seed == 0
         assert effect.spread.image == pytest.approx(variance, rel=0.05)
-        assert effect.df == pytest.approx(7, rel=0.01)  # less by what a limited number of draws adds
+        assert effect.df == pytest.approx(7, rel=0.01)  # slightly less, because the number of draws is limited
         assert effect.seeds_for(0.0001) is None
 
 
 @pytest.mark.slow
-def test_what_seed_and_image_do_together_is_counted_once():
-    """Noise of each seed and image on its own: the variance of the mean is that of one over the number of both."""
+def test_seed_image_interaction_is_counted_once():
+    """Independent noise for each seed and image: the variance of the mean is that of one value over seeds x images."""
     draw = generator("together")
     errors = []
     for number in range(100):
@@ -88,7 +88,7 @@ def test_what_seed_and_image_do_together_is_counted_once():
     assert np.mean(errors) == pytest.approx((1 / 12) / (5 * 200), rel=0.15)  # counted twice, it would be double
 
 
-def test_scores_are_dataset_level_and_those_of_the_tables():
+def test_scores_are_dataset_level_as_in_the_tables():
     """A large image counts more than a small one: 90 of 100 and 0 of 10 is 90 / 110, not 45 %."""
     cell = [np.array([[[[0, 0, 0]], [[90, 0, 10]]], [[[0, 0, 0]], [[0, 0, 10]]]])] * 2
     assert contrast([(1, cell)], ACCURACY, 0.05, 100, ADDRESS).estimate == 90 / 110
@@ -102,9 +102,9 @@ FEW = functools.partial(metrics.miou, classes=[0, 2])
 
 
 @pytest.mark.parametrize("score", [*metrics.METRICS.values(), FEW])
-def test_scores_of_draws_are_those_of_metrics(score: Callable) -> None:
+def test_scores_of_draws_match_metrics(score: Callable) -> None:
     seed = _random("draws", classes=4)[0]
-    seed[:, :, 3] = 0  # a class that nobody has
+    seed[:, :, 3] = 0  # an absent class
     (_, times), *_ = bootstrap.image_draws(len(seed), 30, generator("draws"))
     expected = [score(np.repeat(seed, row, axis=0)) for row in times]
     assert bootstrap.scores(score, seed, times) == pytest.approx(expected, abs=1e-12)
@@ -112,7 +112,7 @@ def test_scores_of_draws_are_those_of_metrics(score: Callable) -> None:
 
 
 @pytest.mark.parametrize("score", metrics.ERRORS.values())
-def test_scores_of_drawn_ranks_are_those_of_metrics(score: Callable) -> None:
+def test_scores_of_drawn_ranks_match_metrics(score: Callable) -> None:
     ranks = generator("ranks").integers(0, 9, 50)
     (_, times), *_ = bootstrap.image_draws(50, 30, generator("draws"))
     expected = [score(np.repeat(ranks, row)) for row in times]
@@ -121,7 +121,7 @@ def test_scores_of_drawn_ranks_are_those_of_metrics(score: Callable) -> None:
 
 
 @pytest.mark.parametrize("score", [*metrics.METRICS.values(), FEW])
-def test_scores_without_an_image_are_those_of_metrics(score: Callable) -> None:
+def test_scores_without_an_image_match_metrics(score: Callable) -> None:
     seed = _random("draws", classes=4)[0]
     expected = [score(np.delete(seed, image, axis=0)) for image in range(len(seed))]
     assert bootstrap.scores_without(score, seed) == pytest.approx(expected, abs=1e-12)
@@ -129,26 +129,26 @@ def test_scores_without_an_image_are_those_of_metrics(score: Callable) -> None:
 
 
 @pytest.mark.parametrize("score", metrics.ERRORS.values())
-def test_scores_without_a_rank_are_those_of_metrics(score: Callable) -> None:
+def test_scores_without_a_rank_match_metrics(score: Callable) -> None:
     ranks = generator("ranks").integers(0, 9, 50)
     expected = [score(np.delete(ranks, image)) for image in range(50)]
     assert bootstrap.scores_without(score, ranks) == pytest.approx(expected, abs=1e-12)
     assert bootstrap.scores_without(lambda drawn: score(drawn), ranks) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_difference_in_two_of_many_images_has_few_degrees_of_freedom():
+def test_a_difference_in_two_images_has_low_df():
     few, none = [90, 85] + [50] * 98, [50] * 100
     effect = contrast([(1, _cell([few] * 3)), (-1, _cell([none] * 3))], ACCURACY, 0.05, 1000, ADDRESS)
     assert 2 < effect.df < 5
     assert effect.low < 0 < effect.estimate
 
 
-def test_every_score_of_the_study_is_taken_of_all_draws_at_once():
+def test_every_score_has_a_batched_version():
     assert set(bootstrap.BATCHED) == set(metrics.METRICS.values())
     assert set(bootstrap.RANKED) == set(metrics.ERRORS.values())
 
 
-def test_a_draw_takes_as_many_images_as_there_are_in_pieces_too(monkeypatch):
+def test_draws_made_in_pieces_keep_their_size(monkeypatch):
     monkeypatch.setattr(bootstrap, "AT_ONCE", 70)
     pieces = list(bootstrap.image_draws(30, 7, generator("pieces")))
     assert [rows for rows, _ in pieces] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
@@ -158,7 +158,7 @@ def test_a_draw_takes_as_many_images_as_there_are_in_pieces_too(monkeypatch):
     assert times.max() > 1
 
 
-def test_swapping_the_cells_swaps_the_sign_and_nothing_else():
+def test_swapping_the_cells_swaps_only_the_sign():
     a, b = _random("a", shift=0.05), _random("b")
     one = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 300, ADDRESS)
     other = contrast([(1, b), (-1, a)], metrics.miou, 0.05, 300, ADDRESS)
@@ -167,7 +167,7 @@ def test_swapping_the_cells_swaps_the_sign_and_nothing_else():
     assert equivalent(other, 0.1, 0.05) == pytest.approx(equivalent(one, 0.1, 0.05))
 
 
-def test_the_order_of_seeds_is_nothing_and_that_of_images_only_other_draws():
+def test_effects_ignore_the_order_of_seeds_and_images():
     a, b = _random("a", shift=0.05), _random("b")
     plain = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 4000, ADDRESS)
     turned = contrast([(1, a[::-1]), (-1, b[::-1])], metrics.miou, 0.05, 4000, ADDRESS)
@@ -180,7 +180,7 @@ def test_the_order_of_seeds_is_nothing_and_that_of_images_only_other_draws():
     assert mixed.se == pytest.approx(plain.se, rel=0.1)
 
 
-def test_the_same_address_gives_the_same_to_the_bit_and_the_data_stay_as_they_were():
+def test_equal_addresses_give_bit_identical_effects():
     a, b = _random("a"), _random("b")
     before = [seed.copy() for seed in a]
     first, again, other = (
@@ -190,7 +190,7 @@ def test_the_same_address_gives_the_same_to_the_bit_and_the_data_stay_as_they_we
     assert all((old == new).all() for old, new in zip(before, a, strict=True))
 
 
-def test_one_seed_and_a_score_that_is_nan_give_no_verdict():
+def test_one_seed_or_nan_scores_give_no_verdict():
     a, b = _random("a", seeds=1), _random("b", seeds=1)
     effect = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 200, ADDRESS)
     assert effect.estimate == metrics.miou(a[0]) - metrics.miou(b[0])
@@ -203,7 +203,7 @@ def test_one_seed_and_a_score_that_is_nan_give_no_verdict():
     assert math.isnan(contrast([(1, empty)], metrics.miou, 0.05, 200, ADDRESS).p)
 
 
-def test_a_cell_beside_itself_is_equal_and_no_variation_at_all_is_no_evidence():
+def test_identical_cells_are_equal_and_constant_ones_unknown():
     a = _random("a")
     same = contrast([(1, a), (-1, a)], metrics.miou, 0.05, 200, ADDRESS)
     assert (same.estimate, same.low, same.high, same.p, same.mde) == (0, 0, 0, 1, 0)
@@ -223,7 +223,7 @@ def test_the_interval_touches_zero_where_alpha_is_p():
     assert stats.t.isf(0.025, effect.df) == pytest.approx(t)
 
 
-def test_equivalence_is_that_the_interval_of_twice_alpha_lies_within():
+def test_equivalence_is_the_interval_at_twice_alpha():
     terms = [(1.0, _random("a")), (-1.0, _random("b"))]
     effect = contrast(terms, metrics.miou, 0.1, 300, ADDRESS)
     reach = max(abs(effect.low), abs(effect.high))
@@ -236,7 +236,7 @@ def test_equivalence_is_that_the_interval_of_twice_alpha_lies_within():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
-def test_power_with_seeds_alone_is_that_of_the_t_test(seeds: int) -> None:
+def test_seeds_only_power_matches_the_t_test(seeds: int) -> None:
     spread = Spread(0.02**2, 0.0, seeds, 100.0)
     for effect in (0.01, 0.02, 0.03):  # far from zero statsmodels answers nan
         expected = TTestPower().power(effect / 0.02, seeds, 0.05)
@@ -244,7 +244,7 @@ def test_power_with_seeds_alone_is_that_of_the_t_test(seeds: int) -> None:
     assert spread.power(spread.detectable(0.05, 0.8), 0.05) == pytest.approx(0.8)
 
 
-def test_seeds_that_would_decide_are_those_of_the_t_test_unless_images_forbid():
+def test_needed_seeds_match_t_tests_unless_images_forbid():
     effect = contrast([(1, _alike([70, 75, 71, 78])), (-1, _alike([66, 70, 69, 70]))], ACCURACY, 0.05, 200, ADDRESS)
     needed = effect.seeds_for(0.02)
     assert needed == math.ceil(TTestPower().solve_power(0.02 / 0.025, power=0.8, alpha=0.05))
@@ -257,11 +257,11 @@ def test_seeds_that_would_decide_are_those_of_the_t_test_unless_images_forbid():
     assert noisy.seeds_for(0.06) is not None
 
 
-def test_p_is_never_said_to_be_smaller_than_can_be_known():
+def test_p_has_a_lower_limit():
     assert Spread(1e-8, 1e-8, 3, 100.0).p(1e9) == LEAST_P
 
 
-def test_the_interval_is_exact_at_the_ends_and_wider_than_satterthwaite_between():
+def test_intervals_are_exact_at_ends_and_wider_between():
     assert Spread(4.0, 0.0, 4, 50.0).half_width(0.05) == pytest.approx(stats.t.isf(0.025, 3))
     assert Spread(0.0, 1.0, 4, 50.0).half_width(0.05) == pytest.approx(stats.t.isf(0.025, 50))
     both = Spread(4.0, 1.0, 4, 50.0)
@@ -271,7 +271,7 @@ def test_the_interval_is_exact_at_the_ends_and_wider_than_satterthwaite_between(
 
 
 def test_on_these_images_only_seeds_vary() -> None:
-    """The t test of the seeds' own effects, whatever the images do."""
+    """The t test of the seeds' own effects, regardless of the images."""
     effects = np.array([0.02, 0.05, 0.03, 0.07])
     effect, test = of_seeds(effects, 0.05), stats.ttest_1samp(effects, 0)
     interval = test.confidence_interval(0.95)
@@ -284,7 +284,7 @@ def test_on_these_images_only_seeds_vary() -> None:
 
 
 def test_frames_of_one_group_count_as_one_image() -> None:
-    """Twenty images, each forty times over: without groups they are taken for eight hundred."""
+    """Twenty images, each repeated forty times: without groups they count as eight hundred."""
     a, b = (_random(name, images=20) for name in "ab")
     many = [[np.repeat(seed, 40, axis=0) for seed in cell] for cell in (a, b)]
     drives = np.repeat(np.arange(20), 40)
@@ -299,11 +299,11 @@ def test_frames_of_one_group_count_as_one_image() -> None:
 
 
 @pytest.mark.parametrize("groups", [2, 3, 5])
-def test_few_groups_have_one_degree_of_freedom_less_than_their_number(groups: int) -> None:
+def test_image_df_is_one_below_the_group_count(groups: int) -> None:
     a, b = _random("a"), _random("b")
     effect = contrast([(1, a), (-1, b)], metrics.miou, 0.05, 2000, ADDRESS, np.arange(40) % groups)
     assert effect.spread.image_df == pytest.approx(1 / (1 / (groups - 1) + 1 / 2000))
-    with pytest.raises(InputError, match="of two groups"):
+    with pytest.raises(InputError, match="two or more groups"):
         contrast([(1, a), (-1, b)], metrics.miou, 0.05, 200, ADDRESS, np.zeros(40, int))
 
 
@@ -312,14 +312,14 @@ def _fall(items: list[list[float]]) -> tuple[float, Effect | None, tuple[int, in
     return drop(values, lambda i, j: of_seeds(values[j] - values[i], 0.05))
 
 
-def test_a_fall_between_two_cells_is_found_though_the_line_rises() -> None:
+def test_a_fall_is_found_though_the_line_rises() -> None:
     p, effect, pair = _fall([[50.0, 50.2, 50.1], [60.1, 60.0, 60.2], [59.0, 58.9, 59.0], [70.0, 70.1, 70.2]])
     assert pair == (1, 2) and effect is not None and effect.estimate == pytest.approx(-0.01133, abs=1e-4)
     own = stats.ttest_rel([59.0, 58.9, 59.0], [60.1, 60.0, 60.2]).pvalue
-    assert p == pytest.approx(own)  # what all cells share is clear: the pair's own variance decides
+    assert p == pytest.approx(own)  # the shared noise is small: the pair's own variance decides
 
 
-def test_a_fall_by_hand_of_what_all_cells_share() -> None:
+def test_a_fall_matches_the_pooled_formula_by_hand() -> None:
     """Two-way residuals of 3 cells and 3 seeds have 4 degrees of freedom; 3 pairs."""
     items = np.array([[10.0, 11, 12], [10.4, 11.4, 12.4], [9.4, 10.5, 11.3]])
     p, effect, pair = _fall(items.tolist())
@@ -332,8 +332,8 @@ def test_a_fall_by_hand_of_what_all_cells_share() -> None:
     assert _fall([[3.0], [2.0], [1.0]]) == (1.0, None, (0, 0))  # one seed
 
 
-def test_a_fall_that_its_own_seeds_show_must_stand_out_of_what_all_cells_share() -> None:
-    """The pair differs by the same in every seed; the noise of a third cell, which is in all pairs, decides."""
+def test_a_fall_must_exceed_the_shared_noise() -> None:
+    """The pair differs by the same amount in every seed, so the shared noise decides, which includes a third cell's."""
     items = np.array([[10.0, 10.6, 9.8], [12.0, 12.1, 12.2], [11.0, 11.1, 11.21]])
     residuals = items - items.mean(0) - items.mean(1, keepdims=True) + items.mean()
     error = math.sqrt(2 * (residuals**2).sum() / 4 / 3)
@@ -356,8 +356,8 @@ def test_two_seeds_have_one_degree_of_freedom() -> None:
           for world in ("one varies more", "later vary more", "skewed", "one seed in five collapses")),
     ],
 )  # fmt: skip
-def test_a_fall_is_said_wrongly_at_most_at_alpha(world: str) -> None:
-    """Eight equal cells and three seeds; see benchmarks/calibration.py for more of everything."""
+def test_false_falls_occur_at_most_at_rate_alpha(world: str) -> None:
+    """Eight equal cells and three seeds; benchmarks/calibration.py simulates more."""
     draw, wrong, simulations = generator("falls", world), 0, 150 if world == "equal" else 400
     for _ in range(simulations):
         values = draw.normal(size=(8, 3)) + 3 * draw.normal(size=3)
@@ -380,7 +380,7 @@ def test_the_exact_bound_of_a_rate() -> None:
     assert stats.binom.cdf(1, 5, binomial(1, 5, 0.05)) == pytest.approx(0.05)
 
 
-def test_the_scale_of_voc_takes_less_than_two_seconds():
+def test_a_voc_contrast_takes_under_two_seconds():
     draw = generator("large")
     a, b = (list(draw.integers(0, 2000, (3, 1449, 2, 21, 3))) for _ in range(2))
     began = time.process_time()
@@ -390,8 +390,8 @@ def test_the_scale_of_voc_takes_less_than_two_seconds():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_verdicts_on_nothing_are_wrong_at_most_at_alpha(seeds: int) -> None:
-    """400 simulations at alpha 0.1; see benchmarks/calibration.py for more of everything."""
+def test_null_effects_are_significant_at_most_at_alpha(seeds: int) -> None:
+    """400 simulations at alpha 0.1; benchmarks/calibration.py simulates more."""
     wrong = np.zeros(2)
     for number in range(400):
         draw = generator("null", seeds, number)
@@ -410,8 +410,8 @@ def _sample(drawn: np.ndarray, without: np.ndarray) -> Sample:
 
 
 @pytest.mark.parametrize("few", [1, 5, 50])
-def test_what_rests_on_few_images_has_few_degrees_of_freedom(few: int) -> None:
-    """Those of the variance of 100 values of kurtosis k: 200 / (k - 1), and never more than 99."""
+def test_few_influential_images_lower_the_degrees_of_freedom(few: int) -> None:
+    """Those of the variance of 100 values with kurtosis k: 200 / (k - 1), but at most 99."""
     without = np.full((2, 100), 0.5)
     without[:, :few] += 0.1
     kurtosis = stats.kurtosis(without[0], fisher=False)
@@ -420,8 +420,8 @@ def test_what_rests_on_few_images_has_few_degrees_of_freedom(few: int) -> None:
     assert effect.images == 100 and (few > 1 or effect.spread.image_df < 3)
 
 
-def test_the_image_part_is_what_different_seeds_share_and_never_negative() -> None:
-    """The mean covariance of two seeds, an unbiased one of 4 images: times 4 / 3, as of a sample variance."""
+def test_image_variance_is_shared_covariance_and_never_negative() -> None:
+    """The mean covariance of two seeds, times 4 / 3 to be unbiased for 4 images, as for a sample variance."""
     draw = generator("shared")
     shared, own = draw.normal(size=(1, 500)), draw.normal(size=(3, 500))
     drawn, without = shared + own, np.array([[1.0, 2, 3, 4]] * 3)
@@ -432,7 +432,7 @@ def test_the_image_part_is_what_different_seeds_share_and_never_negative() -> No
     assert combined([(1, _sample(apart, without[:2]))], 0.05).spread.image == 0
 
 
-def test_a_draw_without_a_score_leaves_an_effect_unknown() -> None:
+def test_a_draw_without_a_score_leaves_p_unknown() -> None:
     drawn = generator("gap").normal(size=(3, 200))
     drawn[1, 7] = math.nan
     effect = combined([(1, _sample(drawn, np.ones((3, 9))))], 0.05)
@@ -440,7 +440,7 @@ def test_a_draw_without_a_score_leaves_an_effect_unknown() -> None:
     assert math.isnan(effect.p) and math.isnan(effect.low)
 
 
-def test_the_least_effect_found_is_that_of_power_four_fifths() -> None:
+def test_the_detectable_effect_has_80_percent_power() -> None:
     effect = of_seeds(np.array([0.02, 0.05, 0.03, 0.07, 0.01]), 0.05)
     solved = TTestPower().solve_power(nobs=5, power=0.8, alpha=0.05)
     assert effect.mde / np.std([2, 5, 3, 7, 1], ddof=1) * 100 == pytest.approx(solved, rel=0.005)
@@ -448,7 +448,7 @@ def test_the_least_effect_found_is_that_of_power_four_fifths() -> None:
     assert effect.spread.power(-0.02, 0.05) == effect.spread.power(0.02, 0.05)
 
 
-def test_the_interval_of_a_mean_is_that_of_student() -> None:
+def test_mean_intervals_match_students_t() -> None:
     values = np.array([1.0, 2, 4, 8])
     for confidence in (0.95, 0.9):
         interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
@@ -481,6 +481,6 @@ RANKS = [np.arange(9), np.arange(9)]
         (lambda: equivalent(contrast([(1, A)], ACCURACY, 0.05, 200, ADDRESS), 0.1, math.nan), "alpha must be"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call: Callable, said: str) -> None:
+def test_invalid_arguments_are_rejected(call: Callable, said: str) -> None:
     with pytest.raises(InputError, match=said):
         call()

@@ -1,4 +1,4 @@
-"""Scores at equal cost: interpolation on numbers by hand, never beyond a family's range, costs that are arithmetic."""
+"""Scores at equal cost: interpolation by hand, no extrapolation beyond a family's range, and costs from arithmetic."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _one(points: pd.DataFrame, source: str = equal_cost.HERE) -> dict[str, Any]:
 DENSE = (("kxk", "k3", 3, 100, [0.40, 0.42, 0.44]), ("kxk", "k5", 5, 10_000, [0.60, 0.62, 0.70]))
 
 
-def test_halfway_in_log_cost_is_halfway_in_score_seed_by_seed() -> None:
+def test_halfway_in_log_cost_is_halfway_in_score() -> None:
     row = _one(_points(("GCN", "g", 7, 1000, [0.55, 0.56, 0.60]), *DENSE))
     gains = np.array([0.55 - 0.50, 0.56 - 0.52, 0.60 - 0.57])
     half = stats.t.ppf(0.975, 2) * gains.std(ddof=1) / math.sqrt(3)
@@ -59,7 +59,7 @@ def test_halfway_in_log_cost_is_halfway_in_score_seed_by_seed() -> None:
     assert _one(_points(("GCN", "g", 7, 1000, [0.45, 0.58, 0.56]), *DENSE))["outcome"] == equal_cost.UNDECIDED
 
 
-def test_a_third_of_the_way_in_log_cost_weighs_the_nearer_variant_twice() -> None:
+def test_interpolation_weights_follow_log_cost() -> None:
     points = _points(("GCN", "g", 7, 200, [0.5]), ("kxk", "a", 3, 100, [0.3]), ("kxk", "b", 5, 800, [0.6]))
     row = _one(points)
     assert row["mean"] == pytest.approx(0.5 - (2 * 0.3 + 0.6) / 3)
@@ -68,7 +68,7 @@ def test_a_third_of_the_way_in_log_cost_weighs_the_nearer_variant_twice() -> Non
 
 
 @pytest.mark.parametrize("cost", [99, 10_001, 1, 10**9])
-def test_beyond_the_range_nothing_is_compared_but_the_nearest_is_named(cost: int) -> None:
+def test_outside_the_range_only_the_nearest_is_named(cost: int) -> None:
     for source in (equal_cost.HERE, equal_cost.PAPER):
         row = _one(_points(("GCN", "g", 7, cost, [0.9, 0.9, 0.9]), *DENSE), source)
         assert row["outcome"] == equal_cost.OUTSIDE and row["seeds"] == 0
@@ -79,13 +79,13 @@ def test_beyond_the_range_nothing_is_compared_but_the_nearest_is_named(cost: int
 
 
 @pytest.mark.parametrize(("cost", "label", "score"), [(100, "k3", 0.42), (10_000, "k5", 0.64)])
-def test_at_the_cost_of_a_variant_it_is_compared_with_that_variant(cost: int, label: str, score: float) -> None:
+def test_at_a_variants_cost_it_is_the_reference(cost: int, label: str, score: float) -> None:
     row = _one(_points(("GCN", "g", 7, cost, [0.9, 0.9, 0.9]), *DENSE))
     assert (row["below"], row["above"], row["ratio"]) == (label, label, 1)
     assert row["mean"] == pytest.approx(0.9 - score)
 
 
-def test_a_seed_that_one_of_the_three_lacks_is_left_out() -> None:
+def test_only_seeds_of_all_three_variants_count() -> None:
     short = _points(("GCN", "g", 7, 1000, [0.55, 0.56, 0.60]), ("kxk", "k3", 3, 100, [0.40, 0.42]), DENSE[1])
     row = _one(short)
     assert row["seeds"] == 2 and row["mean"] == pytest.approx((0.05 + 0.04) / 2)
@@ -99,14 +99,14 @@ def test_the_papers_own_numbers_at_equal_weights() -> None:
     weight = math.log(608_286 / 387_072) / math.log(25 / 9)
     assert seven["mean"] == pytest.approx(0.728 - (1 - weight) * 0.698 - weight * 0.704)
     assert rows.loc[("GCN k=3", "kxk")]["below"] == "1x1" and seven["outcome"] == equal_cost.BETTER
-    # The cheapest stack is the 3x3 convolution, and the narrowest of Table 4 is dearer than any GCN.
+    # The cheapest stack is the 3x3 convolution, and the narrowest of Table 4 costs more than any GCN.
     assert rows.loc[("GCN k=3", "stack")]["outcome"] == equal_cost.OUTSIDE
     assert (rows.xs("stack k=7 over m", level="against")["outcome"] == equal_cost.OUTSIDE).all()
     macs = equal_cost.matches(equal_cost.points_of_paper(), equal_cost.PAPER)
     assert set(macs[macs["cost"] == "head_macs"]["at"] / 256) == set(rows["at"])
 
 
-def test_narrow_stacks_and_refined_heads_stand_in_no_line_over_k() -> None:
+def test_lines_over_k_exclude_narrow_and_refined_heads() -> None:
     points = equal_cost.points_of_paper()
     assert set(points[points["family"] == "stack"]["kernel_size"]) == {3, 5, 7, 9, 11}
     assert len(points[points["family"] == "stack"]) == 5
@@ -115,7 +115,7 @@ def test_narrow_stacks_and_refined_heads_stand_in_no_line_over_k() -> None:
 
 
 @pytest.mark.parametrize("variant", [Variant(dense(5)), Variant(gcn(7)), Variant(stack(7)), Variant(gcn(3), True)])
-def test_a_heads_multiply_adds_and_weights_are_its_arithmetic(variant: Variant) -> None:
+def test_head_costs_follow_from_their_shapes(variant: Variant) -> None:
     told = costs(variant, RESNET, 21, (512, 512))
     assert told["head_parameters"] == variant.head.parameters(2048, 21)
     assert told["head_macs"] == variant.head.parameters(2048, 21) * 16 * 16
@@ -126,7 +126,7 @@ def test_a_heads_multiply_adds_and_weights_are_its_arithmetic(variant: Variant) 
 
 
 @pytest.mark.parametrize("variant", [None, Variant(gcn(5), refine=True)])
-def test_a_networks_weights_are_those_that_a_training_has(variant: Variant | None) -> None:
+def test_reported_weights_match_the_built_network(variant: Variant | None) -> None:
     model = build(variant, SHALLOW, 7, 0)
     assert costs(variant, SHALLOW, 7, (64, 64))["parameters"] == sum(p.numel() for p in model.parameters())
 
@@ -142,7 +142,7 @@ def _curves(scores: dict[str, list[list[float]]], steps: list[int]) -> pd.DataFr
     )
 
 
-def test_scores_by_length_and_how_the_order_settles() -> None:
+def test_the_ranking_settles_with_training_length() -> None:
     """a > b > c at the end, c > b > a halfway; the second seed ends as c > b > a."""
     scores = {"a": [[0.1, 0.5], [0.1, 0.3]], "b": [[0.2, 0.4], [0.2, 0.35]], "c": [[0.3, 0.3], [0.3, 0.36]]}
     found = equal_cost.lengths(_curves(scores, [50, 100])).set_index(["label", "share"])
@@ -152,11 +152,11 @@ def test_scores_by_length_and_how_the_order_settles() -> None:
     assert [found.loc[("b", share), "tau_seeds"] for share in (0.5, 1.0)] == pytest.approx([1, -1])
 
 
-def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
+def test_batched_kendall_taus_match_scipy():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 6, (9, 12)).astype(float)  # with ties
     values[rng.random(values.shape) < 0.2] = np.nan
-    values[:, 0], values[1:, 1] = 1.0, np.nan  # all tie; only one is there
+    values[:, 0], values[1:, 1] = 1.0, np.nan  # all tied; only one value
     found = equal_cost.kendall(values)
     for a, b in np.ndindex(found.shape):
         both = ~np.isnan(values[:, a]) & ~np.isnan(values[:, b])
@@ -165,8 +165,8 @@ def test_all_pairs_at_once_have_the_taus_of_pair_by_pair():
 
 
 @pytest.mark.slow
-def test_the_report_tells_the_comparisons_of_its_tables(tmp_path: Path) -> None:
-    """The fake scores rise with k alone, GCN has a weight a k as kxk has: at equal cost they are alike."""
+def test_the_report_shows_its_tables_comparisons(tmp_path: Path) -> None:
+    """Fake scores depend on k only, and GCN has as many weights per k as kxk: at equal cost they are alike."""
     plan = fake_plan([tables.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = fake_folder(tmp_path / "fake", plan)
     document.build(folder, TIER, DEVIATIONS)

@@ -1,4 +1,4 @@
-"""How alpha is divided among claims, and what decided ones pass on."""
+"""How alpha is divided among claims, and how decided claims pass it on."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_one_group_is_holms_procedure() -> None:
     assert adjusted(many) == pytest.approx(multipletests(many, method="holm")[1])
 
 
-def test_what_could_not_be_judged_keeps_its_share() -> None:
+def test_unjudged_claims_keep_their_share() -> None:
     first, lost, third = adjusted([0.01, math.nan, 0.03])
     assert first == pytest.approx(0.03) and third == pytest.approx(0.06) and math.isnan(lost)
 
 
-def test_primary_claims_share_most_of_alpha_and_pass_it_on_to_each_other_first() -> None:
+def test_primary_claims_pass_alpha_to_each_other_first() -> None:
     levels = Levels(["a", "b", "c", "d"], primary=("a", "b"))
     half, rest = PRIMARY_SHARE / 2, (1 - PRIMARY_SHARE) / 2
     assert levels.shares == pytest.approx({"a": half, "b": half, "c": rest, "d": rest})
@@ -42,7 +42,7 @@ def test_primary_claims_share_most_of_alpha_and_pass_it_on_to_each_other_first()
     assert levels.shares == pytest.approx({"d": 1.0}), "nothing is lost on the way"
 
 
-def test_others_pass_on_to_each_other_and_then_to_primary_claims() -> None:
+def test_secondary_claims_pass_alpha_to_secondary_ones_first() -> None:
     levels = Levels(["a", "b", "c"], primary=("a",))
     levels.decide("b")
     assert levels.shares == pytest.approx({"a": PRIMARY_SHARE, "c": 1 - PRIMARY_SHARE})
@@ -50,7 +50,7 @@ def test_others_pass_on_to_each_other_and_then_to_primary_claims() -> None:
     assert levels.shares == pytest.approx({"a": 1.0})
 
 
-def test_claims_are_decided_in_one_call_by_what_earlier_ones_pass_on() -> None:
+def test_one_call_uses_alpha_passed_on_within_it() -> None:
     levels = Levels(["a", "b"])
     found = levels.decided({"a": 0.02, "b": 0.04}, 0.05)
     assert found == pytest.approx({"a": 0.04, "b": 0.04}) and levels.shares == {}, "b alone would need 0.025"
@@ -59,18 +59,18 @@ def test_claims_are_decided_in_one_call_by_what_earlier_ones_pass_on() -> None:
     assert again.shares == {"a": 0.5, "b": 0.5}
 
 
-def test_what_was_decided_at_an_earlier_look_bounds_the_adjusted_p_of_later_ones() -> None:
+def test_earlier_decisions_bound_later_adjusted_p() -> None:
     levels = Levels(["a", "b"])
     levels.decided({"a": 0.02}, 0.05)
     assert levels.decided({"b": 0.001}, 0.05) == pytest.approx({"b": 0.04}), "at alpha 0.03 nothing was passed on"
 
 
-def test_who_comes_first_is_part_of_the_method() -> None:
-    """Whoever changes this raises METHOD, which makes all questions new."""
+def test_the_primary_claims_belong_to_the_method() -> None:
+    """A change here must raise METHOD, which makes all questions new."""
     assert (METHOD, PRIMARY_SHARE, sorted(PRIMARY)) == (
         3, 0.8, ["beats_kxk", "beats_stack_text", "br_boundary", "gain_k", "gcn_inside", "rises"],
     )  # fmt: skip
 
 
-def test_a_family_of_primary_claims_alone_has_all_of_alpha() -> None:
+def test_primary_claims_alone_get_all_of_alpha() -> None:
     assert Levels(["a", "b"], primary=("a", "b")).shares == {"a": 0.5, "b": 0.5}

@@ -1,4 +1,4 @@
-"""Mechanisms: as predicted where a gain shows in the one setting and not in the other, and never otherwise."""
+"""Mechanisms: as predicted if and only if a gain shows in one setting and not in the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWS, NOT, OPEN, NONE = "supported", "contradicted", "undecided", "no differenc
 
 
 def plan(metric: str = "miou", number: int = 1) -> dict[str, Any]:
-    """A plan of so many mechanisms alike."""
+    """A plan with ``number`` equal mechanisms."""
     one = Mechanism(
         *(getattr(ONE, name) for name in ("says", "claim", "better", "worse", "shows", "absent")), metric, ""
     )
@@ -32,7 +32,7 @@ def plan(metric: str = "miou", number: int = 1) -> dict[str, Any]:
 
 
 def scores(shows: float, absent: float, spread: float = 0.1, level: float = 60.0) -> dict[str, dict[int, float]]:
-    """By address and seed: fractions whose gains are so many points in either setting."""
+    """Scores (fractions) by address and seed, with these gains in points in the two settings."""
     draw = np.random.default_rng(0)
     gains = {"M1/main/better": shows, "M1/main/worse": 0.0, "M1/texture/better": absent, "M1/texture/worse": 0.0}
     return {
@@ -53,7 +53,7 @@ def scores(shows: float, absent: float, spread: float = 0.1, level: float = 60.0
         (5.0, 0.0, 5.0, OPEN, ""),
     ],
 )
-def test_a_mechanism_holds_where_both_of_its_sides_do(
+def test_a_mechanism_needs_both_of_its_settings(
     shows: float, absent: float, spread: float, verdict: str, part: str
 ) -> None:
     made = plan()
@@ -65,7 +65,7 @@ def test_a_mechanism_holds_where_both_of_its_sides_do(
 
 
 @pytest.mark.parametrize("shows", [5.0, 20.0])
-def test_a_quarter_of_the_gain_may_remain_give_or_take_the_margin(shows: float) -> None:
+def test_a_quarter_of_the_gain_may_remain(shows: float) -> None:
     made = plan()
     for gain, verdict in ((shows / 4 + 0.4, SHOWS), (shows / 4 + 0.6, NOT)):
         rows = verdicts.judge_scores(made, claim_tests.Scores(made, scores(shows, gain, 0.02)), mechanisms.claims(made))
@@ -81,7 +81,7 @@ def test_regions_are_compared_by_errors() -> None:
         assert verdicts.judge_scores(made, claim_tests.Scores(made, found), [claim])[0].verdict == verdict
 
 
-def test_mechanisms_are_corrected_among_themselves_and_leave_the_claims_alone() -> None:
+def test_mechanisms_and_claims_are_corrected_separately() -> None:
     one, four = plan(), plan(number=4)
     known = scores(5.0, 0.0, 0.15)
     known |= {a.replace("M1", f"M{n}"): dict(by_seed) for n in (2, 3, 4) for a, by_seed in scores(0, 0).items()}
@@ -95,7 +95,7 @@ def test_mechanisms_are_corrected_among_themselves_and_leave_the_claims_alone() 
     }
 
 
-def test_each_training_writes_down_the_mechanisms_that_it_answers() -> None:
+def test_trainings_record_the_mechanisms_they_answer() -> None:
     made = plan()
     digests = questions.all_digests(made)
     asked = questions.of_trainings(made)
@@ -108,8 +108,8 @@ def test_each_training_writes_down_the_mechanisms_that_it_answers() -> None:
     assert questions.all_digests(turned)["mechanism pair M1"] != digests["mechanism pair M1"]
 
 
-def test_objects_of_a_region_are_all_classes_but_the_first() -> None:
-    """By counts, by resampled sums, and as verdicts read them: the same accuracy."""
+def test_region_objects_are_all_classes_but_the_first() -> None:
+    """Counts, resampled sums and the verdicts' own reading give the same accuracy."""
     from study import metrics
     from study.statistics import bootstrap
 

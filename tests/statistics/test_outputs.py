@@ -1,4 +1,4 @@
-"""What `dvc plots` draws from: the written rows, and the templates in .dvc/plots filled as DVC fills them."""
+"""Inputs of `dvc plots`: the written rows, and the templates in .dvc/plots, filled as DVC fills them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLOTS = {
 
 @pytest.fixture(scope="module")
 def heads() -> pd.DataFrame:
-    """Rows of kernel_size.csv for the default tier, had each of its cells a score."""
+    """Rows of kernel_size.csv for the default tier if each of its cells had a score."""
     params = tiers.read(ROOT / "params.yaml")
     chosen = tiers.load(params, "shapes")
     facts = {"fingerprint": "f" * 64, "classes": ["a", "b"], "streamed": False, "frequent": None}
@@ -45,14 +45,14 @@ def _spec(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return spec
 
 
-def test_a_head_has_one_score_at_a_kernel_size(heads):
+def test_each_head_has_one_score_per_kernel_size(heads):
     """Stacks of other widths and networks with BR would make its line jump up and down."""
     assert not heads.duplicated(["head", "kernel_size"]).any()
     found = heads.groupby("head")["kernel_size"].agg(list).to_dict()
     assert found == {"1x1": [1], "GCN": [3, 5, 7, 9, 11, 13, 15], "kxk": [3, 5, 7, 9], "stack": [3, 5, 7, 9, 11]}
 
 
-def test_heads_are_told_apart_by_colour_and_revisions_by_dash(heads):
+def test_colours_mark_heads_and_dashes_mark_revisions(heads):
     spec = _spec("kernel_size.csv", heads.to_dict("records"))
     encoding = spec["encoding"]
     assert [encoding[part]["field"] for part in ("x", "y", "color", "strokeDash")] == [
@@ -62,7 +62,7 @@ def test_heads_are_told_apart_by_colour_and_revisions_by_dash(heads):
     assert {"kernel_size", "miou", "head"} == set(heads.columns)
 
 
-def test_variants_have_panels_of_their_own_in_which_colours_are_revisions():
+def test_each_variant_has_a_panel_coloured_by_revision():
     rows = [{"label": label, "step": 100, "value": 0.5} for label in (labels(None)["label"], "GCN k=15")]
     spec = _spec("learning_curves.csv", rows)
     encoding = spec["spec"]["encoding"]

@@ -1,4 +1,4 @@
-"""Scores of single classes from counts by hand, and the files of confusions."""
+"""Scores of single classes from handmade counts, and the confusion files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = ["ground", "null", "a,b"]
 
 @pytest.fixture
 def planned(tmp_path: Path) -> tuple[dict[str, Any], Path]:
-    """Table 5 over three seeds; in ``results`` GCN has two of them, others none."""
+    """Table 5 over three seeds; in ``results`` GCN has two of them, the others none."""
     plan = fake_plan([TABLES["T5"]], 3, len(CLASSES))
     plan["data"]["main"] |= {"classes": CLASSES, "images_with": [7, 3, 1], "pixels": [700, 30, 1]}
     hits = {0: 60, 1: 80}
@@ -37,7 +37,7 @@ def planned(tmp_path: Path) -> tuple[dict[str, Any], Path]:
     return plan, tmp_path
 
 
-def test_a_class_has_its_mean_over_seeds_with_its_interval(planned) -> None:
+def test_classes_have_means_and_intervals_over_seeds(planned) -> None:
     plan, folder = planned
     rows = per_class.table(plan, folder).set_index(["variant", "class"])
     ground = rows.loc[("GCN k=15", "ground")]
@@ -51,14 +51,14 @@ def test_a_class_has_its_mean_over_seeds_with_its_interval(planned) -> None:
     assert len(rows) == 3 * len({told["label"] for told in plan["trainings"].values()})
 
 
-def test_classes_that_are_there_have_the_mean_iou_as_their_mean(planned) -> None:
+def test_class_scores_average_to_the_mean_iou(planned) -> None:
     plan, folder = planned
     for place in folder.iterdir():
         with np.load(place / "counts.npz") as archive:
             assert np.nanmean(results.class_scores(place)) == pytest.approx(metrics.miou(archive["counts"]))
 
 
-def test_an_evaluation_has_rows_of_its_own_and_a_classifier_has_none(planned) -> None:
+def test_evaluations_have_rows_but_classifiers_have_none(planned) -> None:
     plan, folder = planned
     key = next(iter(plan["trainings"]))
     plan["evaluations"] = {"e" * 64: {"label": "1x1", "seed": 0, "data": "main", "training": key, "inference": "MS"}}
@@ -67,7 +67,7 @@ def test_an_evaluation_has_rows_of_its_own_and_a_classifier_has_none(planned) ->
     assert per_class.table(plan, folder).empty
 
 
-def test_the_file_is_read_back_as_it_was_written_and_another_version_is_refused(planned, tmp_path: Path) -> None:
+def test_per_class_files_round_trip_and_are_versioned(planned, tmp_path: Path) -> None:
     plan, folder = planned
     rows, path = per_class.table(plan, folder), tmp_path / "per_class.csv"
     path.write_bytes(outputs._csv(rows))
@@ -75,11 +75,11 @@ def test_the_file_is_read_back_as_it_was_written_and_another_version_is_refused(
     assert again["class"].tolist() == rows["class"].tolist(), "a class may be called null"
     assert np.allclose(again["mean"], rows["mean"], equal_nan=True)
     path.write_text(path.read_text().replace(",1\n", ",9\n"))
-    with pytest.raises(InputError, match="must be of version 1"):
+    with pytest.raises(InputError, match="must have format version 1"):
         per_class.read_rows(path)
 
 
-def test_confusions_are_a_table_of_counts_a_headline_network_with_an_index(planned, tmp_path: Path) -> None:
+def test_headline_confusions_are_written_with_an_index(planned, tmp_path: Path) -> None:
     plan, _ = planned
     (tmp_path / "examined" / "confusion").mkdir(parents=True)
     matrix = np.arange(9).reshape(3, 3)

@@ -1,4 +1,4 @@
-"""Looks at a study: who gets more seeds, who leaves and why, and that nothing but plan and scores decides it."""
+"""Looks at a study: which claims get more seeds, which leave and why. Only the plan and the scores decide."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def first_cost() -> float:
     return follow(study()).looks[0].spent
 
 
-def test_looks_are_at_whole_batches_and_share_alpha_by_their_seeds() -> None:
+def test_looks_share_alpha_by_their_seeds() -> None:
     looks = sequence.of_plan(layout().plan)
     assert looks.at == (5, 9, 13) and looks.shares == pytest.approx((5 / 13, 4 / 13, 4 / 13))
     plain = worlds.layout(3).plan
@@ -68,7 +68,7 @@ def test_only_open_claims_draw_more_seeds() -> None:
     assert course.drawn == more and len(more) < len(plan["trainings"]) + len(plan["evaluations"])
 
 
-def test_what_comes_after_a_claim_has_left_does_not_change_its_answer() -> None:
+def test_later_scores_do_not_change_earlier_answers() -> None:
     known = study()
     early = {name: answer for name, answer in follow(known).answers.items() if answer.look == 0}
     for scores in known.known.values():
@@ -78,8 +78,8 @@ def test_what_comes_after_a_claim_has_left_does_not_change_its_answer() -> None:
     assert early and all(again.answers[name].judged == answer.judged for name, answer in early.items())
 
 
-def test_results_that_come_bit_by_bit_take_the_same_course() -> None:
-    """As a driver sees it that is killed and started again: only what was called for is there."""
+def test_results_arriving_gradually_take_the_same_course() -> None:
+    """As for a driver that is killed and restarted: only the requested results exist."""
     whole, there = follow(study()), set[str]()
     for _ in range(10):
         course = follow(study(), ready=there.__contains__)
@@ -91,7 +91,7 @@ def test_results_that_come_bit_by_bit_take_the_same_course() -> None:
     assert {n: a.judged for n, a in course.answers.items()} == {n: a.judged for n, a in whole.answers.items()}
 
 
-def test_a_budget_goes_to_those_that_promise_most_for_their_cost() -> None:
+def test_the_budget_goes_to_the_most_promising_claims() -> None:
     first, free = first_cost(), follow(study())
     waiting = {name for name, answer in free.answers.items() if answer.look > 0}
     none = follow(study(), priced(first))
@@ -103,7 +103,7 @@ def test_a_budget_goes_to_those_that_promise_most_for_their_cost() -> None:
     assert kept and kept < waiting
 
 
-def test_a_budget_decides_how_far_a_study_goes_and_no_answer() -> None:
+def test_a_budget_changes_no_answer() -> None:
     free, none = follow(study()), follow(study(), priced(first_cost()))
     for name, answer in none.answers.items():
         assert answer.left == OUT_OF_BUDGET or free.answers[name].judged == answer.judged
@@ -119,30 +119,30 @@ def test_seeds_that_failed_count_as_drawn() -> None:
     assert follow(later).answers["gain_k"].left != NOT_TESTED, "a seed that was never drawn fails no claim"
 
 
-def test_a_claim_with_no_chance_is_out_of_reach() -> None:
+def test_a_claim_without_chance_is_out_of_reach() -> None:
     found = [answer for number in range(3) for answer in follow(study(number, "null")).answers.values()]
     out = [answer for answer in found if answer.left == OUT_OF_REACH]
     assert out and all(answer.chance < sequence.REACH for answer in out)
     assert any(answer.left == LAST for answer in found), "one with a chance goes on to the end"
 
 
-def test_verdicts_say_how_a_claim_left_and_what_would_close_it() -> None:
+def test_verdicts_say_how_a_claim_left_and_closes() -> None:
     known, plan = study(), priced(first_cost())
     rows = verdicts.judge_scores(plan, known, layout().claims)
     out = [row for row in rows if row.left == OUT_OF_BUDGET]
     assert out and all(row.look == 1 and row.verdict == "undecided" for row in out)
     for row in out:
         assert row.closing.startswith("Out of budget after 5 seeds.")
-        assert row.needed is None or f"Closing it: {row.needed - 5} more seed" in row.closing
+        assert row.needed is None or f"Closing it takes {row.needed - 5} more seed" in row.closing
 
 
-def test_what_later_seeds_say_is_a_follow_up() -> None:
+def test_later_seeds_are_only_a_follow_up() -> None:
     rows = verdicts.judge_scores(layout().plan, study(), layout().claims)
     told = [row for row in rows if row.later]
     assert told and all(row.look < 3 and row.later.startswith("With all ") for row in told)
 
 
-def test_a_cell_draws_the_trainings_that_its_own_start_from() -> None:
+def test_a_cell_also_draws_its_parent_trainings() -> None:
     plan = layout().plan
     keys = sequence.keys_of(plan, ["T7/Stage-3-MS/GCN + BR"], [worlds.FIRST_SEED])
     stages = {plan["trainings"][key]["data"] for key in keys if key in plan["trainings"]}
@@ -151,7 +151,7 @@ def test_a_cell_draws_the_trainings_that_its_own_start_from() -> None:
 
 
 def test_no_difference_passes_nothing_on() -> None:
-    """Its level was used for a difference already; whoever is decided by one passes its level on."""
+    """Its level was already used for a difference; a claim decided by a difference passes its level on."""
     known = study(truth="half")
     followed = sequence._Study(layout().plan, known, [layout().claims])
     followed.follow(lambda key: True)
@@ -166,11 +166,11 @@ def test_no_difference_passes_nothing_on() -> None:
 
 @pytest.mark.slow
 def test_no_difference_takes_nothing_that_others_pass_on() -> None:
-    """Effects just past the margin: those that are found apart pass on what would call the others alike."""
+    """Effects just past the margin: the level that found differences pass on must not call the others alike."""
     wrong, of = 0, worlds.layout(13)
     for number in range(40):
         known = worlds.simulate(WORLDS["normal"], TRUTHS["past the margin"], of, number)
         rows = verdicts.judge_scores(of.plan, known, of.claims)
         truly = {"gain_k", "beats_stack_text", "beats_stack_caption", "beats_each_width", "br_overall"}
         wrong += any(row.verdict == SAME and row.claim in truly - {"br_overall"} for row in rows)
-    assert wrong <= 7  # more come by a rate of 5 % once in a thousand times
+    assert wrong <= 7  # at a rate of 5 %, more occur once in a thousand times

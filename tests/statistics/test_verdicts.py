@@ -51,17 +51,17 @@ def printed(address: str) -> Fraction:
 
 
 # ------------------------------------------------------------------------------------------ the paper's own numbers
-# Where the text and the tables of the paper disagree; of every other claim its own numbers say that it holds.
+# Where the paper's text and tables disagree; by its own numbers every other claim holds.
 NOT_BY_ITS_OWN_NUMBERS = {"beats_stack_text": ("T3/GCN/5 above T3/stack/5",)}  # 71.1 against 71.8
 NOT_PRINTED = {"kxk_hard"}  # the paper prints no training loss
 
 
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name not in NOT_PRINTED])
-def test_each_claim_on_the_papers_own_numbers(name: str) -> None:
+def test_each_claim_gets_its_expected_printed_result(name: str) -> None:
     assert CLAIMS[name].predicate.failing(printed, MARGIN) == NOT_BY_ITS_OWN_NUMBERS.get(name, ())
 
 
-def test_the_stack_gets_worse_with_fewer_weights_as_the_papers_numbers_have_it() -> None:
+def test_fewer_weights_make_the_stack_worse_as_printed() -> None:
     """68.8, 70.4, 71.3 from the narrowest to the widest: the claim is that fewer weights make it worse."""
     assert "fewer weights" in CLAIMS["narrow_worse"].says
     scores = {f"T4/score/{m}": Fraction(value) for m, value in (("2048", "71.3"), ("1024", "70.4"), ("210", "68.8"))}
@@ -86,7 +86,7 @@ def test_claims_name_cells_with_printed_numbers_and_places(name: str) -> None:
             assert part.low is not None or part.high is not None
 
 
-def test_a_question_is_what_decides_and_not_how_it_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_cover_decisions_but_not_wording(monkeypatch: pytest.MonkeyPatch) -> None:
     made = test_document.fake_plan([paper.TABLES["T1"]], 3)
     first, said, one = questions.digests(made), questions.wording(), CLAIMS["gain_k"]
 
@@ -143,15 +143,15 @@ def test_a_predicate_lists_every_cell_that_it_needs() -> None:
     assert set(widening((("a", "b"), ("c", "d"), ("e", "f"))).addresses) == set("abcdef")
 
 
-def test_predicates_refuse_what_makes_no_sense() -> None:
+def test_predicates_reject_invalid_arguments() -> None:
     with pytest.raises(InputError, match="tolerance must be positive and below the gain"):
         gain("a", "b", Fraction(1), Fraction(1))
     with pytest.raises(InputError, match="at least two cells"):
         increasing(("a",))
 
 
-def test_a_margin_is_not_within_itself_and_each_measure_has_its_own() -> None:
-    """Bounds are strict: an equivalence spans a margin to either side, a smaller ratio is smaller by more than one."""
+def test_bounds_are_strict_for_every_measure() -> None:
+    """Bounds are strict: equivalence means within one margin on either side, fewer errors means by more than one."""
     score = {"a": Fraction(10), "b": Fraction("10.5"), "c": Fraction("10.4"), "d": Fraction("10.6"), "e": Fraction(0)}
 
     def holds(predicate: Predicate) -> bool:
@@ -167,8 +167,8 @@ def test_a_margin_is_not_within_itself_and_each_measure_has_its_own() -> None:
     assert [holds(fewer_errors((other, "e"), ("e", "e"))) for other in "ghi"] == [False, True, False]
 
 
-def test_a_trend_rises_by_the_line_fitted_through_its_cells() -> None:
-    """From the first cell to the last of those that are fitted, by least squares; steps before them have no part."""
+def test_trends_rise_along_a_least_squares_line() -> None:
+    """The least-squares rise from the first to the last fitted cell; steps before them are not part of it."""
     score = dict(zip("abcdef", map(Fraction, (3, 9, 10, 12, 11, 15)), strict=True))
     for names, apart in (("ab", 0), ("abc", 0), ("abcd", 0), ("abcdef", 0), ("abcdef", 2)):
         *steps, trend = increasing(tuple(names), apart).parts
@@ -194,25 +194,25 @@ GUESS = math.log(4)
         ([[90, 9 * GUESS / 5], [95, 0.5 * GUESS], [100, 1.4 * GUESS]], [], ""),
         ([[50, 0.5], [100, 0.5]], [[50, 0.5], [100, 0.39]], "its tune score fell"),
         ([[50, 0.5], [100, 0.5]], [[50, 0.1], [100, 0.5]], ""),
-        ([[50, math.inf], [100, 0.5]], [], "its loss is no number"),
-        ([], [], "its loss is no number"),
+        ([[50, math.inf], [100, 0.5]], [], "its loss is not finite"),
+        ([], [], "its loss is not finite"),
     ],
     ids=["at every limit", "loud in the warm-up", "loud after it", "at a guess", "below one in the mean",
          "below its best", "above its best", "infinite", "nothing"],
 )  # fmt: skip
-def test_a_training_settles_within_the_limits_of_its_rule(loss: list, score: list, said: str) -> None:
+def test_trainings_settle_within_the_rules_limits(loss: list, score: list, said: str) -> None:
     """100 steps, of which 20 warm up; four classes."""
     found = settling.trouble({"loss": loss, "score": score}, 100, 0.2, 4, SETTLED)
     assert found.startswith(said) and bool(found) == bool(said)
 
 
-def test_the_last_loss_is_the_mean_of_the_last_tenth() -> None:
+def test_the_last_loss_averages_the_last_tenth() -> None:
     assert settling.last_loss({"loss": [[80, 9.0], [90, 7.0], [91, 1.0], [100, 2.0]]}, 100) == 1.5
     assert math.isnan(settling.last_loss({"loss": [[90, 7.0]]}, 100))
 
 
-def test_a_contradiction_by_one_part_is_corrected_for_the_number_of_parts() -> None:
-    """A p just under alpha of one of two parts is none of the claim."""
+def test_contradictions_are_corrected_for_the_number_of_parts() -> None:
+    """A p just under alpha for one of two parts does not decide the claim."""
     part, unknown = above("T1/score/15", "T1/score/base").parts[0], effects.Effect(*[0.0] * 6, 3, 60, 0.0)
     against = claim_tests.Tested(part, unknown, holds=1.0, fails=0.04)
     between = claim_tests.Tested(part, unknown, holds=0.3, fails=1.0)
@@ -255,7 +255,7 @@ def settle(folder: Path, loss: float = 0.1, peak: float = 1.0, score: float = 0.
 
 
 def asked(made: dict[str, Any], folder: Path, *known: Claim) -> None:
-    """Let every training write down the questions of these claims before it began."""
+    """Record the questions of these claims in every training, as asked before it began."""
     found = json.dumps({"labels": {"questions": questions.digests(made, known)}})
     for key in made["trainings"]:
         (folder / key / "training.json").write_text(found)
@@ -283,7 +283,7 @@ PAIRS = ((c("b"), c("a")), (c("d"), c("c")), (c("f"), c("e")))
 GROWS = {"a": 50, "b": 51, "c": 50, "d": 53, "e": 50, "f": 55}
 SHRINKS = {"a": 50, "b": 55, "c": 50, "d": 53, "e": 50, "f": 51}
 S, C, U = answers.SUPPORTED, answers.CONTRADICTED, answers.UNDECIDED
-# The 1x1 head, then a curve that falls: its line rises.
+# The 1x1 head, then a falling curve: its line still rises.
 STEP = {"a": 50, "b": 72, "c": 71, "d": 70, "e": 69, "f": 68}
 BENT = {"a": 53.1, "b": 57.2, "c": 58.9, "d": 60.4, "e": 59.4, "f": 58.6}
 RISES = {"a": 50, "b": 60, "c": 61, "d": 62, "e": 63, "f": 64}
@@ -346,8 +346,8 @@ def test_a_planted_effect_gets_its_verdict(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
-    """The line falls at p = 0.0024, and the last cell is above the one before at 0.024: neither is the answer."""
+def test_a_clear_line_does_not_hide_a_fall(tmp_path: Path) -> None:
+    """The line falls (p = 0.0024), but the last cell is above the one before (p = 0.024): neither is the answer."""
     scores = {
         "a": (72.43, 71.72, 72.22, 72.63, 72.15),
         "b": (70.16, 70.15, 69.99, 69.55, 69.97),
@@ -365,12 +365,13 @@ def test_a_clear_line_makes_no_fall_easier_to_overlook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("below", r"Not so: T/r/b above T/r/a \(-5\.0 points\)\."),
-        ("rises and falls back", r"Not so: T/r/f below T/r/d, by 1\.8 points\."),
-        ("falls and rises back", r"Not so: T/r/c above T/r/b, by 2\.8 points\."),
-        ("narrows", r"Not so: widens from T/r/b to T/r/f \(-4\.0 points\)\."),
-        ("widens and narrows back", r"Not so: T/r/f less T/r/e below T/r/d less T/r/c, by (1\.9|2\.0|2\.1) points\."),
-        ("more errors", r"Not so: errors of T/r/b below T/r/a \(\+11\.\d % of errors\)\."),
+        ("below", r"Does not hold: T/r/b above T/r/a \(-5\.0 points\)\."),
+        ("rises and falls back", r"Measured instead: T/r/f below T/r/d, by 1\.8 points\."),
+        ("falls and rises back", r"Measured instead: T/r/c above T/r/b, by 2\.8 points\."),
+        ("narrows", r"Does not hold: widens from T/r/b to T/r/f \(-4\.0 points\)\."),
+        ("widens and narrows back",
+         r"Measured instead: T/r/f less T/r/e below T/r/d less T/r/c, by (1\.9|2\.0|2\.1) points\."),
+        ("more errors", r"Does not hold: errors of T/r/b below T/r/a \(\+11\.\d % of errors\)\."),
     ],
 )  # fmt: skip
 def test_a_contradiction_names_what_contradicts(name: str, reason: str, tmp_path: Path) -> None:
@@ -382,7 +383,7 @@ def test_a_contradiction_names_what_contradicts(name: str, reason: str, tmp_path
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_a_ratio_of_errors_is_shown_in_per_cent_beside_its_points(tmp_path: Path) -> None:
+def test_error_ratios_also_show_their_points(tmp_path: Path) -> None:
     """20 of 40 errors are gone: -50 %, and 20 points."""
     made = planted(tmp_path, {"a": 60, "b": 80}, seeds=5, scale="paper")
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(fewer_errors((c("b"), c("a"))))])
@@ -392,7 +393,7 @@ def test_a_ratio_of_errors_is_shown_in_per_cent_beside_its_points(tmp_path: Path
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_points_are_those_of_the_part_that_is_shown(tmp_path: Path) -> None:
+def test_points_belong_to_the_shown_part(tmp_path: Path) -> None:
     """30 of 60 errors are gone in the first pair, 4 of 40 in the second: the second is the weaker."""
     made = planted(tmp_path, {"a": 40, "b": 70, "c": 60, "d": 64}, seeds=5, scale="paper")
     both = every(fewer_errors((c("b"), c("a"))), fewer_errors((c("d"), c("c"))))
@@ -401,7 +402,7 @@ def test_points_are_those_of_the_part_that_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_losses_are_compared_in_nats_at_the_end_of_training(tmp_path: Path) -> None:
+def test_final_losses_are_compared_in_nats(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 50}, seeds=3, scale="paper")
     for cell, ends in zip(made["cells"], ((0.10, 0.11, 0.12), (0.40, 0.42, 0.41)), strict=True):
         for (_, key), loss in zip(sorted(cell["runs"].items()), ends, strict=True):
@@ -410,7 +411,7 @@ def test_losses_are_compared_in_nats_at_the_end_of_training(tmp_path: Path) -> N
     assert (row.verdict, row.unit, row.printed, row.paper) == (S, "nats", "not printed", None)
     assert row.estimate == pytest.approx(0.3) and row.part == "training loss of T/r/b above T/r/a"
     assert row.p == pytest.approx(stats.ttest_rel((0.40, 0.42, 0.41), (0.10, 0.11, 0.12)).pvalue)
-    assert row.beyond.reason == "A training's loss says nothing of new images."
+    assert row.beyond.reason == "A training's loss says nothing about new images."
 
 
 @pytest.mark.usefixtures("unprinted")
@@ -418,7 +419,7 @@ def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 52}, spread=1.5)
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
     assert row.verdict == U and row.needed > 3
-    assert row.reason == f"Some {row.needed} seeds would decide it, were the effects as measured."
+    assert row.reason == f"About {row.needed} seeds would decide it if the effects are as measured."
     alone = tmp_path / "alone"
     (row,) = verdicts.judge(
         planted(alone, {"a": 50, "b": 60}, seeds=1), alone, computed={}, claims=[claimed(above(c("b"), c("a")))]
@@ -428,7 +429,7 @@ def test_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_alpha_is_shared_by_the_claims_that_the_plan_asks_whatever_became_of_them(tmp_path: Path) -> None:
+def test_alpha_is_shared_by_all_asked_claims(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 50.6, "c": 51}, spread=0.25)
     one = claimed(above(c("b"), c("a")), name="one")
     absent = claimed(above("T9/x/y", c("a")), name="absent")
@@ -446,8 +447,8 @@ def test_alpha_is_shared_by_the_claims_that_the_plan_asks_whatever_became_of_the
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unprinted")
-def test_what_is_said_to_be_found_is_found_at_the_level_that_a_verdict_needs(tmp_path: Path) -> None:
-    """An effect of the least size that is printed beside nine others that are nothing: four of five studies find it."""
+def test_printed_detectable_effects_are_found_at_80_percent(tmp_path: Path) -> None:
+    """Four of five studies find an effect of the printed least size among nine null effects."""
     names = [f"n{i}" for i in range(9)]
     family = [claimed(above(c("b"), c("a")), name="it"), *(claimed(above(c(n), c("a")), name=n) for n in names)]
     plan_of = planted(tmp_path, {"a": 50, "b": 50, **dict.fromkeys(names, 50)}, seeds=5)
@@ -467,8 +468,8 @@ def replace_variance(effect: effects.Effect, variance: float) -> effects.Effect:
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_a_contradiction_by_one_part_needs_only_its_own_seeds(tmp_path: Path) -> None:
-    """One part of the claim is far below, the other all but equal: a few seeds decide, not those of the other."""
+def test_one_contradicting_part_needs_only_its_seeds(tmp_path: Path) -> None:
+    """One part is far below, the other nearly equal: a few seeds decide, not the many that the other would need."""
     made = planted(tmp_path, {"a": 50, "b": 49, "c": 49.02}, spread=0.4, seeds=3)
     both = claimed(every(above(c("b"), c("a")), above(c("c"), c("b"))))
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[both])
@@ -476,8 +477,8 @@ def test_a_contradiction_by_one_part_needs_only_its_own_seeds(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_one_region_against_the_other_in_one_contrast(tmp_path: Path) -> None:
-    """Inside gains four points, the boundary none: the two accuracies are of one training's counts."""
+def test_one_contrast_compares_both_regions(tmp_path: Path) -> None:
+    """The inside gains four points, the boundary none; both accuracies come from the counts of one training."""
     made = planted(tmp_path, {"a": 50, "b": 50}, seeds=4)
     for cell in made["cells"]:
         for key in cell["runs"].values():
@@ -522,14 +523,14 @@ def test_the_wording_keeps_to_the_scale(scale: str, tmp_path: Path) -> None:
         if scale == "mechanism":
             assert "supported" not in said and "contradicted" not in said
             assert row.verdict == answers.UNTESTED or (
-                ("mechanism" in said or row.verdict == answers.SAME) and f"of {row.on.lower()} it says nothing" in said
+                ("mechanism" in said or row.verdict == answers.SAME) and f"says nothing about {row.on.lower()}" in said
             )
         else:
             assert "mechanism" not in said
     assert found["gain_k"].bounds == ((0, None) if scale == "mechanism" else (4.5, 6.5))
-    assert found["fewer_weights"].verdict == S and found["fewer_weights"].wording == "Arithmetic bears it out."
+    assert found["fewer_weights"].verdict == S and found["fewer_weights"].wording == "Arithmetic confirms it."
     assert found["best_voc"].reason == (
-        "It is about numbers alone, and this tier judges the mechanism." if scale == "mechanism" else
+        "It is only about numbers, and this tier judges the mechanism." if scale == "mechanism" else
         "Table 8 is not among the tier's tables."
     )  # fmt: skip
 
@@ -540,7 +541,7 @@ def test_a_tier_without_rules_judges_nothing(tmp_path: Path) -> None:
     assert {row["verdict"] for row in found["rows"]} == {answers.UNTESTED} and found["trains"] == found["looks"] == []
 
 
-def test_reasons_for_untested(tmp_path: Path) -> None:
+def test_untested_claims_give_their_reason(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path / "all", "mechanism")
     reasons = {row.claim: row.reason for row in verdicts.judge(made, tmp_path / "all", computed={})}
     assert reasons["stages"] == "Table 7 is not among the tier's tables."
@@ -564,7 +565,7 @@ def test_reasons_for_untested(tmp_path: Path) -> None:
     assert {row.verdict for row in nothing} == {answers.UNTESTED} and not any(row.p for row in nothing)
 
 
-def test_a_row_says_what_the_claim_is_where_it_stands_and_whether_the_paper_bears_it_out(tmp_path: Path) -> None:
+def test_rows_show_claim_place_and_printed_result(tmp_path: Path) -> None:
     made = whole(("T1", "T3", "T5"), tmp_path, "mechanism")
     for row in verdicts.judge(made, tmp_path, computed={}):
         claim = CLAIMS[row.claim]
@@ -583,7 +584,7 @@ def test_a_row_says_what_the_claim_is_where_it_stands_and_whether_the_paper_bear
     }  # fmt: skip
 
 
-def test_what_did_not_train_is_named_three_times_at_most(tmp_path: Path) -> None:
+def test_at_most_three_failed_trainings_are_named(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path, "mechanism")
     lost = [
         key for cell in made["cells"] if cell["address"] in ("T3/stack/11", "T3/stack/9")
@@ -598,28 +599,28 @@ def test_what_did_not_train_is_named_three_times_at_most(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_the_worst_case_of_a_claim_that_did_not_train_is_its_weakest_part(tmp_path: Path) -> None:
+def test_the_worst_case_is_the_weakest_part(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 60, "c": 50, "d": 52}, scale="paper")
     settle(tmp_path / next(iter(made["cells"][0]["runs"].values())), peak=100)
     both = every(above(c("b"), c("a")), above(c("d"), c("c")))
     (row,) = verdicts.judge(made, tmp_path, computed={}, claims=[claimed(both)])
-    assert re.search(r"As they ended: T/r/d above T/r/c by \+(1\.9|2\.[01]) points, with 3 seeds\.$", row.reason), (
+    assert re.search(r"Including them: T/r/d above T/r/c by \+(1\.9|2\.[01]) points, with 3 seeds\.$", row.reason), (
         row.reason
     )
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_seeds_that_no_two_cells_share_are_none(tmp_path: Path) -> None:
+def test_seeds_must_be_shared_by_all_cells(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 55})
     first, second = (cell["runs"] for cell in made["cells"])
     apart = [made["cells"][0] | {"runs": {"0": first["0"]}}, made["cells"][1] | {"runs": {"1": second["1"]}}]
     (row,) = verdicts.judge(made | {"cells": apart}, tmp_path, computed={}, claims=[claimed(above(c("b"), c("a")))])
-    assert (row.verdict, row.reason) == (answers.UNTESTED, "No seed has all of its cells.")
+    assert (row.verdict, row.reason) == (answers.UNTESTED, "No seed has results for all of its cells.")
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_points_stand_beside_ratios_on_these_images_and_beside_nothing_else(tmp_path: Path) -> None:
-    """And the floor of errors is asked of the cell that is compared with, not of the one that may have none left."""
+def test_points_appear_only_with_ratios_on_these_images(tmp_path: Path) -> None:
+    """The error floor applies to the reference cell, not to the cell that may have no errors left."""
     made = planted(tmp_path, {"a": 60, "b": 80}, seeds=5, scale="paper")
     for key in made["cells"][1]["runs"].values():
         counts = np.full((IMAGES, 2, 1, 3), 0)
@@ -631,13 +632,13 @@ def test_points_stand_beside_ratios_on_these_images_and_beside_nothing_else(tmp_
     assert first.points == pytest.approx(second.estimate) and first.beyond.points is None and second.points is None
 
 
-def test_a_scale_without_claims_asks_of_no_variant_whether_it_trains(tmp_path: Path) -> None:
+def test_without_claims_no_variants_training_is_judged(tmp_path: Path) -> None:
     made = whole(("T1",), tmp_path, "none")
     assert verdicts.content(made, tmp_path, computed={})["trains"] == []
     assert verdicts.content(made | {"scale": "mechanism"}, tmp_path, computed={})["trains"] != []
 
 
-def test_verdicts_at_each_variants_best_are_those_of_their_own_plan_and_results(tmp_path: Path) -> None:
+def test_tuned_verdicts_come_from_their_own_plan(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path / "shared", "mechanism")
     searched = whole(("T1",), tmp_path / "tuned", "mechanism", seeds=4)
     computed = dict.fromkeys(CLAIMS["equal_cost"].predicate.addresses, 1.0)
@@ -649,7 +650,7 @@ def test_verdicts_at_each_variants_best_are_those_of_their_own_plan_and_results(
 
 
 @pytest.mark.usefixtures("unprinted")
-def test_cells_measured_on_other_images_leave_a_claim_untested(tmp_path: Path) -> None:
+def test_cells_on_other_images_leave_claims_untested(tmp_path: Path) -> None:
     made = planted(tmp_path, {"a": 50, "b": 55})
     for key in next(cell for cell in made["cells"] if cell["column"] == "b")["runs"].values():
         with np.load(tmp_path / key / "counts.npz") as archive:
@@ -663,25 +664,23 @@ def test_cells_measured_on_other_images_leave_a_claim_untested(tmp_path: Path) -
     ("spoil", "reason"),
     [
         (lambda folder: (folder / "counts.npz").unlink(), "it has no result"),
-        (lambda folder: settle(folder, peak=100), "its loss rose to 100, a guess has 1.39"),
-        (lambda folder: settle(folder, loss=1.5), "its loss ended at 1.5, a guess has 1.39"),
-        (lambda folder: settle(folder, loss=math.nan), "its loss is no number"),
+        (lambda folder: settle(folder, peak=100), "its loss rose to 100, against 1.39 for a guess"),
+        (lambda folder: settle(folder, loss=1.5), "its loss ended at 1.5, against 1.39 for a guess"),
+        (lambda folder: settle(folder, loss=math.nan), "its loss is not finite"),
         (lambda folder: settle(folder, score=0.3), "its tune score fell from 60.0 to 30.0 %"),
     ],
     ids=["failed", "rose", "learnt nothing", "nan", "fell"],
 )
 @pytest.mark.parametrize("loser", ["stack", "GCN"])
-def test_one_training_that_did_not_settle_leaves_its_claims_untested(
-    tmp_path: Path, loser: str, spoil: Any, reason: str
-) -> None:
-    """Whichever side it is on: no opponent that GCN beat, and no GCN that the others beat."""
+def test_one_unsettled_training_leaves_its_claims_untested(tmp_path: Path, loser: str, spoil: Any, reason: str) -> None:
+    """On either side: GCN neither beats an unsettled opponent nor loses because it did not settle itself."""
     made = whole(("T1", "T3"), tmp_path, "mechanism")
     lost = next(cell for cell in made["cells"] if cell["address"] == f"T3/{loser}/11")["runs"]["1"]
     spoil(tmp_path / lost)
     found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
     row = found["beats_stack_caption"]
-    assert row.verdict == answers.UNTESTED and row.reason.startswith("Did not train at this rate: ")
-    assert reason in row.reason and "seed 1" in row.reason and "As they ended: " in row.reason
+    assert row.verdict == answers.UNTESTED and row.reason.startswith("Did not train at this learning rate: ")
+    assert reason in row.reason and "seed 1" in row.reason and "Including them: " in row.reason
     assert (found["rises"].verdict == answers.UNTESTED) == (loser == "GCN")
     label = made["trainings"][lost]["label"]
     (trained,) = (r for r in verdicts.trains(made, claim_tests.Collected(made, [tmp_path], {})) if r["label"] == label)
@@ -691,7 +690,7 @@ def test_one_training_that_did_not_settle_leaves_its_claims_untested(
     assert "counts.npz" not in str(settling.trouble.__code__.co_names), "never from what is reported"
 
 
-def test_a_ratio_of_errors_is_not_judged_where_there_are_next_to_none(tmp_path: Path) -> None:
+def test_error_ratios_need_errors_above_the_floor(tmp_path: Path) -> None:
     made = whole(("T5",), tmp_path, "mechanism")
     found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
     assert found["gcn_inside"].unit == "% of errors" and found["gcn_inside"].points is not None
@@ -703,7 +702,7 @@ def test_a_ratio_of_errors_is_not_judged_where_there_are_next_to_none(tmp_path: 
             np.savez(path, counts=counts)  # 28 % wrong near boundaries, nothing inside
     found = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
     assert found["gcn_inside"].verdict == answers.UNTESTED
-    assert "On the tune split T5/baseline/internal errs on 0.00 % (seed 0)" in found["gcn_inside"].reason
+    assert "On the tune split T5/baseline/internal has an error of 0.00 % (seed 0)" in found["gcn_inside"].reason
     assert found["br_boundary"].verdict != answers.UNTESTED, "its baseline is another"
 
 
@@ -719,14 +718,12 @@ def test_frames_of_one_drive_say_nothing_beyond_them(tmp_path: Path) -> None:
     one = grouped([0] * 8)
     assert (one.verdict, one.p) == (plain.verdict, plain.p), "on these frames nothing changes"
     assert one.beyond.verdict == answers.UNTESTED
-    assert one.beyond.reason == "All val images are of one group, a: nothing is known of others."
+    assert one.beyond.reason == "All val images belong to one group, a: nothing is known about others."
     three = grouped([0, 0, 0, 1, 1, 1, 2, 2])
     assert three.beyond.verdict != answers.UNTESTED and three.beyond.p != plain.beyond.p
 
 
-def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claims_changed_after_training_are_exploratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = whole(("T1", "T2", "T3", "T4", "T5"), tmp_path, "mechanism")
     asked(made, tmp_path, *CLAIMS.values())
     before = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
@@ -735,14 +732,12 @@ def test_a_question_that_is_changed_after_its_trainings_is_exploratory(
     monkeypatch.setitem(CLAIMS, "kxk_rises", changed)
     after = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
     late = {name for name, row in after.items() if row.exploratory}
-    assert (
-        late == {"kxk_rises"} and "6 of its 6 trainings began before it was asked so" in after["kxk_rises"].exploratory
-    )
+    assert late == {"kxk_rises"} and "6 of its 6 trainings began before the question" in after["kxk_rises"].exploratory
     asked(made, tmp_path, *CLAIMS.values())
     assert not any(row.exploratory for row in verdicts.judge(made, tmp_path, computed={}))
     monkeypatch.setitem(claims.SEEN, made["tier"], (2, 7))
     seen = {row.claim: row for row in verdicts.judge(made, tmp_path, computed={})}
-    assert "results of seeds 2 had been seen" in seen["rises"].exploratory
+    assert "results of seeds 2 were known" in seen["rises"].exploratory
 
 
 def test_scores_alone_are_judged_on_their_images(tmp_path: Path) -> None:
@@ -761,7 +756,7 @@ def test_scores_alone_are_judged_on_their_images(tmp_path: Path) -> None:
     assert (kept.number("T/a"), kept.number("T/b")) == (Fraction(3), None), "what is counted needs no training"
 
 
-def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path: Path) -> None:
+def test_counted_claims_are_exact_and_submitted_ones_untested(tmp_path: Path) -> None:
     addresses = CLAIMS["equal_cost"].predicate.addresses
     cells = [
         {"address": a, "metric": "mflops", "not_applicable": None, "parameters": None, "runs": {}} for a in addresses
@@ -784,7 +779,7 @@ def test_what_is_counted_is_judged_exactly_and_a_server_gives_no_seeds(tmp_path:
     assert judged([3730])[0].reason == f"Not counted: {addresses[1]}."
     assert judged([1, 1])[1].reason == "Nothing was submitted to the benchmark's server."
     submitted = {"percent": 83.0, "link": "https://x"}
-    assert "83.0: one score, without seeds" in judged([1, 1], tables=[{"id": "T8", "submitted": submitted}])[1].reason
+    assert "83.0: one score without seeds" in judged([1, 1], tables=[{"id": "T8", "submitted": submitted}])[1].reason
 
 
 def test_more_seeds_change_nothing_else(tmp_path: Path) -> None:
@@ -802,7 +797,7 @@ def test_more_seeds_change_nothing_else(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ tiers, plans, report
-def test_questions_are_in_the_plan_and_in_the_trainings_they_are_asked_of_and_in_no_key(
+def test_questions_are_in_plans_and_trainings_not_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = tiers.load(tiers.read(), "shapes")
@@ -834,8 +829,8 @@ def test_a_tier_says_what_it_may_judge() -> None:
             tiers.load(params | {"tiers": {"shapes": block | {"frequent": None}}}, "shapes")
 
     refused("scale must be one of paper, mechanism, none", scale="huge")
-    refused("scale must be none where the numbers are meaningless", meaningless=True)
-    refused("verdicts must be there where a tier may judge", verdicts=None)
+    refused("scale must be none if the numbers are meaningless", meaningless=True)
+    refused("verdicts must be given for a tier that may judge", verdicts=None)
     refused("verdicts.alpha must be a number from 0 to 0.5", verdicts=RULES | {"alpha": 2})
     refused("verdicts.draws must be a whole number from 100", verdicts=RULES | {"draws": 5})
     refused("verdicts.margin_points must be a positive number", verdicts=RULES | {"margin_points": 0})
@@ -844,7 +839,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
 
 
 @pytest.mark.slow
-def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -> None:
+def test_the_report_shows_both_answers_and_exploratory_claims(tmp_path: Path) -> None:
     made = test_document.fake_plan([paper.TABLES[name] for name in ("T1", "T2", "T3")], 3)
     folder = test_document.fake_folder(tmp_path / "fake", made)
     asked(made, folder / "results", *CLAIMS.values())
@@ -861,7 +856,7 @@ def test_the_report_shows_both_answers_and_what_was_asked_late(tmp_path: Path) -
     assert rows["beats_stack_text"]["printed"] == "does not hold: T3/GCN/5 above T3/stack/5"
     late = {name for name, row in rows.items() if row["exploratory"]}
     assert late == {"rises", "beats_stack_text", "beats_stack_caption"} and told["exploratory"] == len(late)
-    assert rows["rises"]["exploratory"] == "1 of its 24 trainings began before it was asked so"
+    assert rows["rises"]["exploratory"] == "1 of its 24 trainings began before the question took this form"
     page = (folder / "report.html").read_text()
     assert ">exploratory</span>" in page and "Does it train?" in page
     assert "Verdicts on the claims" not in page, "what was judged is not among what was not run"

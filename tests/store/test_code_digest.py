@@ -70,7 +70,7 @@ def through_the_package():
 
 
 class Fake:
-    """A project in a folder of its own; ``digest`` reads it anew."""
+    """A project in its own folder; ``digest`` rereads it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -119,14 +119,14 @@ def fake(tmp_path, monkeypatch):
         ("registry", "return 2", "return 3"),
     ],
 )
-def test_prose_layout_and_code_out_of_reach_leave_the_digest(fake, module, old, new):
+def test_prose_layout_and_unreachable_code_keep_the_digest(fake, module, old, new):
     before = fake.digest(("study.loss", "loss"))
     fake.edit(module, old, new)
     assert fake.digest(("study.loss", "loss")) == before
 
 
 @pytest.mark.parametrize("words", ["x must be positive, got {x} at {unused()}", "positive: {FACTOR}"])
-def test_an_errors_words_may_mention_what_nothing_else_reaches(fake, words):
+def test_error_messages_may_mention_unreachable_code(fake, words):
     before = fake.digest(("study.loss", "loss"))
     fake.edit("loss", "x must be positive, got {x}", words)
     assert fake.digest(("study.loss", "loss")) == before
@@ -160,27 +160,27 @@ def test_names_are_followed_through_module_attributes(fake):
     assert ("study.scale", "FACTOR") not in fake.reached(("study.registry", "First"))
 
 
-def test_names_are_followed_through_a_package_that_re_exports_them(fake):
+def test_names_are_followed_through_re_exports(fake):
     assert ("study.loss", "loss") in fake.reached(("study.registry", "through_the_package"))
 
 
-def test_names_are_followed_through_an_import_inside_a_function(fake):
+def test_names_are_followed_through_local_imports(fake):
     fake.write("lazy", "def late():\n    from study.scale import half\n    return half()\n")
     assert ("study.scale", "half") in fake.reached(("study.lazy", "late"))
 
 
-def test_a_root_without_a_name_is_the_whole_module(fake):
+def test_a_root_without_a_name_covers_its_module(fake):
     assert {name for module, name in fake.reached(("study.scale", ""))} == {"FACTOR", "half", "unused"}
 
 
-def test_a_registry_is_a_table_of_contents_that_reaches_none_of_its_entries(fake):
+def test_a_registry_does_not_reach_its_entries(fake):
     before = fake.digest(("study.registry", "build"))
     assert fake.reached(("study.registry", "build")) == {("study.registry", "build")}
     fake.edit("registry", '    "second": Second,\n', '    "second": Second,\n    "third": Second,\n')
     assert fake.digest(("study.registry", "build")) == before
 
 
-def test_the_digest_does_not_depend_on_the_order_of_roots_or_definitions(fake):
+def test_the_order_of_roots_and_definitions_is_irrelevant(fake):
     roots = ("study.scale", "half"), ("study.scale", "unused")
     before = fake.digest(*roots)
     assert fake.digest(*reversed(roots)) == before
@@ -189,7 +189,7 @@ def test_the_digest_does_not_depend_on_the_order_of_roots_or_definitions(fake):
     assert fake.digest(*roots) == before
 
 
-def test_equal_code_under_another_name_or_in_another_place_has_the_same_digest(fake):
+def test_equal_code_elsewhere_has_an_equal_digest(fake):
     half = fake.digest(("study.scale", "half"))
     fake.edit("scale", "return 1", "return 0.5")
     assert fake.digest(("study.scale", "unused")) == half
@@ -197,7 +197,7 @@ def test_equal_code_under_another_name_or_in_another_place_has_the_same_digest(f
     assert fake.digest(("study.elsewhere", "fraction")) == half
 
 
-def test_a_move_to_another_module_under_another_name_changes_no_digest(fake):
+def test_moving_and_renaming_code_keeps_the_digest(fake):
     before = fake.digest(("study.loss", "loss"))
     fake.write("numbers/half", "def a_half():\n    return 0.5\n")
     fake.write("numbers/__init__", "from study.numbers.half import a_half\n")
@@ -209,7 +209,7 @@ def test_a_move_to_another_module_under_another_name_changes_no_digest(fake):
     assert fake.digest(("study.losses.mean", "mean_loss")) == before
 
 
-def test_two_definitions_of_one_name_that_are_swapped_change_the_digest(fake):
+def test_swapping_equally_named_definitions_changes_the_digest(fake):
     fake.write("other", "def half():\n    return 0.75\n")
     fake.write("user", "from study.scale import half\n\n\ndef use():\n    return half()\n")
     before = fake.digest(("study.user", "use"))
@@ -294,7 +294,7 @@ def lazily():
     [("Sizes", True), ("shadowed", False), ("in_a_loop", False), ("outside_the_loop", True), ("typed", True),
      ("lazily", True)],
 )  # fmt: skip
-def test_a_local_name_is_no_mention_of_the_global_one(fake, name, reaches_half):
+def test_local_names_do_not_refer_to_globals(fake, name, reaches_half):
     fake.write("scopes", SCOPES)
     before = fake.digest(("study.scopes", name))
     assert (("study.scale", "half") in fake.reached(("study.scopes", name))) == reaches_half
@@ -324,7 +324,7 @@ def test_imports_targets_fields_and_annotations(fake, name, old, new, changes):
     assert (fake.digest(("study.scopes", name)) != before) == changes
 
 
-def test_the_same_name_imported_another_way_changes_no_digest(fake):
+def test_importing_a_name_differently_keeps_the_digest(fake):
     fake.write("scopes", SCOPES)
     before = fake.digest(("study.scopes", "with_numpy"))
     fake.edit("scopes", "import numpy as np\n", "from numpy import abs as size\n")
@@ -332,7 +332,7 @@ def test_the_same_name_imported_another_way_changes_no_digest(fake):
     assert fake.digest(("study.scopes", "with_numpy")) == before
 
 
-def test_what_changes_an_imported_thing_is_no_definition_of_it(fake):
+def test_mutating_an_import_does_not_define_it(fake):
     user = "import os\n{}\n\ndef use():\n    return os.getcwd()\n"
     fake.write("user", user.format(""))
     before = fake.digest(("study.user", "use"))
@@ -342,26 +342,26 @@ def test_what_changes_an_imported_thing_is_no_definition_of_it(fake):
     }
 
 
-def test_a_name_that_is_not_there_is_an_error(fake):
+def test_a_missing_name_is_an_error(fake):
     with pytest.raises(KeyError, match="nothing"):
         fake.digest(("study.scale", "nothing"))
 
 
-def test_an_entry_is_the_symbol_that_a_registry_names(fake):
+def test_registry_entries_resolve_to_their_symbols(fake):
     code_digest.forget()
     assert code_digest.entry("study.registry", "BACKBONES", "second") == ("study.registry", "Second")
     with pytest.raises(KeyError):
         code_digest.entry("study.registry", "BACKBONES", "third")
 
 
-def test_editing_one_entry_leaves_the_digest_of_the_others(fake):
+def test_editing_one_entry_keeps_the_others_digests(fake):
     before = {name: fake.digest(("study.registry", name)) for name in ("First", "Second")}
     fake.edit("registry", "return 2", "return 3")
     assert fake.digest(("study.registry", "First")) == before["First"]
     assert fake.digest(("study.registry", "Second")) != before["Second"]
 
 
-def test_imports_are_the_closure_of_a_module_itself_and_its_packages_included(fake):
+def test_imports_are_a_closure_including_packages(fake):
     code_digest.forget()
     assert code_digest.imports("study.loss") == {"study", "study.loss", "study.scale"}
     assert code_digest.imports("study.registry") == {
@@ -369,12 +369,12 @@ def test_imports_are_the_closure_of_a_module_itself_and_its_packages_included(fa
     }  # fmt: skip
 
 
-def test_a_module_that_is_not_there_is_named(fake):
+def test_a_missing_module_is_named(fake):
     with pytest.raises(FileNotFoundError, match=r"study\.nothing"):
         fake.digest(("study.nothing", ""))
 
 
-def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but_no_paper_and_no_plots():
+def test_a_real_training_reaches_no_paper_or_plots():
     from study.spec.training import Network
     from study.store.keys import training_roots
 
@@ -398,8 +398,8 @@ def test_what_a_real_training_reaches_is_the_loop_the_heads_and_the_counting_but
     assert not {module for module in modules if module.startswith(foreign)}
 
 
-def test_no_module_hides_code_from_the_digest_at_its_top_level():
-    """A definition in a top-level ``if``, ``try`` or loop would be none of the definitions that the digest knows."""
+def test_top_level_code_cannot_hide_from_the_digest():
+    """The digest would not see a definition in a top-level ``if``, ``try`` or loop."""
     known = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Expr)
     modules = code_digest.imports("study.training.worker") - {"study"}
     assert "study.training.loop" in modules and "study.models.backbones" in modules

@@ -1,4 +1,4 @@
-"""What no plan names is found with its size and goes only when asked; all that is named, written or young stays."""
+"""Lists what no plan names, by size, and frees it only on request; what is named, being written or young stays."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def files(folder: Path) -> set[str]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml and the real plan of a tier, and an old store with all that it names."""
+    """A folder with params.yaml and the real plan of a tier, and an old store with everything that the plan names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("STUDY_STORE", raising=False)
@@ -97,7 +97,7 @@ def planned(project: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_nothing_that_is_named_or_unknown_is_waste(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_named_and_unknown_files_are_not_waste(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(project / "runs")
     command.main(True, 7)
     assert files(project / "runs") == before
@@ -105,9 +105,7 @@ def test_nothing_that_is_named_or_unknown_is_waste(project: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_what_nobody_names_is_told_by_kind_and_goes_only_when_asked(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_waste_is_listed_and_freed_only_on_request(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store()
     before, (first, second, *_) = files(store.root), planned(project)
     whole = run(store, STRANGE[0], ("weights.pt", "counts.npz"))
@@ -165,7 +163,7 @@ with Run(Path(sys.argv[1])).writing():
 
 
 @pytest.mark.slow
-def test_what_is_being_written_stays_however_old_it_looks(project: Path) -> None:
+def test_files_being_written_stay_however_old(project: Path) -> None:
     store, (named, *_) = Store(), planned(project)
     held, fresh = (run(store, key, ("weights.pt",), whole=False) for key in STRANGE)
     (store.root / named / ".counts.npz.1").write_bytes(b"x")
@@ -182,12 +180,12 @@ def test_what_is_being_written_stays_however_old_it_looks(project: Path) -> None
     assert {waste.path for waste in again if waste.kind == "runs"} >= {held}, "the kernel freed its lock"
     aged(fresh)
     waste = [waste for waste in garbage.find(store, garbage.Named(cached=None), 7) if waste.path == fresh]
-    (fresh / "checkpoint.pt").write_bytes(b"x")  # begun between the look and the removal
+    (fresh / "checkpoint.pt").write_bytes(b"x")  # begun between the search and the removal
     assert garbage.free(waste, store) == 0 and fresh.is_dir()
 
 
 @pytest.mark.slow
-def test_use_by_a_plan_that_is_not_seen_keeps_a_run(project: Path) -> None:
+def test_use_by_an_unseen_plan_keeps_a_run(project: Path) -> None:
     folder = run(Store(), STRANGE[0], ("weights.pt",))
     aged(folder)
     garbage.used(Store().run(STRANGE[0]))
@@ -199,9 +197,7 @@ def test_use_by_a_plan_that_is_not_seen_keeps_a_run(project: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("days", [-400, 400])
-def test_the_clock_of_this_machine_says_nothing_of_how_old_a_file_is(
-    project: Path, monkeypatch: pytest.MonkeyPatch, days: float
-) -> None:
+def test_file_age_ignores_this_machines_clock(project: Path, monkeypatch: pytest.MonkeyPatch, days: float) -> None:
     old, young = (run(Store(), key, ("weights.pt",)) for key in STRANGE)
     aged(old)
     now = time.time()
@@ -211,7 +207,7 @@ def test_the_clock_of_this_machine_says_nothing_of_how_old_a_file_is(
 
 
 @pytest.mark.slow
-def test_plans_of_other_workspaces_count(project: Path) -> None:
+def test_plans_of_other_workspaces_keep_their_runs(project: Path) -> None:
     there = project / ".dvc" / "tmp" / "exps" / "tmpabc"
     shutil.copytree(project / "reports", there / "reports")
     shutil.copy(project / "params.yaml", there)
@@ -222,13 +218,13 @@ def test_plans_of_other_workspaces_count(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_a_plan_or_a_tier_cannot_be_read_nothing_is_guessed(project: Path) -> None:
+def test_unreadable_plans_and_tiers_free_nothing(project: Path) -> None:
     params = in_full(yaml.safe_load(Path("params.yaml").read_text()))
     params["tiers"] = {"other": params["tiers"]["smoke"]}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     assert not garbage.find(Store(), command.named([project], Store()), 7), "data and receptive fields are kept"
     (project / "reports" / "smoke" / "plan.json").write_text("{")
-    with pytest.raises(InputError, match=r"plan\.json must be there and whole"):
+    with pytest.raises(InputError, match=r"plan\.json must exist and be readable"):
         command.main(True, 7)
 
 
@@ -237,7 +233,7 @@ def test_nothing_is_freed_while_a_stage_runs(project: Path) -> None:
     folder = run(Store(), STRANGE[0], ("weights.pt",))
     aged(folder)
     write_json(project / ".dvc" / "tmp" / "rwlock", {"reports": {"write": {"pid": os.getpid(), "cmd": "dvc repro"}}})
-    with pytest.raises(InputError, match="no stage may run while something is freed"):
+    with pytest.raises(InputError, match="no stage may run while files are deleted"):
         command.main(True, 7)
     assert folder.is_dir()
     write_json(project / ".dvc" / "tmp" / "rwlock", {"reports": {"write": {"pid": 4194304, "cmd": "dvc repro"}}})

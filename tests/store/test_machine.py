@@ -1,4 +1,4 @@
-"""What a machine gives, and what its users set for other programs, changes no result and ends in no traceback."""
+"""Neither the machine nor settings for other programs change a result or cause a traceback."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def _files(root: Path, files: dict[str, str]) -> Path:
         ("1:cpu:/a\n2:cpuset:/a\n", {f"cpu/a/{QUOTA}": "-1", f"cpu/a/{PERIOD}": "100000"}, 8),
     ],
 )  # fmt: skip
-def test_cores_are_those_that_a_containers_quota_leaves(tmp_path, monkeypatch, own, files, cores):
+def test_cores_respect_a_containers_quota(tmp_path, monkeypatch, own, files, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     root = _files(tmp_path / "cgroup", files)
     assert machine.cores(root, _files(tmp_path, {"own": own}) / "own") == cores
 
 
-def test_cores_are_those_that_the_process_may_run_on_where_there_is_no_cgroup(tmp_path):
+def test_without_a_cgroup_cores_follow_cpu_affinity(tmp_path):
     assert machine.cores(tmp_path, tmp_path / "none") == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("name", ["100%", "a?", "it's", 'a"b', "a\\b", "a:b", "$HOME", "a`b", "a\nb"])
-def test_a_project_at_a_path_that_a_tool_reads_as_another_is_refused_at_once(tmp_path, monkeypatch, name):
+def test_project_paths_that_confuse_tools_are_rejected(tmp_path, monkeypatch, name):
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
     with pytest.raises(InputError, match=r"the project's folder must be a path without any of .*; move the project"):
@@ -64,7 +64,7 @@ def test_a_project_at_a_path_that_a_tool_reads_as_another_is_refused_at_once(tmp
 
 
 @pytest.mark.parametrize("name", ["josé", "it's", "d" * 60])
-def test_a_temporary_folder_that_ray_cannot_take_gets_a_plain_name(monkeypatch, name):
+def test_temporary_folders_unfit_for_ray_get_links(monkeypatch, name):
     short = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(_made(short / name)))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -79,7 +79,7 @@ def test_a_temporary_folder_that_ray_cannot_take_gets_a_plain_name(monkeypatch, 
     shutil.rmtree(short)
 
 
-def test_a_name_that_the_terminal_has_no_letters_for_is_told_all_the_same(monkeypatch):
+def test_names_outside_the_terminals_encoding_are_escaped(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
     machine.ready()
@@ -88,13 +88,13 @@ def test_a_name_that_the_terminal_has_no_letters_for_is_told_all_the_same(monkey
 
 
 @pytest.mark.slow
-def test_a_project_its_environment_and_its_store_may_lie_at_paths_with_blanks_and_most_signs(tmp_path):
+def test_projects_and_stores_may_have_unusual_paths(tmp_path):
     project = Project(_made(tmp_path / "x y (a) #1 é&;[b]" / "p"))
     (project.folder / ".venv").symlink_to(sys.prefix)
     project.environment |= {"STUDY_STORE": str(tmp_path / "my (store) #2")}
     project.params["execution"] |= {"engine": "ray"}
     project.save()
-    for name in STAGES:  # by the interpreter's path in the project, which Ray starts its workers by
+    for name in STAGES:  # by the interpreter's path in the project, with which Ray starts its workers
         project.run(f"{project.folder}/.venv/bin/python", "-m", f"pipelines.{name}")
     assert (project.reports / "report.pdf").is_file()
     assert len(list((tmp_path / "my (store) #2").glob("*/DONE"))) == 6  # trainings and confusions
@@ -106,7 +106,7 @@ def _made(folder: Path) -> Path:
 
 
 def _rounded(text: str) -> str:
-    """An SVG to 1/1000 pt: matplotlib's layout solver leaves the sixth digit open, and identifiers hang on it."""
+    """An SVG to 1/1000 pt: matplotlib's layout solver varies in the sixth digit, and identifiers depend on it."""
     if not text.startswith("<?xml"):
         return text
     text = re.sub(r"\b[mp][0-9a-f]{10}\b", "id", text)
@@ -114,7 +114,7 @@ def _rounded(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_what_users_set_for_other_programs_changes_no_result(project, tmp_path):
+def test_variables_for_other_programs_change_no_result(project, tmp_path):
     def made() -> dict[str, str]:
         figures = sorted((project.reports / "figures").glob("*.svg"))
         paths = [project.reports / "scores.csv", *(path for path in figures if path.stem != "costs")]  # seconds
@@ -128,7 +128,7 @@ def test_what_users_set_for_other_programs_changes_no_result(project, tmp_path):
         shutil.rmtree(folder.parent)
     style = _files(tmp_path, {"style": "text.usetex: True\nfont.size: 33\nsavefig.dpi: 7\n"}) / "style"
     long = _made(tmp_path / ("d" * 60) / ("e" * 60))
-    project.params["execution"] |= {"engine": "ray"}  # whose sockets lie in TMPDIR
+    project.params["execution"] |= {"engine": "ray"}  # its sockets are in TMPDIR
     project.save()
     nowhere, nobody = "/proc/nowhere", "http://127.0.0.1:9"
     project.environment |= {

@@ -1,4 +1,4 @@
-"""The run store keeps its promises: whole or not done, one writer, found from everywhere, clear on a full disk."""
+"""The run store: runs are whole or not done, have one writer and are found from everywhere; a full disk is reported."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _child(script: str, *arguments: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_a_run_is_done_once_it_is_finished_and_says_what_it_holds(run):
+def test_a_finished_run_is_done_and_lists_digests(run):
     assert run.done()
     assert json.loads(run.path("DONE").read_text()) == {name: file_digest(run.path(name)) for name in PRODUCTS}
 
 
-def test_a_run_cannot_be_finished_before_all_its_products_are_there(run):
+def test_a_run_with_missing_products_cannot_finish(run):
     run.path("DONE").unlink()
     run.path("samples.npz").unlink()
     with pytest.raises(FileNotFoundError):
@@ -61,7 +61,7 @@ def test_a_run_cannot_be_finished_before_all_its_products_are_there(run):
     assert not run.path("DONE").exists() and not run.done()
 
 
-def test_finishing_drops_what_only_an_unfinished_run_needs(run):
+def test_finishing_removes_files_of_an_unfinished_run(run):
     write(run.path("checkpoint.pt"), lambda file: file.write(b"weights"))
     run.fail("WorkerCrashedError", "the worker died")
     run.finish()
@@ -71,7 +71,7 @@ def test_finishing_drops_what_only_an_unfinished_run_needs(run):
 
 @pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize("place", [0, 100, -1])
-def test_one_flipped_bit_in_any_product_makes_a_run_not_done(run, name, place):
+def test_one_flipped_bit_makes_a_run_not_done(run, name, place):
     content = bytearray(run.path(name).read_bytes())
     content[place] ^= 1
     run.path(name).write_bytes(content)
@@ -82,7 +82,7 @@ def test_one_flipped_bit_in_any_product_makes_a_run_not_done(run, name, place):
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_a_missing_or_shortened_product_makes_a_run_not_done(run, name):
+def test_missing_or_truncated_products_make_runs_not_done(run, name):
     content = run.path(name).read_bytes()
     run.path(name).write_bytes(content[:-1])
     assert not run.done()
@@ -98,12 +98,12 @@ def test_a_half_written_done_is_not_done(run, share):
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "null", "5", "\x00\x00", json.dumps(PRODUCTS)])
-def test_a_damaged_done_is_not_done_and_never_an_error(run, text):
+def test_a_damaged_done_counts_as_not_done(run, text):
     run.path("DONE").write_text(text)
     assert not run.done()
 
 
-def test_a_done_that_vouches_for_fewer_products_is_not_done(run):
+def test_a_done_with_fewer_products_is_not_done(run):
     digests = json.loads(run.path("DONE").read_text())
     del digests["counts.npz"]
     write_json(run.path("DONE"), digests)
@@ -117,7 +117,7 @@ def test_a_damaged_json_file_reads_as_none(run):
     assert run.progress() is None
 
 
-def test_clearing_forgets_all_of_a_run_but_keeps_its_lock(run):
+def test_clearing_removes_everything_but_the_lock(run):
     with run.writing():
         run.clear()
         assert [path.name for path in run.folder.iterdir()] == ["lock"]
@@ -125,7 +125,7 @@ def test_clearing_forgets_all_of_a_run_but_keeps_its_lock(run):
     Store(run.folder.parent).run("never begun").clear()
 
 
-def test_a_failure_is_told_until_it_is_cleared(run):
+def test_a_failure_is_reported_until_cleared(run):
     run.fail("TrainingFailed", "the loss must be finite")
     assert run.failure() == {"kind": "TrainingFailed", "reason": "the loss must be finite"}
 
@@ -141,7 +141,7 @@ with Run(Path(sys.argv[1])).writing():
 """
 
 
-def test_two_processes_cannot_write_one_run_at_a_time(run):
+def test_two_processes_never_write_one_run_together(run):
     with _child(HOLD, run.folder, 0.7) as first:
         assert first.stdout.readline() == "held\n"
         assert not run.path("first").exists()
@@ -159,7 +159,7 @@ def test_another_run_can_be_written_meanwhile(run):
         first.kill()
 
 
-def test_the_lock_of_a_killed_process_is_free_at_once(run):
+def test_a_killed_process_frees_its_lock_at_once(run):
     with _child(HOLD, run.folder, 600) as first:
         assert first.stdout.readline() == "held\n"
         first.send_signal(signal.SIGKILL)
@@ -170,7 +170,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(run):
     assert first.returncode == -signal.SIGKILL
 
 
-def test_a_process_that_is_killed_while_writing_leaves_the_old_file_whole(run):
+def test_a_kill_while_writing_keeps_the_old_file(run):
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -210,14 +210,14 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("inside", [".", "study/models"])
-def test_the_store_is_runs_of_the_checkout_wherever_in_it_a_command_is_given(checkout, monkeypatch, inside):
+def test_subfolders_use_the_store_of_the_checkout(checkout, monkeypatch, inside):
     (checkout / inside).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(checkout / inside)
     assert default_root() == checkout / "runs"
 
 
 @pytest.mark.parametrize("own_repository", [False, True])
-def test_a_temporary_workspace_of_dvc_finds_the_store_of_the_main_checkout(checkout, monkeypatch, own_repository):
+def test_dvc_workspaces_use_the_main_checkouts_store(checkout, monkeypatch, own_repository):
     workspace = checkout / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
     workspace.mkdir(parents=True)
     if own_repository:  # as DVC makes it
@@ -226,7 +226,7 @@ def test_a_temporary_workspace_of_dvc_finds_the_store_of_the_main_checkout(check
     assert default_root() == checkout / "runs"
 
 
-def test_a_worktree_finds_the_store_of_the_main_checkout(checkout, monkeypatch):
+def test_worktrees_use_the_main_checkouts_store(checkout, monkeypatch):
     _git(checkout, "add", ".")
     _git(checkout, "commit", "-qm", "start")
     _git(checkout, "worktree", "add", "-q", str(checkout.with_name("tree")))
@@ -255,9 +255,7 @@ def larger(checkout, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["folder", "submodule"])
-def test_a_project_in_a_larger_repository_keeps_its_store_and_its_files_and_so_do_its_worktrees(
-    larger, monkeypatch, place
-):
+def test_projects_inside_larger_repositories_keep_their_store(larger, monkeypatch, place):
     monkeypatch.chdir(larger / place)
     assert default_root() == larger / place / "runs" and located("data") == larger / place / "data"
     whole = larger if place == "folder" else larger / place
@@ -266,13 +264,13 @@ def test_a_project_in_a_larger_repository_keeps_its_store_and_its_files_and_so_d
     assert default_root() == larger / place / "runs"
 
 
-def test_the_variables_by_which_git_names_another_repository_change_nothing(checkout, monkeypatch, tmp_path):
+def test_git_environment_variables_do_not_move_the_store(checkout, monkeypatch, tmp_path):
     monkeypatch.chdir(checkout)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
     assert default_root() == checkout / "runs"
 
 
-def test_weights_lie_in_the_projects_own_folder_and_are_told_where_they_do_not(larger, monkeypatch):
+def test_weights_are_found_in_the_projects_folder(larger, monkeypatch):
     monkeypatch.chdir(larger / "folder")
     network = Network("resnet", ("res5",), (("weights", "w.pt"),))
     with pytest.raises(InputError, match=r"weights must name a file, got 'w\.pt' .*; write the path of one"):
@@ -281,7 +279,7 @@ def test_weights_lie_in_the_projects_own_folder_and_are_told_where_they_do_not(l
     assert weights_digest(network) == file_digest(larger / "folder" / "w.pt")
 
 
-def test_a_store_may_be_named_below_home_in_quotes_and_not_by_a_path_that_a_tool_reads_as_another(monkeypatch):
+def test_study_store_accepts_home_but_rejects_odd_paths(monkeypatch):
     monkeypatch.setenv("STUDY_STORE", "~/store")
     assert default_root() == Path.home() / "store"
     for name, rule in (
@@ -294,16 +292,16 @@ def test_a_store_may_be_named_below_home_in_quotes_and_not_by_a_path_that_a_tool
             default_root()
 
 
-def test_without_git_the_store_is_runs_of_the_folder(tmp_path, monkeypatch):
+def test_without_git_the_store_is_runs(tmp_path, monkeypatch):
     monkeypatch.delenv("STUDY_STORE", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     assert default_root() == tmp_path / "runs"
 
 
-def test_a_store_that_cannot_be_made_is_the_users_mistake_and_says_so(tmp_path):
+def test_an_impossible_store_is_the_users_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=rf"STUDY_STORE must be a folder.*{re.escape(str(tmp_path))}.*name another"):
+    with pytest.raises(InputError, match=rf"STUDY_STORE must be a writable folder.*{re.escape(str(tmp_path))}.*name"):
         Store(tmp_path / "file" / "runs")
 
 
@@ -318,7 +316,7 @@ def full_disk(tmp_path):
     subprocess.run(["umount", mount], check=True)
 
 
-def test_a_full_disk_is_told_with_path_and_remedy_and_the_old_file_is_kept(full_disk):
+def test_a_full_disk_keeps_the_old_file(full_disk):
     path = Store(full_disk / "runs").run("key").path("counts.npz")
     write(path, lambda file: file.write(b"old"))
     with pytest.raises(StoreError, match=rf"{re.escape(str(path))}.*No space left.*free some space.*again"):
@@ -330,7 +328,7 @@ def test_a_full_disk_is_told_with_path_and_remedy_and_the_old_file_is_kept(full_
 
 
 @pytest.mark.slow
-def test_torch_and_numpy_running_into_a_full_disk_are_told_the_same_way(full_disk):
+def test_torch_and_numpy_report_a_full_disk_alike(full_disk):
     import numpy as np
     import torch
 
@@ -342,8 +340,8 @@ def test_torch_and_numpy_running_into_a_full_disk_are_told_the_same_way(full_dis
     assert not list(path.parent.iterdir())
 
 
-def test_a_device_that_is_always_full_is_told_even_where_nothing_can_be_mounted(tmp_path):
-    """/dev/full refuses every byte; the temporary file beside the target is a link to it."""
+def test_dev_full_is_reported_as_a_full_disk(tmp_path):
+    """/dev/full refuses every byte; the temporary file next to the target is a link to it."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     path = tmp_path / "curve.json"
@@ -355,7 +353,7 @@ def test_a_device_that_is_always_full_is_told_even_where_nothing_can_be_mounted(
     assert os.listdir(tmp_path) == ["curve.json"]
 
 
-def test_a_mistake_of_the_programmer_is_no_store_error(tmp_path):
+def test_programming_errors_are_not_store_errors(tmp_path):
     def fill(file):
         raise RuntimeError("shapes do not match")
 

@@ -1,4 +1,4 @@
-"""Trainings are logged while others run; whoever is killed meanwhile, the next start makes of it what it would be."""
+"""Trainings are logged while others run; after a kill, the next start completes the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = ("a", "b", "c", "d")
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> dict:
-    """Three trainings that are done in a store, and one that has failed; MLflow's database is empty."""
+    """Three finished trainings and a failed one in a store; MLflow's database is empty."""
     store = Store(tmp_path / "runs")
     counts = np.full((2, 2, 3, 3), 5)
     for key in KEYS[:3]:
@@ -55,7 +55,7 @@ def _target(root: Path) -> Target:
 
 
 def _told(root: Path) -> dict:
-    """All that MLflow has of trainings but when they were collected."""
+    """Everything MLflow has about trainings, except when they were collected."""
     return {key: (*told[:4], told[5]) for key, told in content(root / "runs").items()}
 
 
@@ -67,9 +67,7 @@ def _until(holds) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_logged_beside_trainings_and_caught_up_with_after_a_kill_is_what_is_logged_at_the_end(
-    manifest, tmp_path
-):
+def test_catching_up_after_a_kill_logs_everything(manifest, tmp_path):
     alone = shutil.copytree(tmp_path, tmp_path.with_name("alone"))
     train.collect(manifest, _target(alone))
     with Beside(manifest, _target(tmp_path)) as beside:
@@ -78,7 +76,7 @@ def test_what_is_logged_beside_trainings_and_caught_up_with_after_a_kill_is_what
         _until((tmp_path / "results" / "b" / "samples.npz").exists)
         os.kill(beside.process.pid, signal.SIGKILL)
         beside.process.wait()
-        beside.ended("c")  # nobody hears it, and the driver goes on
+        beside.ended("c")  # nobody receives it, and the driver goes on
     logged = {name: told for name, told in content(tmp_path / "runs").items() if told[0] == "FINISHED"}
     assert "a" in logged and "c" not in logged
     train.collect(manifest, _target(tmp_path))
@@ -87,8 +85,8 @@ def test_what_is_logged_beside_trainings_and_caught_up_with_after_a_kill_is_what
 
 
 @pytest.mark.slow
-def test_the_process_beside_stops_when_its_driver_does(manifest, tmp_path):
-    """Whatever it was told and has not reached: the driver's end must not wait for it."""
+def test_the_logging_process_stops_with_its_driver(manifest, tmp_path):
+    """Even with work left, the driver's end must not wait for it."""
     with Beside(manifest, _target(tmp_path)) as beside:
         for key in KEYS:
             beside.ended(key)
@@ -99,13 +97,13 @@ def test_the_process_beside_stops_when_its_driver_does(manifest, tmp_path):
     }
 
 
-def test_what_is_collected_takes_the_place_of_what_an_earlier_attempt_left(manifest, tmp_path):
+def test_collected_results_replace_those_of_earlier_attempts(manifest, tmp_path):
     target, runs = _target(tmp_path), tmp_path / "runs"
     for key in "ad":
         collect(key, target)
     before = {key: {path.name for path in (target.folder / key).iterdir()} for key in "ad"}
     assert before == {"a": set(COLLECTED), "d": {"failed.json"}}
-    for source, key in (("a", "x"), ("d", "a"), ("x", "d")):  # now it is the other way round
+    for source, key in (("a", "x"), ("d", "a"), ("x", "d")):  # now swap them
         (runs / source).rename(runs / key)
     for key in "ad":
         collect(key, target)
@@ -117,21 +115,19 @@ def test_what_is_collected_takes_the_place_of_what_an_earlier_attempt_left(manif
 @pytest.mark.parametrize(
     ("seconds", "ended", "number", "workers", "worth"),
     [
-        (3600, 1, 3, 1, True),  # three long trainings: from the first one's end
+        (3600, 1, 3, 1, True),  # three long trainings: once the first one ends
         (60, 1, 3, 1, False), (70, 1, 4, 1, True),  # 5 s of 250 are 2 %
-        (70, 1, 8, 2, True), (60, 1, 6, 2, False),  # two workers: another one is nearly through, too
-        (10, 5, 38, 2, False),  # a tier of small trainings is over before it would be worth it
+        (70, 1, 8, 2, True), (60, 1, 6, 2, False),  # two workers: another one is nearly done, too
+        (10, 5, 38, 2, False),  # a tier of small trainings ends before it would be worth it
     ],
 )  # fmt: skip
-def test_the_process_starts_once_its_start_is_a_small_share_of_the_whole(
-    seconds, ended, number, workers, worth
-) -> None:
+def test_the_process_starts_once_its_cost_is_small(seconds, ended, number, workers, worth) -> None:
     assert background.worth_it(seconds, ended, number, workers) == worth
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("worth", [True, False])
-def test_few_trainings_are_logged_as_they_end_where_that_is_worth_it(manifest, tmp_path, monkeypatch, worth) -> None:
+def test_few_trainings_are_logged_early_only_if_worthwhile(manifest, tmp_path, monkeypatch, worth) -> None:
     monkeypatch.setattr(background, "START_S", 0.0 if worth else 1e9)
     with background.logging(manifest, _target(tmp_path), len(KEYS), 1) as ended:
         ended("a")

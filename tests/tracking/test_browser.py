@@ -35,14 +35,14 @@ pytestmark = [
 ]
 NAME = "smoke"
 TOLERATED = re.compile(
-    # MLflow without its login add-on knows no users, and its UI asks for the current one all the same.
+    # Without its login add-on, MLflow has no users, but its UI still asks for the current one.
     r"status of 404 \(Not Found\) http://127\.0\.0\.1:\d+/ajax-api/2\.0/mlflow/users/current$"
-    # Chromium's word for a layout that takes one more frame.
+    # Chromium's message for a layout that takes one more frame.
     r"|ResizeObserver loop completed with undelivered notifications"
-    # Plotly may draw a chart before its card has its size: "M0.5,0.5VNaN", a height of -0.8. What stays must be whole.
+    # Plotly may draw a chart before its card has a size ("M0.5,0.5VNaN", a height of -0.8). The last must be valid.
     r"|^Error: <\w+> attribute \w+: .*(NaN|A negative value is not valid)"
 )
-# What a chart must not have once it is drawn: attributes that are no numbers, and negative sizes.
+# A drawn chart must not have NaN attributes or negative sizes.
 BROKEN = """[...document.querySelectorAll('svg *')].filter(drawn => [...drawn.attributes].some(it =>
     /NaN|undefined/.test(it.value) || (/^(width|height|r)$/.test(it.name) && parseFloat(it.value) < 0)
 )).map(drawn => drawn.outerHTML.slice(0, 200))"""
@@ -50,7 +50,7 @@ GAIN = {"1x1": 0.0, "kxk": -0.01, "stack": -0.03, "GCN": 0.0}
 
 
 class Study:
-    """A folder like the project's after a study of Tables 1 and 3 over three seeds, of which one training failed."""
+    """A folder like the project's after a study of Tables 1 and 3 over three seeds, in which one training failed."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.reports = root, root / "reports" / NAME
@@ -71,12 +71,12 @@ class Study:
         result = json.loads((folder / "result.json").read_text())
         result |= {"steps": training["steps"], "seconds": {"train": 30.0, "evaluate": 3.0}}
         (folder / "result.json").write_text(json.dumps(result))
-        counts = np.load(folder / "counts.npz")["counts"].astype(float)  # heads differ, to be told apart in charts
+        counts = np.load(folder / "counts.npz")["counts"].astype(float)  # make heads differ in charts
         counts[..., 0] *= 1 + GAIN[training["head"]] * training["kernel_size"]
         np.savez(folder / "counts.npz", counts=counts.astype(np.int64))
 
     def serve(self) -> tuple[subprocess.Popen[str], str]:
-        """``make ui`` in that folder, on a free port, once it answers; the process and the link that it printed."""
+        """Start ``make ui`` in that folder on a free port; return the process and its printed link once it answers."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -97,7 +97,7 @@ class Study:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
-    """The study, served; its database does not exist before: ``make ui`` writes it from what was collected."""
+    """The study, served. Its database does not exist at first: ``make ui`` writes it from the collected results."""
     made = Study(tmp_path_factory.mktemp("served"))
     process, base = made.serve()
     try:
@@ -108,7 +108,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         assert answers(base), (made.root / "server.log").read_text()
         yield made
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # it waits for the browser's open connections else
+        os.killpg(process.pid, signal.SIGKILL)  # otherwise it waits for the browser's open connections
         process.wait(60)
 
 
@@ -130,7 +130,7 @@ def browser(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     opened = Browser(tmp_path_factory.mktemp("browser") / "profile", height=1500)
     try:
         opened.open(study.printed())
-        # A person closes it, once; then the browser remembers.
+        # A person closes it once; then the browser remembers.
         opened.click("document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')")
         yield opened
     finally:
@@ -152,7 +152,7 @@ COLUMNS = """[...document.querySelectorAll('.ag-header-cell')].sort(
     ).map(e => e.innerText.trim()).filter(Boolean)"""
 FIXED = ("Run Name", "Created", "Duration")
 CARDS = "[...document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]')]"
-# By title of a chart: how many marks (points, bars, lines, pictures) it has drawn.
+# Title of a chart -> number of marks (points, bars, lines, pictures) that it has drawn.
 CHARTS = f"""Object.fromEntries({CARDS}.map(card => [card.innerText.trim().split('\\n')[0], card.querySelectorAll(
     '.point, .points path, .js-line, canvas.gl-canvas-focus, .parcoords canvas').length +
     [...card.querySelectorAll('img')].filter(i => i.complete && i.naturalWidth > 1).length]))"""
@@ -168,13 +168,13 @@ def link(text: str) -> str:
 
 
 def open_view(browser: Browser, study: Study, key: str, mode: str = "CHART") -> str:
-    """Opens a view as its link in the experiment's note does, and returns the page's text with the number of runs."""
+    """Opens a view like its link in the experiment's note, and returns the page's text with the number of runs."""
     browser.open(study.printed().replace("ShareKey=cells", f"ShareKey={key}").replace("=CHART", f"={mode}"))
     return browser.wait(TEXT, shown("matching runs"))
 
 
 def drawn(browser: Browser, *titles: str) -> None:
-    """Waits until charts of these titles, and no other, have drawn something."""
+    """Waits until exactly the charts with these titles have drawn something."""
     browser.wait(CHARTS, lambda charts: charts.keys() == set(titles) and all(charts.values()))
 
 
@@ -183,7 +183,7 @@ def count(study: Study, kind: str, key: str = "") -> int:
     return len(cells) if kind == "cell" else sum(1 for t in trainings if key != "means" or not t["refine"])
 
 
-def test_the_printed_link_opens_the_cells_with_their_charts(browser, study, screenshots):
+def test_the_printed_link_opens_cells_with_charts(browser, study, screenshots):
     browser.open(study.printed())
     text = browser.wait(TEXT, shown("matching runs", "T1/score/15", "Cells beside the paper"))
     assert f"{count(study, 'cell')} matching runs" in text.replace("\n", " ")
@@ -191,8 +191,8 @@ def test_the_printed_link_opens_the_cells_with_their_charts(browser, study, scre
     browser.screenshot(screenshots / "cells.png")
 
 
-def test_a_chart_that_stays_broken_is_seen(browser, study):
-    """The check after each test finds what one that draws too early would leave."""
+def test_a_permanently_broken_chart_is_detected(browser, study):
+    """The check after each test finds what a chart drawn too early would leave."""
     browser.open(study.printed())
     browser.wait(TEXT, shown("matching runs"))
     drawing = "<svg id=broken><rect width=-1 /><path d=M0,NaN /></svg>"
@@ -208,7 +208,7 @@ def test_a_chart_that_stays_broken_is_seen(browser, study):
         ("trainings", "head kernel_size BR seed val/miou val/pixel_accuracy parameters"),
     ],
 )
-def test_the_table_has_the_columns_that_compare(browser, study, screenshots, key, columns):
+def test_the_table_has_its_comparing_columns(browser, study, screenshots, key, columns):
     open_view(browser, study, key, "TABLE")
     browser.wait(COLUMNS, lambda names: [name for name in names if name not in FIXED] == columns.split())
     browser.screenshot(screenshots / f"{key}_table.png")
@@ -224,7 +224,7 @@ def test_the_table_has_the_columns_that_compare(browser, study, screenshots, key
         ("curves", "training", ("tune/miou", "train/loss"), "Group by: variant"),
     ],
 )  # fmt: skip
-def test_a_view_opens_with_its_runs_its_groups_and_its_charts(browser, study, screenshots, key, kind, titles, grouped):
+def test_each_view_opens_with_runs_groups_and_charts(browser, study, screenshots, key, kind, titles, grouped):
     open_view(browser, study, key)
     drawn(browser, *titles)
     browser.screenshot(screenshots / f"{key}.png")
@@ -241,7 +241,7 @@ def test_lines_are_drawn_through_the_scores_not_smoothed(browser, study):
     browser.wait(lines, lambda found: [sorted(filter(None, y)) for y in found].count(sorted(paper)) == 2)
 
 
-def test_a_cell_leads_to_its_seeds_to_the_report_and_to_boxes_over_seeds(browser, study, screenshots):
+def test_a_cell_leads_to_seeds_report_and_boxes(browser, study, screenshots):
     def open_cell() -> None:
         open_view(browser, study, "cells")
         browser.wait(f"!!{link('T1/score/13')}")
@@ -277,7 +277,7 @@ def test_a_cell_leads_to_its_seeds_to_the_report_and_to_boxes_over_seeds(browser
     browser.screenshot(screenshots / "boxes.png")
 
 
-def test_the_database_that_was_not_there_is_what_the_stages_write(browser, study, tmp_path):
+def test_a_rebuilt_database_equals_what_the_stages_write(browser, study, tmp_path):
     folder = study.reports / "results"
     tracker = Tracker(tmp_path / "mlflow" / "mlflow.db", tmp_path / "mlflow" / "artifacts", NAME)
     for key, labels in study.plan["trainings"].items():

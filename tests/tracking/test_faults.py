@@ -1,4 +1,4 @@
-"""MLflow's database is locked, deleted, damaged or on a full disk, and clocks jump: nothing is lost, and it is told."""
+"""MLflow's database is locked, deleted, damaged or on a full disk, or clocks jump: nothing is lost, all is reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from study.tracking import mlflow_access
 from tests.conftest import ROOT, Project
 from tests.tracking.test_mlflow_runs import FACTS, content, copied, log, logged  # noqa: F401 (fixtures)
 
-# Before any other code of a process: its clock is a month ahead, a month behind or right, in turns.
+# Runs before any other code of a process: its clock is a month behind, right and a month ahead, in turn.
 JUMPING = """
 import itertools, time
 calls, true, true_ns = itertools.count(), time.time, time.time_ns
@@ -37,7 +37,7 @@ def _place(root: Path) -> Place:
 
 
 def _write(root: Path, plan: dict[str, Any], lost: bool = False) -> None:
-    """Log all, as a stage does it; the database is ``lost`` once it is open."""
+    """Log everything, as a stage does; if ``lost``, the database is deleted once it is open."""
     with mlflow_access.kept(_place(root), "smoke"), mlflow_access.writing(_place(root), "smoke", root) as tracker:
         if lost:
             (root / "mlflow" / "mlflow.db").unlink()
@@ -52,7 +52,7 @@ _write(Path(sys.argv[1]), *json.load(sys.stdin))
 
 
 def _write_next(root: Path, plan: dict[str, Any], lost: bool = False) -> str:
-    """The same in a process of its own, as the next stage is: MLflow remembers what it opened. Returns what it told."""
+    """The same in a new process, like the next stage, because MLflow caches what it opened. Returns its messages."""
     ran = subprocess.run(
         [sys.executable, "-c", NEXT, str(root)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -76,7 +76,7 @@ def results_only(tmp_path, logged, monkeypatch) -> tuple[Path, dict[str, Any]]: 
 
 
 @pytest.mark.slow
-def test_a_locked_database_is_behind_and_caught_up_with(results_only, logged, capsys):  # noqa: F811
+def test_a_locked_database_is_caught_up_later(results_only, logged, capsys):  # noqa: F811
     root, plan = results_only
     other = sqlite3.connect(root / "mlflow" / "mlflow.db")
     other.execute("BEGIN EXCLUSIVE")
@@ -89,7 +89,7 @@ def test_a_locked_database_is_behind_and_caught_up_with(results_only, logged, ca
 
 
 @pytest.mark.slow
-def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(results_only, logged, capsys):  # noqa: F811
+def test_a_lock_between_trainings_keeps_earlier_ones(results_only, logged, capsys):  # noqa: F811
     root, plan = results_only
     place, keys = _place(root), list(plan["trainings"])
     with mlflow_access.kept(place, "smoke"), mlflow_access.writing(place, "smoke", root) as tracker:
@@ -105,14 +105,14 @@ def test_a_database_that_is_locked_between_two_trainings_keeps_those_before(resu
 
 
 @pytest.mark.slow
-def test_a_database_that_goes_amid_the_logging_is_made_anew_by_the_next(results_only, logged):  # noqa: F811
+def test_a_database_lost_while_logging_is_rebuilt(results_only, logged):  # noqa: F811
     root, plan = results_only
     assert "Traceback" not in _write_next(root, plan, lost=True)
     assert _write_next(root, plan) == "" and content(root) == content(logged[0])
 
 
 @pytest.mark.slow
-def test_a_damaged_database_is_told_with_its_remedy(results_only, logged):  # noqa: F811
+def test_a_damaged_database_is_reported_with_its_remedy(results_only, logged):  # noqa: F811
     root, plan = results_only
     database = root / "mlflow" / "mlflow.db"
     database.write_bytes(bytes(range(256)) * 64)
@@ -124,7 +124,7 @@ def test_a_damaged_database_is_told_with_its_remedy(results_only, logged):  # no
 
 @pytest.fixture
 def small_disk(results_only) -> Iterator[Path]:
-    """MLflow's folder on a file system of its own with hardly any room: the root of all."""
+    """The root of a store whose MLflow folder is on its own file system with hardly any room."""
     root, _ = results_only
     folder, kept = root / "mlflow", root / "kept"
     folder.rename(kept)
@@ -139,7 +139,7 @@ def small_disk(results_only) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_in_mlflow_costs_no_result(small_disk, results_only, logged, capsys):  # noqa: F811
+def test_a_full_disk_in_mlflow_loses_no_result(small_disk, results_only, logged, capsys):  # noqa: F811
     _, plan = results_only
     before = sorted(path.read_bytes() for path in (small_disk / "results").rglob("*.json"))
     _write(small_disk, plan)
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_in_mlflow_costs_no_result(small_disk, results_only,
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_clock_that_jumps_by_months_ends_no_training_and_changes_no_score(project: Project, tmp_path_factory):
+def test_clock_jumps_affect_neither_trainings_nor_scores(project: Project, tmp_path_factory):
     project.params["execution"] |= {"engine": "ray", "workers": 1, "hung_s": 60, "checkpoint_s": 1, "retries": 0}
     project.save()
     project.stages("data", "plan")

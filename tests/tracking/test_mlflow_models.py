@@ -1,4 +1,4 @@
-"""Headline models in MLflow: loaded from there without pickle, written once, gone with their cells."""
+"""Headline models in MLflow are loaded without pickle, written once and removed with their cells."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from tests.inference.test_exported import Made
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # of mlflow.pyfunc's own modules
-def test_a_model_is_loaded_from_mlflow_written_once_and_gone_with_its_cell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_models_load_and_vanish_with_their_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, weights = Made(tmp_path), tmp_path / "weights"
     weights.mkdir()
     (weights / "T5-GCN-overall.safetensors").write_bytes(made.file.read_bytes())

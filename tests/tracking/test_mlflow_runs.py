@@ -1,4 +1,4 @@
-"""The MLflow view of the run store, on a real sqlite database: what is logged, and that replaying changes nothing."""
+"""The MLflow view of the run store on a real SQLite database: what it logs, and that a replay changes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _labels(label: str) -> dict[str, Any]:
 
 
 def _plan(root: Path) -> dict[str, Any]:
-    """Three heads of two seeds; the stack's second seed has failed. Results lie in root / "results" / key."""
+    """Three heads with two seeds each; the stack's second seed failed. Results are in root / "results" / key."""
     trainings, cells = {}, []
     for label in HEADS:
         runs = {str(seed): f"{label.split()[0]}-{label.split()[1]}-{seed}" for seed in (0, 1)}
@@ -85,7 +85,7 @@ def _replay(root: Path, plan: dict[str, Any], name: str = "mlflow") -> Tracker:
 
 
 def log(tracker: Tracker, root: Path, plan: dict[str, Any]) -> None:
-    """All of a plan, from the results in ``root``."""
+    """Log a whole plan from the results in ``root``."""
     for key, labels in plan["trainings"].items():
         folder = root / "results" / key
         failed = (folder / "failed.json").exists()
@@ -95,7 +95,7 @@ def log(tracker: Tracker, root: Path, plan: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder with results and their view, to read only: making the tables of a database takes seconds."""
+    """A read-only folder with results and their view, shared because creating a database's tables takes seconds."""
     root = tmp_path_factory.mktemp("logged")
     plan = _plan(root)
     Tracker(root / "empty" / "mlflow.db", root / "empty" / "artifacts", "other")
@@ -106,7 +106,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 
 @pytest.fixture
 def copied(tmp_path: Path, logged: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """The same, to change."""
+    """A copy of it, to change."""
     return Path(shutil.copytree(logged[0], tmp_path / "copy")), copy.deepcopy(logged[1])
 
 
@@ -117,7 +117,7 @@ def _client(root: Path, name: str = "mlflow"):
 
 
 def _runs(root: Path, name: str = "mlflow", condition: str = "") -> dict[str, Any]:
-    """The active runs by name; fails where two have the same."""
+    """The active runs by name; fails if two share a name."""
     client = _client(root, name)
     found = list(client.search_runs([client.get_experiment_by_name("smoke").experiment_id], condition))
     assert len({run.info.run_name for run in found}) == len(found)
@@ -125,7 +125,7 @@ def _runs(root: Path, name: str = "mlflow", condition: str = "") -> dict[str, An
 
 
 @pytest.mark.slow
-def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
+def test_a_training_logs_numbers_curves_times_and_pictures(logged):
     root, plan = logged
     run = _runs(root)["GCN k=7 + BR, seed 0"]
     assert {name: run.data.params[name] for name in ("kernel_size", "BR", "seed", "parameters", "head", "series")} == {
@@ -143,7 +143,7 @@ def test_a_training_is_logged_with_numbers_curves_times_and_a_picture(logged):
 
 
 @pytest.mark.slow
-def test_a_failed_training_is_failed_and_says_why(logged):
+def test_a_failed_training_is_logged_with_its_reason(logged):
     root, plan = logged
     run = _runs(root)["stack k=7, seed 1"]
     assert run.info.status == "FAILED"
@@ -152,7 +152,7 @@ def test_a_failed_training_is_failed_and_says_why(logged):
 
 
 @pytest.mark.slow
-def test_a_cell_has_its_mean_its_interval_and_the_papers_value(logged):
+def test_a_cell_logs_mean_interval_and_paper_value(logged):
     root, plan = logged
     runs = _runs(root, condition="tags.`study.kind` = 'cell'")
     assert runs.keys() == {cell["address"] for cell in plan["cells"]}
@@ -168,7 +168,7 @@ def test_a_cell_has_its_mean_its_interval_and_the_papers_value(logged):
 
 
 @pytest.mark.slow
-def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
+def test_a_replay_changes_nothing_but_retried_runs(copied):
     root, plan = copied
 
     def ids() -> dict[str, str]:
@@ -191,7 +191,7 @@ def test_replaying_changes_nothing_and_a_retry_replaces_one_run(copied):
 
 
 @pytest.mark.slow
-def test_a_cell_of_which_confusions_were_counted_shows_them_as_a_table(copied):
+def test_counted_confusions_are_attached_to_their_cell(copied):
     root, plan = copied
     table = root / "GCN.csv"
     table.write_text("class,a,b\na,5,1\nb,0,2\n")
@@ -206,7 +206,7 @@ def test_a_cell_of_which_confusions_were_counted_shows_them_as_a_table(copied):
     assert after[address] != before[address]
 
 
-def test_each_class_has_a_metric_of_its_own_name_that_mlflow_takes():
+def test_class_metrics_have_unique_valid_names():
     from mlflow.utils.validation import _validate_metric_name
 
     names = ["road", "road", "a/b", "a?b", "..", "", " ", "déjà vu", "x\n", "w" * 999, "v" * 999, "$HOME", "100 %"]
@@ -216,7 +216,7 @@ def test_each_class_has_a_metric_of_its_own_name_that_mlflow_takes():
         _validate_metric_name(metric)
 
 
-def test_a_picture_has_the_classes_own_colours_with_their_names_and_no_padding(tmp_path):
+def test_pictures_have_class_colours_and_no_padding(tmp_path):
     images = np.full((2, 40, 60, 3), PAD_COLOUR, np.uint8)
     labels = np.full((2, 40, 60), 255, np.uint8)
     images[:, :20, :30] = 200
@@ -238,7 +238,7 @@ def test_a_picture_has_the_classes_own_colours_with_their_names_and_no_padding(t
 
 
 @pytest.mark.slow
-def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
+def test_runs_of_a_killed_driver_are_rewritten(copied):
     root, plan = copied
     tracker = _replay(root, plan)
     client = _client(root)
@@ -254,7 +254,7 @@ def test_what_a_killed_driver_left_running_is_killed_and_written_anew(copied):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_when_only_its_end_was_missing_is_written_anew(copied):
+def test_a_run_killed_at_its_end_is_rewritten(copied):
     root, plan = copied
     whole = _runs(root)["GCN k=3, seed 0"]
     _client(root).set_terminated(whole.info.run_id, "KILLED")
@@ -277,8 +277,8 @@ def test_runs_that_left_the_plan_are_deleted(copied):
 
 
 def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
-    """All that a database holds of each run but the time of logging; in links its key stands for an id, and no
-    experiment has a number."""
+    """All that a database holds of each run, except the time of logging; links have keys instead of ids, and
+    experiments have no numbers."""
     client, kept = _client(root, name), {}
     experiment = client.get_experiment_by_name("smoke").experiment_id
     numbered = re.compile(rf"(experiments(?:/|=%5B%22)){experiment}\b")
@@ -289,7 +289,7 @@ def content(root: Path, name: str = "mlflow") -> dict[str, Any]:
         tags = {tag: ids.sub(lambda id: keys[id[0]], value) for tag, value in run.data.tags.items()}
         tags = {tag: numbered.sub(r"\1N", value) for tag, value in tags.items()}
         if tags["study.kind"] == "cell":
-            del tags["study.digest"]  # of the note too, in which links are
+            del tags["study.digest"]  # it covers the note, which contains links
         steps = {metric: client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics}
         points = {metric: [(p.step, p.value) for p in history] for metric, history in steps.items()}
         times = (run.info.start_time, run.info.end_time) if tags["study.kind"] == "training" else ()
@@ -331,7 +331,7 @@ _replay(root, _plan(root))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [2, 8])  # amid the trainings, amid the cells
-def test_a_study_that_was_killed_leaves_no_run_running_once_the_next_one_starts(logged, tmp_path, left):
+def test_a_killed_study_leaves_no_run_running(logged, tmp_path, left):
     root, plan = tmp_path, logged[1]
     shutil.copytree(logged[0] / "empty", root / "mlflow")
     command = [sys.executable, "-c", KILLED, str(root), str(left)]

@@ -1,4 +1,4 @@
-"""MLflow on a server of its own: a real PostgreSQL and a real MLflow server, what is told where they fail, secrets."""
+"""MLflow on a real PostgreSQL and on a real MLflow server: contents, messages when they fail, and secrets."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def _port() -> int:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have a server."""
+    """Removes the server settings that the person who runs the tests may have."""
     for name in (VARIABLE, GENERAL, "STUDY_ARTIFACTS"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_studys_variable_comes_before_params_and_params_before_mlflows_own(alone, tmp_path, monkeypatch):
+def test_study_tracking_outranks_params_and_mlflows_variable(alone, tmp_path, monkeypatch):
     store = Store(tmp_path)
     local = place({}, store)
     assert local.uri == f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}" and local.experiment("smoke") == "smoke"
@@ -70,14 +70,14 @@ def test_the_studys_variable_comes_before_params_and_params_before_mlflows_own(a
         f"postgresql://me:{PASSWORD}/x@team/mlflow",
     ],
 )
-def test_an_address_with_a_password_is_refused_in_params_and_never_told(alone, tmp_path, address):
+def test_passwords_in_params_are_rejected_and_hidden(alone, tmp_path, address):
     with pytest.raises(InputError, match=r"tracking\.server must") as refused:
         place({"tracking": {"server": address}}, Store(tmp_path))
     assert PASSWORD not in str(refused.value)
 
 
 @pytest.mark.slow
-def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_path, monkeypatch):
+def test_buckets_store_pictures_as_folders_do(alone, bucket, tmp_path, monkeypatch):
     import boto3
 
     for name, value in bucket.variables.items():
@@ -94,7 +94,7 @@ def test_pictures_lie_in_a_bucket_as_they_lie_in_a_folder(alone, bucket, tmp_pat
     assert sorted(size for size in there.values()) == sorted(here.values()) and len(here) > 4
 
 
-def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path):
+def test_an_absent_server_is_reported_in_one_line(alone, tmp_path):
     at = Place(f"postgresql://me:{PASSWORD}@127.0.0.1:{_port()}/mlflow", None, "", VARIABLE)
     with pytest.raises(Unreachable, match=r"MLflow's database must answer, got .*refused.*STUDY_TRACKING") as told:
         mlflow_access.opened(at, "smoke")
@@ -103,7 +103,7 @@ def test_a_server_that_is_not_there_is_told_at_once_in_one_line(alone, tmp_path)
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The address of a PostgreSQL server with a password, run by an unprivileged user as it demands."""
+    """The address of a PostgreSQL server with a password, run by an unprivileged user as PostgreSQL demands."""
     places = os.pathsep.join((os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))))  # Debian's
     programs = [shutil.which(name, path=places) for name in ("initdb", "pg_ctl")]
     if None in programs:
@@ -161,7 +161,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, postgres, tmp_path):
+def test_postgresql_holds_the_same_as_sqlite(alone, postgres, tmp_path):
     plan = _plan(tmp_path)
     _replay(tmp_path, plan)
     at = Place(postgres, (tmp_path / "pictures").as_uri(), "", VARIABLE)
@@ -176,17 +176,15 @@ def test_postgresql_holds_what_sqlite_holds_and_a_replay_changes_nothing(alone, 
         mlflow_access.opened(wrong, "smoke")
     assert "wr0ng" not in str(told.value)
     missing = next(name for name in ("pg8000", "psycopg2", "asyncpg") if not find_spec(name))
-    with pytest.raises(Unreachable, match=f"{missing}.* must be installed"):
+    with pytest.raises(Unreachable, match=f"{missing}.*install the driver into"):
         mlflow_access.opened(at._replace(uri=postgres.replace("postgresql", f"postgresql+{missing}")), "smoke")
 
 
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_server_that_goes_costs_no_result_and_a_replay_catches_up(
-    alone, project: Project, server, monkeypatch, capsys
-):
-    shutil.rmtree(project.folder / "runs" / "mlflow")  # what every test's store begins with
+def test_losing_the_server_loses_no_result(alone, project: Project, server, monkeypatch, capsys):
+    shutil.rmtree(project.folder / "runs" / "mlflow")  # every test's store begins with it
     base, process = server
     gone = f"http://{getpass.getuser()}:{PASSWORD}@127.0.0.1:{_port()}"
     project.environment["STUDY_TRACKING"] = gone

@@ -1,4 +1,4 @@
-"""Weights of classes: what they do to the loss, what they are, and what is refused (D124)."""
+"""Class weights: their effect on the loss, their values, and what is rejected (D124)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recipe(weights: Any) -> Recipe:
     return tiers.load(PARAMS | {"tiers": {"smoke": block}}, "smoke").main.recipe
 
 
-def test_the_loss_is_the_weighted_sum_over_the_sum_of_weights() -> None:
+def test_the_loss_is_a_weighted_mean() -> None:
     torch.manual_seed(0)
     scores, labels = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 1], [2, VOID]]])
     picked = -functional.log_softmax(scores, 1)
@@ -50,20 +50,20 @@ def test_the_loss_is_the_weighted_sum_over_the_sum_of_weights() -> None:
     assert torch.equal(loss_of(scores, labels, None), loss_of(scores, labels))
 
 
-def test_weights_go_by_name_and_the_others_count_once() -> None:
+def test_weights_go_by_name_and_default_to_one() -> None:
     assert class_weights.weights_of(recipe({"tree": 2.5}), FACTS) == [1, 1, 2.5]
     assert class_weights.weights_of(recipe({"tree": 2.5}), FACTS | {"classes": FACTS["classes"][::-1]}) == [2.5, 1, 1]
     assert class_weights.weights_of(recipe(None), FACTS) is None
 
 
-def test_inverse_weights_give_each_class_that_is_shown_the_same_part() -> None:
+def test_inverse_weights_give_classes_equal_shares() -> None:
     found = class_weights.weights_of(recipe("inverse"), FACTS)
     assert found == [0.75, 1.5, 1.0]  # 900 / (2 x 600), 900 / (2 x 300), and one that no loss sees
     parts = [weight * number for weight, number in zip(found or (), FACTS["pixels"], strict=True)]
     assert parts[0] == parts[1] and sum(parts) == 900
 
 
-def test_none_is_what_was_before_and_each_weighting_is_a_training_of_its_own() -> None:
+def test_each_weighting_is_a_training_of_its_own() -> None:
     left_out = tiers.load(PARAMS, "smoke").main.recipe
     assert "class_weights" not in PARAMS["tiers"]["smoke"]["recipe"] and left_out == recipe(None)
     training = job_of(left_out)
@@ -80,7 +80,7 @@ def job_of(chosen: Recipe) -> Any:
 
 
 def test_a_training_learns_by_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first loss is that of torch, weighted, on what the network said of the first batch."""
+    """Its first loss is torch's weighted loss of the network's output for the first batch."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = worker.fit
 
@@ -112,7 +112,7 @@ def test_a_training_learns_by_its_weights(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_two_processes_weight_as_one_does(tmp_path: Path) -> None:
-    """Their parts of a batch have other sums of weights."""
+    """Their parts of a batch have different sums of weights."""
     chosen = dataclasses.replace(test_distributed.SGD, class_weights="inverse")
     for processes in (1, 2):
         train(test_distributed.job(tmp_path, str(processes), test_distributed.CONVNEXT, chosen, processes))
@@ -126,22 +126,20 @@ def test_two_processes_weight_as_one_does(tmp_path: Path) -> None:
     "weights", ["balanced", {}, {"roof": 0}, {"roof": -1}, {"roof": "2"}, {"roof": True}, {"roof": None}, 2, [1, 2],
                 {"roof": float("nan")}, {"roof": 1e9}]
 )  # fmt: skip
-def test_what_is_no_weight_is_told(weights: Any) -> None:
+def test_invalid_weights_are_rejected(weights: Any) -> None:
     with pytest.raises(InputError) as error:
         recipe(weights)
     line = str(error.value)
     assert line.startswith("tiers.smoke.recipe.class_weights must be ") and ", got " in line and "; " in line
 
 
-def test_a_class_that_the_data_do_not_have_is_told_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_classes_are_rejected_before_reading_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smoke = PARAMS["tiers"]["smoke"]
     block = smoke | {"recipe": smoke["recipe"] | {"class_weights": {"rooof": 2}}}
     params = PARAMS | {"tier": "smoke", "tiers": {"smoke": block}}
     monkeypatch.chdir(tmp_path)
     tiers.write(params, tmp_path / "params.yaml")
-    told = "recipe.class_weights of main must name classes of its data, got 'rooof'; take of background, "
+    told = "recipe.class_weights of main must name classes of its data, got 'rooof'; choose from background, "
     for action in (data_stage.main, lambda: preview.preview(tiers.read(), None)):
         with pytest.raises(InputError, match=told):
             action()

@@ -51,7 +51,7 @@ def counts_of(order: TrainingJob, name: str) -> np.ndarray:
         return archive["counts"]
 
 
-def test_the_cached_band_of_tune_and_val_is_that_of_their_masks(trained: TrainingJob) -> None:
+def test_cached_bands_match_their_masks(trained: TrainingJob) -> None:
     folder, band_px = (
         folder_of(Store(trained.context.store).cache, trained.subject.facts["fingerprint"]),
         trained.subject.training.band_px,
@@ -63,7 +63,7 @@ def test_the_cached_band_of_tune_and_val_is_that_of_their_masks(trained: Trainin
     assert sorted(path.name.split("-")[0] for path in folder.glob("*-band*.npy")) == ["tune", "val"]
 
 
-def test_a_source_gives_the_band_of_what_is_measured_and_none_in_training(trained: TrainingJob) -> None:
+def test_only_measured_splits_have_a_band(trained: TrainingJob) -> None:
     source = open_source(
         trained.subject.training, trained.subject.facts, Store(trained.context.store).cache, torch.device("cpu")
     )
@@ -74,8 +74,8 @@ def test_a_source_gives_the_band_of_what_is_measured_and_none_in_training(traine
 
 
 @pytest.mark.parametrize(("split", "name"), [("tune", "tune.npz"), ("val", "counts.npz")])
-def test_a_training_keeps_the_counts_of_both_splits_by_region(trained: TrainingJob, split: str, name: str) -> None:
-    """What was true in each image, class and region, pixel by pixel: neither image nor region may be another's."""
+def test_a_training_keeps_both_splits_regional_counts(trained: TrainingJob, split: str, name: str) -> None:
+    """The true pixels of each image, class and region: no count may belong to another image or region."""
     counts, labels, band_px = counts_of(trained, name), labels_of(trained, split), trained.subject.training.band_px
     assert counts.shape == (trained.subject.facts["splits"][split], 2, len(trained.subject.facts["classes"]), 3)
     true = counts[..., metrics.TP] + counts[..., metrics.FN]
@@ -86,20 +86,20 @@ def test_a_training_keeps_the_counts_of_both_splits_by_region(trained: TrainingJ
             assert image[region].tolist() == np.bincount(pixels, minlength=image.shape[1]).tolist()
 
 
-def test_they_are_of_the_trained_network(trained: TrainingJob) -> None:
-    """The last point of the learning curve is of the same images and weights, where the split is that small."""
+def test_tune_counts_come_from_the_trained_network(trained: TrainingJob) -> None:
+    """With a split this small, the last point of the learning curve has the same images and weights."""
     curve = json.loads(Store(trained.context.store).run(trained.key).path("curve.json").read_text())["score"]
     step, score = curve[-1]
     assert step == trained.subject.training.recipe.steps
     assert score == next(iter(metrics.score_all("counts", counts_of(trained, "tune.npz")).values()))
 
 
-def test_they_are_a_product_that_is_collected_and_verified_and_no_evaluation_has_them() -> None:
+def test_tune_counts_are_collected_and_verified_products() -> None:
     assert "tune.npz" in PRODUCTS and "tune.npz" not in EVALUATED
     assert "tune.npz" in background.COLLECTED and "tune.npz" in verify.COUNTED
 
 
-def test_a_training_without_them_is_not_done(trained: TrainingJob, tmp_path: Path) -> None:
+def test_a_training_without_tune_counts_is_not_done(trained: TrainingJob, tmp_path: Path) -> None:
     run = Store(trained.context.store).run(trained.key)
     run.copy_products(tmp_path / "key", (*PRODUCTS, "DONE"))
     assert Store(tmp_path).run("key").done()
@@ -107,7 +107,7 @@ def test_a_training_without_them_is_not_done(trained: TrainingJob, tmp_path: Pat
     assert not Store(tmp_path).run("key").done()
 
 
-def test_confusions_have_the_same_hits_and_errors_by_class_a_row_a_true_class(trained: TrainingJob) -> None:
+def test_confusions_add_up_to_the_counts(trained: TrainingJob) -> None:
     assert confuse(ConfusionJob("confused", trained.subject, trained.context)) is True
     with np.load(Store(trained.context.store).run("confused").path("confusion.npz")) as archive:
         matrix = archive["confusion"]
@@ -117,8 +117,8 @@ def test_confusions_have_the_same_hits_and_errors_by_class_a_row_a_true_class(tr
     assert not np.array_equal(matrix, matrix.T)
 
 
-def test_counts_that_are_not_the_trainings_are_told(trained: TrainingJob, tmp_path: Path) -> None:
-    """As where another device rounds otherwise."""
+def test_foreign_counts_are_detected(trained: TrainingJob, tmp_path: Path) -> None:
+    """As if another device rounded differently."""
     shutil.copytree(trained.context.store, tmp_path / "store")
     context = dataclasses.replace(trained.context, store=tmp_path / "store")
     run = Store(context.store).run(trained.key)
@@ -126,5 +126,5 @@ def test_counts_that_are_not_the_trainings_are_told(trained: TrainingJob, tmp_pa
     counts[0, 0, 0, 0] += 1
     np.savez(run.path("counts.npz"), counts=counts)
     run.finish()
-    for _ in range(2):  # counted, and found counted
+    for _ in range(2):  # first counted, then found already counted
         assert confuse(ConfusionJob("other", trained.subject, context)) is False

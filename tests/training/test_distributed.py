@@ -1,4 +1,4 @@
-"""Several processes that share a training take the steps that one would, end with the first of them, and are told."""
+"""Processes that share a training take the steps of one process, end with the first that dies, and report it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ FEATURES = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4
 
 
 def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) -> TrainingJob:
-    """A training of the smoke tier's scenes, of which some are void in part; all that the second of two processes
-    sees at step 1 is void, and all of step 3. Where the network is frozen, features are cached."""
+    """A training on the smoke tier's scenes, some of them partly void; all that the second of two processes sees at
+    step 1 is void, and so is all of step 3. If the network is frozen, features are cached."""
     smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     store, data = Store(root), smoke.main.data
     facts = prepare(data, None, store.cache, smoke.band_px)
@@ -57,8 +57,8 @@ def job(root: Path, key: str, network: Network, recipe: Recipe, processes: int) 
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    """Through a backbone of which a part is not used, on parts with unequal numbers of labelled pixels."""
+def test_two_processes_train_the_same_as_one(tmp_path: Path) -> None:
+    """With a partly unused backbone, and parts with unequal numbers of labelled pixels."""
     for processes in (1, 2):
         train(job(tmp_path, str(processes), CONVNEXT, SGD, processes))
     one, two = (torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in "12")
@@ -75,14 +75,12 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_training_and_one_process_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_resumes_after_another_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dataclasses.replace(SGD, steps=60, crop=None)
     killed: list[int] = []
 
     class Watched(distributed._Others):
-        """The real ones, of which the first is killed after some steps."""
+        """The real processes, the first of which is killed after some steps."""
 
         def __init__(self, *args) -> None:
             super().__init__(*args)
@@ -98,7 +96,7 @@ def test_a_killed_process_ends_the_training_and_one_process_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(distributed, "_Others", Watched)
         with pytest.raises(
-            distributed.ProcessLost, match=r"must live, got process 1 ended by SIGKILL; start the training"
+            distributed.ProcessLost, match=r"must stay alive, got process 1 ended by SIGKILL; start the training"
         ):
             train(job(tmp_path, "key", FEATURES, recipe, 2))
     assert len(killed) == 1 and not torch.distributed.is_initialized()
@@ -123,7 +121,7 @@ def test_the_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
         assert torch.equal(torch.cat([part for _, part in parts]), labels)
 
 
-def test_what_cannot_be_shared_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_unshareable_trainings_are_rejected_early(tmp_path: Path) -> None:
     smoke = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
     training = Training(Variant(gcn(5)), smoke.main.data, smoke.main.network, SGD, 0, 1)
     for processes, rule in (
@@ -135,7 +133,7 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_done(tmp_path: Path
     assert not (tmp_path / "store").exists()
 
 
-def test_as_many_trainings_share_a_gpu_as_its_memory_holds_with_a_tenth_to_spare(tmp_path: Path, monkeypatch) -> None:
+def test_trainings_share_a_gpu_by_its_memory(tmp_path: Path, monkeypatch) -> None:
     each = 1000 + CONTEXT_MB
     fits = {memory: trainings_a_gpu(1000, memory) for memory in (each, 2 * each, 2.3 * each, 4.4 * each, 90 * each)}
     assert list(fits.values()) == [1, 1, 2, 3, 4]

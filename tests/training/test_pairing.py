@@ -30,7 +30,7 @@ RECIPE = Recipe("sgd", 0.1, 0.9, 0.01, "constant", 0.0, STEPS, BATCH, True, "fp3
 
 
 class Set:
-    """Images that carry their mask, larger than nothing and smaller than the padded size."""
+    """Images that carry their mask, of different sizes up to the padded size."""
 
     classes = ("a", "b", "c")
     splits: ClassVar = {"train": IMAGES_NUMBER}
@@ -71,7 +71,7 @@ def padded() -> tuple[np.ndarray, np.ndarray]:
 
 
 def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, features: int = 0, **recipe) -> Source:
-    """What a training reads of the set: cached, streamed, or as features of cells of ``features`` px."""
+    """The source that a training reads: cached, streamed, or as features of cells of ``features`` px."""
     images, labels = padded()
     np.save(folder / "train-names.npy", np.arange(IMAGES_NUMBER).astype(str))
     np.save(folder / "train-labels.npy", labels)
@@ -95,7 +95,7 @@ def source(folder: Path, seed: int = 0, stride: int = 1, stream: bool = False, f
 
 
 def in_image(pixels: torch.Tensor) -> torch.Tensor:
-    """Where a pixel is no padding: padding has one colour, and no row reaches it."""
+    """True where a pixel is not padding: padding has one colour, which no row number reaches."""
     return ~(pixels == torch.tensor(PAD_COLOUR)).all(-1)
 
 
@@ -103,7 +103,7 @@ def in_image(pixels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("crop", [None, (9, 17)], ids=["whole", "cropped"])
 @pytest.mark.parametrize("stream", [False, True], ids=["cached", "streamed"])
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
-def test_labels_are_those_of_their_pixels(tmp_path: Path, stride: int, stream: bool, crop, seed: int) -> None:
+def test_labels_match_their_pixels(tmp_path: Path, stride: int, stream: bool, crop, seed: int) -> None:
     read = source(tmp_path, seed, stride, stream, crop=crop)
     turned = 0
     for step in range(STEPS):
@@ -118,8 +118,8 @@ def test_labels_are_those_of_their_pixels(tmp_path: Path, stride: int, stream: b
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("stride", [2, 4, 8])
-def test_labels_are_those_of_their_features(tmp_path: Path, stride: int, seed: int) -> None:
-    """Features of a mirrored image go with its mirrored labels, picked at the centres of the same cells."""
+def test_labels_match_their_features(tmp_path: Path, stride: int, seed: int) -> None:
+    """Features of a mirrored image match its mirrored labels, picked at the centres of the same cells."""
     read = source(tmp_path, seed, stride, features=stride)
     turned = 0
     for step in range(STEPS):
@@ -137,7 +137,7 @@ def corners(read: Source) -> list[tuple[float, float]]:
 
 
 def test_crops_follow_the_seed_and_reach_every_corner(tmp_path: Path) -> None:
-    """Of images without padding, where a pixel says where it stood."""
+    """On images without padding, whose pixels encode their position."""
     drawn = {seed: corners(source(tmp_path, seed, crop=(HEIGHT - 6, WIDTH - 9), flip=False)) for seed in range(3)}
     assert all({row for row, _ in found} == set(range(7)) for found in drawn.values())
     assert all({column for _, column in found} == set(range(10)) for found in drawn.values())
@@ -158,12 +158,12 @@ def test_flips_follow_the_seed_and_the_recipe(tmp_path: Path) -> None:
     assert 0.35 < np.mean(first) < 0.65 and first != other and first == turned(0, flip=True)
 
 
-def test_cached_features_are_those_of_the_backbone_standardised(tmp_path: Path) -> None:
-    """As ``FromImages`` gives them of the images themselves, but for what float16 rounds."""
+def test_cached_features_are_standardised_backbone_features(tmp_path: Path) -> None:
+    """Equal to those that ``FromImages`` computes from the images, except for float16 rounding."""
     smoke = tiers.load(tiers.read(), "smoke")
     facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
     network = Network("shallow", ("res3",), freeze({"widths": [4, 6], "strides": [4, 8]}), frozen=True)
-    torch.manual_seed(1)  # no weights of a file: a draw that hangs on the state of torch would differ below
+    torch.manual_seed(1)  # no weights from a file: a draw that depends on torch's state would differ below
     cache_features(network, facts, tmp_path, smoke.main.recipe.flip)
     training = Training(Variant(dense(1)), smoke.main.data, network, smoke.main.recipe, 0, smoke.band_px)
     read = open_source(training, facts, tmp_path, torch.device("cpu"))
@@ -177,7 +177,7 @@ def test_cached_features_are_those_of_the_backbone_standardised(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("features", [0, 4], ids=["images", "features"])
-def test_a_source_reads_the_same_in_another_process_and_takes_no_data_along(tmp_path: Path, features: int) -> None:
+def test_a_pickled_source_reads_the_same_without_data(tmp_path: Path, features: int) -> None:
     read = source(tmp_path, stride=4, features=features)
     (raw, labels), arrays = read.raw_batch(5), sum(path.stat().st_size for path in tmp_path.iterdir())
     sent = pickle.dumps(read)
@@ -188,7 +188,7 @@ def test_a_source_reads_the_same_in_another_process_and_takes_no_data_along(tmp_
     assert len(read.inputs(raw)) in (1, BATCH), "the one that stays still has its device and moments"
 
 
-def test_moments_are_those_of_the_channels() -> None:
+def test_moments_are_per_channel() -> None:
     maps = np.random.default_rng(0).normal(3, 2, (5, 6, 7, 4)).astype(np.float16)
     mean, scale = channel_moments(maps)
     np.testing.assert_allclose(mean, maps.astype(float).mean((0, 1, 2)), rtol=1e-3)
@@ -196,7 +196,7 @@ def test_moments_are_those_of_the_channels() -> None:
 
 
 def test_features_are_standardised_channel_by_channel(tmp_path: Path) -> None:
-    """Over the split that the moments are of, every channel that a network sees has mean 0 and variance 1."""
+    """Over the split that the moments come from, every channel that a network sees has mean 0 and variance 1."""
     read = source(tmp_path, stride=4, features=4, flip=False)
     maps = np.load(tmp_path / "train-res3.npy")
     shifted = (maps + np.array([0, 5, -40], np.float16)) * np.float16(0.5)
@@ -210,7 +210,7 @@ def test_features_are_standardised_channel_by_channel(tmp_path: Path) -> None:
 
 
 def evaluated(folder: Path, shape: tuple[int, ...], classes_of_images: bool = False) -> tuple[Source, np.ndarray]:
-    """A source of a val split whose image ``i`` has nothing but ``i``, with its labels and boundary band."""
+    """A source of a val split whose image ``i`` is filled with ``i``, and the labels of the split."""
     number = np.arange(shape[0], dtype=np.uint8)
     images = np.broadcast_to(number[:, None, None, None], (*shape, 3))
     labels = number.astype(np.int64) if classes_of_images else np.broadcast_to(number[:, None, None], shape)
@@ -230,7 +230,7 @@ def evaluated(folder: Path, shape: tuple[int, ...], classes_of_images: bool = Fa
 def test_an_evaluation_takes_every_image_once_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], most: int
 ) -> None:
-    """As many at a time as the limits on images and (here 100) pixels allow, and at least one."""
+    """A batch has as many images as the limits on images and (here 100) pixels allow, and at least one."""
     monkeypatch.setattr("study.training.batches.EVALUATION_PX", 100)
     read, labels = evaluated(tmp_path, shape)
     parts = list(read.examples("val"))
@@ -241,7 +241,7 @@ def test_an_evaluation_takes_every_image_once_in_order(
     assert np.concatenate([part[:, 0, 0] for _, part, _ in parts]).tolist() == list(range(shape[0]))
 
 
-def test_a_limit_takes_the_first_images_of_a_split(tmp_path: Path) -> None:
+def test_a_limit_takes_a_splits_first_images(tmp_path: Path) -> None:
     read, _ = evaluated(tmp_path, (37, 4, 6))
     for limit, wanted in ((20, 20), (16, 16), (1, 1), (100, 37)):
         taken = np.concatenate([part[:, 0, 0] for _, part, _ in read.examples("val", limit)])
@@ -251,7 +251,7 @@ def test_a_limit_takes_the_first_images_of_a_split(tmp_path: Path) -> None:
     assert (image == 7).all() and (labels == 7).all() and name == "7"
 
 
-def test_a_split_without_a_band_has_none_and_classes_of_images_have_no_pixels(tmp_path: Path) -> None:
+def test_missing_bands_and_image_classes_give_empty_bands(tmp_path: Path) -> None:
     read, _ = evaluated(tmp_path, (18, 4, 6))
     read.band = {}
     assert [(near.shape, near.any()) for _, _, near in read.examples("val")] == [
@@ -266,7 +266,7 @@ def test_a_split_without_a_band_has_none_and_classes_of_images_have_no_pixels(tm
 
 @pytest.mark.parametrize("crop", [None, (9, 17)], ids=["whole", "cropped"])
 def test_classes_of_images_go_with_their_images(tmp_path: Path, crop) -> None:
-    """Labels (N,) are no maps: nothing of them is cropped, flipped or picked, and each stays beside its image."""
+    """Labels (N,) are not maps: they are not cropped, flipped or picked, and each stays with its image."""
     read = source(tmp_path, stride=4, crop=crop)
     images = np.broadcast_to(np.arange(IMAGES_NUMBER, dtype=np.uint8)[:, None, None, None], (IMAGES_NUMBER, 24, 40, 3))
     np.save(tmp_path / "train-images.npy", images)
@@ -281,8 +281,8 @@ def test_classes_of_images_go_with_their_images(tmp_path: Path, crop) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_three_steps_are_those_that_the_recipe_says(optimizer: str) -> None:
-    """With momentum and weight decay, as the formulas have them, on the gradients of the loss."""
+def test_three_steps_follow_the_recipe(optimizer: str) -> None:
+    """With momentum and weight decay as in the formulas, on the gradients of the loss."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.3, momentum=0.8, weight_decay=0.05, steps=3)
     recipe = dataclasses.replace(recipe, schedule="poly")
     torch.manual_seed(0)
@@ -315,7 +315,7 @@ def test_three_steps_are_those_that_the_recipe_says(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("split", ["tune", "val"])
-def test_the_band_of_a_split_is_that_of_its_own_masks(tmp_path: Path, split: str) -> None:
+def test_the_band_comes_from_the_splits_masks(tmp_path: Path, split: str) -> None:
     smoke = tiers.load(tiers.read(), "smoke")
     facts = prepare(smoke.main.data, None, tmp_path, smoke.band_px)
     training = Training(Variant(dense(1)), smoke.main.data, smoke.main.network, smoke.main.recipe, 0, smoke.band_px)

@@ -1,4 +1,4 @@
-"""bf16: the same numbers on a CPU with products of bf16 and on one without, and weights that stay in fp32."""
+"""bf16: CPUs with and without bf16 products compute the same numbers, and weights stay in fp32."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def gradients(native: bool, variant: Variant, monkeypatch: pytest.MonkeyPatch, n
 
 
 @pytest.mark.parametrize("variant", [Variant(gcn(5), refine=True), Variant(stack(5))], ids=["GCN + BR", "stack"])
-def test_a_cpu_without_bf16_computes_what_one_with_it_does(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearer to it than to fp32: what is left is the order of sums, and sums that only autocast keeps in bf16."""
+def test_bf16_emulation_matches_native_bf16(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closer to native bf16 than to fp32: the rest is the order of sums, and sums that only autocast keeps in bf16."""
     native, rounded = (gradients(native, variant, monkeypatch) for native in (True, False))
     exact = gradients(True, variant, monkeypatch, "fp32")
     size = exact.norm()
@@ -41,8 +41,8 @@ def test_a_cpu_without_bf16_computes_what_one_with_it_does(variant: Variant, mon
     assert 0 < (rounded - exact).norm() < 0.05 * size
 
 
-def test_products_are_of_rounded_numbers_both_ways() -> None:
-    """Forward and backward; what is no convolution or linear layer is left as it is."""
+def test_forward_and_backward_products_use_rounded_numbers() -> None:
+    """Forward and backward; only convolutions and linear layers are rounded."""
     maps = torch.full((1, 1, 1, 1), 1 + 2**-12, requires_grad=True)
     weight = torch.full((1, 1, 1, 1), 3.0, requires_grad=True)
     with Rounded():

@@ -1,4 +1,4 @@
-"""A training that is stopped goes on bit for bit, and damage in the store is redone, never read."""
+"""A stopped training resumes bit for bit, and damaged files in the store are redone, never read."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+def test_a_resumed_training_is_bit_identical(tmp_path, monkeypatch):
     train(job(tmp_path, "whole"))
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
@@ -86,7 +86,7 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, m
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, monkeypatch):
+def test_a_stopped_evaluation_resumes_at_the_next_image(tmp_path, monkeypatch):
     trained, stop, asked = job(tmp_path, "trained", steps=2), tmp_path / "stop", []
     train(trained)
     passes = multi_scale.passes
@@ -122,8 +122,8 @@ def test_an_evaluation_that_is_stopped_goes_on_with_the_next_image(tmp_path, mon
     ]
 
 
-def test_an_evaluation_with_a_crf_does_the_one_without_beside_it(tmp_path, monkeypatch):
-    """Of the same passes, wherever either was stopped; as each would by itself."""
+def test_a_crf_evaluation_also_does_the_plain_one(tmp_path, monkeypatch):
+    """Both use the same passes, wherever either was stopped, and equal separate evaluations."""
     pytest.importorskip("pydensecrf")
     trained, asked, stop = job(tmp_path, "trained"), [], tmp_path / "stop"
     train(trained)
@@ -147,10 +147,10 @@ def test_an_evaluation_with_a_crf_does_the_one_without_beside_it(tmp_path, monke
     with pytest.raises(stop_signals.Stopped):
         evaluate(order("both", refined, "plain"))
     stop.unlink()
-    (tmp_path / "both" / "checkpoint.pt").unlink()  # one of the two is further than the other
+    (tmp_path / "both" / "checkpoint.pt").unlink()  # one is now further than the other
     evaluate(order("both", refined, "plain"))
     assert len(asked) == 2 + 4 and Store(tmp_path).run("plain", EVALUATED).done()
-    with Store(tmp_path).run("elsewhere", EVALUATED).writing():  # another process is at the one without
+    with Store(tmp_path).run("elsewhere", EVALUATED).writing():  # another process holds the plain one
         evaluate(order("alone", refined, "elsewhere"))
     assert not Store(tmp_path).run("elsewhere", EVALUATED).done()
     asked.clear()
@@ -199,7 +199,7 @@ def test_a_damaged_product_is_trained_again(tmp_path):
     assert Store(tmp_path).run("key").done()
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_its_reason(tmp_path):
+def test_a_non_finite_loss_ends_the_training(tmp_path):
     sane = job(tmp_path, "key")
     training = sane.subject.training
     training = replace(training, recipe=replace(training.recipe, lr=1e30))
@@ -227,7 +227,7 @@ def test_threads_do_not_change_a_result(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
+def test_a_killed_worker_resumes_at_any_step(tmp_path):
     train(job(tmp_path, "whole", steps=60))
     program = (
         "import sys; from pathlib import Path; "
@@ -252,7 +252,7 @@ def test_a_worker_killed_at_any_step_leaves_what_the_next_needs(tmp_path):
     assert products(tmp_path, "killed") == products(tmp_path, "whole")
 
 
-def test_a_training_that_sees_no_labelled_pixel_has_failed(tmp_path):
+def test_a_training_without_labelled_pixels_fails(tmp_path):
     untaught = job(tmp_path, "key", steps=2)
     path = folder_of(Store(tmp_path).cache, untaught.subject.facts["fingerprint"]) / "train-labels.npy"
     np.save(path, np.full_like(np.load(path), VOID))

@@ -1,1 +1,1 @@
-"""One file a data set; its name in params.yaml is the file's."""
+"""One file per data set; the file's name is the data set's name in params.yaml."""

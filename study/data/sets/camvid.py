@@ -24,16 +24,17 @@ class Options(Coarse):
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Pairs:
-    """options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
-    analogue of Cityscapes' coarse annotations), and maybe gap (images left out on either side of the tune split, which
-    is then a block of one drive). The lists' paths end in folder/file below the root, and are in the order of time."""
+    """Options: tune (images kept apart), pad (height, width), coarse_share (of the training masks) and coarse_px (an
+    analogue of Cityscapes' coarse annotations), and optionally gap (images left out on either side of the tune split,
+    which is then a block of one drive). Paths in the lists end in folder/file below the root and are in order of
+    time."""
     base = folder(root, "camvid's data.root")
     notes: list[str] = []
 
     def listed(split: str) -> list[Pair]:
         pairs = []
         for line in lines(base / f"{split}.txt", notes):
-            # Names may have blanks, so what follows the first path begins behind a suffix.
+            # Names may contain blanks, so the second path begins after a suffix.
             named = re.fullmatch(r"(.+\.(?:png|jpe?g|bmp|tiff?))\s+(\S.*)", line, re.IGNORECASE)
             if not named:
                 raise InputError(f"a line of {split}.txt must name an image and a mask, got {line!r}; correct the list")

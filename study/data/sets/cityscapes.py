@@ -1,6 +1,6 @@
 """Cityscapes as its archives unpack: ``leftImg8bit``, ``gtFine`` and ``gtCoarse`` at the root or in ``cityscapes``.
 
-Of the 34 labels of its masks 19 are scored; the others are void.
+Its masks have 34 labels: 19 are scored, the others are void.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ COLOURS = (
 )  # of CLASSES, as the benchmark draws them  # fmt: skip
 LABELS = 34
 TRAIN_IDS = {label: SCORED.index(label) if label in SCORED else VOID for label in range(LABELS)}
-DEFECTIVE = "troisdorf_000000_000073"  # of train_extra: black, and nothing in its mask is labelled (D53)
+DEFECTIVE = "troisdorf_000000_000073"  # in train_extra: a black image whose mask labels nothing (D53)
 WHERE = "https://www.cityscapes-dataset.com/downloads/, with a (free) login for research"
 FINE = (
     Archive(
@@ -82,7 +82,7 @@ COARSE = (
         where=WHERE,
     ),
 )
-_LABEL_OF = np.full(256, LABELS, np.uint8)  # LABELS stands for an id that there is not
+_LABEL_OF = np.full(256, LABELS, np.uint8)  # LABELS marks an id that does not exist
 _LABEL_OF[list(TRAIN_IDS)] = list(TRAIN_IDS.values())
 _LABEL_OF[255] = VOID  # -1, the licence plates
 
@@ -108,8 +108,8 @@ class Cityscapes(Pairs):
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Cityscapes:
-    """options: train (fine; coarse+fine: with train_extra and its coarse masks, Table 9's Stage-1), tune (images of the
-    fine training split kept apart, at least so many and whole cities, the same for both), pad (height, width)."""
+    """Options: train (fine; coarse+fine: with train_extra and its coarse masks, Table 9's Stage-1), tune (at least so
+    many images of the fine training split are kept apart, in whole cities, the same for both), pad (height, width)."""
     base = _base(root)
     fine, val = _pairs(base, "train", "gtFine"), _pairs(base, "val", "gtFine")
     train, listed = fine, {"cityscapes/train": len(fine), "cityscapes/val": len(val)}
@@ -126,7 +126,7 @@ def open(options: Options, root: Path | None, cache: Path) -> Cityscapes:
 
 
 def archives(options: Options) -> tuple[Archive, ...]:
-    """What must lie below the root."""
+    """The archives to unpack below the root."""
     return FINE + COARSE if options.train == "coarse+fine" else FINE
 
 
@@ -145,7 +145,7 @@ def _name(path: Path) -> str:
 
 
 def _images(base: Path, split: str, required: bool = False) -> list[Path]:
-    """Images of a split in the order of their names. Raises InputError where there is none and ``required``."""
+    """Images of a split in the order of their names. Raises InputError if there are none although ``required``."""
     found = sorted((base / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
     if required and not found:
         raise InputError(

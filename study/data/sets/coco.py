@@ -1,6 +1,7 @@
-"""Stage-1 of Table 7: COCO with SBD and VOC, in VOC's 21 classes. What is measured is VOC's, as in the other stages.
+"""Stage-1 of Table 7: COCO with SBD and VOC, in VOC's 21 classes. It is scored on VOC, as the other stages are.
 
-Below the root: ``coco/annotations/instances_<split>.json``, ``coco/<split>/*.jpg`` and what study.data.sets.voc reads.
+Below the root: ``coco/annotations/instances_<split>.json``, ``coco/<split>/*.jpg`` and the files that
+study.data.sets.voc reads.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RENAMED = {
     "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
     "couch": "sofa", "tv": "tvmonitor",
 }  # fmt: skip
-FORMAT = 1  # of the converted masks: a change of what is drawn raises it
+FORMAT = 1  # of the converted masks: raise it when the drawing changes
 HOST = "http://images.cocodataset.org"
 IMAGES = {
     "train2017": (19_336_861_798, "md5:cced6f7f71b7629ddf16f17bbcfab6b2"),
@@ -59,9 +60,9 @@ class Options(Block):
 
 
 def open(options: Options, root: Path | None, cache: Path) -> voc.Voc:
-    """options: train (splits of COCO, D51), voc (``train`` of study.data.sets.voc), others (background or void: pixels
+    """Options: train (splits of COCO, D51), voc (``train`` of study.data.sets.voc), others (background or void: pixels
     of COCO's other 60 classes, D52), crowd (void or class: crowds of VOC's classes, D52), tune (images kept apart), pad
-    (height, width; of val and tune) and pad_train. Raises InputError where ``convert`` was not called before."""
+    (height, width; of val and tune) and pad_train. Raises InputError if ``convert`` was not called before."""
     base = _base(root)
     found = voc.parts(options.voc, root)
     train = [pair for split in options.train for pair in _converted(options, split, base, cache)] + found.train
@@ -77,8 +78,8 @@ def open(options: Options, root: Path | None, cache: Path) -> voc.Voc:
 def convert(options: Options, root: Path | None, cache: Path, tick: Tick) -> None:
     """Draw a mask for each image of COCO that shows a class of VOC, once; ``tick`` counts the images of each split.
 
-    Masks are written beside their place and renamed when all are there, so what was killed is done again.
-    Raises InputError for annotations that are missing, cut short or of an unknown form, or an image that is missing.
+    Masks are written to a temporary folder, which is renamed when complete. So an interrupted conversion starts again.
+    Raises InputError for annotations that are missing, truncated or of an unknown form, or a missing image.
     """
     base = _base(root)
     cache.mkdir(parents=True, exist_ok=True)
@@ -87,10 +88,10 @@ def convert(options: Options, root: Path | None, cache: Path, tick: Tick) -> Non
         if place.is_dir():
             continue
         with FileLock(place.with_suffix(".lock")):
-            if place.is_dir():  # another process has drawn them meanwhile
+            if place.is_dir():  # another process drew them meanwhile
                 continue
             temporary = place.with_name(f"{place.name}-converting")
-            shutil.rmtree(temporary, ignore_errors=True)  # of a conversion that was killed
+            shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted conversion
             temporary.mkdir()
             try:
                 _draw_all(base, split, options, temporary, tick)
@@ -100,7 +101,7 @@ def convert(options: Options, root: Path | None, cache: Path, tick: Tick) -> Non
 
 
 def archives(options: Options) -> tuple[Archive, ...]:
-    """What must lie below the root: images and annotations of the splits, and VOC's."""
+    """The archives to unpack below the root: images and annotations of the splits, and those of VOC."""
     splits, name = [split for split in options.train if split in IMAGES], "annotations_trainval2017.zip"
     found = [
         Archive(f"{split}.zip", (f"coco/{split}",), *IMAGES[split], (f"{HOST}/zips/{split}.zip",), "coco")
@@ -129,7 +130,7 @@ def _annotations(base: Path, split: str) -> Path:
 
 
 def _place(options: Options, split: str, base: Path, cache: Path) -> Path:
-    """Where the masks of a split stand: a place of its own for each file as it is now, and each way of drawing it."""
+    """The folder of a split's masks: one for each state of the annotation file and each way of drawing it."""
     path = _annotations(base, split)
     stat = path.stat()
     known = (FORMAT, str(path.resolve()), stat.st_size, stat.st_mtime_ns, options.others, options.crowd)
@@ -155,7 +156,7 @@ def _draw_all(base: Path, split: str, options: Options, target: Path, tick: Tick
     for image in kept:
         if not (base / split / image["file_name"]).is_file():
             raise InputError(
-                f"images that {path} lists must be there, got no {image['file_name']} in {base / split}; fetch the "
+                f"images that {path} lists must exist, got no {image['file_name']} in {base / split}; fetch the "
                 "images again"
             )
     for done, image in enumerate(kept, 1):
@@ -170,7 +171,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, An
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"annotations of coco must be whole JSON, got {path} ({error}); fetch it again") from error
+        raise InputError(f"annotations of coco must be complete JSON, got {path} ({error}); fetch it again") from error
     for key, members in MEMBERS.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
@@ -213,7 +214,8 @@ def _draw(
     options: Options,
     path: Path,
 ) -> np.ndarray:
-    """Labels uint8 (H, W): other classes lie lowest, then crowds, then the objects from the largest to the smallest."""
+    """Labels uint8 (H, W), drawn in order: other classes, then crowds, then objects from the largest to the
+    smallest."""
     size = (image["height"], image["width"])
     layers = []
     for annotation in annotations:
@@ -230,7 +232,8 @@ def _draw(
 
 
 def _pixels(annotation: dict[str, Any], size: tuple[int, int], path: Path) -> np.ndarray:
-    """bool (H, W) of an annotation: polygons, or run lengths plain or compressed. Raises InputError for other forms."""
+    """bool (H, W) of an annotation: polygons, or run lengths, plain or compressed. Raises InputError for other
+    forms."""
     from pycocotools import mask as coding
 
     form = annotation["segmentation"]
@@ -250,7 +253,7 @@ def _pixels(annotation: dict[str, Any], size: tuple[int, int], path: Path) -> np
             # pycocotools 2.0 does not know numpy 2's keyword of __array__ yet.
             warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
             return coding.decode(runs).astype(bool)
-    except Exception as error:  # of whatever kind the form leads the decoder to
+    except Exception as error:  # the decoder raises many kinds of errors for wrong forms
         raise InputError(
             f"'segmentation' must be polygons or run lengths, got annotation {annotation['id']} of {path} ({error}); "
             "fetch it again"

@@ -1,9 +1,9 @@
 """A user's own photographs with masks: two folders and a list of classes, no code.
 
-``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, in subfolders too (``site-a/001``), maybe with an
-end of their own (``001_mask``). A mask is a palette or grey image of labels, or of other numbers or colours that stand
-for classes. Lists, folders, patterns or a share say which images are of which split. Images that belong together, such
-as the frames of a video, are told by ``groups``.
+``images/*.jpg`` (or png ...) and ``masks/*.png`` have the same stems, also in subfolders (``site-a/001``), and may have
+endings of their own (``001_mask``). A mask is a palette or grey image of labels, or of other numbers or colours that
+encode classes. Lists, folders, patterns or a share define the splits. ``groups`` says which images belong together,
+such as the frames of a video.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from study.spec.checks import (
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 
-WAYS = ("folder", "pattern")  # to say which images are of a split, beside a list
+WAYS = ("folder", "pattern")  # to define a split, besides a list
 
 
 def _is_pattern(text: str) -> bool:
-    """Whether a regular expression says what the group is; the name of a list is another matter."""
+    """Whether a text is a regular expression with a group, or the name of a list of groups."""
     try:
         return text.endswith(LISTED) or re.compile(text).groups > 0
     except re.error:
@@ -53,7 +53,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_way(value: Any) -> bool:
-    """Whether it says which images are of a split: a list, a folder or a pattern."""
+    """Whether a value defines the images of a split: a list, a folder or a pattern."""
     if isinstance(value, dict):
         return len(value) == 1 and all(way in WAYS and isinstance(text, str) and text for way, text in value.items())
     return is_path(value)
@@ -64,7 +64,7 @@ def _is_colour(value: Any) -> bool:
 
 
 def _is_palette(value: Any) -> bool:
-    """Whether it has one colour or several by name; or is the path of a file that has."""
+    """Whether a value has one or several colours by name, or is the path of a file with them."""
     if not isinstance(value, dict):
         return is_path(value)
     return bool(value) and all(_is_colour(c) or (listed(c, _is_colour) and bool(c)) for c in value.values())
@@ -143,7 +143,7 @@ class Options(Block):
         ]
         | None
     ) = None
-    others: Any = None  # a class, its place or void: what is in neither palette nor labels
+    others: Any = None  # a class, its index or void: the meaning of all values in neither palette nor labels
     range: (
         Annotated[
             tuple[int, int],
@@ -177,13 +177,13 @@ class Options(Block):
         if self.palette is not None and (self.labels is not None or self.void is not None):
             other = "labels" if self.labels is not None else "void"
             raise Broken(
-                "stand without palette (masks hold colours or numbers)", shown(getattr(self, other)),
-                f"drop one of them; a colour that stands for nothing is {VOID_NAME}: [0, 0, 0] of the palette", other,
+                "not be set together with palette (masks hold colours or numbers)", shown(getattr(self, other)),
+                f"drop one of them; to ignore a colour, write {VOID_NAME}: [0, 0, 0] in the palette", other,
             )  # fmt: skip
         if self.others is not None:
             if self.palette is None and self.labels is None:
                 raise Broken(
-                    "stand with palette or labels", shown(self.others), "drop it, or say what masks hold", "others"
+                    "be set with palette or labels", shown(self.others), "drop it, or say what masks hold", "others"
                 )
             _check_meaning(self.others, self.classes, "others")
         if self.labels is not None:
@@ -197,21 +197,21 @@ class Options(Block):
 
 
 def _voids(void: Any) -> tuple[int, ...]:
-    """The labels that an option names."""
+    """The void labels in an option."""
     return () if void is None else tuple(void) if isinstance(void, list | tuple) else (void,)
 
 
 def _check_meaning(meaning: Any, classes: tuple[str, ...], at: str) -> None:
-    """Raises Broken for what stands for no label."""
+    """Raises Broken for a meaning that is not a label."""
     if _meant(meaning, classes) == UNKNOWN:
         raise Broken(
-            f"be a class, its place from 0 to {len(classes) - 1}, or {VOID_NAME}", shown(meaning),
+            f"be a class, its index from 0 to {len(classes) - 1}, or {VOID_NAME}", shown(meaning),
             f"write e.g. {at.removeprefix('labels.')}: {classes[0]}", at,
         )  # fmt: skip
 
 
 def _check_labels(options: Options) -> None:
-    """Raises Broken for numbers, or what they stand for, that are none."""
+    """Raises Broken for invalid numbers or meanings, and for a class without a number."""
     labels, classes, voids = options.labels or {}, options.classes, _voids(options.void)
     for name, meaning in labels.items():
         if not (re.fullmatch(r"0|[1-9]\d{0,2}", name) and int(name) <= 255):
@@ -227,7 +227,7 @@ def _check_labels(options: Options) -> None:
 
 
 def _meant(meaning: Any, classes: tuple[str, ...]) -> int:
-    """The label that a class, its place or void stands for, UNKNOWN for what is none of them."""
+    """The label of a class, of its index or of void; UNKNOWN for anything else."""
     if type(meaning) is int:
         return meaning if 0 <= meaning < len(classes) else UNKNOWN
     if meaning in classes:
@@ -236,25 +236,25 @@ def _meant(meaning: Any, classes: tuple[str, ...]) -> int:
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Pairs:
-    """options: images and masks (folders below the root), classes (names, from label 0 up), val (a share of the images,
+    """Options: images and masks (folders below the root), classes (names, from label 0 up), val (a share of the images,
     the name of a list of stems, {folder: ...} or {pattern: ...}), tune (images kept apart), pad (height, width).
 
-    And maybe:
+    Optional:
     void: labels that are neither trained on nor scored;
-    train: as val, but for a share; else train.txt, or what val leaves;
-    image_suffix, mask_suffix: ends of names that are no part of the stem;
-    palette (colours by class, or a file of them), or labels (classes by number): what masks hold if not labels;
-    others: what all that these do not name stands for;
+    train: as val, except a share; by default train.txt if it exists, or else all images outside val;
+    image_suffix, mask_suffix: endings of names that are not part of the stem;
+    palette (colours by class, or a file of them), or labels (classes by number): the content of masks if not labels;
+    others: the meaning of all values that these do not name;
     range (low, high): the values that become black and white in grey pictures of more than 8 bits (D107);
-    groups: which images belong together, as a regular expression whose first group, found in the stem, is its name, or
-    as a CSV file below the root with the columns stem and group;
-    gap: images left out of training on either side of the tune split, which is then a block of one group (of all where
-    there are no groups) in the order of train.txt, or of the stems;
-    longest: the px of an image's longest side, to which larger ones are made smaller when they are read. They are
-    scored at their own size (D123).
+    groups: the images that belong together, as a regular expression whose first group, found in the stem, is the name,
+    or as a CSV file below the root with the columns stem and group;
+    gap: images left out of training on either side of the tune split, which is then a block of one group (of all images
+    if there are no groups) in the order of train.txt, or of the stems;
+    longest: larger images are reduced to this longest side in px when they are read. They are scored at their own size
+    (D123).
 
-    Shares are chosen by the digests of names: an image that is added moves no other but those at the edge of the share.
-    Raises InputError for folders, lists, patterns or palettes that do not fit the files.
+    Shares are chosen by the digests of names: an added image moves no other, except at the edge of the share. Raises
+    InputError for folders, lists, patterns or palettes that do not fit the files.
     """
     base, classes, size = folder(root, "folder's data.root"), options.classes, options.pad
     notes: list[str] = []
@@ -284,13 +284,13 @@ def open(options: Options, root: Path | None, cache: Path) -> Pairs:
         grouped=grouped,
         gap=options.gap,
     )
-    if palette is not None:  # of several colours of a class the first is shown
+    if palette is not None:  # a class with several colours is shown in the first
         source.colours = {classes.index(name): colours[0] for name, colours in palette.items() if name in classes}
     return source
 
 
 def _palette(base: Path, options: Options) -> dict[str, list[Colour]] | None:
-    """The colours that stand for each class and for void; None where masks hold numbers."""
+    """The colours of each class and of void; None if masks hold numbers."""
     palette = options.palette
     if isinstance(palette, str):
         return palette_of(rows(base / palette), base / palette)
@@ -300,7 +300,7 @@ def _palette(base: Path, options: Options) -> dict[str, list[Colour]] | None:
 
 
 def _codes(base: Path, options: Options, palette: dict[str, list[Colour]] | None) -> Codes | None:
-    """What stands for the classes in masks; None where it is their labels, with one or no void."""
+    """The codes of the classes in masks; None if masks hold labels, with at most one void."""
     classes, labels = options.classes, options.labels
     voids, rest = _voids(options.void), _meant(options.others, classes)
     if palette is not None:
@@ -316,19 +316,19 @@ def _codes(base: Path, options: Options, palette: dict[str, list[Colour]] | None
 
 
 def _pairs(base: Path, options: Options, notes: list[str]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images and masks by stem. Raises InputError for those without the other."""
+    """Images and masks by stem. Raises InputError for images without masks and masks without images."""
     ends = {"image": options.image_suffix or "", "mask": options.mask_suffix or ""}
     places = [folder for _, folder in folders(base, options.masks)]
 
     def is_mask(path: Path) -> bool:
-        """Masks may lie in one folder with their images."""
+        """Masks may be in the same folder as their images."""
         end = ends["mask"]
         return bool(end) and any(path.is_relative_to(place) for place in places) and stem_of(path).endswith(end)
 
     images = files_by_stem(base, options.images, "images of folder", end=ends["image"], notes=notes, is_other=is_mask)
     masks = files_by_stem(base, options.masks, "masks of folder", end=ends["mask"], notes=notes)
     ways = [way["folder"] for way in (options.train, options.val) if isinstance(way, dict) and "folder" in way]
-    if len(ways) == 2:  # what is in neither folder, such as a test split, needs no mask
+    if len(ways) == 2:  # images in neither folder, such as a test split, need no mask
         below = tuple(map(_below, ways))
         if out := {stem for stem in images if stem not in masks and not stem.startswith(below)}:
             notes.append(f"{len(out)} images without mask are neither of train nor of val, such as {min(out)}")
@@ -352,7 +352,7 @@ def _pairs(base: Path, options: Options, notes: list[str]) -> tuple[dict[str, Pa
 
 
 def _splits(base: Path, options: Options, images: dict[str, Path], notes: list[str]) -> tuple[list[str], list[str]]:
-    """The stems of train and val. Raises InputError where both have one, or an option chooses none."""
+    """The stems of train and val. Raises InputError if they share one, or if an option selects none."""
     end = options.image_suffix or ""
     how, asked = options.train, options.val
     if how is None and (base / "train.txt").is_file():
@@ -364,8 +364,8 @@ def _splits(base: Path, options: Options, images: dict[str, Path], notes: list[s
         val = _chosen(base, asked, images, "val", notes=notes, end=end)
         if how is not None and (shared := sorted({*val} & {*stems})):
             raise InputError(
-                f"{_said(how)} and {_said(asked)} must share no image (it would be trained on and then measured), got "
-                f"{shared[0]} in both; take it out of one"
+                f"{_said(how)} and {_said(asked)} must share no image (it would be trained on and then scored), got "
+                f"{shared[0]} in both; remove it from one"
             )
     used = {*stems, *val}
     if unused := [stem for stem in images if stem not in used]:
@@ -377,7 +377,7 @@ def _splits(base: Path, options: Options, images: dict[str, Path], notes: list[s
 def _chosen(
     base: Path, way: str | dict[str, str], images: dict[str, Path], split: str, *, notes: list[str], end: str
 ) -> list[str]:
-    """Stems by a list, a folder or a pattern. Raises InputError where a folder or pattern chooses none."""
+    """Stems by a list, a folder or a pattern. Raises InputError if a folder or pattern selects none."""
     if isinstance(way, str):
         return listed_stems(base / way, images, notes, end)
     if "folder" in way:
@@ -386,14 +386,14 @@ def _chosen(
         found = [stem for stem in images if re.search(way["pattern"], stem)]
     if not found:
         raise InputError(
-            f"{split} of folder must choose an image, got none of {len(images)} by {_said(way)}, such as "
+            f"{split} of folder must select an image, got none of {len(images)} by {_said(way)}, such as "
             f"{next(iter(images))}; correct it"
         )
     return found
 
 
 def _below(folder: str) -> str:
-    """How stems of a folder begin."""
+    """The beginning of the stems of a folder."""
     return unicodedata.normalize("NFC", Path(folder).as_posix()) + "/"
 
 

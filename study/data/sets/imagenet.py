@@ -1,7 +1,7 @@
 """Photographs with one class each, in ImageNet's folder layout: ``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``.
 
-For the pretraining of backbones (Tables 6 and 11). All that the paper says of it is "224 center crop of 256x256 image":
-here the shorter side is resized to 256 px and the square at the centre is kept.
+For the pretraining of backbones (Tables 6 and 11). The paper says only "224 center crop of 256x256 image": here the
+shorter side is resized to 256 px and the square at the centre is kept.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Options(Block):
 
 
 class Photographs:
-    """Photographs by split and index, classes in the order of their folders' names.
+    """Photographs by split and index; classes are in the order of their folders' names.
 
-    Images of train are ``resize`` px a side, for random crops of ``size``; those of tune and val are the centre crops.
-    ``tune`` images of the train folder, chosen by the digest of their names, are kept apart, in the order of the
-    digests: so the first few of them are of many classes.
+    Images of train have ``resize`` px a side, for random crops of ``size``; those of tune and val are the centre crops.
+    ``tune`` images of the train folder, chosen by the digests of their names, are kept apart, in the order of the
+    digests, so that the first few of them show many classes.
     """
 
     task = "classify"
@@ -60,7 +60,7 @@ class Photographs:
         train = labelled["train"]
         if type(tune) is not int or not 0 < tune < len(train):
             raise InputError(
-                f"tune must be from 1 to one less than the {len(train)} training images, got {tune!r}; name fewer"
+                f"tune must be at least 1 and less than the {len(train)} training images, got {tune!r}; use fewer"
             )
         apart = sorted(train, key=lambda item: number("tune", _name(item[1])))[:tune]
         kept = set(apart)
@@ -86,7 +86,7 @@ class Photographs:
 
 
 def _name(path: Path) -> str:
-    """Class and file: a file's name alone may stand in several classes."""
+    """Class and file name: several classes may have a file of the same name."""
     return f"{path.parent.name}/{path.name}"
 
 
@@ -106,7 +106,7 @@ def _files_by_class(base: Path) -> dict[str, list[Path]]:
             raise InputError(f"a class must have at least one image, got none in {path}; fill or remove the folder")
         for file in files:
             check_name(file)
-        found[unicodedata.normalize("NFC", path.name)] = files  # the splits may be written in two ways of Unicode
+        found[unicodedata.normalize("NFC", path.name)] = files  # the splits may differ in their Unicode forms
     return dict(sorted(found.items()))
 
 
@@ -120,7 +120,7 @@ def _centre_square(image: Image.Image, side: int) -> Image.Image:
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Photographs:
-    """options: size (px a side of the crops), resize (px of an image's shorter side), tune (images kept apart)."""
+    """Options: size (px a side of the crops), resize (px of an image's shorter side), tune (images kept apart)."""
     return Photographs(_base(root), options.size, options.resize, options.tune)
 
 

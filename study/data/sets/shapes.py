@@ -1,13 +1,13 @@
-"""Synthetic scenes of the default tier: a glyph of bars on clutter, with a class that only its global shape tells.
+"""Synthetic scenes of the default tier: a glyph of bars on clutter, with a class that only its global shape reveals.
 
-A glyph is a spine with two arms. An arm stands at one of four sites (left or right of the upper or lower end), and the
-pair of sites is the shape: six shapes, each arm in three of them, so no single arm tells the class. Its texture is one
-of six fine patterns. Shape, texture, colour, size and tilt are drawn independently of each other. The cue says whether
-the label asks for shape, for texture or for colour (which channel is bright and which dark). All have the *same
-images*, so ``texture``, which a few pixels tell, and ``colour``, which one tells, are negative controls.
+A glyph is a spine with two arms. An arm is at one of four sites (left or right of the upper or lower end), and the pair
+of sites is the shape: six shapes, each arm in three of them, so no single arm reveals the class. Its texture is one of
+six fine patterns. Shape, texture, colour, size and tilt are drawn independently of each other. The cue chooses the
+label: shape, texture or colour (which channel is bright and which dark). All cues have the *same images*, so
+``texture``, which a few pixels reveal, and ``colour``, which one pixel reveals, are negative controls.
 
-The cue ``both`` makes a classification set of the same images (Tables 6 and 11): one class for the image, which shape
-in which texture. Stages of training (Tables 7 and 9) take larger, noisier sets of the same scenes: more of them, some
+The cue ``both`` makes a classification set of the same images (Tables 6 and 11): one class for the image, the shape and
+its texture. Stages of training (Tables 7 and 9) take larger, noisier sets of the same scenes: more of them, some
 ``mislabelled``, some annotated coarsely. Sets nest by number, and ``tune`` and ``val`` never change.
 """
 
@@ -29,7 +29,7 @@ SITES = {"left-top": (-1, -1), "right-top": (1, -1), "left-bottom": (-1, 1), "ri
 # Shares of the image's side: at 64 px the arms' two heights are 29 to 41 px apart, and a bar is 7 to 10 px wide.
 SPINE, ARM, BAR = (0.60, 0.75), (0.20, 0.28), (0.11, 0.15)
 TILT = 0.25  # rad, to either side
-LEVELS = (20, 235)  # of a dark and of a bright channel; the third is anything
+LEVELS = (20, 235)  # of the dark and the bright channel; the third has any value
 CHANNELS = ("red", "green", "blue")
 COLOURS = tuple(itertools.permutations(CHANNELS, 2))  # (bright, dark)
 SHAPES = tuple(itertools.combinations(SITES, 2))
@@ -70,7 +70,7 @@ class Options(Coarse):
         for key, must in {"panels": 1, "coarse_share": 0}.items() if self.cue == "both" else ():
             if getattr(self, key) != must:
                 raise Broken(
-                    f"be {must} with the cue both (one class an image, no mask)", shown(getattr(self, key)),
+                    f"be {must} with the cue both (one class per image, no mask)", shown(getattr(self, key)),
                     f"set it to {must}", key,
                 )  # fmt: skip
 
@@ -93,14 +93,15 @@ class Shapes:
         self._rows, self._columns = np.mgrid[: self.side, : self.side].astype(np.float32)
 
     def files(self) -> list[Path]:
-        """None: scenes are made, not read."""
+        """No files: scenes are generated, not read."""
         return []
 
     def name(self, split: str, index: int) -> str:
         return f"{split}-{index:05d}"
 
     def read(self, split: str, index: int) -> tuple[np.ndarray, Any]:
-        """Image uint8 (H, W, 3), and labels uint8 (H, W) or the image's class; of (options, split, index) alone."""
+        """Image uint8 (H, W, 3), and labels uint8 (H, W) or the image's class; they depend only on (options, split,
+        index)."""
         addresses = [(split, index, *((panel,) if panel else ())) for panel in range(self.options.panels)]
         scenes = [self._scene(*address) for address in addresses]
         image = np.concatenate([pixels for pixels, *_ in scenes], 1)
@@ -120,7 +121,7 @@ class Shapes:
         return image, labels
 
     def _scene(self, *address: str | int) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-        """Image uint8 (side, side, 3), mask of its glyph (side, side), and its number by each cue."""
+        """Image uint8 (side, side, 3), mask of its glyph (side, side), and its number for each cue."""
         random = generator("shapes", *address)
         shape, texture = random.integers(len(SHAPES)), random.integers(len(TEXTURES))
         image = self._background(random)
@@ -134,9 +135,9 @@ class Shapes:
         return image.clip(0, 255).astype(np.uint8), glyph, told
 
     def _annotated(self, label: int, among: int, address: tuple[str | int, ...]) -> int:
-        """The label, or in a share of the training scenes another one ``among`` so many, each equally likely.
+        """The label or, in a share of the training scenes, another of the ``among`` labels, each equally likely.
 
-        A draw of its own, so that no pixel depends on it; a larger share keeps the mistakes of a smaller one.
+        The draw is separate, so that no pixel depends on it. A larger share keeps the mistakes of a smaller one.
         """
         random = generator("shapes", "mislabelled", *address)
         if address[0] != "train" or random.random() >= self.options.mislabelled:
@@ -184,7 +185,7 @@ class Shapes:
         return self._on_grid(mask)
 
     def _on_grid(self, mask: np.ndarray) -> np.ndarray:
-        """The mask with each cell of the grid whole, as its middle is."""
+        """The mask in whole cells of the grid: each cell has the value of its middle."""
         cell = self.options.grid
         if cell == 1:
             return mask
@@ -199,9 +200,9 @@ class Shapes:
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Shapes:
-    """options: cue (shape, texture, colour, both), size (px), panels (scenes side by side in an image), train, tune,
-    val (numbers of images), lines (distractors a scene), noise (standard deviation in grey levels); of the training
+    """Options: cue (shape, texture, colour, both), size (px), panels (scenes side by side in an image), train, tune,
+    val (numbers of images), lines (distractors per scene), noise (standard deviation in grey levels); of the training
     split: mislabelled (share of the scenes), coarse_share (of the images), coarse_px; of all scenes: least (size of the
-    smallest glyphs as a share of the usual size, sizes are even from there to it), grid (px of the cells that a glyph's
-    outline follows). Nothing is read from ``root``."""
+    smallest glyphs as a share of the usual size; sizes are uniform from there to it), grid (px of the cells that a
+    glyph's outline follows). Nothing is read from ``root``."""
     return Shapes(options)

@@ -62,7 +62,7 @@ class Voc(Pairs):
 
 
 class Parts(NamedTuple):
-    """Pairs of train and val, those that tune is chosen from, what the lists hold (see study.data.prepare), notes."""
+    """Pairs of train and val, pairs from which tune is chosen, ``listed`` (see study.data.prepare), and notes."""
 
     train: list[Pair]
     val: list[Pair]
@@ -72,11 +72,11 @@ class Parts(NamedTuple):
 
 
 def open(options: Options, root: Path | None, cache: Path) -> Voc:
-    """options: train (train, train_aug, sbd; auto: the first of train_aug, sbd and train that is there, D14, D50), tune
-    (images kept apart), pad (height, width), and maybe classes (names of a user's own, from label 0 up).
+    """Options: train (train, train_aug, sbd; auto: the first of train_aug, sbd and train that exists, D14, D50), tune
+    (images kept apart), pad (height, width), and optionally classes (names of a user's own, from label 0 up).
 
-    The tune split is chosen from the list of ``auto``, whatever is trained on: so it is the same in all stages of
-    Table 7, and no image of it is trained on in any of them. Its masks are those of the list that it was chosen from.
+    The tune split is chosen from the list of ``auto``, whatever the training split is. So it is the same in all stages
+    of Table 7, and none of them trains on its images. Its masks are those of the list from which it was chosen.
     """
     found = parts(options.train, root)
     classes, size = options.classes, options.pad
@@ -89,15 +89,15 @@ def open(options: Options, root: Path | None, cache: Path) -> Voc:
 
 
 def colours() -> dict[int, Colour]:
-    """VOC's own, by label."""
+    """VOC's own colours, by label."""
     return {label: tuple(colour) for label, colour in enumerate(voc_palette()[: len(CLASSES)].tolist())}
 
 
 def parts(chosen: str, root: Path | None) -> Parts:
-    """What the lists name. Raises InputError for a list that is missing, or that trains on an image of val."""
+    """The pairs of the lists. Raises InputError for a list that is missing, or that trains on an image of val."""
     base = _base(root)
     lists = base / "ImageSets" / "Segmentation"
-    holders = (base, base.parent.parent)  # beside VOCdevkit, or in a folder that is VOC2012 by itself
+    holders = (base, base.parent.parent)  # next to VOCdevkit, or in a folder that is VOC2012 itself
     released = next((holder / SBD for holder in holders if (holder / SBD).is_dir()), base.parent.parent / SBD)
     notes: list[str] = []
     val = [_pair(base, name, "SegmentationClass") for name in _names(lists / "val.txt", notes)]
@@ -113,7 +113,7 @@ def parts(chosen: str, root: Path | None) -> Parts:
             held[name] = official if name == "train" else _with_sbd(base, released, official, val)
         if shared := sorted({name for name, *_ in held[name]} & {name for name, *_ in val}):
             raise InputError(
-                f"the list {name} of voc must hold no image of val.txt (it would be trained on and then measured), "
+                f"the list {name} of voc must hold no image of val.txt (it would be trained on and then scored), "
                 f"got {shared[0]} and {len(shared) - 1} more; remove them from the list"
             )
     listed = {"voc/train": len(official), "voc/val": len(val)}
@@ -123,28 +123,28 @@ def parts(chosen: str, root: Path | None) -> Parts:
 
 
 def archives(options: Options) -> tuple[Archive, ...]:
-    """What must lie below the root: nothing that could be fetched for a user's own classes."""
+    """The archives to unpack below the root; a user's own classes have none."""
     return () if "classes" in options.model_fields_set else archives_of(options.train)
 
 
 def archives_of(train: str) -> tuple[Archive, ...]:
-    """What must lie below the root for one of LISTS."""
+    """The archives to unpack below the root for one of LISTS."""
     return (TRAINVAL, BOUNDARIES) if train == "sbd" else (TRAINVAL,)
 
 
 def tests(options: Options, root: Path | None) -> list[tuple[str, Path]]:
-    """As ``test_images``."""
+    """See ``test_images``."""
     return test_images(root)
 
 
 def test_images(root: Path | None) -> list[tuple[str, Path]]:
-    """Names and paths of the test split's images. Raises InputError where one is missing."""
+    """Names and paths of the test split's images. Raises InputError if one is missing."""
     base = _base(root)
     found = []
     for name in _names(base / "ImageSets" / "Segmentation" / "test.txt"):
         path = base / "JPEGImages" / f"{name}.jpg"
         if not path.is_file():
-            raise InputError(f"an image of test.txt must be there, got no file {path}; unpack {TESTS}")
+            raise InputError(f"an image of test.txt must exist, got no file {path}; unpack {TESTS}")
         found.append((name, path))
     return found
 
@@ -155,8 +155,8 @@ def _base(root: Path | None) -> Path:
 
 
 def _names(path: Path, notes: list[str] | None = None) -> list[str]:
-    """Names of images, each once. Published augmented lists hold an image's and a mask's path in place of a name, which
-    of a user's own may have dots and blanks."""
+    """Names of images without duplicates. Published augmented lists hold the paths of an image and its mask in place of
+    a name. Names in a user's own lists may contain dots and blanks."""
     named = (Path(re.sub(r"(\.jpg)\s+\S.*", r"\1", line)).name for line in lines(path, notes))
     return list(dict.fromkeys(name.removesuffix(".jpg").removesuffix(".png") for name in named))
 
@@ -168,7 +168,7 @@ def _pair(base: Path, name: str, masks: str) -> Pair:
 def _with_sbd(base: Path, released: Path, official: list[Pair], val: list[Pair]) -> list[Pair]:
     """The official pairs and, with SBD's masks, all images of SBD's two lists that are in neither list of VOC.
 
-    SBD's own lists overlap both: many of its training images are measured in VOC's val.
+    SBD's own lists overlap both: many of its training images are in VOC's val.
     """
     known = {name for name, *_ in official + val}
     listed = dict.fromkeys(_names(released / "train.txt") + _names(released / "val.txt"))
@@ -181,7 +181,7 @@ def _with_sbd(base: Path, released: Path, official: list[Pair], val: list[Pair])
 
 
 def _matlab(path: Path) -> np.ndarray:
-    """Labels uint8 (H, W) of an SBD mask; it marks no void. Raises InputError for a damaged file."""
+    """Labels uint8 (H, W) of an SBD mask, which marks no void. Raises InputError for a damaged file."""
     from scipy.io import loadmat
 
     try:
@@ -191,7 +191,7 @@ def _matlab(path: Path) -> np.ndarray:
             f"a mask of SBD must be a MATLAB file of version 5, as published, got one of 7.3 (HDF5), {path}; save it "
             "in MATLAB with the option -v7"
         ) from error
-    except Exception as error:  # of whatever kind the bytes lead scipy to
+    except Exception as error:  # scipy raises many kinds of errors for damaged files
         raise InputError(
             f"a mask of SBD must be a MATLAB file with GTcls.Segmentation, got {path} ({error!r}); fetch it again"
         ) from error

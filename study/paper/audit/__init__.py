@@ -1,7 +1,7 @@
 """The paper recomputed without training: weights, multiply-adds, map sizes, receptive fields, data counts, and sums.
 
-Every number comes from the heads' specification, from the printed tables and quotes, from ``facts`` of the networks as
-built (study.models.anatomy), or from a formula in a docstring. No verdict is given by hand.
+Every number comes from the heads' specification, from the printed tables and quotes, from ``facts`` about the networks
+as built (study.models.anatomy), or from a formula in a docstring. No verdict is set by hand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def rows(
     """Every check as {group, what, where, printed, recomputed, verdict, note}, in the order of GROUPS.
 
     ``facts`` is {"paper": anatomy.describe of the paper's network, "table11": anatomy.table11(), "receptive":
-    anatomy.receptive_fields(), "listed": what the data stage counted}; checks whose facts or tables are not there are
+    anatomy.receptive_fields(), "listed": the counts of the data stage}. Checks whose facts or tables are missing are
     left out.
     """
     evidence = Evidence(tables, facts, quotes)

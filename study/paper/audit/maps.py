@@ -1,4 +1,4 @@
-"""The audit's part on sizes: maps, blocks and crops, what a kernel reaches, and the number of images.
+"""The audit of sizes: maps, blocks and crops, the reach of a kernel, and the number of images.
 
 A map's side is the input's divided by the stride; each docstring has its formula.
 """
@@ -13,14 +13,14 @@ from math import ceil
 from study.paper.audit.sources import AGREES, CONTRADICTS, DIFFERS, NOTHING, UNCHECKED, Evidence, Line, equal, holds
 from study.spec.heads import Head
 
-# What the data sets publish themselves: the VOC 2012 development kit; Hariharan et al. 2011; COCO; Cordts et al. 2016.
+# Numbers that the data sets publish: the VOC 2012 development kit; Hariharan et al. 2011; COCO; Cordts et al. 2016.
 VOC_TRAINVAL, SBD, CITYSCAPES_FINE, CITYSCAPES_IMAGE = 2913, 11355, 5000, (1024, 2048)
 COCO_2014 = {"train": 82783, "val": 40504}
 MAPS = ("conv1", "res2", "res3", "res4", "res5")
 
 
 def figure2(paper: Evidence) -> Iterator[Line]:
-    """Fig. 2A by itself: halvings down, deconvolutions up, and where BR stands."""
+    """Fig. 2A by itself: halvings down, deconvolutions up, and the places of BR."""
     (side,), drawn = paper.whole("input"), [paper.whole(name)[0] for name in MAPS]
     halves = [side // 2**times for times in range(1, len(MAPS) + 1)]
     yield Line(
@@ -34,7 +34,7 @@ def figure2(paper: Evidence) -> Iterator[Line]:
     )  # fmt: skip
     sums = list(paper.whole("sums"))
     yield Line(
-        "Sums stand where a map meets the enlarged coarser one", paper.where("sums"), _sides(sums),
+        "Each sum joins a map with the enlarged coarser one", paper.where("sums"), _sides(sums),
         _sides(sorted(drawn[1:-1])), equal(sums, sorted(drawn[1:-1])),
     )  # fmt: skip
     (heads,), (told,) = paper.whole("heads"), paper.whole("refinements")
@@ -78,7 +78,7 @@ def as_built(paper: Evidence) -> Iterator[Line]:
 
 
 def table11(paper: Evidence) -> Iterator[Line]:
-    """Table 11's maps: the crop's side halved once more for each part, then pooled to one cell; and as built."""
+    """Table 11's maps: the crop's side is halved once more for each part, then pooled to one cell; also as built."""
     if not paper.has("T11"):
         return
     sizes = [cell for cell in paper.cells("T11") if cell.metric == "map_size"]
@@ -136,14 +136,16 @@ def crops(paper: Evidence) -> Iterator[Line]:
     yield Line(
         f"{side}x{side} crops of a Cityscapes image ({CITYSCAPES_IMAGE[0]}x{CITYSCAPES_IMAGE[1]})",
         paper.where("cityscapes_crops"), str(told), f"{needed} suffice", verdict=verdict,
-        note="so they overlap; the paper does not say where they stand" if told > needed else "",
+        note="so they overlap; the paper does not say where they are" if told > needed else "",
     )  # fmt: skip
 
 
 def connected(paper: Evidence) -> Iterator[Line]:
-    """The share of all pairs of cells of a map that one GCN connects: at most (k - 1) / 2 apart in row and column.
+    """The share of all pairs of cells of a map that one GCN connects: those at most (k - 1) / 2 apart in row and
+    column.
 
-    Along one side of n cells these are n + 2 sum(n - d for d = 1 .. (k - 1) / 2) of n n; along both, the square.
+    Along one side of n cells these are n + 2 sum(n - d for d = 1 .. (k - 1) / 2) of n n pairs; along both sides, the
+    square of that share.
     """
     (k, last), (large, crop) = paper.whole("global"), paper.whole("cityscapes_k")
     stride = paper.whole("input")[0] // paper.whole("res5")[0]
@@ -160,7 +162,7 @@ def connected(paper: Evidence) -> Iterator[Line]:
 
 
 def levels(paper: Evidence) -> Iterator[Line]:
-    """Theoretical receptive fields as built, and with a GCN behind: (k - 1) more strides."""
+    """Theoretical receptive fields as built, and with a GCN on top: (k - 1) more strides."""
     (side,), (k, _) = paper.whole("input"), paper.whole("global")
     for level, found in (paper.fact("receptive") or {}).items():
         yield Line(
@@ -198,7 +200,7 @@ def voc(paper: Evidence) -> Iterator[Line]:
         "Images of COCO in Stage-1", paper.where("voc_coco"), f"{with_coco:,}",
         f"{with_coco:,} - {augmented:,} = {coco:,}", verdict=UNCHECKED if 0 < coco <= most else CONTRADICTS,
         note=f"COCO 2014 has {COCO_2014['train']:,} for training, {most:,} with val: "
-        + ("val images are among them" if COCO_2014["train"] < coco <= most else "which are used is not told"),
+        + ("val images are among them" if COCO_2014["train"] < coco <= most else "the paper does not say which"),
     )  # fmt: skip
 
 
@@ -231,7 +233,7 @@ LISTED = {
 
 
 def listed(paper: Evidence) -> Iterator[Line]:
-    """Images that the official lists of this tier's data hold, before any is kept apart for tuning."""
+    """Images in the official lists of this tier's data, before any are set apart for tuning."""
     for key, number in (paper.fact("listed") or {}).items():
         quote, place, words = LISTED[key]
         told = paper.whole(quote)[place]
@@ -241,7 +243,7 @@ def listed(paper: Evidence) -> Iterator[Line]:
 
 
 def recipe(paper: Evidence) -> Iterator[Line]:
-    """A gradient's weight falls off with the momentum: in all it counts 1 / (1 - momentum) times."""
+    """A gradient's weight decays with the momentum: in all it counts 1 / (1 - momentum) times."""
     batch, momentum, _ = paper.numbers("recipe")
     if momentum < 1:
         yield Line(

@@ -1,4 +1,4 @@
-"""The audit's part on scores: sums and differences within the tables, and what the text says of them."""
+"""The audit of scores: sums and differences within the tables, and what the text says about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from study.spec.cells import COUNTED, Cell
 
 
 def shared(paper: Evidence) -> Iterator[Line]:
-    """Numbers printed more than once: one network, one setting, one metric."""
+    """Numbers printed more than once: same network, same setting, same metric."""
     groups: dict[Any, list[Cell]] = {}
     for table in paper.tables:
         for cell in paper.cells(table):
@@ -34,7 +34,7 @@ def shared(paper: Evidence) -> Iterator[Line]:
 
 
 def kernel_sizes(paper: Evidence) -> Iterator[Line]:
-    """Tables 1 to 4: what a larger kernel gives, head by head."""
+    """Tables 1 to 4: what a larger kernel gains, head by head."""
     if not paper.has("T1", "T2", "T3", "T4"):
         return
     scores = [number_of(cell) for cell in paper.cells("T1")]
@@ -98,7 +98,7 @@ def backbones(paper: Evidence) -> Iterator[Line]:
 
 
 def stages(paper: Evidence) -> Iterator[Line]:
-    """Tables 7 and 9: what each stage gives."""
+    """Tables 7 and 9: what each stage gains."""
     for table in ("T7", "T9"):
         for column in paper.tables[table].columns if paper.has(table) else ():
             cells = [cell for cell in paper.cells(table) if cell.column == column]
@@ -131,7 +131,7 @@ def stages(paper: Evidence) -> Iterator[Line]:
 
 
 def tests(paper: Evidence) -> Iterator[Line]:
-    """Tables 8 and 10: the distance to the others, and to the best score on val."""
+    """Tables 8 and 10: the distance to other methods, and to the best score on val."""
     for table, best, name, quote in (
         ("T8", "T7/Stage-3-MS-CRF/GCN + BR", "VOC 2012", "abstract_voc"),
         ("T10", "T9/Stage-2-MS-CRF/GCN + BR", "Cityscapes", "abstract_cityscapes"),
@@ -154,7 +154,7 @@ def tests(paper: Evidence) -> Iterator[Line]:
 
 
 def gains(paper: Evidence) -> Iterator[Line]:
-    """The two gains of 5.5 that the text names."""
+    """The two gains of 5.5 that the text mentions."""
     (named,), cells = paper.numbers("gain_k"), paper.cells("T1")
     if cells:
         top = number_of(cells[-1])

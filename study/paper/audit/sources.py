@@ -1,4 +1,4 @@
-"""What an audit is made from: the printed numbers, facts of the built networks, and the rules that compare them.
+"""Sources of the audit: the printed numbers, facts about the built networks, and the rules that compare them.
 
 Scores are exact per cent (``Fraction``) here, so that 74.5 - 69.0 is 5.5. Standard library only.
 """
@@ -41,33 +41,33 @@ def holds(claim: bool) -> str:
 
 
 def to_unit(printed: Fraction | int, exact: Fraction | int, unit: int) -> str:
-    """Verdict on a number printed in whole ``unit``: ``exact`` rounded (half up), or cut off."""
+    """Verdict on a number printed in multiples of ``unit``: whether it is ``exact`` rounded (half up), or truncated."""
     if printed == (2 * exact + unit) // (2 * unit) * unit:
         return AGREES
     return TRUNCATED if printed == exact // unit * unit else DIFFERS
 
 
 def printed(tables: Mapping[str, Table], address: str) -> Fraction:
-    """The number that the paper prints in a cell: per cent for scores and errors, else as it is.
+    """The number that the paper prints in a cell: per cent for scores and errors, otherwise unchanged.
 
-    Raises InputError where no cell with a printed number has the address.
+    Raises InputError if no cell with a printed number has this address.
     """
     table = tables.get(address.split("/", 1)[0])
     for cell in table.cells if table else ():
         if cell.address == address and cell.paper is not None:
             return value(cell)
-    raise InputError(f"an address must be that of a printed number such as T1/score/3, got {address!r}; look it up")
+    raise InputError(f"an address must name a printed number such as T1/score/3, got {address!r}; look it up")
 
 
 def value(cell: Cell) -> Fraction:
     """The printed number of a cell that has one, in the unit in which it is printed."""
-    # By way of the decimal that was typed: 0.745 has no exact binary form.
+    # Convert the decimal as it was typed: 0.745 has no exact binary form.
     return Fraction(str(cell.paper)) * (1 if cell.metric in COUNTED else 100)
 
 
 class Evidence:
-    """``tables`` and ``quotes`` of the paper, and ``facts``: what study.models.anatomy tells of networks, or
-    nothing."""
+    """The paper's ``tables`` and ``quotes``, and ``facts`` that study.models.anatomy gives about networks (may be
+    empty)."""
 
     def __init__(self, tables: Mapping[str, Table], facts: Mapping[str, object], quotes: Mapping[str, Quote]) -> None:
         self.tables, self.facts, self.quotes = tables, facts, quotes
@@ -76,7 +76,7 @@ class Evidence:
         return printed(self.tables, address)
 
     def cells(self, table: str, row: str | None = None) -> list[Cell]:
-        """Cells with a printed number, in the paper's order; none where the table is not there."""
+        """Cells with a printed number, in the paper's order; none if the table is missing."""
         found = self.tables[table].cells if table in self.tables else ()
         return [cell for cell in found if cell.paper is not None and row in (None, cell.row)]
 
@@ -91,7 +91,7 @@ class Evidence:
         return tuple(int(number) for number in self.numbers(quote))
 
     def where(self, *places: str) -> str:
-        """Tables such as T1 and ids of quotes, as the reader finds them; each place once."""
+        """The places in the paper of tables such as T1 and of quotes by id, each place once."""
         found = []
         for place in places:
             named = self.tables[place] if place in self.tables else self.quotes[place]
@@ -100,7 +100,7 @@ class Evidence:
         return "; ".join(dict.fromkeys(found))
 
     def fact(self, *path: str) -> Any | None:
-        """A fact of a built network, None where it is not there."""
+        """A fact about a built network, None if it is missing."""
         found: Any = self.facts
         for name in path:
             if not isinstance(found, Mapping) or name not in found:
@@ -110,7 +110,7 @@ class Evidence:
 
 
 def points(number: Fraction, sign: bool = False) -> str:
-    """Per cent, or points of it, with as many decimals as there are (at least one)."""
+    """Per cent, or points of it, with as many decimals as needed (at least one)."""
     decimals = 1 if (number * 10).denominator == 1 else 2
     return f"{float(number):{'+' if sign else ''}.{decimals}f}"
 

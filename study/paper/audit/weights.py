@@ -1,4 +1,4 @@
-"""The audit's part on weights, reach and multiply-adds: Tables 2, 3, 4 and 11, Fig. 2 and 5, and what a GCN costs.
+"""The audit of weights, reach and multiply-adds: Tables 2, 3, 4 and 11, Figures 2 and 5, and the cost of a GCN.
 
 Each docstring has the formula. Multiply-adds count convolutions only, as Table 11 does.
 """
@@ -26,7 +26,7 @@ from study.spec.cells import Cell
 from study.spec.heads import Conv, Head, dense, gcn, stack
 
 KILO = 1000
-MFLOPS_UNIT = 100  # 3700: printed to the hundred
+MFLOPS_UNIT = 100  # 3700 is rounded to the hundred
 # The readings of Table 11 that the code builds and trains (D40), by its column.
 BUILT = {"ResNet50": "ResNet50", "ResNet50-GCN": "ResNet50-GCN concat"}
 
@@ -59,11 +59,11 @@ def weights(paper: Evidence) -> Iterator[Line]:
     rounded = [cell for cell, count in exact.items() if value(cell) != count // KILO * KILO]
     kept = "; ".join(
         f"{', '.join(f'{value(cell) / KILO}K' for cell in cells)} {name}" for name, cells in
-        (("not by rounding", cut), ("not by cutting off", rounded)) if cells
+        (("not by rounding", cut), ("not by truncating", rounded)) if cells
     )  # fmt: skip
     yield Line(
-        "One rule, rounding or cutting off, gives all counts", where, f"{total} counts",
-        f"rounding gives {total - len(cut)}, cutting off {total - len(rounded)}",
+        "One rule, rounding or truncating, gives all counts", where, f"{total} counts",
+        f"rounding gives {total - len(cut)}, truncating {total - len(rounded)}",
         verdict=equal(0, min(len(cut), len(rounded))), note=kept,
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def totals(paper: Evidence) -> Iterator[Line]:
     channels, (classes,) = {level: paper.whole(level)[1] for level in LEVELS}, paper.whole("classes")
     built: dict[str, int] = paper.fact("paper", "parameters") or {}
     for k in (paper.whole("global")[0], paper.whole("cityscapes_k")[0]):
-        if k % 2:  # an even kernel is no head
+        if k % 2:  # heads have odd kernels
             each = {level: gcn(k).parameters(count, classes) for level, count in channels.items()}
             yield Line(
                 f"Weights of GCN k = {k} on res-2 to res-5, {classes} classes", paper.where("heads"), NOTHING,
@@ -147,8 +147,8 @@ def _reach(head: Head) -> int:
 
 
 def cost(paper: Evidence) -> Iterator[Line]:
-    """GCN against kxk: 2 (c m k + m m k) / (c m k k) = 2 (1 + m / c) / k for c channels and m classes; the same for
-    weights and, map by map, for multiply-adds."""
+    """GCN against kxk: 2 (c m k + m m k) / (c m k k) = 2 (1 + m / c) / k for c channels and m classes. It is the same
+    for weights and, map by map, for multiply-adds."""
     (factor,) = paper.whole("cost")
     for cell in paper.cells("T1"):
         head = cell.variant.head if cell.variant else dense(1)
@@ -178,8 +178,8 @@ def head_cost(paper: Evidence) -> Iterator[Line]:
 
 
 def blocks(paper: Evidence) -> Iterator[Line]:
-    """Weights of an identity block: c m + 9 m m + m c; ResNet-GCN: 2 (c m' k + m' m' k) + m' c summed, 2 m' c
-    concatenated. And the depth in the network's name."""
+    """Weights of an identity block: c m + 9 m m + m c. ResNet-GCN: 2 (c m' k + m' m' k) + m' c if summed, + 2 m' c if
+    concatenated. Also the depth in the network's name."""
     name = paper.tables["T11"].columns[0] if paper.has("T11") else ""
     if name:
         layers, repeats = int(name.removeprefix("ResNet")), paper.whole("bottlenecks")
@@ -224,7 +224,7 @@ def table11(paper: Evidence) -> Iterator[Line]:
             "MFlops of both networks, one reading for each", paper.where("T11"),
             ", ".join(str(paper.cell(address + column)) for column in BUILT),
             f"{both} of {len(fits)} places of the stride give both", verdict=equal(True, both > 0),
-            note="each taken as printed to the hundred",
+            note="each taken as rounded to the hundred",
         )  # fmt: skip
 
 

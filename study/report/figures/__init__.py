@@ -1,1 +1,1 @@
-"""One file a figure; what figures share is in families (colours), style and plate."""
+"""One file per figure. What they share is in families (colours), style and plate."""

@@ -12,13 +12,13 @@ from study.report.figures.plate import Plate, Source
 
 TITLE = "Accuracy near boundaries against accuracy inside"
 CAPTION = (
-    "The rows of Table 5 with 95 % intervals over seeds. Upwards: better near object boundaries; to the right: "
+    "The rows of Table 5 with 95 % intervals over seeds. Higher is better near object boundaries, further right is "
     "better inside."
 )
 
 
 def draw(source: Source) -> Figure | None:
-    """None without a boundary accuracy of Table 5."""
+    """None if Table 5 has no boundary accuracy."""
     scored = source.scored
     if scored[(scored["table"] == "T5") & (scored["metric"] == "boundary_accuracy")].empty:
         return None
@@ -27,7 +27,8 @@ def draw(source: Source) -> Figure | None:
 
 @mpl.rc_context(RC)
 def boundary(summary: pd.DataFrame, look: dict[str, Style]) -> Figure:
-    """Boundary against internal accuracy of Table 5's rows, ours and the paper's (``summary`` is described)."""
+    """Boundary against internal accuracy of Table 5's rows, ours and the paper's. ``summary`` has
+    families.VARIANT_COLUMNS."""
     table = summary[summary["table"] == "T5"]
     sides = [table[table["metric"] == f"{side}_accuracy"].set_index("row") for side in ("internal", "boundary")]
     figure, axes = canvas(1, 2, 2.5)
@@ -37,7 +38,7 @@ def boundary(summary: pd.DataFrame, look: dict[str, Style]) -> Figure:
         for row in x.index:
             variant = sides[0].loc[row]
             style = look[variant["head"]]
-            # The paper has one training a row, hence no interval.
+            # The paper has one training per row, hence no interval.
             halves = [np.nan_to_num(side.loc[row, "high"] - side.loc[row, "mean"]) * 100 for side in sides]
             errors = [0, 0] if source == "paper" else halves
             ax.errorbar(x[row], y[row], xerr=errors[0], yerr=errors[1], color=style.colour, marker=style.marker,

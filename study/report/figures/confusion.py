@@ -1,4 +1,4 @@
-"""What the headline networks take for what: per cent of each class's pixels by predicted class (D132)."""
+"""Confusions of the headline networks: per cent of each class's pixels by predicted class (D132)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from study.report.figures.plate import Plate, Source
 from study.report.figures.style import INK, WIDTH_IN
 from study.statistics import per_class
 
-MOST = 30  # classes that are told apart; of more, the most frequent of the training split
-NUMBERED = 24  # classes up to which per cents are written: of more there is no room
+MOST = 30  # classes shown; of more, the most frequent of the training split
+NUMBERED = 24  # with more classes there is no room to write per cents
 LONGEST = 26  # letters of a class's name
 OTHERS = "all others"
-SIDE_IN, LARGEST_PT = 0.3, 7.0  # of a square, and of words, at most
+SIDE_IN, LARGEST_PT = 0.3, 7.0  # largest side of a square, and largest type
 TITLE = "Which class is taken for which: {}"
 CAPTION = (
-    "Per cent of the val pixels of each class (a row) that are predicted as each class (a column); the diagonal is "
-    "what is right, and an empty square is less than one half. One network, of the first seed. Of more than 30 classes "
-    "the rarest of the training split are added up; confusion/ has the counts of all."
+    "Per cent of the val pixels of each class (a row) that are predicted as each class (a column). The diagonal is "
+    "correct; an empty square is below 0.5 %. One network, trained with the first seed. With more than 30 classes, the "
+    "rarest of the training split are added up; confusion/ has the counts of all."
 )
 
 
 def drawn_for(address: str) -> Callable[[Source], Figure | None]:
-    """Draws a headline cell's confusions; None where they were not counted."""
+    """A function that draws a headline cell's confusions, or returns None if they were not counted."""
 
     def draw(source: Source) -> Figure | None:
         matrix = per_class.confusions(source.plan, source.folder / "examined").get(address)
@@ -45,7 +45,7 @@ def drawn_for(address: str) -> Callable[[Source], Figure | None]:
 def most_frequent(
     matrix: np.ndarray, classes: Sequence[str], pixels: Sequence[int], most: int = MOST
 ) -> tuple[np.ndarray, list[str]]:
-    """Counts (K, K) [label, prediction] and classes, of at most ``most``: the rarest by ``pixels`` are added up."""
+    """Counts (K, K) [label, prediction] and at most ``most`` classes; the rarest by ``pixels`` are added up."""
     if len(classes) <= most:
         return matrix, list(classes)
     kept = np.sort(np.argsort(-np.array(pixels), kind="stable")[: most - 1])
@@ -57,13 +57,14 @@ def most_frequent(
 
 @mpl.rc_context(RC)
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """A square a pair of classes, the darker the more of a row's pixels are in it; a row without pixels stays empty."""
+    """One square per pair of classes, the darker the more of a row's pixels it holds. A row without pixels stays
+    empty."""
     pixels = matrix.sum(1, keepdims=True)
     share = np.divide(100 * matrix, pixels, out=np.full(matrix.shape, np.nan), where=pixels > 0)
     number = len(classes)
     names = [literal(name if len(name) <= LONGEST else name[: LONGEST - 1] + "\u2026") for name in classes]
     longest = max(TextPath((0, 0), name, LARGEST_PT).get_extents().width for name in names)
-    words = longest / 72 + 0.4  # inches, of names and what they are
+    words = longest / 72 + 0.4  # inches for the names and the axis label
     side = min(SIDE_IN, (WIDTH_IN - words) / number)
     figure, axes = canvas(1, 1, side * number + words)
     ax = axes[0, 0]
@@ -86,7 +87,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def _named(address: str) -> str:
-    """A cell in words: its column says nothing where there is one score of a row."""
+    """A cell in words, without its column if there is only one score per row."""
     table, *parts = address.split("/")
     return ", ".join([f"Table {table.removeprefix('T')}", *(part for part in parts if part != "overall")])
 

@@ -10,11 +10,11 @@ from study.report.figures.families import RC, Style, against_k, canvas, family_l
 from study.report.figures.plate import Plate, Source
 
 TITLE = "The control: main set against control set"
-CAPTION = "The same variants on each set. The y axes span equally many points, so equal slopes look equal."
+CAPTION = "The same variants on each set. All y axes span the same number of points, so equal slopes look equal."
 
 
 def draw(source: Source) -> Figure | None:
-    """None without scores on both the main set and a control set."""
+    """None unless both the main set and a control set have scores."""
     scored = source.scored[source.scored["metric"] == "miou"]
     listed = {"main", *(table["data"] for table in source.plan["tables"] if table["id"].startswith("C"))}
     sets = {name: data for name, data in source.plan["data"].items() if name in listed}
@@ -27,7 +27,8 @@ def draw(source: Source) -> Figure | None:
 @mpl.rc_context(RC)
 def control(summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> Figure:
     """Score by k on the main set and on each control set, for the variants of the control sets (``names``: data ->
-    title). The axes have one span, so that equal slopes look equal. ``summary`` is described and of one metric."""
+    title). All axes have the same span, so that equal slopes look equal. ``summary`` has families.VARIANT_COLUMNS and
+    one metric."""
     means = plain_variants(summary[summary["mean"].notna()]).drop_duplicates(["data", "label"])
     wanted = set(means[means["data"] != "main"]["label"])
     means = means[means["label"].isin(wanted)]

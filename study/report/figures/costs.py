@@ -14,23 +14,24 @@ from study.report.figures.style import INK
 
 TITLE = "Score against cost"
 CAPTION = (
-    "Small numbers: kernel size k, and width m of narrowed stacks; bars: 95 % intervals over seeds. Seconds and "
-    "memory are as measured on this machine, beside whatever else ran on it; memory holds the whole process."
+    "Small numbers: kernel size k, and width m of narrowed stacks. Bars: 95 % intervals over seeds. Seconds and memory "
+    "were measured on this machine, with whatever else ran on it; memory is that of the whole process."
 )
-DECADE = 30  # times between the cheapest and the dearest: below, an axis has more than powers of ten
-PANELS = {  # cost -> (title of its axis, how many of it are one of the axis)
+DECADE = 30  # ratio of the dearest to the cheapest below which an axis has more ticks than the powers of ten
+PANELS = {  # cost -> (title of its axis, the axis's unit)
     "head_parameters": ("parameters of the heads", 1.0),
     "macs": ("multiply-adds of the network on one image, millions", 1e6),
-    "train_s": ("seconds of a training", 1.0),
-    "peak_memory_mb": ("peak memory of a training, MiB", 1.0),
+    "train_s": ("seconds per training", 1.0),
+    "peak_memory_mb": ("peak memory per training, MiB", 1.0),
 }
 
 
 @mpl.rc_context(RC)
 def score_against_costs(points: pd.DataFrame, look: dict[str, Style]) -> Figure:
-    """A panel a cost (PANELS, log x). ``points``: one row a variant with VARIANT_COLUMNS, the costs, mean and high.
+    """One panel per cost (PANELS, log x). ``points`` has one row per variant with VARIANT_COLUMNS, the costs, mean and
+    high.
 
-    Variants that differ in head family and kernel size alone are joined in the order of k, others stand apart (hollow:
+    Variants that differ only in head family and kernel size are joined in the order of k; others stand alone (hollow:
     with BR).
     """
     figure, axes = canvas(2, 2, 5.2, sharey=True)

@@ -1,4 +1,5 @@
-"""What an exploration found: score against cost with the front, on the way, by kernel size, and what decides it."""
+"""Figures of an exploration: score against cost with the front, its progress, score by kernel size, and what decides
+it."""
 
 from __future__ import annotations
 
@@ -16,29 +17,30 @@ from study.spec.documents.explored import Importance
 from study.spec.heads import AFTER
 
 FAMILIES = {"dense": ("one kxk convolution", ORANGE), "gcn": ("GCN", BLUE), "stack": ("stack", GREEN)}
-COSTS = {"macs": (1e9, "G multiply-adds an image"), "parameters": (1e3, "thousand weights"),
-         "memory": (2.0**20, "MiB of a training step, by count")}  # fmt: skip
+COSTS = {"macs": (1e9, "G multiply-adds per image"), "parameters": (1e3, "thousand weights"),
+         "memory": (2.0**20, "MiB of a training step, computed")}  # fmt: skip
 FRONT = "Score against cost"
 FRONT_CAPTION = (
-    "Every trial that was trained to its end, by its score on the tune split in the search (small), and the networks "
-    "that were tried again with new seeds by their score on val with its 95 % interval (squares). Line: the front of "
-    "the search. Filled circles have boundary refinement in all places, half filled ones in some."
+    "Circles: every completed trial, by its score on the tune split in the search. Squares: the networks that were "
+    "retrained with new seeds, by their score on val with its 95 % interval. Line: the front of the search. Filled "
+    "circles have boundary refinement in all places, half-filled ones in some."
 )
-HISTORY = "The search on its way"
+HISTORY = "Progress of the search"
 HISTORY_CAPTION = (
-    "Scores on the tune split in the order of the trials; line: the best so far. Crosses: given up or failed."
+    "Scores on the tune split in the order of the trials. Line: the best so far. Crosses: trials that stopped early or "
+    "failed."
 )
 SLICES = "Score by kernel size at each level"
 SLICES_CAPTION = (
-    "Trials that were trained to their end. Bars: means. The other levels, the rate and refinement differ from point "
-    "to point, so this says which sizes good networks have and not what a size does alone."
+    "Completed trials. Bars: means. The other levels, the rate and refinement differ from point to point, so this "
+    "shows which sizes good networks have, not what a size does alone."
 )
 PARALLEL = "Networks side by side"
-PARALLEL_CAPTION = "A line a trial that was trained to its end; the darker, the better. The rate is logarithmic."
+PARALLEL_CAPTION = "One line per completed trial, the darker the better. The rate is logarithmic."
 SHARES = "What decides the score of a network"
 SHARES_CAPTION = (
     "The share of each factor in the variance of the scores (fANOVA, main effects), with the 90 % interval over "
-    "resampled trials. A sampler looks where scores are good, so shares are those of the networks that it tried."
+    "resampled trials. A sampler looks where scores are good, so the shares hold for the networks that it tried."
 )
 
 
@@ -52,8 +54,8 @@ def _families(trials: pd.DataFrame) -> list[str]:
 
 @mpl.rc_context(RC)
 def front(trials: pd.DataFrame, numbers: list[int], winners: pd.DataFrame, against: str, known: list[str]) -> Figure:
-    """``trials`` of explored.json as rows; ``numbers`` of the front; ``winners`` has the cost of each, and ``mean``,
-    ``low`` and ``high`` on val (fractions); ``known`` are the places that refinement can stand in."""
+    """``trials`` are rows of explored.json, ``numbers`` those of the front. ``winners`` has the costs of each, and
+    ``mean``, ``low`` and ``high`` on val (fractions). ``known`` are the possible places of refinement."""
     figure, axes = canvas(1, 1, 3.2)
     ax, ended = axes[0, 0], _ended(trials)
     unit, words = COSTS[against]
@@ -76,14 +78,14 @@ def front(trials: pd.DataFrame, numbers: list[int], winners: pd.DataFrame, again
         for family, (name, colour) in FAMILIES.items() if family in set(ended["head"])
     ]  # fmt: skip
     handles += [Line2D([], [], color=INK, lw=0.8, label="front of the search"),
-                Line2D([], [], color=RED, marker="s", ls="none", ms=4, label="tried again, on val")]  # fmt: skip
+                Line2D([], [], color=RED, marker="s", ls="none", ms=4, label="retrained, on val")]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
 @mpl.rc_context(RC)
 def history(trials: pd.DataFrame) -> Figure:
-    """Scores by number of the trial."""
+    """Scores by trial number."""
     figure, axes = canvas(1, 1, 2.4)
     ax, ended = axes[0, 0], _ended(trials)
     for family in _families(ended):
@@ -99,7 +101,7 @@ def history(trials: pd.DataFrame) -> Figure:
 
 @mpl.rc_context(RC)
 def slices(trials: pd.DataFrame, levels: list[str]) -> Figure:
-    """A panel a level: score by its kernel size, with means."""
+    """One panel per level: score by its kernel size, with means."""
     figure, axes = canvas(1, max(1, len(levels)), 2.4, sharey=True)
     ended = _ended(trials)
     for ax, level in zip(axes[0], levels, strict=False):
@@ -118,7 +120,7 @@ def slices(trials: pd.DataFrame, levels: list[str]) -> Figure:
 
 @mpl.rc_context(RC)
 def parallel(trials: pd.DataFrame, levels: list[str], places: list[str]) -> Figure:
-    """A line a trial across head, kernel sizes, refinement by place, rate and score."""
+    """One line per trial across head, kernel sizes, refinement by place, rate and score."""
     figure, axes = canvas(1, 1, 2.8)
     ax, ended = axes[0, 0], _ended(trials).sort_values("score")
     columns: list[tuple[str, np.ndarray, list[tuple[float, str]]]] = []
@@ -141,7 +143,7 @@ def parallel(trials: pd.DataFrame, levels: list[str], places: list[str]) -> Figu
     score = ended["score"] * 100
     add("tune mIoU", score, [(end, f"{end:.0f} %") for end in (score.min(), score.max())])
     shades = mpl.colormaps["Blues"](np.linspace(0.15, 1, max(1, len(ended))))
-    draw = np.random.default_rng(0).uniform(-0.02, 0.02, (len(ended), len(columns)))  # so that equal lines are seen
+    draw = np.random.default_rng(0).uniform(-0.02, 0.02, (len(ended), len(columns)))  # so that equal lines stay visible
     for place in range(len(ended)):
         ax.plot(range(len(columns)), [c[1][place] for c in columns] + draw[place], color=shades[place], lw=0.8)
     for place, (_, _, ticks) in enumerate(columns):

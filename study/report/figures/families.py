@@ -1,4 +1,4 @@
-"""Colours, markers and axes that the figures of results share; the only import of seaborn.
+"""Colours, markers and axes that the figures of results share; the only module that imports seaborn.
 
 Scores come as fractions and are drawn in per cent. A head family keeps its colour (seaborn's colour-blind palette) and
 its marker in every figure; boundary refinement (BR) is a dashed line or a hollow marker.
@@ -43,7 +43,7 @@ def styles(plan: PlanFile) -> dict[str, Style]:
 
 
 def described(frame: pd.DataFrame, plan: PlanFile) -> pd.DataFrame:
-    """``frame`` (anything with the column address) plus VARIANT_COLUMNS of each cell's variant."""
+    """``frame`` (any frame with the column address) plus VARIANT_COLUMNS of each cell's variant."""
     cells = pd.DataFrame(plan["cells"])[["address", *VARIANT_COLUMNS]]
     return frame.merge(cells, on="address", how="left", validate="many_to_one")
 
@@ -62,12 +62,12 @@ def canvas(rows: int, columns: int, height_in: float, **options: Any) -> tuple[F
 
 
 def shades(style: Style, number: int) -> list[tuple[float, ...]]:
-    """That many shades of a family's colour, from light to its own."""
+    """This many shades of a family's colour, from light to its own."""
     return list(sns.light_palette(style.colour, number + 2)[2:])
 
 
 def bars(ax: Axes, points: pd.DataFrame, x: str, style: Style, line: str = "-", **options: Any) -> None:
-    """Means with their 95 % intervals (none where only one seed is left), all in per cent, joined in x's order."""
+    """Means with their 95 % intervals (none with a single seed), all in per cent, joined in the order of x."""
     points = points.sort_values(x)
     half = ((points["high"] - points["mean"]) * 100).fillna(0)
     look: dict[str, Any] = {
@@ -94,7 +94,7 @@ def plain_variants(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_k(ax: Axes, means: pd.DataFrame, seeds: pd.DataFrame | None, look: dict[str, Style], line: str) -> None:
-    """One line a family over k; the 1x1 head is a marker at k = 1 and a dotted level to compare with."""
+    """One line per family over k. The 1x1 head is a marker at k = 1 and a dotted line to compare with."""
     sizes = sorted(means["kernel_size"].unique())
     for family, points in means.groupby("head", sort=False):
         # Intervals of several families at one k would hide each other.
@@ -111,5 +111,5 @@ def against_k(ax: Axes, means: pd.DataFrame, seeds: pd.DataFrame | None, look: d
 
 
 def literal(text: str) -> str:
-    """A user's words as they are: between two dollars Matplotlib would set a formula."""
+    """A user's text as it is: Matplotlib would set text between two dollars as a formula."""
     return text.replace("$", r"\$")

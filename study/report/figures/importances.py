@@ -11,9 +11,9 @@ from study.report.figures.families import BLUE, RC, canvas
 
 TITLE = "What decides the score"
 CAPTION = (
-    "Main effects of kernel size ({factorial}; GCN, 1x1 for k = 1), BR and what was searched, on the tune score of all "
-    "their combinations: the share of each in the variance (fANOVA). Of these values only: a wider range of one factor "
-    "gives it a larger share."
+    "The share of each factor in the variance of the tune score over all combinations (fANOVA, main effects). The "
+    "factors are kernel size ({factorial}; GCN, 1x1 for k = 1), BR and the searched values. The shares hold for these "
+    "values only: a wider range gives a factor a larger share."
 )
 
 

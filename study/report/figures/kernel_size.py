@@ -1,4 +1,4 @@
-"""Score against kernel size, for every head: the paper's Table 1 to 4 at a glance."""
+"""Score against kernel size for every head: the paper's Tables 1 to 4 at a glance."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from study.report.figures.plate import Plate, Source
 
 TITLE = "Score against kernel size"
 CAPTION = (
-    "Markers: means over seeds with 95 % intervals, families set slightly apart; faint dots: single seeds; dotted"
-    " line: the 1x1 head. The panels have their own y axes."
+    "Markers: means over seeds with 95 % intervals, families set slightly apart. Faint dots: single seeds. Dotted "
+    "line: the 1x1 head. Each panel has its own y axis."
 )
 
 
 def draw(source: Source) -> Figure | None:
-    """None without a score on the main set."""
+    """None if the main set has no score."""
     if source.leading.empty:
         return None
     return kernel_size(source.frame, source.summary, source.looks, source.metrics)
@@ -26,9 +26,10 @@ def draw(source: Source) -> Figure | None:
 
 @mpl.rc_context(RC)
 def kernel_size(frame: pd.DataFrame, summary: pd.DataFrame, look: dict[str, Style], names: dict[str, str]) -> Figure:
-    """Score against k for every head: one panel a metric in ``names`` (metric -> title), the paper's panel last.
+    """Score against k for every head: one panel per metric in ``names`` (metric -> title), the paper's panel last.
 
-    ``frame`` and ``summary`` are described. The y axes differ on purpose: the scales of the data sets do.
+    ``frame`` and ``summary`` have families.VARIANT_COLUMNS. The y axes differ on purpose, as the scales of the data
+    sets do.
     """
     means, seeds = plain_variants(summary[summary["data"] == "main"]), plain_variants(frame[frame["data"] == "main"])
     paper = means[(means["metric"] == "miou") & means["paper"].notna()].drop_duplicates("label")

@@ -15,14 +15,15 @@ from study.report.figures.families import RC, Style, canvas, shades
 
 TITLE = "Learning curves"
 CAPTION = (
-    "Training loss (log) and tune score against steps, a column a head family, a line a variant: means over "
-    "seeds. Darker: larger k; dashed: with BR."
+    "Training loss (log) and tune score against steps: one column per head family, one line per variant (mean over "
+    "seeds). Darker: larger k; dashed: with BR."
 )
 
 
 @mpl.rc_context(RC)
 def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
-    """Training loss (log) above, tune score below; a column a head family, a line a variant's mean over seeds."""
+    """Training loss (log) above, tune score below; one column per head family, one line per variant, its mean over
+    seeds."""
     families = [family for family in look if family in set(curves["head"])]
     order = curves.drop_duplicates("label").sort_values(["kernel_size", "refine", "label"])
     longest = order.groupby("head").size().max()
@@ -43,7 +44,7 @@ def learning_curves(curves: pd.DataFrame, look: dict[str, Style]) -> Figure:
         loss.yaxis.set_minor_locator(NullLocator())
         score.set(xlabel="step")
         legend = score.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.42), fontsize=6.5)
-        # Long labels would make the layout narrow one column of axes; room for the legends is kept below instead.
+        # Long labels would make the layout narrow one column of axes, so room for the legends is kept below instead.
         legend.set_in_layout(False)
     below = (0.13 * longest + 0.15) / height
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))

@@ -17,20 +17,20 @@ from study.spec.documents.plan import PlanFile, labels_of
 
 TITLE = "Score against head parameters"
 CAPTION = (
-    "Small numbers: kernel size k, and width m of narrowed stacks. Bars: 95 % intervals over seeds. Ours counts "
-    "the heads at all levels of this tier's network, the paper the head on res-5."
+    "Small numbers: kernel size k, and width m of narrowed stacks. Bars: 95 % intervals over seeds. Our counts cover "
+    "the heads at all levels of this tier's network, the paper's only the head on res-5."
 )
 
 
 def draw(source: Source) -> Figure | None:
-    """None without a score on the main set."""
+    """None if the main set has no score."""
     if source.leading.empty:
         return None
     return parameters(weights(source), paper_weights(source.plan), source.looks, next(iter(source.metrics.values())))
 
 
 def weights(source: Source) -> pd.DataFrame:
-    """One row a variant with the head parameters that its trainings report."""
+    """One row per variant with the head parameters that its trainings report."""
     counts = {}
     for key, training in source.plan["trainings"].items():
         path = source.folder / "results" / key / "result.json"
@@ -41,7 +41,7 @@ def weights(source: Source) -> pd.DataFrame:
 
 
 def paper_weights(plan: PlanFile) -> pd.DataFrame:
-    """One row a variant for which the paper prints both a score and a parameter count."""
+    """One row per variant for which the paper prints both a score and a parameter count."""
     cells = [cell for cell in plan["cells"] if cell["paper"] is not None]
     counts = {cell["label"]: cell["paper"] for cell in cells if cell["metric"] == "parameters"}
     scored = {cell["label"]: cell for cell in cells if cell["metric"] == "miou" and cell["label"] in counts}
@@ -54,7 +54,7 @@ def paper_weights(plan: PlanFile) -> pd.DataFrame:
 
 @mpl.rc_context(RC)
 def parameters(ours: pd.DataFrame, paper: pd.DataFrame, look: dict[str, Style], title: str) -> Figure:
-    """Score against the number of head parameters (log x). Both frames have one row a variant with VARIANT_COLUMNS,
+    """Score against the number of head parameters (log x). Both frames have one row per variant with VARIANT_COLUMNS,
     head_parameters, mean and high."""
     figure, axes = canvas(1, 1 + (len(paper) > 0), 2.9)
     for ax, points, line in zip(axes[0], (ours, paper), ("-", "--"), strict=False):

@@ -1,4 +1,4 @@
-"""A figure of the report, and what figures of results are drawn from."""
+"""A figure of the report, and the data that the figures of results are drawn from."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from study.spec.documents.reading import read
 
 @dataclass(frozen=True)
 class Source:
-    """A tier's results. ``frame`` and ``summary`` have the columns of each cell's variant (families.described), and no
-    rows of classifiers and of printed scores of other methods, which are in no plot."""
+    """A tier's results. ``frame`` and ``summary`` have the columns of each cell's variant (families.described). They
+    have no rows of classifiers and of other methods' printed scores, which no plot shows."""
 
     folder: Path
     plan: PlanFile
@@ -28,14 +28,14 @@ class Source:
 
     @classmethod
     def of(cls, folder: Path, plan: PlanFile, frame: pd.DataFrame, summary: pd.DataFrame) -> Source:
-        """From the frames of statistics.results."""
+        """Build from the frames of statistics.results."""
         frame, summary = described(frame, plan), described(summary, plan)
         frame, summary = (rows[rows["head"] != "classifier"] for rows in (frame, summary))
         return cls(folder, plan, frame, summary, styles(plan))
 
     @property
     def metrics(self) -> dict[str, str]:
-        """The mean IoU that the tier leads with first: metric -> its title."""
+        """Metric -> its title, starting with the mean IoU that leads the tier."""
         order = [name for name in ("miou_frequent", "miou") if name in self.plan["metrics"]]
         return {name: "mean IoU" if len(order) == 1 else self.plan["metrics"][name] for name in order}
 
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure with its words. ``draw`` returns None where the tier has nothing to show in it."""
+    """A figure with its words. ``draw`` returns None if the tier has nothing to show in it."""
 
     name: str
     title: str
@@ -61,11 +61,11 @@ class Plate:
 
 
 def anatomy(source: Source) -> AnatomyFile:
-    """What the networks are, as the code builds them: examined/anatomy.json."""
+    """The networks as the code builds them: examined/anatomy.json."""
     return read(source.folder / "examined" / "anatomy.json", AnatomyFile)
 
 
 def saved(figure: Figure, folder: Path, name: str, title: str, caption: str) -> dict[str, str]:
-    """Save a figure of a report's ``folder``; what the template shows of it."""
+    """Save a figure in a report's ``folder``. Returns what the template shows of it."""
     save(figure, folder / "figures" / f"{name}.svg")
     return {"name": name, "title": title, "caption": caption}

@@ -19,12 +19,12 @@ TITLE = "Figure 3. Valid receptive fields"
 CAPTION = (
     "Lit: the smallest area that holds 95 % of all change of the score at the red dot when the image is hidden "
     "there (occlusion, after Zhou et al.). Below: the square root of the score's gradient with respect to the "
-    "image, each map by its own maximum (effective receptive field). Right or wrong class: what is predicted at "
-    "the dot. One seed, the first image of those that are spread evenly over the validation split."
+    "image, each map scaled by its own maximum (effective receptive field). Right or wrong class: the prediction at "
+    "the dot. One seed, and the first of the images spread evenly over the validation split."
 )
 INPUTS = ("original", "enlarged")
-DARK = 0.28  # what is left of the light outside the valid region
-PIXELS = (256, 320)  # drawn bitmaps are wider than half of the first and no wider than the second
+DARK = 0.28  # brightness outside the valid region
+PIXELS = (256, 320)  # drawn bitmaps are wider than half the first and at most as wide as the second
 ABREAST = 4  # panels side by side
 WIDEST_IN, LABEL_IN, CAPTION_IN, TITLES_IN = 1.9, 0.22, 0.22, 0.47
 _OUTLINE: dict[str, Any] = {"color": "white", "linewidth": 0.8}
@@ -33,7 +33,7 @@ _DOT: dict[str, Any] = {"color": RED, "marker": "o", "markersize": 4, "markeredg
 
 
 def draw(source: Source) -> Figure | None:
-    """The first image's (others are in examined/receptive.npz); None where no seed has the trainings."""
+    """The fields on the first image (others are in examined/receptive.npz). None if no seed has the trainings."""
     path = source.folder / "examined" / "receptive.npz"
     if not path.is_file():
         return None
@@ -43,13 +43,13 @@ def draw(source: Source) -> Figure | None:
 
 @mpl.rc_context(RC)
 def receptive_fields(arrays: dict[str, np.ndarray]) -> Figure:
-    """Fig. 3: where the score of one pixel comes from. ``arrays`` are those of
-    ``receptive_field.figure3``, of one image.
+    """Fig. 3: where the score of one pixel comes from. ``arrays`` are those of ``receptive_field.figure3`` for one
+    image.
 
-    For the original and the enlarged input, a column a network: above, the image, darkened outside the valid region;
-    below, the gradient (square root, each map by its own greatest value) and the square that holds ``mass`` of it. The
-    red dot is the pixel, the white line the object. Two networks have both inputs side by side, more have one below
-    the other.
+    There is one column per network, for the original and for the enlarged input. Above is the image, darkened outside
+    the valid region; below are the gradient (square root, each map scaled by its own maximum) and the square that holds
+    ``mass`` of it. The red dot is the pixel, the white line the object. With two networks the inputs are side by side,
+    with more they are one below the other.
     """
     names = [str(name) for name in arrays["networks"]]
     beside = len(INPUTS) if len(INPUTS) * len(names) <= ABREAST else 1
@@ -93,10 +93,11 @@ def _gradient(ax: Axes, found: dict[str, np.ndarray], column: int, mass: float) 
 
 
 def _show(ax: Axes, bitmap: np.ndarray, found: dict[str, np.ndarray], **options: Any) -> None:
-    """A bitmap (H, W, ...) in the coordinates of its pixels, with the dot and the object's outline."""
+    """A bitmap (H, W, ...) in pixel coordinates, with the dot and the object's outline."""
     height, width = bitmap.shape[:2]
     least, most = PIXELS
-    # Viewers smooth what they enlarge, so small bitmaps grow here, by whole pixels; large ones only make large files.
+    # Viewers smooth what they enlarge, so small bitmaps are enlarged here by whole pixels. Large ones only make large
+    # files, so they are reduced.
     times, step = max(1, least // width), -(-width // most)
     tall, wide = height // step, width // step
     blocks = bitmap[: tall * step, : wide * step].reshape(tall, step, wide, step, *bitmap.shape[2:])

@@ -25,7 +25,8 @@ CAPTION = "Images spread evenly over the validation split, none picked by hand; 
 
 
 def drawn_for(name: str) -> Callable[[Source], Figure | None]:
-    """Draws a figure of the paper; None where no seed has the predictions of all of its cells."""
+    """A function that draws a figure of the paper, or returns None if no seed has the predictions of all of its
+    cells."""
 
     def draw(source: Source) -> Figure | None:
         found = samples(source.folder, source.plan, FIGURES[name].cells)
@@ -35,8 +36,8 @@ def drawn_for(name: str) -> Callable[[Source], Figure | None]:
 
 
 def samples(folder: Path, plan: PlanFile, addresses: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """Images, labels and predictions of these cells, with the facts of their data, at the first seed that has them all;
-    None where no seed has. Without Table 5 any three variants of the main set stand in for Figure 6's."""
+    """Images, labels and predictions of these cells, with the facts about their data, of the first seed that has them
+    all; None if no seed has. Without Table 5, any three variants of the main set stand in for Figure 6's."""
     cells = [cell for cell in plan["cells"] if cell["address"] in addresses and cell["runs"]]
     if not cells and len(addresses) > 1:
         cells = [cell for cell in plan["cells"] if cell["data"] == "main" and cell["runs"]]
@@ -57,7 +58,7 @@ def samples(folder: Path, plan: PlanFile, addresses: tuple[str, ...]) -> tuple[A
 
 @mpl.rc_context(RC)
 def qualitative(images: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray], facts: Read) -> Figure:
-    """Fig. 6: a row a sample, columns image, one a named prediction, truth.
+    """Fig. 6: one row per sample; the columns are the image, each named prediction, and the truth.
 
     ``images`` (n, H, W, 3) uint8, ``labels`` and each prediction (n, H, W) uint8 with 255 for void. Padding is cut off,
     and classes have the colours of ``facts`` (D130).
@@ -79,7 +80,7 @@ def qualitative(images: np.ndarray, labels: np.ndarray, predictions: dict[str, n
     abreast = max(1, min(len(handles), int(WIDTH_IN / (0.35 + 0.06 * longest))))  # inches of a legend entry
     lines = -(-len(handles) // abreast)
     side = WIDTH_IN / (len(columns) + 1)
-    # A tall image is as high as a square one, so that none takes a page.
+    # A tall image is drawn as high as a square one, so that none takes up a page.
     ratios = [min(1.0, height / width) for height, width in sizes]
     figure, axes = canvas(
         len(images), len(columns) + 1, side * sum(ratios) + 0.4 + 0.15 * lines, gridspec_kw={"height_ratios": ratios}

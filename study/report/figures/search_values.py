@@ -16,15 +16,16 @@ from study.report.figures.style import INK
 
 TITLE = "Tune score against {value}"
 CAPTION = (
-    "A line a variant, of candidates that were trained to their end; filled: the best that never fell behind; dotted: "
-    "the shared setting. One tuning seed unless the tier says more."
+    "One line per variant, over the candidates that were trained to the end. Filled: the best that never fell behind. "
+    "Dotted: the shared setting. One tuning seed unless the tier sets more."
 )
 
 
 @mpl.rc_context(RC)
 def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Style]) -> Figure:
-    """Last tune score against a searched ``value`` (log x): a panel a head family, a line a variant, its best filled.
-    ``trials`` has one row a candidate that was trained to its end; ``shared`` is the value of the shared setting."""
+    """Last tune score against a searched ``value`` (log x): one panel per head family, one line per variant, its best
+    filled. ``trials`` has one row per candidate that was trained to the end; ``shared`` is the value of the shared
+    setting."""
     families = [family for family in look if family in set(trials["head"])]
     longest = trials.groupby("head")["label"].nunique().max()
     height = 2.6 + 0.13 * longest
@@ -45,7 +46,7 @@ def scores(trials: pd.DataFrame, value: str, shared: float, look: dict[str, Styl
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
         legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.32), fontsize=6.5)
-        legend.set_in_layout(False)  # long labels would narrow one panel; room for them is kept below
+        legend.set_in_layout(False)  # long labels would narrow one panel, so room is kept below
     below = (0.13 * longest + 0.15) / height
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), wspace=0.06))
     axes[0, 0].set_ylabel("tune mIoU (%)")

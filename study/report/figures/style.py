@@ -1,4 +1,4 @@
-"""How every figure looks: the width of the text, the ink, matplotlib's settings; and the one way to write a file."""
+"""The look of every figure: text width, ink and matplotlib's settings; and the one function that writes a figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RC: dict[str, Any] = {
     "axes.titlesize": 8, "axes.labelsize": 7.5, "font.family": ["DejaVu Sans"], "font.size": 7.5, "text.color": INK,
     "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "legend.fontsize": 7, "legend.frameon": False, "xtick.color": INK,
     "lines.linewidth": 1.2, "lines.markersize": 4.5, "ytick.color": INK, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    # Text as outlines and ids from a fixed salt: the file depends on neither the machine's fonts nor the moment.
+    # Text as outlines and ids from a fixed salt: the file depends neither on the machine's fonts nor on the time.
     "svg.fonttype": "path", "svg.hashsalt": "study",
 }  # fmt: skip
 mpl.rcdefaults()  # a user's own matplotlibrc would set what RC does not

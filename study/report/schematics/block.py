@@ -1,4 +1,4 @@
-"""Blocks of convolutions, drawn alike in every figure: branches side by side, their join, a skip, and what they say."""
+"""Blocks of convolutions, drawn alike in every figure: branches side by side, their join, a skip, and labels."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from study.spec.errors import InputError
 
 
 def extent(numbers: Iterable[int | str]) -> str:
-    """Such as 16×16×2048."""
+    """Sizes joined as in 16×16×2048."""
     return BY.join(str(number) for number in numbers)
 
 
 def convolution(conv: Convolution, times: int = 1) -> list[str]:
-    """What is written in the box of a convolution."""
+    """The text in the box of a convolution."""
     return [extent(conv["kernel"]), f"{conv['in']} → {conv['out']}", *([f"{times} times"] if times > 1 else [])]
 
 
 def runs(chain: Sequence[Any]) -> list[tuple[Any, int]]:
-    """A chain in which three or more equal things in a row stand once, with how often."""
+    """A chain in which three or more equal items in a row appear once, with their number."""
     grouped = [(thing, len(list(group))) for thing, group in groupby(chain)]
     return [pair for thing, n in grouped for pair in ([(thing, n)] if n > 2 else [(thing, 1)] * n)]
 
 
 def kernels(chains: list[list[Convolution]]) -> list[str]:
-    """One line a chain, such as 15×1, 1×15."""
+    """One line per chain, such as 15×1, 1×15."""
     return [
         ", ".join(extent(kernel) + (f" ({times} times)" if times > 1 else "") for kernel, times in runs(chain))
         for chain in ([conv["kernel"] for conv in chain] for chain in chains)
@@ -36,7 +36,7 @@ def kernels(chains: list[list[Convolution]]) -> list[str]:
 
 
 def _chain(sketch: Sketch, x: float, y: float, width: float, chain: Sequence[Convolution]) -> float:
-    """Arrows and convolutions from ``y`` downwards; the lower edge of the last one."""
+    """Draw arrows and convolutions from ``y`` downwards. Returns the lower edge of the last one."""
     for conv, times in runs(chain):
         lines = convolution(conv, times)
         strips = [(kind, word) for kind, word in (("norm", "BN"), ("relu", "ReLU")) if conv.get(kind)]
@@ -67,7 +67,7 @@ def block(inputs: str, branches: Sequence[Sequence[Convolution]], outputs: str, 
     width = max(46.0, *(measure(line, NAME, True) + 8 for line in (*written, inputs, outputs)))
     xs = [width / 2 + index * (width + 10) for index in range(len(branches))]
     right, middle = xs[-1] + width / 2, sum(xs) / len(xs)
-    part = 0.0 if skip in (None, "identity") else measure(skip) + 10  # width of a box on the way of the skip
+    part = 0.0 if skip in (None, "identity") else measure(skip) + 10  # width of a box on the skip
     lane = right + 8 + max(part / 2, 6)
     edge = right if skip is None else lane + 6
     sketch.box(edge / 2, 7, edge, height=14, kind="maps", lines=[inputs])
@@ -99,7 +99,7 @@ def block(inputs: str, branches: Sequence[Sequence[Convolution]], outputs: str, 
 
 
 def _joined(sketch: Sketch, ends: Sequence[Point], middle: float, width: float, join: str | None) -> float:
-    """The ends of several branches brought to one node; its lower edge."""
+    """Bring the ends of several branches to one node. Returns its lower edge."""
     node = max(y for _, y in ends) + ARROW + 6
     if join == "concat":
         for x, y in ends:

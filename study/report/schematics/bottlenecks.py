@@ -12,7 +12,7 @@ from study.report.schematics.canvas import render, rows, titled
 from study.spec.documents.networks import ResidualBlock
 
 TITLE = "Figure 5. The bottleneck of ResNet and of ResNet-GCN"
-CAPTION = "An identity block of res-4, read off the modules as the code builds them."
+CAPTION = "An identity block of res-4, drawn from the modules as the code builds them."
 
 
 def draw(source: Source) -> Figure:
@@ -21,9 +21,9 @@ def draw(source: Source) -> Figure:
 
 
 def blocks(descriptions: Sequence[ResidualBlock]) -> Figure:
-    """Fig. 5: residual blocks side by side, each {"title", "branches": [[{"kernel": [kh, kw], "in", "out", "norm",
+    """Fig. 5: residual blocks side by side. Each is {"title", "branches": [[{"kernel": [kh, kw], "in", "out", "norm",
     "relu"}, ...], ...], "join": "sum" | "concat" | None, "after": [...], "skip": "identity" | "projection"}, and
-    "relu": True where one follows the sum."""
+    "relu": True if one follows the sum."""
     panels = []
     for letter, told in zip(map(chr, range(ord("A"), ord("Z"))), descriptions, strict=False):
         branches, after = told["branches"], told["after"]

@@ -1,7 +1,7 @@
-"""What the schematic figures are made of: boxes, arrows, sums and words.
+"""The parts of the schematic figures: boxes, arrows, sums and words.
 
-A ``Sketch`` is a list of marks in points (1/72 inch, y downwards) that knows its own extent, so that what is beside or
-below it is placed by what it holds and never overlaps, whatever the network. A kind of operation has one colour in all
+A ``Sketch`` is a list of marks in points (1/72 inch, y downwards) that knows its own extent. Whatever is next to or
+below it is placed by that extent, so nothing overlaps, whatever the network. A kind of operation has one colour in all
 figures, light tints of seaborn's colour-blind palette; its words say the same without the colour.
 """
 
@@ -19,7 +19,7 @@ from matplotlib.textpath import text_to_path
 WIDTH_PT = 468.0  # 6.5 inches, the text width of the report
 MARGIN, GAP, ARROW, RADIUS = 4.0, 16.0, 11.0, 5.0
 ROOM = WIDTH_PT - 2 * MARGIN
-TITLE, NAME, SMALL = 8.0, 6.5, 6.0  # type sizes; nothing is set smaller than SMALL
+TITLE, NAME, SMALL = 8.0, 6.5, 6.0  # type sizes; nothing is smaller than SMALL
 INK, QUIET = "#3d3d3d", "#5f5f5f"
 TINTS = {  # kind of operation -> (face, edge)
     "maps": ("#efefef", "#8a8a8a"),
@@ -32,7 +32,7 @@ TINTS = {  # kind of operation -> (face, edge)
     "join": ("#ffffff", INK),
 }
 BY = "×"  # noqa: RUF001
-ALIGNED = {"left": 0.0, "center": 0.5, "right": 1.0}  # where on its line a text is held
+ALIGNED = {"left": 0.0, "center": 0.5, "right": 1.0}  # the point of a line of text that is at x
 Point = tuple[float, float]
 
 
@@ -67,7 +67,7 @@ class Sketch:
 
     def words(self, x: float, y: float, text: str, *, size: float = SMALL, bold: bool = False, align: str = "center",
               colour: str = INK) -> None:  # fmt: skip
-        """One line of text whose middle height is ``y``; ``align`` says which part of it is at ``x``."""
+        """One line of text, centred vertically at ``y``; ``align`` says which part of it is at ``x``."""
         width = measure(text, size, bold)
         left = x - width * ALIGNED[align]
         corners = ((left, y - size * 0.6), (left + width, y + size * 0.6))
@@ -103,7 +103,7 @@ class Sketch:
         )
 
     def place(self, other: Sketch, x: float, y: float) -> None:
-        """Put ``other`` with its left upper corner at (x, y)."""
+        """Put ``other`` with its upper left corner at (x, y)."""
         left, top, _, _ = other.bounds
         for mark in other.marks:
             self.marks.append(mark._replace(points=tuple((px - left + x, py - top + y) for px, py in mark.points)))
@@ -122,7 +122,7 @@ def titled(letter: str, title: str, body: Sketch, below: Iterable[str] = ()) -> 
 
 
 def rows(panels: Sequence[Sketch], width: float = ROOM) -> Sketch:
-    """Panels from left to right, in as many rows as they need; each row is centred."""
+    """Panels from left to right, in as many rows as needed; each row is centred."""
     lines: list[list[Sketch]] = [[]]
     for panel in panels:
         if lines[-1] and sum(p.size[0] + GAP for p in [*lines[-1], panel]) - GAP > width:
@@ -141,7 +141,7 @@ def rows(panels: Sequence[Sketch], width: float = ROOM) -> Sketch:
 
 
 def render(sketch: Sketch) -> Figure:
-    """The figure, WIDTH_PT wide (wider only where a network needs it) and as high as what it holds."""
+    """The figure, WIDTH_PT wide (wider only if a network needs it) and as high as its content."""
     page = Sketch()
     page.place(sketch, max(MARGIN, (WIDTH_PT - sketch.size[0]) / 2), MARGIN)
     width, height = max(WIDTH_PT, page.bounds[2] + MARGIN), page.bounds[3] + MARGIN

@@ -14,7 +14,7 @@ from study.spec.documents.networks import Convolution
 from study.spec.heads import Head, dense, gcn, stack
 
 TITLE = "Figure 4. The four heads"
-CAPTION = "On res-5 with 2048 channels and 21 classes, from the specification that the code trains; all for k = 7."
+CAPTION = "On res-5 with 2048 channels and 21 classes, all with k = 7, from the specification that the code trains."
 HEADS = {"GCN": gcn(7), "1\u00d71": dense(1), "k\u00d7k": dense(7), "stack of 3\u00d73": stack(7)}
 
 
@@ -24,7 +24,7 @@ def draw(source: Source) -> Figure:
 
 
 def heads(named: Mapping[str, Head], in_channels: int, classes: int) -> Figure:
-    """Fig. 4: a panel a head (title -> head) on a level of ``in_channels``, with its number of weights."""
+    """Fig. 4: one panel per head (title -> head) on a level of ``in_channels``, with its number of weights."""
     panels = []
     for letter, (title, head) in zip(map(chr, range(ord("A"), ord("Z"))), named.items(), strict=False):
         shapes = iter(head.shapes(in_channels, classes))

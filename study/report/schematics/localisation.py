@@ -16,11 +16,11 @@ from study.spec.errors import InputError
 
 TITLE = "Figure 1. Classification, conventional segmentation, Global Convolutional Network"
 CAPTION = (
-    "Drawn from the networks as the code builds them: ResNet-152 at 512x512. A cross-section; maps are as wide as"
-    " the logarithm of their width, and the classifier's lines are the cells that the score in the middle sees."
+    "A cross-section, drawn from the networks as the code builds them: ResNet-152 at 512x512. Maps are drawn as wide "
+    "as the logarithm of their width; the classifier's lines lead to the cells that the score in the middle sees."
 )
 PITCH, FAN = 12.0, 46.0  # from map to map, and the height of the classifier's connections
-SHOWN = 16  # of about so many scores the connections are drawn
+SHOWN = 16  # about this many scores have their connections drawn
 FAINT = "#dcdcdc"
 TITLES = ("Classification", "Conventional segmentation", "Global convolutional network")
 
@@ -38,22 +38,22 @@ def _coarsest(description: Description) -> tuple[int, list[list[Convolution]]]:
 
 
 def reach(chains: list[list[Convolution]]) -> tuple[int, int]:
-    """(height, width) in cells that one score of a head sees: of its largest chain, whose kernels add up."""
+    """(height, width) in cells that one score of a head sees, by its largest chain; the kernels of a chain add up."""
     areas = [tuple(1 + sum(conv["kernel"][side] - 1 for conv in chain) for side in (0, 1)) for chain in chains]
     height, width = max(areas, key=lambda area: area[0] * area[1])
     return height, width
 
 
 def _seen(cells: int, kernel: int, score: int | None = None) -> range:
-    """The cells of a row that a score sees, the one in the middle if not told otherwise."""
+    """The cells of a row that a score sees, by default the score in the middle."""
     score = cells // 2 if score is None else score
     return range(max(0, score - kernel // 2), min(cells, score + kernel // 2 + 1))
 
 
 def _classifier_of(description: Description | None, size: list[int]) -> tuple[int, list[str]]:
-    """Across how many cells a classifier on a map of ``size`` reaches, and what it says of itself; None: pooling."""
+    """How many cells across a classifier on a map of ``size`` reaches, and its description; None: pooling."""
     if description is None:
-        height, width, first = 2 * size[0] + 1, 2 * size[1] + 1, "one score a class for the whole image,"
+        height, width, first = 2 * size[0] + 1, 2 * size[1] + 1, "one score per class for the whole image,"
     else:
         chains = _coarsest(description)[1]
         (height, width), lines = reach(chains), kernels(chains)
@@ -65,8 +65,8 @@ def _classifier_of(description: Description | None, size: list[int]) -> tuple[in
 def localisation(local: Description, dense: Description) -> Figure:
     """Fig. 1: A classification, B segmentation with the head of ``local``, C with that of ``dense``.
 
-    A cross-section: maps are as wide as the logarithm of their width in cells, and in the classifier each cell of the
-    coarsest head's map is drawn. Raises InputError where the two networks differ in more than their heads.
+    A cross-section: maps are drawn as wide as the logarithm of their width in cells, and the classifier shows each cell
+    of the coarsest head's map. Raises InputError if the two networks differ in more than their heads.
     """
     ups = [[step["size"] for step in told["steps"] if step["op"] == "up"] for told in (local, dense)]
     if (local["input"], local["stages"], ups[0]) != (dense["input"], dense["stages"], ups[1]):
@@ -109,7 +109,7 @@ def localisation(local: Description, dense: Description) -> Figure:
 
 
 def _classifier(sketch: Sketch, at: Point, width: float, cells: int, scores: int, kernel: int) -> None:
-    """A row of cells, the scores FAN below, and between them what each sees; the middle score stands out.
+    """A row of cells, the scores FAN below, and between them what each score sees; the middle score is highlighted.
 
     ``scores`` is the number of cells, or 1.
     """

@@ -25,13 +25,13 @@ from study.spec.documents.networks import DecoderStep, Description
 
 NOUNS = {"head": ("head", "heads"), "refine": ("boundary refinement (BR)", "boundary refinements (BR)"),
          "up": ("deconvolution", "deconvolutions"), "add": ("sum", "sums")}  # fmt: skip
-COLUMN, HEADROOM = 360.0, 12.0  # height that panels beside A may fill; of A's title
+COLUMN, HEADROOM = 360.0, 12.0  # height that panels next to A may fill; height of A's title
 TALL, LINK = 13.0, 8.0  # a step of the decoder, and the arrow to the next one
 
 
 @dataclass(eq=False)
 class Row:
-    """All that happens at one size: a stage, the head on it, and the decoder's steps there from bottom to top."""
+    """Everything at one size: a stage, the head on it, and the decoder's steps there from bottom to top."""
 
     name: str
     size: list[int]
@@ -41,7 +41,7 @@ class Row:
     steps: list[DecoderStep] = field(default_factory=list)
 
     def reach(self, upwards: bool) -> float:
-        """How far the decoder's steps go from the row's middle, which is at the sum if there is one."""
+        """How far the decoder's steps extend from the row's middle, which is at the sum if there is one."""
         sums = [index for index, step in enumerate(self.steps) if step["op"] == "add"]
         if not self.steps:
             return 0.0
@@ -57,7 +57,7 @@ class Row:
 
 
 def laid_out(description: Description) -> list[Row]:
-    """Rows from the image down: one a stage, one more for each size that only the decoder has."""
+    """Rows from the image down: one per stage, and one more for each size that only the decoder has."""
     stages = [Row(s["name"], s["size"], s["channels"]) for s in description["stages"]]
     found = [Row("image", description["input"]), *stages]
     at = {row.name: row for row in stages}
@@ -89,7 +89,8 @@ def _level(step: DecoderStep) -> str:
 
 
 def _row_of_up(found: list[Row], below: Row, steps: list[DecoderStep]) -> Row:
-    """Where the deconvolution ``steps[0]`` ends: the level it is added to, else a row of its size, else a new row."""
+    """The row where the deconvolution ``steps[0]`` ends: the level it is added to, else a row of its size, else a new
+    row."""
     size = steps[0]["size"]
     later = next((s for s in steps[1:] if s["op"] in ("up", "add")), None)
     if later is not None and later["op"] == "add":
@@ -107,12 +108,12 @@ def _maps(row: Row) -> str:
 
 
 def _box(lines: Iterable[str]) -> float:
-    """Width of a box that these lines fit in."""
+    """Width of a box for these lines."""
     return max((measure(line, NAME, True) + 8 for line in lines), default=0.0)
 
 
 def _heights(found: list[Row]) -> dict[Row, float]:
-    """Where the middle of each row is: neither stages and heads nor the decoder's steps of two rows meet."""
+    """The middle of each row, such that neither stages and heads nor the decoder's steps of two rows overlap."""
     heights = {found[0]: 0.0}
     for above, below in pairwise(found):
         sides = above.half + below.half + (ARROW if below.name else 2)
@@ -121,7 +122,7 @@ def _heights(found: list[Row]) -> dict[Row, float]:
 
 
 def pipeline(description: Description) -> Sketch:
-    """Fig. 2A: the backbone down the left side, heads and their BR beside it, the decoder up the right side."""
+    """Fig. 2A: the backbone down the left side, heads and their BR next to it, the decoder up the right side."""
     found, sketch = laid_out(description), Sketch()
     heights = _heights(found)
     deconvolution, last = description["deconvolution"], description["steps"][-1]
@@ -191,7 +192,7 @@ def _details(description: Description) -> list[tuple[str, Sketch, list[str]]]:
 
 
 def _numbers(description: Description) -> Sketch:
-    """How many there are of each operation, in its colour, and the parameters of each part."""
+    """The number of each operation, in its colour, and the parameters of each part."""
     sketch, counts = Sketch(), Counter(step["op"] for step in description["steps"])
     sketch.box(7, 0, 14, 8, "maps")
     sketch.words(19, 0, f"maps: {extent(('height', 'width', 'channels'))}", align="left", colour=QUIET)
@@ -218,9 +219,9 @@ def _numbers(description: Description) -> Sketch:
 
 
 def framework(description: Description) -> Figure:
-    """Fig. 2: A the pipeline, then each kind of head and BR, and the numbers of what is in it.
+    """Fig. 2: A the pipeline, then each kind of head and BR, and the numbers of its operations and parameters.
 
-    The numbers stand in the free corner between the backbone and the decoder, or below where it is not free.
+    The numbers are in the free corner between the backbone and the decoder, or below if it is not free.
     """
     left, numbers = canvas.titled("A", "The whole network", pipeline(description)), _numbers(description)
     corner = (left.marks[2].points[1][0] + 1.5 * ARROW, HEADROOM)
@@ -256,7 +257,7 @@ PLATES = (
     Plate(
         "F2",
         "Figure 2. The whole network, the GCN block and boundary refinement",
-        "The paper's network (ResNet-152, 512x512, 21 classes, k = 15 with BR), read off the modules as the code "
+        "The paper's network (ResNet-152, 512x512, 21 classes, k = 15 with BR), drawn from the modules as the code "
         "builds them.",
         of_paper,
     ),

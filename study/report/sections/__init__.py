@@ -1,1 +1,1 @@
-"""The report section by section: what each says, as text, and its figures."""
+"""The report section by section: the text and the figures of each."""

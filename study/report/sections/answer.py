@@ -1,7 +1,7 @@
-"""Page one: a headline made from the verdicts, and one row a claim with its effect drawn in margins.
+"""Page one: a headline made from the verdicts, and one row per claim with its effect drawn in margins.
 
 A margin is the smallest difference that the tier counts, so effects in points and in shares of errors share an axis.
-The axis points the paper's way: what the claim says lies to the right.
+The axis points the paper's way: the claim lies to the right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AT_SCALE = {
 AS_MECHANISM = AT_SCALE | {"supported": "shows", "contradicted": "does not"}
 POINTS, NATS = "points", "nats"
 SHORT = {POINTS: "pts", "% of errors": "% err", NATS: NATS, "": ""}
-NATS_A_MARGIN = 0.05  # losses have no margin of their own (D113); this one only draws them
+NATS_A_MARGIN = 0.05  # losses have no margin of their own (D113); this one is only for drawing
 AXES = (4, 6, 8, 10, 15, 20, 30)  # how many margins an axis may reach to either side
 
 
@@ -49,13 +49,13 @@ def words(judged: VerdictsFile, plan: PlanFile) -> dict[str, Any]:
 
 
 def asked_here(judged: VerdictsFile) -> list[VerdictRow]:
-    """The claims that have a row on page one: those that the tier asks, those about what is counted, and, of a run that
-    is under way, those that wait for their look."""
+    """The claims with a row on page one: those that the tier asks, those about counts, and, in a run that is under way,
+    those that wait for their look."""
     return [row for row in judged["rows"] if row["verdict"] != "untested" or row["left"] or _waits(row)]
 
 
 def _waits(row: VerdictRow) -> bool:
-    """Whether a claim has no answer yet, and nothing against one."""
+    """Whether a claim has no answer yet, and no reason against one."""
     return row["verdict"] == "untested" and not row["reason"]
 
 
@@ -96,7 +96,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _kinds(rows: Sequence[VerdictRow], *, exploratory: bool) -> dict[str, int]:
-    """How many claims have each verdict; those that only explore apart from the others."""
+    """How many claims have each verdict, among the exploratory ones or among the others."""
     found: dict[str, int] = {}
     for row in rows:
         if bool(row["exploratory"]) == exploratory and row["verdict"] != "untested":
@@ -109,7 +109,7 @@ def _tables(claim: str) -> tuple[str, ...]:
 
 
 def _elsewhere(rows: Sequence[VerdictRow]) -> str:
-    """Claims by table, in one line."""
+    """The number of claims by table, in one line."""
     found: dict[str, int] = {}
     for row in rows:
         name = ", ".join(table.replace("T", "Table ", 1) for table in _tables(row["claim"])) or row["where"]
@@ -132,12 +132,12 @@ def line(row: VerdictRow, scale: str, rules: Rules | None, reach: int) -> dict[s
 
 
 def _names(row: VerdictRow, scale: str) -> dict[str, str]:
-    """What verdicts on a claim are called."""
+    """The names of verdicts on a claim."""
     return AS_MECHANISM if scale == MECHANISM and row["on"] != "arithmetic" else AT_SCALE
 
 
 def _at_best(row: VerdictRow | None, scale: str) -> dict[str, str] | None:
-    """The answer with each variant at its best; None where it was not asked."""
+    """The answer with each variant at its best; None if it was not asked."""
     return None if row is None or row["on"] == "arithmetic" else _named(row, _names(row, scale))
 
 
@@ -146,8 +146,8 @@ def _named(row: JudgementRow, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _beyond(row: VerdictRow, names: Mapping[str, str]) -> dict[str, str] | None:
-    """The answer beyond these images; a verdict that images could undo holds for these only. None where it was not
-    asked."""
+    """The answer beyond these images; None if it was not asked. A verdict that other images could undo holds for these
+    images only."""
     beyond = row["beyond"]
     if row["on"] == "arithmetic" or beyond["estimate"] is None:
         return None
@@ -157,7 +157,7 @@ def _beyond(row: VerdictRow, names: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def value(number: float | None, unit: str) -> str:
-    """An effect in its own unit, such as ``+5.5 pts``; nothing for none."""
+    """An effect in its own unit, such as ``+5.5 pts``; empty for None."""
     if number is None:
         return ""
     if not unit:
@@ -167,7 +167,7 @@ def value(number: float | None, unit: str) -> str:
 
 
 def _exact(row: VerdictRow) -> str:
-    """What a pointer over the effect shows: the interval, p and the seeds."""
+    """The text shown when a pointer is over the effect: the interval, p and the seeds."""
     if row["low"] is None or row["high"] is None or row["estimate"] is None:
         return ""
     text = f"{interval(row['estimate'], row['low'], row['high'], 2)} {row['unit']}"
@@ -186,7 +186,7 @@ def margins_in(number: float, unit: str, rules: Rules) -> float:
 
 
 def reach_of(rows: Sequence[VerdictRow], rules: Rules | None) -> int:
-    """How far a row's axis reaches, in margins: half as far again as the middle effect."""
+    """How far a row's axis reaches, in margins: at least 1.5 times the median effect."""
     if rules is None:
         return AXES[0]
     sizes = [
@@ -198,8 +198,8 @@ def reach_of(rows: Sequence[VerdictRow], rules: Rules | None) -> int:
 
 
 def strip(row: VerdictRow, rules: Rules, reach: int) -> dict[str, Any] | None:
-    """Where an effect, its interval, the paper's number and the claim lie on a row's axis, from 0 to 1; what lies
-    outside is clipped and marked. None without an interval."""
+    """Where an effect, its interval, the paper's number and the claim lie on a row's axis, from 0 to 1. Values outside
+    are clipped and marked. None without an interval."""
     unit, low, high, estimate = row["unit"], row["low"], row["high"], row["estimate"]
     if low is None or high is None or estimate is None:
         return None

@@ -1,4 +1,5 @@
-"""The report's section on single classes: IoU and frequency, of the headline networks or, without them, of two."""
+"""The report's section on single classes: IoU and frequency, for the headline networks or, without any, for two
+others."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ from study.spec.constants import MAIN
 from study.spec.documents.plan import PlanFile, PlannedCell
 from study.statistics import per_class
 
-MOST = 40  # classes in the table; of more, the most frequent
+MOST = 40  # classes in the table, the most frequent ones
 LONGEST = 40  # letters of a class's name
 
 
 def words(folder: Path, plan: PlanFile) -> list[dict[str, Any]]:
-    """A table for each list of classes: networks as columns, classes as rows, the most frequent first."""
+    """One table for each list of classes: networks as columns, classes as rows, the most frequent first."""
     rows = per_class.read_rows(folder / "per_class.csv")
     found: dict[tuple[str, ...], list[PlannedCell]] = {}
     for cell in _shown(plan):
@@ -27,7 +28,7 @@ def words(folder: Path, plan: PlanFile) -> list[dict[str, Any]]:
 
 
 def _shown(plan: PlanFile) -> list[PlannedCell]:
-    """The cells of the headline networks; without any, the first and the last that were trained on the main data."""
+    """The cells of the headline networks; without any, the first and the last cell trained on the main data."""
     cells = [cell for cell in plan["cells"] if cell["runs"] and plan["data"][cell["data"]]["task"] == "segment"]
     known = {cell["address"]: cell for cell in cells}
     if own := [known[address] for address in headline.HEADLINE if address in known]:
@@ -68,7 +69,7 @@ def _percent(share: float) -> str:
 
 
 def _value(row: Any) -> dict[str, Any]:
-    """IoU in per cent with half of its interval, and the fraction by which its cell is shaded."""
+    """IoU in per cent with half the width of its interval, and the fraction by which its cell is shaded."""
     if math.isnan(row.mean):
         return {"main": "\u2013", "side": "", "shade": 0.0}
     side = "" if math.isnan(row.low) else f"\u00b1 {(row.high - row.mean) * 100:.1f}"

@@ -1,4 +1,4 @@
-"""The report's section "Is it only more parameters?": its words as data, and its figure. Computes no score."""
+"""The report's section "Is it only more parameters?": its words as data, and its figure. It computes no score."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNTED = {"head_parameters": "weights", "head_macs": "multiply-adds"}
 def words(folder: Path) -> dict[str, Any]:
     """Matched comparisons and scores by length as text, from a tier's costs.csv, matched.csv and lengths.csv.
 
-    ``same``: the heads' multiply-adds are one multiple of their weights, so that equal weights are equal multiply-adds.
+    ``same``: the heads' multiply-adds are one multiple of their weights, so equal weights mean equal multiply-adds.
     """
     costs = equal_cost.read_costs(folder / "costs.csv")
     rows, lengths = (_read(folder / f"{name}.csv") for name in ("matched", "lengths"))
@@ -41,7 +41,7 @@ def words(folder: Path) -> dict[str, Any]:
 
 
 def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
-    """Draw score against costs of the main setting's variants into figures/; nothing where none has a score."""
+    """Draw the main setting's variants into figures/, score against costs; nothing if none has a score."""
     rows = equal_cost.read_costs(folder / "costs.csv")
     if rows.empty:
         return []
@@ -55,14 +55,14 @@ def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table as the score stage wrote it; only in columns of numbers is an empty cell a missing value."""
+    """A table as the score stage wrote it. An empty cell is a missing value only in columns of numbers."""
     names = pd.read_csv(path, nrows=0).columns
     missing = {name: "" for name in names if name not in TEXTS}
     return pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=missing)
 
 
 def _table(cost: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """The comparisons at one equal cost, a block a family, the paper's beside ours."""
+    """The comparisons at one equal cost, one block per family, the paper's next to ours."""
     found = []
     for against in rows["against"].unique():
         block = rows[rows["against"] == against]
@@ -85,7 +85,7 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _line(label: str, row: Any | None) -> dict[str, str]:
-    """One comparison of ours; empty where only the paper has it."""
+    """One comparison of ours; empty if only the paper has it."""
     if row is None:
         return dict.fromkeys(("at", "between", "gain", "outcome", "nearest", "nearest_gain"), "") | {"label": label}
     outside, gain = row.outcome == equal_cost.OUTSIDE, f"{row.mean * 100:+z.1f}"
@@ -105,7 +105,7 @@ def _printed(row: Any) -> str:
 
 
 def _lengths(table: pd.DataFrame) -> dict[str, Any]:
-    """A row a variant with its score at each share of the steps, and Kendall's tau of each share."""
+    """One row per variant with its score at each share of the steps, and Kendall's tau for each share."""
     by_share = table.drop_duplicates("share").set_index("share")
     shown = [share for share in equal_cost.SHARES if share in by_share.index]
 

@@ -1,4 +1,5 @@
-"""What the report says of the exploration: what it found, how much was luck, and the paper's networks beside it."""
+"""The report's section on the exploration: what it found, how much was luck, and the paper's networks for
+comparison."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from study.statistics import results
 from study.statistics.explored import Tried, against, difference
 from study.statistics.intervals import half_width
 
-BESIDE = 6  # networks of the paper, shown beside the winners
+BESIDE = 6  # networks of the paper that are shown next to the winners
 
 
 def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any] | None:
-    """The section as text; None where nothing was explored."""
+    """The section as text; None if nothing was explored."""
     found = _explored(folder)
     if found is None:
         return None
@@ -61,7 +62,7 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any]
 
 
 def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
-    """Draw the section's figures; their names and words."""
+    """Draw the section's figures. Returns their names and words."""
     found = _explored(folder)
     if found is None or not any(t["state"] == COMPLETE for t in found["trials"]):
         return []
@@ -100,7 +101,7 @@ def _frame(found: ExploredFile) -> pd.DataFrame:
 
 
 def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, Any]]:
-    """By network that was tried again: its score in the search, on tune with new seeds, and on val by seed."""
+    """For each network that was retrained: its score in the search, on tune with new seeds, and on val by seed."""
     if not found["winners"]:
         return []
     place, trials = folder / "explored" / "results", {trial["number"]: trial for trial in found["trials"]}
@@ -125,7 +126,7 @@ def _score(values: list[float]) -> str:
 
 
 def _rivals(folder: Path, plan: PlanFile, metric: str) -> list[Tried]:
-    """The paper's own networks, at the shared setting, with their costs and their scores by seed."""
+    """The paper's own networks at the shared setting, with their costs and their scores by seed."""
     known = read(folder / "examined" / "costs.json", CostsFile).get(MAIN, {})
     found: dict[str, Tried] = {}
     for cell in plan["cells"]:
@@ -139,7 +140,7 @@ def _rivals(folder: Path, plan: PlanFile, metric: str) -> list[Tried]:
 
 
 def _kernels(found: ExploredFile) -> list[dict[str, str]]:
-    """At each level, the kernel size of the trials with the best mean score, and how sure that is."""
+    """For each level, the kernel size whose trials have the best mean score, with its interval."""
     ended = [t for t in found["trials"] if t["state"] == COMPLETE and t["score"] is not None]
     rows = []
     for level in found["levels"]:
@@ -157,7 +158,7 @@ def _kernels(found: ExploredFile) -> list[dict[str, str]]:
 
 
 def _refined(found: ExploredFile) -> list[dict[str, str]]:
-    """What trials with boundary refinement scored beyond those without, by place and head family."""
+    """How much more trials with boundary refinement score than those without, by place and head family."""
     ended = [t for t in found["trials"] if t["state"] == COMPLETE and t["score"] is not None]
     alike = all(REFINE in trial["values"] for trial in ended)
     rows = []

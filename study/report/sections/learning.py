@@ -1,4 +1,4 @@
-"""The report's section on learning curves: drawn curves, last slopes, and the rule that they were judged by."""
+"""The report's section on learning curves: drawn curves, last slopes, and the rule that judges them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.statistics import results
 
 
 def words(folder: Path, plan: PlanFile) -> list[dict[str, Any]]:
-    """The learning-curve pages, one a data set: the drawn curves, the last slopes and the rule they were judged by."""
+    """The learning-curve pages, one per data set: the drawn curves, the last slopes and the rule that judges them."""
     curves, look, pages = results.curves(plan, folder / "results"), styles(plan), []
     if curves.empty:
         return []
@@ -33,7 +33,7 @@ def words(folder: Path, plan: PlanFile) -> list[dict[str, Any]]:
 
 
 def _page(name: str, table: pd.DataFrame) -> dict[str, Any]:
-    """The last slopes of a data set's variants as text, with the rule they were judged by."""
+    """The last slopes of a data set's variants as text, with the rule that judges them."""
     rows = [
         {"improving": bool(row.improving), "cells": [
             row.label, f"{row.steps:,}", _signed(row.last * 100, ".1f"), _signed(row.slope, "+.2f"),
@@ -50,5 +50,5 @@ def _page(name: str, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _signed(value: float, form: str) -> str:
-    """A number with a true minus sign, a dash where there is none."""
+    """A number with a true minus sign, a dash if there is none."""
     return "–" if math.isnan(value) else format(value, form).replace("-", "−")  # noqa: RUF001

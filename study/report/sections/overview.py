@@ -1,4 +1,4 @@
-"""What was run, in a sentence, and what of the paper was not, with the reasons."""
+"""What was run, in a sentence, and which parts of the paper were not, with the reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ UNDRAWN = {
 
 
 def summary(plan: PlanFile, provenance: ProvenanceFile) -> str:
-    """How many variants were trained on what, with how many seeds, and how many of the trainings have a result."""
+    """One sentence: how many variants were trained on what, with how many seeds, and how many trainings have a
+    result."""
     main, done = plan["data"]["main"], provenance["trainings"]
     of_role = {
         role: [name for name, data in plan["data"].items() if data["role"] == role] for role in ("control", "stage")
@@ -42,7 +43,7 @@ def _variants(plan: PlanFile, data: str) -> int:
 
 
 def not_run(plan: PlanFile, drawn: list[str]) -> list[dict[str, str]]:
-    """What the paper has and this report has not; ``drawn`` are the names of its figures."""
+    """What the paper has and this report does not. ``drawn`` are the names of its figures."""
     tables = {table["id"]: table for table in plan["tables"]}
     found = [(f"Table {n}", "Not among this tier's tables.") for n in range(1, 12) if f"T{n}" not in tables]
     found += [(what, f"Not applicable: {reason}") for what, reason in _not_applicable(plan)]
@@ -58,7 +59,7 @@ def not_run(plan: PlanFile, drawn: list[str]) -> list[dict[str, str]]:
 
 
 def _not_applicable(plan: PlanFile) -> list[tuple[str, str]]:
-    """Cells that cannot be run here: those with one reason share an entry, whole tables are named as such."""
+    """Cells that cannot be run here. Cells with the same reason share an entry, and a whole table is named as such."""
     cells: dict[tuple[str, str], list[str]] = {}
     for cell in plan["cells"]:
         if cell["not_applicable"]:

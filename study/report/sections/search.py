@@ -1,4 +1,4 @@
-"""What the report says of the search for each variant's best values; chooses and formats, computes nothing."""
+"""The report's section on the search for each variant's best values. It chooses and formats, and computes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from study.statistics import at_best
 
 
 def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
-    """The section as text; None where no search was run. Reads tuning/search.json and the tables of the score stage."""
+    """The section as text; None if no search was run. Reads tuning/search.json and the tables of the score stage."""
     trials = _trials(folder) if _searched(folder) else []
     if not trials:
         return None
@@ -54,7 +54,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
 
 
 def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
-    """Draw the section's figures; their names and words."""
+    """Draw the section's figures. Returns their names and words."""
     tables = folder / "tables"
     if not _searched(folder) or not (tables / "search.csv").is_file():
         return []
@@ -89,7 +89,7 @@ def _numbers(plan: PlanFile) -> dict[str, float]:
 
 
 def _factorial(trials: list[Trial]) -> list[int]:
-    """The kernel sizes of the candidates that were all trained to their end."""
+    """The kernel sizes of the candidates that were all trained to the end."""
     return sorted({trial["kernel_size"] for trial in trials if trial["whole"]})
 
 
@@ -98,6 +98,6 @@ def _searched(folder: Path) -> bool:
 
 
 def _at_edge(own: dict[str, float], trials: list[Trial]) -> bool:
-    """Whether a best value is the least or the greatest that was tried: a better one may lie beyond."""
+    """Whether a best value is the smallest or the largest that was tried, so that a better one may lie beyond."""
     grid = {name: [trial["values"][name] for trial in trials] for name in own}
     return any(value in (min(grid[name]), max(grid[name])) for name, value in own.items())

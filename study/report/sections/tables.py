@@ -1,4 +1,4 @@
-"""The paper's tables with our scores beside its own, and the trainings that have none."""
+"""The paper's tables with our scores next to its own, and the trainings that have none."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_COLUMNS, MAX_HEADER, MAX_REASON = 8, 70, 400
 
 
 def failures(plan: PlanFile, folder: Path, partial: bool = False) -> dict[str, dict[str, Any]]:
-    """By key, why a planned training or evaluation has no result and how to try again; of a ``partial`` run only those
-    that failed."""
+    """By key, why a planned training or evaluation has no result and how to try again. For a ``partial`` run, only
+    those that failed."""
     found, asked = {}, plan["evaluations"]
     places = {key: folder / "results" / key for key in plan["trainings"]}
     places |= {key: folder / "examined" / key for key in plan["evaluations"]}
@@ -54,8 +54,8 @@ def holes(failures: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _value(row: Any | None, runs: dict[str, str]) -> dict[str, Any]:
-    """One of our scores as text in per cent: mean, half-width, and whether some seeds are missing from it; with the
-    ``exact`` mean, its seeds and the keys of its ``runs``, by seed."""
+    """One of our scores as text in per cent: mean, half-width, and whether it lacks some seeds; with the ``exact``
+    mean, its seeds and the keys of its ``runs`` by seed."""
     if row is None or row.status == results.PRINTED:
         return {"kind": "none"}
     if row.status in (results.NOT_APPLICABLE, results.NOT_SUBMITTED):
@@ -72,7 +72,7 @@ def _value(row: Any | None, runs: dict[str, str]) -> dict[str, Any]:
 
 
 def _lines(cells: Sequence[PlannedCell | None], found: dict[Any, Any], frequent: bool) -> list[Any]:
-    """The lines of one table row: ours (twice where frequent classes are told apart), then the paper's."""
+    """The lines of one table row: ours (twice if frequent classes are scored separately), then the paper's."""
     if any(cell and cell["metric"] == "parameters" for cell in cells):
         texts = [
             {"kind": "count", "main": f"{c['parameters']:,}", "side": f"{c['paper'] // 1000}K" if c["paper"] else ""}

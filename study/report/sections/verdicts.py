@@ -18,7 +18,7 @@ from study.spec.documents.verdicts import (
 )
 from study.spec.words import counted, interval
 
-# What a verdict is called where a tier speaks of the mechanism: not what the paper's numbers would be called.
+# Names of verdicts on a mechanism, other than those on the paper's numbers.
 SHOWN = {
     "supported": "shows here", "contradicted": "does not show here", "no difference": "no difference that matters",
 }  # fmt: skip
@@ -27,13 +27,13 @@ PREDICTED = {
     "supported": "as predicted", "contradicted": "not as predicted", "no difference": "not as predicted",
     "undecided": "open", "untested": "untested",
 }  # fmt: skip
-NAMED = (  # of a row of verdicts.json
+NAMED = (  # taken from a row of verdicts.json as they are
     "claim", "says", "where", "printed", "wording", "exploratory", "closing", "later", "seeds",
 )  # fmt: skip
 
 
 def words(judged: VerdictsFile, plan: PlanFile) -> dict[str, Any]:
-    """The verdicts as text; ``shown`` are the claims that have a line on page one."""
+    """The verdicts as text; ``shown`` marks the claims that have a line on page one."""
     names = SHOWN if judged["scale"] == "mechanism" else {}
     here = {row["claim"] for row in answer.asked_here(judged)}
     rows = [_judged(row, names if row["on"] != "arithmetic" else {}) for row in judged["rows"]]
@@ -65,7 +65,7 @@ def _margins(plan: PlanFile) -> str:
 
 
 def _unasked(rows: list[dict[str, Any]], here: set[str]) -> list[dict[str, Any]]:
-    """The claims without a line on page one by the reason why they were not asked."""
+    """The claims without a line on page one, by the reason why they were not asked."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["claim"] not in here:
@@ -74,7 +74,8 @@ def _unasked(rows: list[dict[str, Any]], here: set[str]) -> list[dict[str, Any]]
 
 
 def _unsearched(rows: list[dict[str, Any]]) -> list[str]:
-    """Why claims have no answer with each variant at its best, each reason once: rows that share one lose it."""
+    """Why claims have no answer with each variant at its best. A reason that several rows share is listed once and
+    removed from them."""
     reasons = Counter(
         row["tuned"]["reason"] for row in rows if "tuned" in row and row["tuned"]["verdict"] == "untested"
     )
@@ -88,8 +89,8 @@ def _unsearched(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _mechanism(row: MechanismRow, where: str) -> dict[str, Any]:
-    """A mechanism as text: the effect where it should show and where it should not, and the answer; ``where`` the paper
-    makes the claim that it is of."""
+    """A mechanism as text: the effect where it should show and where it should not, and the answer. ``where`` is the
+    place of its claim in the paper."""
     p = "" if row["adjusted"] is None else "< 0.001" if row["adjusted"] < 0.001 else f"{row['adjusted']:.3f}"
     unit = "" if row["unit"] == "points" else row["unit"] + ","
     return {
@@ -103,8 +104,8 @@ def _mechanism(row: MechanismRow, where: str) -> dict[str, Any]:
 
 
 def _looks(looks: list[LookRow]) -> list[dict[str, Any]]:
-    """The looks of a study that had several: seeds, claims asked, how many left for which reason, and the cost so far
-    as a share of the whole."""
+    """The looks of a study that had several: seeds, open claims, how many left for which reason, and the cost so far as
+    a share of the whole."""
     if len(looks) < 2:
         return []
     return [
@@ -126,7 +127,7 @@ def _side(row: SideRow) -> dict[str, str]:
 
 
 def _trains(row: TrainsRow) -> dict[str, Any]:
-    """A variant of which not all trainings settled, as text."""
+    """A variant with trainings that did not settle, as text."""
     where = "" if row["data"] == "main" else f" on {row['data']}"
     return {
         "what": row["label"] + where, "settled": f"{row['settled']} of {row['seeds']}",
@@ -135,22 +136,23 @@ def _trains(row: TrainsRow) -> dict[str, Any]:
 
 
 def _judged(row: VerdictRow, names: dict[str, str]) -> dict[str, Any]:
-    """One verdict as text: the answer on this benchmark and that beyond it. ``names`` are those of verdicts."""
+    """One verdict as text: the answer on this benchmark and the answer beyond it. ``names`` are the names of
+    verdicts."""
     named: dict[str, Any] = {name: value for name, value in row.items() if name in NAMED}
     if names and row["says"] in row["wording"]:
-        named["wording"] = ""  # what was looked for is the claim itself; the page's head says of what it speaks
+        named["wording"] = ""  # it would repeat the claim; the page's head says what is judged
     return named | _answer(row, row["parts"], names) | {"beyond": _answer(row["beyond"], row["parts"], names)}
 
 
 def effect_of(row: JudgementRow, digits: int = 1) -> str:
-    """An effect with its interval, as text; nothing where it has none."""
+    """An effect with its interval, as text; empty if it has none."""
     if row["estimate"] is None or row["low"] is None or row["high"] is None:
         return ""
     return interval(row["estimate"], row["low"], row["high"], digits)
 
 
 def _answer(row: JudgementRow, parts: int, names: dict[str, str]) -> dict[str, Any]:
-    """An answer as text; effects with their interval and unit, what is counted as it is."""
+    """An answer as text: effects with their interval and unit, counts as they are."""
     effect, digits = "", 2 if row["unit"] == "nats" else 1
     if row["low"] is not None:
         effect = effect_of(row, digits)

@@ -1,7 +1,6 @@
-"""The files that stages hand on, as declared types: keys and kinds of values, with the version of each format. A module
-a file, and ``reading`` for all.
+"""The files that stages hand on, as declared types: keys and kinds of values, with the version of each format.
 
-They stay plain JSON values, which every process can take over; ``reading.read`` checks a file when it is read, and mypy
-each key that the code asks for. A file of another version is refused: what is in it was made by other code anyway.
-TypedDict is that of typing_extensions, as pydantic wants it on Python 3.11.
+One module per file, and ``reading`` for all. Contents stay plain JSON values, so any process can use them.
+``reading.read`` checks a file when it is read, and mypy checks each key that the code uses. A file of another version
+is refused: other code wrote it. TypedDict comes from typing_extensions because pydantic needs that on Python 3.11.
 """

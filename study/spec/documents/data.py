@@ -11,7 +11,7 @@ from study.spec.checks import closed
 
 @closed
 class Groups(TypedDict):
-    """Images that belong together: ``of`` has of each image of a split its group's index into ``names``."""
+    """Images that belong together: for each image of a split, ``of`` holds its group's index into ``names``."""
 
     names: list[str]
     of: list[int]
@@ -19,7 +19,7 @@ class Groups(TypedDict):
 
 @closed
 class Precision(TypedDict):
-    """What a probe of the device found: seconds a step in either precision, and the faster one (D58)."""
+    """The result of probing the device: seconds per step in either precision, and the faster one (D58)."""
 
     precision: str
     device: str
@@ -29,10 +29,12 @@ class Precision(TypedDict):
 
 @closed
 class Read(TypedDict):
-    """What reading a data set found. ``images_with`` and ``pixels`` are per class, of the training split; ``size`` is
-    (height, width) in px; ``listed`` counts what official lists hold; ``longest`` is the side in px to which larger
-    images are made smaller (D123); ``colours`` are red, green and blue of classes, by name, where the data set has any
-    (D130)."""
+    """Facts found while reading a data set.
+
+    ``images_with`` and ``pixels`` count per class, over the training split. ``size`` is (height, width) in px.
+    ``listed`` counts the entries of official lists. Images with a longer side than ``longest`` px are scaled down to it
+    (D123). ``colours`` are red, green and blue by class name, where the data set has any (D130).
+    """
 
     task: str
     classes: list[str]
@@ -49,7 +51,7 @@ class Read(TypedDict):
 
 @closed
 class Facts(Read):
-    """A prepared data set. ``frequent`` are the classes of the second mean (D04)."""
+    """Facts of a prepared data set. ``frequent`` are the classes of the second mean (D04)."""
 
     name: str
     groups: dict[str, Groups] | None

@@ -1,4 +1,4 @@
-"""explored/explored.json: what an exploration tried, what it found, and what became of the winners."""
+"""explored/explored.json: the trials of an exploration, the networks it found, and the winners' new trainings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing_extensions import TypedDict
 
 from study.spec.checks import Json, closed
 
-COMPLETE = "COMPLETE"  # the state of a trial that was trained to its end
-REFINE = "BR"  # what is suggested of boundary refinement where all places have it alike
+COMPLETE = "COMPLETE"  # state of a trial that was trained to its end
+REFINE = "BR"  # name of the suggestion for boundary refinement, if all places share it
 
 
 @closed
 class ExploredTrial(TypedDict):
-    """A trial of the study. ``values`` are what was suggested by name, ``k`` the kernel size by level; ``score`` is on
-    the tune split after ``step`` (None: none was reached), ``refine`` has the places of boundary refinement; ``macs``,
-    ``parameters`` and ``memory`` (bytes of a training step, by count) are the network's, ``work`` tera multiply-adds of
-    its training, ``key`` that of its run; ``reason`` says why it has no score or was not trained to its end."""
+    """A trial of the study.
+
+    ``values`` are the suggestions by name, ``k`` the kernel sizes by level, ``refine`` the places of boundary
+    refinement. ``score`` is on the tune split after ``step`` (None: it reached no score). ``macs``, ``parameters`` and
+    ``memory`` (bytes of a training step, counted) belong to the network; ``work`` is the training's cost in tera
+    multiply-adds. ``key`` is the run's key. ``reason`` says why the trial has no score or was not trained to its end.
+    """
 
     number: int
     state: str
@@ -40,7 +43,7 @@ class ExploredTrial(TypedDict):
 
 @closed
 class Winner(TypedDict):
-    """A network that was tried again with new seeds: why, the trial that found it, and its key by seed. ``label`` is
+    """A network that was trained again with new seeds: why, the trial that found it, and its keys by seed. ``label`` is
     its name among the cells of explored/plan.json."""
 
     why: str
@@ -61,8 +64,10 @@ class Importance(TypedDict):
 
 @closed
 class ExploredFile(TypedDict):
-    """The exploration of the stage explore; only ``on`` (False) where none was asked for. With one of ``workers`` the
-    same study comes out again; with several its order depends on who was faster."""
+    """The result of the stage explore; without an exploration, ``on`` is False and the other keys are absent.
+
+    One worker reproduces the study exactly; with more ``workers`` its order depends on their speed.
+    """
 
     version: Literal[1]
     on: bool

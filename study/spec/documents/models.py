@@ -1,4 +1,4 @@
-"""weights/: an exported model's metadata, and the index beside it."""
+"""weights/: an exported model's metadata, and the index of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from study.spec.documents.plan import PlannedRecipe
 
 @closed
 class HeadlineModel(TypedDict):
-    """A model beside a report: its cell and training, and the digests of its file and of its card."""
+    """A model of a report: its cell and training, and the digests of its file and of its card."""
 
     label: str
     seed: int
@@ -51,7 +51,7 @@ class ModelVariant(TypedDict):
 
 @closed
 class ModelNetwork(TypedDict):
-    """spec.training.Network as JSON. ``mean`` and ``std`` are those of its pixels, in 0..255, by channel."""
+    """spec.training.Network as JSON. ``mean`` and ``std`` of its pixels are in 0..255, by channel."""
 
     backbone: str
     levels: list[str]
@@ -66,8 +66,11 @@ class ModelNetwork(TypedDict):
 
 @closed
 class ModelData(TypedDict):
-    """What a model was trained on and how images reach it: padded to ``size`` (height, width) px, made smaller to a
-    ``longest`` side first, grey of more than 8 bits scaled from ``range``. ``images`` are numbers by split."""
+    """A model's training data and how images are prepared for it.
+
+    Images with a longer side than ``longest`` px are scaled down to it, then padded to ``size`` (height, width) px;
+    grey images of more than 8 bits are scaled from ``range``. ``images`` are the numbers of images by split.
+    """
 
     name: str
     fingerprint: str
@@ -113,8 +116,8 @@ class ModelOrigin(TypedDict):
 
 @closed
 class ModelFile(ModelOrigin):
-    """All that a model is beside its tensors (D140). ``colours`` are red, green and blue by class;
-    ``parameters`` counts the weights, those of a frozen backbone too; ``sha256`` is the digest of all."""
+    """All of a model except its tensors (D140). ``colours`` are red, green and blue by class; ``parameters`` counts the
+    weights, including those of a frozen backbone; ``sha256`` is the digest of everything."""
 
     version: Literal[1]
     project: Literal["large-kernel-study"]

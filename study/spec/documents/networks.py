@@ -1,4 +1,4 @@
-"""examined/anatomy.json and examined/costs.json: what networks are and cost."""
+"""examined/anatomy.json and examined/costs.json: the structure and the costs of networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from study.spec.checks import closed
 
-# A convolution: channels in and out, and in blocks whether it is normalised.
+# A convolution: kernel, channels in and out; in blocks also whether normalisation and ReLU follow.
 Convolution = TypedDict(
     "Convolution",
     {"kernel": list[int], "in": int, "out": int, "norm": NotRequired[bool], "relu": NotRequired[bool]},
@@ -27,7 +27,7 @@ class BackboneStage(TypedDict):
 
 @closed
 class DecoderStep(TypedDict):
-    """An operation of the decoder (head, refine, add, up) and its map."""
+    """An operation of the decoder (head, refine, add, up) and its output map."""
 
     op: str
     name: str
@@ -63,7 +63,7 @@ class Description(TypedDict):
 
 @closed
 class ResidualBlock(TypedDict):
-    """A block of Fig. 5: the convolutions of its branches, how they are joined, and those after."""
+    """A block of Fig. 5: the convolutions of its branches, how the branches are joined, and the convolutions after."""
 
     title: str
     branches: list[list[Convolution]]
@@ -75,7 +75,7 @@ class ResidualBlock(TypedDict):
 
 @closed
 class Reading(TypedDict):
-    """A network of Table 11 as one may read it: sides of maps (px), multiply-adds, weights."""
+    """One reading of a network of Table 11: sides of maps (px), multiply-adds, weights."""
 
     sides: dict[str, int]
     macs: int
@@ -93,7 +93,7 @@ class Field(TypedDict):
 
 @closed
 class AnatomyFile(TypedDict):
-    """What the networks are: the paper's, with and without GCN, and the tier's own."""
+    """The structure of the networks: the paper's, with and without GCN, and the tier's own."""
 
     paper: Description
     paper_local: Description
@@ -105,7 +105,7 @@ class AnatomyFile(TypedDict):
 
 @closed
 class Costs(TypedDict):
-    """Weights and multiply-adds on one image, of a network and of its heads (D97)."""
+    """Weights of a network and of its heads, and their multiply-adds on one image (D97)."""
 
     parameters: int
     macs: int
@@ -118,7 +118,7 @@ CostsFile = dict[str, dict[str, Costs]]  # setting -> label -> costs
 
 @closed
 class NetworksFile(TypedDict):
-    """Both of them, as the store remembers them."""
+    """Both files, as the store keeps them."""
 
     anatomy: AnatomyFile
     costs: CostsFile

@@ -1,4 +1,4 @@
-"""plan.json: cells, trainings and evaluations with their keys, and what hangs on them."""
+"""plan.json: cells, trainings and evaluations with their keys, and everything derived from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from study.spec.documents.tier import TierBlock
 
 @closed
 class Labels(TypedDict):
-    """What tables, plots and trackers call a variant. ``width`` is a stack's m as a share of the input's channels."""
+    """A variant's labels in tables, plots and trackers. ``width`` is a stack's m as a share of the input's channels."""
 
     label: str
     head: str
@@ -25,7 +25,7 @@ class Labels(TypedDict):
 
 @closed
 class Submitted(TypedDict):
-    """What a benchmark's server gave to a submission, in per cent."""
+    """The score of a submission from a benchmark's server, in per cent."""
 
     percent: float
     link: str
@@ -33,7 +33,7 @@ class Submitted(TypedDict):
 
 @closed
 class PlannedTable(TypedDict):
-    """A table of the paper, or one of variants beyond it. ``submitted`` is what a benchmark's server gave."""
+    """A table of the paper, or of variants beyond it. ``submitted`` is the score from a benchmark's server."""
 
     id: str
     title: str
@@ -47,8 +47,8 @@ class PlannedTable(TypedDict):
 
 @closed
 class PlannedCell(Labels):
-    """A cell with the keys of its trainings (or evaluations) by seed. ``paper`` is the printed value: a fraction or a
-    count; ``parameters`` what the head's specification counts."""
+    """A cell with the keys of its trainings (or evaluations) by seed. ``paper`` is the printed value, a fraction or a
+    count; ``parameters`` is counted from the head's specification."""
 
     address: str
     table: str
@@ -65,7 +65,7 @@ class PlannedCell(Labels):
 
 @closed
 class PlannedTraining(Labels):
-    """A training: its recipe in short, ``cost`` (a rank), the key ``after`` which it starts, and the digests of the
+    """A training: its recipe in short, its ``cost`` (a rank), the key ``after`` which it starts, and the digests of the
     questions that it answers."""
 
     seed: int
@@ -82,7 +82,7 @@ class PlannedTraining(Labels):
 
 @closed
 class PlannedEvaluation(TypedDict):
-    """A training asked in another way, by the name of the tier's inference."""
+    """A training scored with another inference method, given by its name in the tier."""
 
     label: str
     seed: int
@@ -112,7 +112,7 @@ class PlannedRecipe(TypedDict):
 
 @closed
 class PlannedSetting(TypedDict):
-    """What a setting says of its trainings, so that a later change can be named by its key in params.yaml."""
+    """The values of a setting, kept so that a later change can be reported by its key in params.yaml."""
 
     data: dict[str, Json]
     network: dict[str, Json]
@@ -123,7 +123,7 @@ class PlannedSetting(TypedDict):
 
 @closed
 class PlannedData(Facts):
-    """The facts of a setting's data, with the setting's part in the study."""
+    """The facts of a setting's data, with the setting's role in the study."""
 
     role: str
     title: str
@@ -141,7 +141,7 @@ class SettlingRule(TypedDict):
 
 @closed
 class Rules(TypedDict):
-    """When a claim is decided: level, margins, draws of the bootstrap, and when a training settled (D114)."""
+    """Rules for deciding claims: level, margins, bootstrap draws, and when a training counts as settled (D114)."""
 
     alpha: float
     margin_points: float
@@ -153,7 +153,7 @@ class Rules(TypedDict):
 
 @closed
 class PlannedSide(TypedDict):
-    """Where a mechanism is looked for: a setting, and the addresses of two cells there."""
+    """One side of a mechanism: a setting, and the addresses of two cells there."""
 
     data: str
     better: str
@@ -162,8 +162,8 @@ class PlannedSide(TypedDict):
 
 @closed
 class PlannedMechanism(TypedDict):
-    """A contrast that should show in one setting and hardly in another, if the paper's ``claim`` is right (D146).
-    ``remains`` is the largest share of the gain that may be left in the other."""
+    """A contrast that should appear in one setting and hardly in another, if the paper's ``claim`` is right (D146).
+    ``remains`` is the largest share of the gain that may remain in the other."""
 
     says: str
     claim: str
@@ -175,8 +175,10 @@ class PlannedMechanism(TypedDict):
 
 @closed
 class PlannedSequence(TypedDict):
-    """At which numbers of ``seeds`` a study looks at its results, the ``shares`` of alpha of these looks, and what it
-    may cost: ``budget`` (None: what it takes) and ``work`` by key of a training or evaluation, in tera multiply-adds.
+    """The looks of a study at its results and its costs.
+
+    It looks ``at`` these numbers of ``seeds``, spending these ``shares`` of alpha. In tera multiply-adds: ``budget`` is
+    the limit (None: no limit), ``work`` the cost of each training and evaluation by key.
     """
 
     seeds: list[int]
@@ -188,7 +190,7 @@ class PlannedSequence(TypedDict):
 
 @closed
 class Asked(TypedDict):
-    """The part of a plan on which the questions hang that its claims ask."""
+    """The part of a plan that determines the questions of its claims."""
 
     tier: str
     scale: str
@@ -204,7 +206,7 @@ class Asked(TypedDict):
 
 @closed
 class PlanFile(Asked):
-    """The plan of a tier, its manifest. ``identities`` has of each key the parts that it is the digest of."""
+    """The plan of a tier, its manifest. ``identities`` maps each key to the parts that it is the digest of."""
 
     version: Literal[1]
     title: str
@@ -223,7 +225,7 @@ class PlanFile(Asked):
 
 @closed
 class Probe(TypedDict):
-    """How receptive fields are looked at (Fig. 3), as study.inference.receptive_field.Probe has it."""
+    """How receptive fields are measured (Fig. 3); the fields of study.inference.receptive_field.Probe."""
 
     occluder_px: int
     stride_px: int
@@ -233,21 +235,21 @@ class Probe(TypedDict):
 
 
 def labels_of(found: Labels) -> dict[str, str | int | bool | float | None]:
-    """The labels alone of what has them among others."""
+    """Only the labels of a record that has other keys too."""
     return {"label": found["label"], "head": found["head"], "kernel_size": found["kernel_size"],
             "refine": found["refine"], "width": found["width"]}  # fmt: skip
 
 
 @closed
 class DrawnFile(TypedDict):
-    """drawn.json: the keys of the trainings and evaluations that a study with looks called for (D149)."""
+    """drawn.json: the keys of the trainings and evaluations that a study with looks has called for (D149)."""
 
     version: Literal[1]
     keys: list[str]
 
 
 def restricted(plan: PlanFile, keys: Iterable[str]) -> PlanFile:
-    """A plan without the trainings and evaluations that are not among ``keys``."""
+    """A plan with only the trainings and evaluations in ``keys``."""
     kept = set(keys)
     if kept >= plan["trainings"].keys() | plan["evaluations"].keys():
         return plan
@@ -261,6 +263,6 @@ def restricted(plan: PlanFile, keys: Iterable[str]) -> PlanFile:
 
 
 def trained(plan: Asked, key: str) -> str:
-    """The key of a run's training: its own, or of an evaluation that of what it asks."""
+    """The key of a run's training: the run's own key, or for an evaluation the key of the training it scores."""
     asked = plan["evaluations"]
     return asked[key]["training"] if key in asked else key

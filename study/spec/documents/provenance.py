@@ -1,4 +1,4 @@
-"""provenance.json: what ran, where and on what."""
+"""provenance.json: what ran, on which machine, and on which data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study.spec.checks import Json, closed
 
 @closed
 class Page(TypedDict):
-    """A page of the tracker."""
+    """A page of MLflow."""
 
     name: str
     link: str
@@ -19,7 +19,7 @@ class Page(TypedDict):
 
 @closed
 class RanRun(TypedDict):
-    """A training or an evaluation: seconds by part, digests of its counts, the commit that ran it."""
+    """A training or an evaluation: seconds by part, digests of its counts, and the commit that ran it."""
 
     status: str
     seconds: NotRequired[dict[str, float]]
@@ -31,7 +31,7 @@ class RanRun(TypedDict):
 
 @closed
 class Numbers(TypedDict):
-    """How many were planned and what became of them."""
+    """How many were planned, done, failed and executed."""
 
     planned: int
     done: int
@@ -41,7 +41,8 @@ class Numbers(TypedDict):
 
 @closed
 class Ran(TypedDict):
-    """What ran, where and on what; ``data`` are fingerprints by setting, ``seconds`` sums over trainings."""
+    """What ran, on which machine, and on which data. ``data`` are fingerprints by setting; ``seconds`` are sums over
+    trainings."""
 
     tier: str
     commit: str
@@ -60,7 +61,7 @@ class Ran(TypedDict):
 
 @closed
 class ProvenanceFile(Ran):
-    """The provenance of a report; ``tuned`` that of the trainings at each variant's best."""
+    """The provenance of a report; ``tuned`` is the provenance of the trainings at each variant's best values."""
 
     version: Literal[1]
     tuned: NotRequired[Ran]

@@ -1,4 +1,4 @@
-"""Reading a file as its declared type, and refusing those of another version or kind."""
+"""Reads a file as its declared type, and refuses a file of another version or kind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from study.spec.checks import fits
 from study.spec.errors import InputError
 
 Kind = TypeVar("Kind")
-AGAIN = "run `make repro` of its tier, which makes it again"
+AGAIN = "run `make repro` for its tier, which writes it again"
 
 
 def columns_of(kind: type) -> list[str]:
-    """The columns of a table of such rows, in the order of their declaration."""
+    """The columns of a table of rows of this kind, in the order of their declaration."""
     return list(get_type_hints(kind))
 
 
@@ -25,18 +25,18 @@ def version_of(kind: type) -> int:
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
-    """A JSON file as ``kind``. Raises InputError where it is missing, damaged, or of another version or kind."""
+    """A JSON file as ``kind``. Raises InputError if it is missing, damaged, or of another version or kind."""
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be there and whole, got {error}; {AGAIN}") from error
+        raise InputError(f"{path} must exist and be readable, got {error}; {AGAIN}") from error
     if "version" in getattr(kind, "__annotations__", {}):
         got = found.get("version") if isinstance(found, dict) else None
         if got != version_of(kind):
             raise InputError(
-                f"{path} must be of version {version_of(kind)} of its format, got {'none' if got is None else got} (it "
-                f"was written by another version of the code); {AGAIN}"
+                f"{path} must have format version {version_of(kind)}, got {'none' if got is None else got} (another "
+                f"version of the code wrote it); {AGAIN}"
             )
     if wrong := fits(kind, found):
-        raise InputError(f"{path} must be as the code writes it, got {wrong}; {AGAIN}")
+        raise InputError(f"{path} must have the format that this code writes, got {wrong}; {AGAIN}")
     return found  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What the run store and results/ have of each run, and of those who drive them."""
+"""Files of each run in the run store and in results/, and of the drivers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study.spec.checks import Json, closed
 
 @closed
 class Progress(TypedDict):
-    """What a worker told last: steps done of all, seconds so far, who it is and when it told."""
+    """A worker's last progress report: steps done of all, seconds so far, its host and process, and the time."""
 
     step: int
     steps: int
@@ -25,7 +25,7 @@ class Progress(TypedDict):
 
 @closed
 class Result(TypedDict):
-    """What a run wrote of itself at its end; of an evaluation only seconds and commit. Memory is in MiB."""
+    """What a run records at its end; an evaluation records only seconds and commit. Memory is in MiB."""
 
     seconds: dict[str, float]
     commit: NotRequired[str]
@@ -45,7 +45,7 @@ class Result(TypedDict):
 
 @closed
 class Driver(TypedDict):
-    """A driver at work: since when, by the store's clock, and the name of its files."""
+    """A running driver: when it started, by the store's clock, and the name of its files."""
 
     tier: str
     host: str
@@ -56,7 +56,7 @@ class Driver(TypedDict):
 
 @closed
 class Executed(TypedDict):
-    """Where and how trainings were executed, for how long, and how many were."""
+    """Where and how trainings were executed, for how long, and how many were trained."""
 
     engine: str
     workers: int

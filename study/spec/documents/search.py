@@ -13,7 +13,8 @@ from study.spec.documents.plan import Labels
 @closed
 class Trial(Labels):
     """A candidate of the search: searched values, keys by seed, scores (fractions, on the tune split) by step, the step
-    at which it was dropped, why it failed, whether it is trained whole and whether it is its variant's best."""
+    at which it was dropped, why it failed, whether it is trained to its end (``whole``) and whether it is its variant's
+    best."""
 
     setting: str
     values: dict[str, float]
@@ -27,7 +28,7 @@ class Trial(Labels):
 
 @closed
 class SearchFile(TypedDict):
-    """The search of the stage tune; ``on`` is false where none was asked for."""
+    """The result of the stage tune; ``on`` is false without a search."""
 
     version: Literal[1]
     on: bool

@@ -11,7 +11,7 @@ from study.spec.checks import closed
 
 @closed
 class AuditRow(TypedDict):
-    """A number of the paper recomputed; ``verdict`` says whether it fits."""
+    """A recomputed number of the paper; ``verdict`` says whether the two agree."""
 
     group: str
     what: str
@@ -24,7 +24,7 @@ class AuditRow(TypedDict):
 
 @closed
 class Deviation(TypedDict):
-    """An item of the protocol: what the paper says (None: silent) and where, what is done here, and its effect."""
+    """An item of the protocol: what the paper says (None: nothing) and where, what this study does, and the effect."""
 
     id: str
     what: str
@@ -38,8 +38,8 @@ class Deviation(TypedDict):
 
 @closed
 class CostRow(TypedDict):
-    """A trained cell: its score (fractions, 95 % interval) and what its network costs. ``macs`` are multiply-adds on
-    one image; ``train_s`` seconds and ``peak_memory_mb`` MiB, means over seeds."""
+    """A trained cell: its score (fractions, 95 % interval) and its network's costs. ``macs`` are multiply-adds on one
+    image; ``train_s`` (seconds) and ``peak_memory_mb`` (MiB) are means over seeds."""
 
     address: str
     label: str
@@ -63,9 +63,9 @@ class CostRow(TypedDict):
     version: Literal[1]
 
 
-# A class of a variant: its IoU (fractions, 95 % interval over seeds), how many seeds have one, and in how many images
-# and on how many pixels of the training split the class is. ``inference`` is the name of another way in which its
-# trainings were asked. A word of Python is a column.
+# A class of a variant: its IoU (fractions, 95 % interval over seeds), the number of seeds that have one, and the number
+# of training images and training pixels with the class. ``inference`` names another inference method, if one was used.
+# Not in class syntax because the column "class" is a keyword of Python.
 ClassRow = TypedDict(
     "ClassRow",
     {"setting": str, "variant": str, "inference": str, "class": str, "mean": float, "low": float, "high": float,
@@ -75,7 +75,7 @@ ClassRow = TypedDict(
 
 @closed
 class Confusion(TypedDict):
-    """A file of confusion/: the cell and the training whose val predictions it counts."""
+    """An entry of the index of confusion/: the cell and the training whose val predictions a file counts."""
 
     cell: str
     training: str

@@ -13,7 +13,7 @@ TierBlock = dict[str, Json]
 
 @closed
 class Params(TypedDict):
-    """The content of params.yaml, checked, with every tier in full."""
+    """The checked content of params.yaml, with every tier in full."""
 
     tier: str
     tune: NotRequired[bool]
@@ -25,7 +25,7 @@ class Params(TypedDict):
 
 @closed
 class TierFile(TypedDict):
-    """A tier in full: its block of params.yaml, with what it takes from another."""
+    """A tier in full: its block of params.yaml, with what it inherits from another tier."""
 
     version: Literal[1]
     tier: str

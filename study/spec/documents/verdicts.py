@@ -52,7 +52,7 @@ class VerdictRow(JudgementRow):
 
 @closed
 class TrainsRow(TypedDict):
-    """How many seeds of a variant settled, why others did not, and the most that the rate of failures could be."""
+    """How many seeds of a variant settled, why the others did not, and an upper bound on the failure rate."""
 
     data: str
     label: str
@@ -64,7 +64,7 @@ class TrainsRow(TypedDict):
 
 @closed
 class SideRow(TypedDict):
-    """A mechanism's contrast in one setting: the effect with its interval, None where it has none."""
+    """A mechanism's contrast in one setting: the effect with its interval, None where there is none."""
 
     data: str
     better: str
@@ -76,7 +76,7 @@ class SideRow(TypedDict):
 
 @closed
 class MechanismRow(TypedDict):
-    """Whether a contrast shows where the paper says that it should, and does not where it says nothing (D146)."""
+    """Whether a contrast appears where the paper predicts it and is absent where the paper predicts none (D146)."""
 
     name: str
     says: str
@@ -98,8 +98,8 @@ class MechanismRow(TypedDict):
 
 @closed
 class LookRow(TypedDict):
-    """A look at a study: the number of ``seeds``, the claims and mechanisms that were ``open`` before it, those that
-    ``left`` with it, by reason, and the tera multiply-adds ``spent`` by then (0 where none were planned)."""
+    """A look at the results: the number of ``seeds``, the claims and mechanisms ``open`` before it, those that ``left``
+    at it with the reason, and the tera multiply-adds ``spent`` by then (0 without a planned cost)."""
 
     seeds: int
     open: list[str]
@@ -109,8 +109,8 @@ class LookRow(TypedDict):
 
 @closed
 class VerdictsFile(TypedDict):
-    """The verdicts on all claims; ``family`` are those that are corrected together, ``tuned`` the verdicts with each
-    variant at its best values (None without a search)."""
+    """The verdicts on all claims. ``family`` are the claims that are corrected together; ``tuned`` are the verdicts
+    with each variant at its best values (None without a search)."""
 
     version: Literal[2]
     questions: dict[str, str]

@@ -37,14 +37,14 @@ def nothing(source: Source) -> Source:
 
 
 def points(ax: Axes, marker: str) -> np.ndarray:
-    """(n, 2): what is marked so in the axes, by x."""
+    """(n, 2): the points with this marker in the axes, sorted by x."""
     found = [line.get_xydata() for line in ax.lines if line.get_marker() == marker]
     stacked = np.concatenate(found) if found else np.zeros((0, 2))
     return stacked[np.argsort(stacked[:, 0])]
 
 
 def means_of(source: Source, head: str, metric: str = "miou", data: str = "main") -> pd.Series:
-    """kernel size -> mean in per cent of a plain family."""
+    """Kernel size -> mean score in percent of a plain family."""
     rows = source.summary[(source.summary["metric"] == metric) & (source.summary["data"] == data)]
     rows = rows[(rows["head"] == head) & ~rows["refine"].astype(bool)].drop_duplicates("label")
     return 100 * rows.set_index("kernel_size")["mean"].sort_index()

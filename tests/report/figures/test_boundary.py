@@ -9,7 +9,7 @@ from study.paper.tables import TABLES
 from study.report.figures import boundary
 
 
-def test_each_row_of_table_5_stands_at_its_two_accuracies(source, nothing):
+def test_table_5_rows_lie_at_their_two_accuracies(source, nothing):
     ours, paper = boundary.draw(source).axes
     cells = {cell.address: cell.paper for cell in TABLES["T5"].cells}
     for row in ("baseline", "GCN", "GCN+BR"):

@@ -1,4 +1,4 @@
-"""Which class is taken for which: what is drawn is what was counted."""
+"""The confusion figure draws the counts: which class is taken for which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.report.figures.plate import Source
 
 
 def words(figure: Figure) -> dict[tuple[int, int], str]:
-    """What stands in each square (row, column)."""
+    """The text in each square (row, column)."""
     found = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
     return {(int(row), int(column)): told for (column, row), told in found.items()}
 
@@ -25,7 +25,7 @@ def names(figure: Figure) -> tuple[list[str], list[str]]:
     return [t.get_text() for t in ax.get_yticklabels()], [t.get_text() for t in ax.get_xticklabels()]
 
 
-def test_a_row_is_a_true_class_in_per_cent_of_its_pixels() -> None:
+def test_rows_are_true_classes_in_percent() -> None:
     matrix = np.array([[90, 10, 0], [1, 1, 2], [0, 0, 0]])
     figure = confusion.confusion(matrix, ["ground", "roof", "tree$"])
     assert words(figure) == {(0, 0): "90", (0, 1): "10", (1, 0): "25", (1, 1): "25", (1, 2): "50", (2, 0): "not in val"}
@@ -35,7 +35,7 @@ def test_a_row_is_a_true_class_in_per_cent_of_its_pixels() -> None:
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")
 
 
-def test_of_many_classes_the_most_frequent_are_told_apart_and_no_pixel_is_lost() -> None:
+def test_rare_classes_are_merged_without_losing_a_pixel() -> None:
     draw = np.random.default_rng(0)
     matrix, pixels = draw.integers(0, 9, (150, 150)), draw.permutation(150)
     added, kept = confusion.most_frequent(matrix, [f"class {label}" for label in range(150)], pixels.tolist())
@@ -47,7 +47,7 @@ def test_of_many_classes_the_most_frequent_are_told_apart_and_no_pixel_is_lost()
 
 
 @pytest.mark.parametrize("number", [2, 8, 21, 24, 30])
-def test_nothing_lies_on_other_words_or_outside(number: int) -> None:
+def test_no_words_overlap_or_leave_the_figure(number: int) -> None:
     figure = confusion.confusion(np.full((number, number), 7) + 400 * np.eye(number, dtype=int), ["w" * 30] * number)
     figure.draw_without_rendering()
     ax = figure.axes[0]
@@ -62,9 +62,7 @@ def test_nothing_lies_on_other_words_or_outside(number: int) -> None:
     assert all(text.get_window_extent().width < side for text in ax.texts)
 
 
-def test_it_is_drawn_of_a_headline_network_whose_confusions_were_counted(
-    source: Source, nothing: Source, tmp_path: Path
-) -> None:
+def test_the_figure_needs_counted_confusions(source: Source, nothing: Source, tmp_path: Path) -> None:
     draw = confusion.drawn_for("T5/GCN/overall")
     assert draw(nothing) is None
     (tmp_path / "examined" / "confusion").mkdir(parents=True)

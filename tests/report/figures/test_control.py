@@ -1,4 +1,4 @@
-"""The main set beside its control."""
+"""The main set next to its control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from study.report.figures import control
 from tests.report.figures.conftest import means_of, points
 
 
-def test_both_sets_have_the_same_variants_and_axes_of_one_span(source, nothing):
+def test_both_panels_share_variants_and_axis_span(source, nothing):
     main, texture = control.draw(source).axes
     for ax, data in ((main, "main"), (texture, "texture")):
         expected = means_of(source, "GCN", data=data)

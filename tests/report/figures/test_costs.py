@@ -16,13 +16,13 @@ ROWS = [
 ]
 
 
-def test_a_panel_a_cost_in_the_unit_of_its_axis_without_what_was_not_measured(source):
+def test_each_cost_panel_omits_what_was_not_measured(source):
     figure = costs.score_against_costs(pd.DataFrame(ROWS, columns=COLUMNS), source.looks)
     found = {ax.get_xlabel(): points(ax, source.looks["GCN"].marker).tolist() for ax in figure.axes}
     assert found == {
         "parameters of the heads": [[3_000, 60], [9_000, 70]],
         "multiply-adds of the network on one image, millions": [[5, 60], [9, 70]],
-        "seconds of a training": [[12, 60]],
-        "peak memory of a training, MiB": [[510, 60], [530, pytest.approx(70)]],
+        "seconds per training": [[12, 60]],
+        "peak memory per training, MiB": [[510, 60], [530, pytest.approx(70)]],
     }
     assert {ax.get_xscale() for ax in figure.axes} == {"log"}

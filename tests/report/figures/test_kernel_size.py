@@ -11,7 +11,7 @@ from study.report.figures.families import DODGE
 from tests.report.figures.conftest import means_of, points
 
 
-def test_means_and_the_papers_numbers_stand_at_their_kernel_size(source, nothing):
+def test_scores_lie_at_their_own_kernel_size(source, nothing):
     ours, paper = kernel_size.draw(source).axes
     for head in ("GCN", "kxk", "stack"):
         expected = means_of(source, head)

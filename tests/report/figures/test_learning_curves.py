@@ -9,7 +9,7 @@ from study.report.figures import learning_curves
 from study.statistics import results
 
 
-def test_each_line_is_the_mean_over_the_seeds_of_a_variant(source):
+def test_each_line_is_a_variants_mean_over_seeds(source):
     curves = results.curves(source.plan, source.folder / "results")
     curves = curves[curves["data"] == "main"]
     figure = learning_curves.learning_curves(curves, source.looks)

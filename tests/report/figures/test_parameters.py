@@ -10,7 +10,7 @@ from study.report.figures import parameters
 from tests.report.figures.conftest import means_of, points
 
 
-def test_scores_stand_at_the_weights_that_trainings_and_the_paper_report(source, nothing):
+def test_scores_lie_at_the_reported_parameter_counts(source, nothing):
     ours, paper = parameters.draw(source).axes
     for head, weights in (("GCN", 1000), ("stack", 3000)):  # for each unit of k, see fake_run
         expected = {(weights * k, round(mean, 6)) for k, mean in means_of(source, head).items()}

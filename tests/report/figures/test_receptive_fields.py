@@ -1,4 +1,4 @@
-"""The figure of receptive fields: what it says and shows is what the arrays hold."""
+"""The figure of receptive fields: its text and images match the arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIXELS = {"original": (10, 12), "enlarged": (21, 25)}
 
 
 def fields(names: tuple[str, ...] = ("1x1", "GCN k=15"), scale: int = 1) -> dict[str, np.ndarray]:
-    """Arrays as receptive_field.figure3 gives them: network j sees a square of 4 + 4j px."""
+    """Arrays as receptive_field.figure3 returns them: network j sees a square of 4 + 4j px."""
     draw, number = np.random.default_rng(0), len(names)
     arrays = {"networks": np.array(names), "target": np.array(2), "share": np.array(0.95), "mass": np.array(0.9)}
     for kind, size in SIZES.items():
@@ -48,7 +48,7 @@ def bitmap(ax) -> np.ndarray:
 
 
 def at(ax, row: int, column: int) -> np.ndarray:
-    """What is drawn at a pixel of the input."""
+    """The value drawn at a pixel of the input."""
     left, right, bottom, top = ax.get_images()[0].get_extent()
     shown = bitmap(ax)
     height, width = shown.shape[:2]
@@ -65,7 +65,7 @@ def test_every_panel_names_its_network_and_its_numbers() -> None:
         assert [ax.get_ylabel() for ax in axes] == ["occlusion", "", "gradient", ""]
 
 
-def test_each_input_is_named_with_its_size_and_the_marks_are_explained() -> None:
+def test_inputs_are_named_and_marks_are_explained() -> None:
     figure = receptive_fields.receptive_fields(fields())
     assert [part.get_suptitle() for part in figure.subfigs] == [
         "original input, 32x24 px", "enlarged input, 64x48 px",
@@ -76,7 +76,7 @@ def test_each_input_is_named_with_its_size_and_the_marks_are_explained() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 20])
-def test_the_image_is_as_it_is_inside_the_valid_region_and_darker_outside(scale: int) -> None:
+def test_the_image_darkens_outside_the_valid_region(scale: int) -> None:
     arrays = fields(scale=scale)
     for kind in SIZES if scale > 1 else ():
         arrays[f"{kind}_image"][:] = (200, 100, 150)  # large images are drawn as means of blocks
@@ -89,7 +89,7 @@ def test_the_image_is_as_it_is_inside_the_valid_region_and_darker_outside(scale:
                 assert at(ax, place, column) == pytest.approx(expected, abs=1)
 
 
-def test_the_gradient_is_drawn_as_its_square_root_by_its_own_greatest_value() -> None:
+def test_the_gradient_is_normalised_under_a_square_root() -> None:
     arrays = fields()
     for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         row, column = arrays[f"{kind}_pixel"]
@@ -100,7 +100,7 @@ def test_the_gradient_is_drawn_as_its_square_root_by_its_own_greatest_value() ->
         assert at(axes[2], row, column + 3) == 0 and at(axes[3], row, column + 3) == pytest.approx(0.5)
 
 
-def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> None:
+def test_dot_and_square_are_centred_on_the_pixel() -> None:
     arrays = fields()
     for kind, axes in zip(SIZES, panels(receptive_fields.receptive_fields(arrays)), strict=True):
         row, column = arrays[f"{kind}_pixel"]
@@ -116,7 +116,7 @@ def test_the_dot_is_red_and_at_the_pixel_and_the_square_is_centred_on_it() -> No
 
 
 @pytest.mark.parametrize(("number", "abreast"), [(1, 2), (2, 4), (3, 3), (4, 4)])
-def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other(number: int, abreast: int) -> None:
+def test_inputs_are_stacked_beyond_two_networks(number: int, abreast: int) -> None:
     figure = receptive_fields.receptive_fields(fields(tuple(f"net {j}" for j in range(number))))
     figure.draw_without_rendering()
     assert figure.get_size_inches()[0] == style.WIDTH_IN
@@ -129,7 +129,7 @@ def test_two_networks_have_both_inputs_side_by_side_and_more_one_below_the_other
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_no_words_lie_on_others_or_outside_the_figure(number: int) -> None:
+def test_no_words_overlap_or_leave_the_figure(number: int) -> None:
     figure = receptive_fields.receptive_fields(fields(tuple(f"GCN k={j} + BR" for j in range(number))))
     figure.draw_without_rendering()
     words = [ax.title for axes in panels(figure) for ax in axes] + [ax.xaxis.label for ax in _all(figure)]
@@ -156,7 +156,7 @@ def test_a_network_that_sees_nothing_can_be_drawn() -> None:
     assert not bitmap(axes[2]).any() and bitmap(axes[0]).max() <= 255 * receptive_fields.DARK
 
 
-def test_an_object_that_fills_the_image_can_be_drawn() -> None:
+def test_an_object_filling_the_image_can_be_drawn() -> None:
     outlined, arrays = receptive_fields.receptive_fields(fields()), fields()
     for kind in SIZES:
         arrays[f"{kind}_mask"][:] = True
@@ -166,7 +166,7 @@ def test_an_object_that_fills_the_image_can_be_drawn() -> None:
 
 
 @pytest.mark.slow
-def test_large_images_make_no_large_bitmaps_and_small_ones_are_enlarged_by_whole_pixels() -> None:
+def test_large_images_shrink_and_small_ones_repeat_pixels() -> None:
     large = [bitmap(ax).shape[1] for ax in _all(receptive_fields.receptive_fields(fields(scale=24)))]
     assert max(large) <= receptive_fields.PIXELS[1] and min(large) > receptive_fields.PIXELS[0] / 2
     arrays = fields()
@@ -185,7 +185,7 @@ def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
         path = style.save(receptive_fields.receptive_fields(fields()), tmp_path / f"{name}.svg")
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1 and path.read_text().startswith("<?xml")
-    assert "<text" not in path.read_text()  # words are outlines: no font is needed to show them
+    assert "<text" not in path.read_text()  # words are outlines, so no font is needed
 
 
 def test_drawing_changes_no_array() -> None:

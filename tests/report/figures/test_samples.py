@@ -10,7 +10,7 @@ from study.report.figures import samples
 from study.spec.constants import VOID
 
 
-def test_classes_have_their_own_colours_void_has_one_and_padding_is_cut_off(source):
+def test_samples_are_cropped_and_coloured_by_class(source):
     images, labels, predictions, facts = samples.samples(source.folder, source.plan, ("T5/GCN/overall",))
     assert facts["classes"] == [f"class {index}" for index in range(3)]
     images, labels = images.copy(), labels.copy()
@@ -34,7 +34,7 @@ def test_classes_have_their_own_colours_void_has_one_and_padding_is_cut_off(sour
     assert [ax.get_title(loc="center") for ax in figure.axes[:3]] == ["image", *predictions, "truth"]
 
 
-def test_a_figure_of_the_paper_needs_the_predictions_of_its_cells(source, nothing):
+def test_paper_figures_need_their_cells_predictions(source, nothing):
     assert samples.drawn_for("F6")(source) is not None
     assert samples.drawn_for("F7")(source) is None, "Table 9 is not among the tables"
     assert samples.drawn_for("F6")(nothing) is None

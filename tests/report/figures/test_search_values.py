@@ -9,7 +9,7 @@ from study.report.figures import search_values
 LABELS = {"label": "GCN k=3", "head": "GCN", "kernel_size": 3, "refine": False}
 
 
-def test_the_best_is_filled_and_the_shared_setting_dotted(source):
+def test_best_and_shared_settings_are_marked(source):
     rates = {0.001: 0.5, 0.01: 0.7, 0.1: 0.6}
     trials = pd.DataFrame([LABELS | {"lr": lr, "score": s, "best": lr == 0.01} for lr, s in rates.items()])
     (ax,) = search_values.scores(trials, "lr", 0.1, source.looks).axes

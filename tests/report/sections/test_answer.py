@@ -42,18 +42,18 @@ def test_the_headline_counts_verdicts() -> None:
         ("undecided", "supported", "Whether large kernels help is open here"),
     ],
 )
-def test_large_kernels_help_only_where_both_claims_say_so(gain: str, rise: str, says: str) -> None:
+def test_the_headline_needs_both_large_kernel_claims(gain: str, rise: str, says: str) -> None:
     assert answer.headline(judged(*rows(("gain_k", gain), ("rises", rise)))).startswith(says)
 
 
-def test_exploratory_verdicts_never_stand_beside_confirmed_ones() -> None:
+def test_the_headline_never_mixes_exploratory_and_confirmed_verdicts() -> None:
     seen = rows(("gain_k", "supported"), ("crf", "supported"), exploratory="seen before")
     assert answer.headline(judged(*seen)).endswith("2 show. All are exploratory: these results had been seen before.")
     both = [*seen, *rows(("rises", "contradicted"))]
     assert "of 1 claim 1 do not." in answer.headline(judged(*both))
 
 
-def test_a_claim_that_nobody_asked_has_no_row() -> None:
+def test_unasked_claims_have_no_row() -> None:
     asked, waits = ROW, ROW | {"claim": "crf", "verdict": "untested", "left": ""}
     never = waits | {"claim": "stages", "reason": "Table 7 is not among the tier's tables."}
     failed = waits | {"claim": "scales", "left": "not tested", "reason": "It did not train."}
@@ -69,13 +69,13 @@ def test_a_claim_that_nobody_asked_has_no_row() -> None:
 
 def test_an_effect_lies_where_its_margins_say() -> None:
     found = answer.strip(ROW, RULES, 8)
-    # 2 points are 4 margins: half of the way to the end of the axis.
+    # 2 points are 4 margins, halfway to the end of the axis.
     assert found is not None and (found["at"], found["low"], found["high"]) == (0.75, 0.625, 0.875)
     assert found["zone"] == [0.5, 1.0] and found["paper"] == pytest.approx(0.5 + 2.2 / 16)
     assert not (found["below"] or found["above"] or found["out"])
 
 
-def test_what_the_claim_says_lies_to_the_right() -> None:
+def test_effects_as_claimed_lie_to_the_right() -> None:
     fewer = ROW | {"unit": "% of errors", "estimate": -10.0, "low": -12.0, "high": -8.0, "bounds": [None, 0.0]}
     found = answer.strip(fewer, RULES, 8)
     margins = -math.log(0.9) / math.log(1.03)
@@ -96,7 +96,7 @@ def test_a_value_keeps_its_own_unit() -> None:
     assert (answer.value(127000.0, ""), answer.value(-280.0, "")) == ("+127,000", "\u2212280")
 
 
-def test_a_verdict_that_other_images_could_undo_holds_for_these_only() -> None:
+def test_verdicts_that_do_not_generalise_say_so() -> None:
     beyond = NONE | {"estimate": 2.0, "low": -1.0, "high": 5.0, "unit": "points", "verdict": "undecided"}
     assert answer.line(ROW | {"beyond": beyond}, "mechanism", RULES, 8)["beyond"]["called"] == "these images only"
     held = answer.line(ROW | {"beyond": beyond | {"verdict": "supported"}}, "mechanism", RULES, 8)
@@ -104,7 +104,7 @@ def test_a_verdict_that_other_images_could_undo_holds_for_these_only() -> None:
     assert answer.line(ROW, "mechanism", RULES, 8)["beyond"] is None
 
 
-def test_the_axis_reaches_half_as_far_again_as_the_middle_effect() -> None:
+def test_the_axis_reaches_past_the_median_within_limits() -> None:
     assert answer.reach_of([ROW], RULES) == 6 and answer.reach_of([], RULES) == 4
     assert answer.reach_of([ROW | {"estimate": 500.0}], RULES) == 30
 

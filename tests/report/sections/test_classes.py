@@ -21,9 +21,7 @@ def written(folder: Path, plan: dict, number: int) -> Path:
 
 
 @pytest.mark.parametrize(("number", "rows"), [(8, 8), (21, 21), (23, 23), (150, 40)])
-def test_the_most_frequent_classes_come_first_and_no_more_than_a_page_of_them(
-    tmp_path: Path, number: int, rows: int
-) -> None:
+def test_at_most_40_classes_appear_most_frequent_first(tmp_path: Path, number: int, rows: int) -> None:
     plan = fake_plan([TABLES["T5"]], 2, number)
     plan["data"]["main"] |= {"pixels": [*range(number)], "images_with": [*range(1, number + 1)]}
     (told,) = classes.words(written(tmp_path, plan, number), plan)
@@ -37,14 +35,14 @@ def test_the_most_frequent_classes_come_first_and_no_more_than_a_page_of_them(
     assert cell["main"] == f"{100 * row['mean']:.1f}" and cell["side"] == f"± {100 * (row['high'] - row['mean']):.1f}"
 
 
-def test_without_headline_networks_the_first_and_the_last_variant_stand_in(tmp_path: Path) -> None:
+def test_without_headline_networks_first_and_last_variants_appear(tmp_path: Path) -> None:
     plan = fake_plan([TABLES["T1"]], 1, 3)
     (told,) = classes.words(written(tmp_path, plan, 3), plan)
     assert not told["headline"] and told["columns"] == ["1x1", "GCN k=15"]
     assert all(cell["side"] == "" for row in told["rows"] for cell in row["cells"]), "one seed has no interval"
 
 
-def test_a_rare_class_has_a_share_that_says_something() -> None:
+def test_small_shares_keep_two_significant_digits() -> None:
     assert [classes._percent(share) for share in (0.5, 0.0123, 0.000012, 0)] == ["50.0", "1.2", "0.0012", "0"]
 
 

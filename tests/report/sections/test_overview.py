@@ -1,4 +1,4 @@
-"""What was run, and what of the paper was not."""
+"""What was run, and which parts of the paper were not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _reasons(plan: dict[str, Any], drawn: list[str] = ["F3", "F6", "F7"]) -> dic
     return {row["what"]: row["reason"] for row in overview.not_run(plan, drawn)}
 
 
-def test_the_summary_counts_variants_seeds_controls_stages_and_what_finished() -> None:
+def test_the_summary_counts_variants_seeds_and_trainings() -> None:
     told = overview.summary(_plan(), {"trainings": {"done": 1003, "planned": 1004}})
     assert told == (
         "2 variants with 2 seeds each were trained on scenes (1,200 training images) and 1 in the setting texture, "
@@ -36,14 +36,14 @@ def test_the_summary_counts_variants_seeds_controls_stages_and_what_finished() -
     )
 
 
-def test_seeds_that_only_open_claims_have_are_told_apart() -> None:
+def test_the_summary_separates_seeds_for_open_claims() -> None:
     plan = _plan()
     plan["trainings"]["more"] = {"label": "1x1", "data": "main", "seed": 2}
     told = overview.summary(plan, {"trainings": {"done": 7, "planned": 7}})
     assert told.startswith("2 variants with 2 seeds (and up to 3 for open claims) were trained on scenes")
 
 
-def test_a_table_that_no_tier_asks_for_and_one_that_a_server_scores_are_told_apart() -> None:
+def test_skipped_tables_and_secret_labels_give_different_reasons() -> None:
     found = _reasons(_plan())
     assert found["Table 2"] == "Not among this tier's tables." and "Table 1" not in found
     assert found["Table 8"].startswith("VOC 2012 test: the labels are secret")
@@ -51,13 +51,13 @@ def test_a_table_that_no_tier_asks_for_and_one_that_a_server_scores_are_told_apa
     assert "Table 8" not in _reasons(served) and "Table 1" in _reasons(served)
 
 
-def test_cells_that_share_a_reason_share_an_entry_and_a_whole_table_is_named_as_such() -> None:
+def test_cells_with_equal_reasons_share_one_entry() -> None:
     cells = [_cell("T1", 3, "too large"), _cell("T1", 5, "too large"), _cell("T8", 3), _cell("T8", 5, "no data")]
     found = _reasons(_plan(cells=cells))
     assert found["Table 1"] == "Not applicable: too large" and found["Table 8: score, 5"] == "Not applicable: no data"
 
 
-def test_figures_that_were_not_drawn_and_claims_that_were_not_judged_are_named() -> None:
+def test_undrawn_figures_and_unjudged_claims_are_listed() -> None:
     assert not {"Figure 3", "Figure 6", "Figure 7", "Verdicts on the claims"} & _reasons(_plan()).keys()
     assert {"Figure 3", "Figure 7"} <= _reasons(_plan(), ["F6"]).keys()
     assert "Verdicts on the claims" in _reasons(_plan(scale="none"))
