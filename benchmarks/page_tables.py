@@ -28,7 +28,7 @@ OTHERS = ("T4/", "T5/", "T7/", "T9/")
 def the_answer() -> str:
     """The headline of each shipped report."""
     told = [
-        f"**{name}** (`{tier}`): {answer.headline(verdicts_of('' if tier == 'shapes' else tier))}"
+        f"- **{name}** (`{tier}`): {answer.headline(verdicts_of('' if tier == 'shapes' else tier))}"
         for tier, name in SHIPPED.items()
     ]
     return "\n".join(told)

@@ -71,6 +71,8 @@ class Workload:
             tick = stage.ticker(f"reading {setting.data.name} ({name})")
             found = prepare(setting.data, setting.root, store.cache, chosen.band_px, tick=tick, stream=setting.stream)
             if found["fingerprint"] != self.manifest["data"][name]["fingerprint"]:
-                raise InputError(f"the data set {name} has changed since it was planned; run `dvc repro --force data`")
+                raise InputError(
+                    f"the data set {name} has changed since the plan was made; run `dvc repro --force data`"
+                )
             if setting.network.frozen:
                 cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)

@@ -31,8 +31,7 @@ def main(folder: str, name: str | None, write: bool, whole: bool) -> None:
     checked(TierName, name, lambda _: "the new tier's name")
     if name in params["tiers"]:
         raise InputError(
-            f"the new tier must have a name of its own, got {name}, which params.yaml has; choose another with --name, "
-            "or remove that tier"
+            f"params.yaml already has a tier named {name}; choose another name with --name, or remove that tier"
         )
     if write and not os.access(PARAMS, os.W_OK):
         raise InputError(

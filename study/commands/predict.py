@@ -166,7 +166,7 @@ def _write(network: Model, image: np.ndarray, classes: np.ndarray, at: Path) -> 
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
-            f"a prediction could not be written ({error}); clear its place, or name another folder with --to"
+            f"a prediction could not be written ({error}); remove what is there, or name another folder with --to"
         ) from error
 
 

@@ -94,7 +94,7 @@ def _features_again(setting: tiers.Setting, facts: Facts, band_px: int, store: S
     found = prepare(setting.data, setting.root, store.cache, band_px, tick=tick, stream=setting.stream)
     if found["fingerprint"] != facts["fingerprint"]:
         raise InputError(
-            f"the data set {setting.data.name} must be the one that the network was trained on, but it has changed; "
+            f"the data set {setting.data.name} has changed since the network was trained on it; "
             "run `dvc repro --force data`"
         )
     cache_features(setting.network, found, store.cache, setting.recipe.flip, tick)

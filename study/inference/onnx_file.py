@@ -114,7 +114,7 @@ def _ties(model: Model, runtime: onnxruntime.InferenceSession, name: str, window
     wrong = int((different & (best[1] - best[0] > TIE)).sum())
     if wrong:
         raise InputError(
-            f"an .onnx file must give the same classes as the network, got {wrong} other pixels of {different.size} "
+            f"an .onnx file must give the same classes as the network, but {wrong} of {different.size} pixels differ "
             f"in {name}; use the .safetensors file"
         )
     return int(different.sum())

@@ -380,7 +380,7 @@ def test_names_and_places_in_params(write: Write, tmp_path: Path) -> None:
     write(root)
     assert list(tiers.read()) == ["tier", "tune", "explore", "execution", "tiers", "tracking"]
     for name in ("mine", "shapes"):
-        with pytest.raises(InputError, match=f"must have a name of its own, got {name}"):
+        with pytest.raises(InputError, match=f"already has a tier named {name}"):
             new_tier.main(str(tmp_path / "nowhere"), name, write=True, whole=False)
     with pytest.raises(InputError, match="the new tier's name must be of letters"):
         new_tier.main(str(root), "a b", write=True, whole=False)

@@ -76,7 +76,10 @@ def headline(judged: VerdictsFile) -> str:
     if not told:
         return "No claim has been judged yet." if any(map(_waits, asked)) else "No claim was tested here."
     number = sum(kinds[kind] for kind in kinds if kind != "untested")
-    text = f"{_large_kernels(judged['rows'])}: of {counted(number, 'claim')} {_listed(told)}."
+    counted_ = f"all {number} claims are open" if kinds.get("undecided") == number > 1 else (
+        f"of {counted(number, 'claim')} {_listed(told)}"
+    )  # fmt: skip
+    text = f"{_large_kernels(judged['rows'])}: {counted_}."
     return text if confirmed else text + " All are exploratory: these results had been seen before."
 
 

@@ -31,6 +31,8 @@ def test_the_headline_counts_verdicts() -> None:
     found = rows(("gain_k", "supported"), ("rises", "supported"), ("crf", "contradicted"), ("scales", "undecided"))
     assert answer.headline(judged(*found)) == "Large kernels help here: of 4 claims 2 show, 1 do not and 1 is open."
     assert "2 hold" in answer.headline(judged(*found, scale="paper"))
+    open_ = rows(("gain_k", "undecided"), ("rises", "undecided"))
+    assert answer.headline(judged(*open_)) == "Whether large kernels help is open here: all 2 claims are open."
     assert answer.headline(judged(*found, scale="none")) == "This tier judges no claim."
 
 
