@@ -59,6 +59,8 @@ def compare() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folders = {}
         for tier, name in SHIPPED.items():
+            if not (EXAMPLE / name / COUNTS).is_file():
+                continue
             folders[tier] = Path(temporary) / tier
             folders[tier].mkdir()
             for file in SCORES:

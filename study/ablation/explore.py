@@ -41,7 +41,7 @@ def run(params: Params, target: Path, number: int) -> None:
     chosen, execution, store = tiers.load(params), execution_of(params), Store()
     if chosen.explore is None:
         raise InputError(
-            f"tiers.{chosen.name}.explore must say what is explored when `explore:` is above 0, but it is missing; "
+            f"tiers.{chosen.name}.explore must define the exploration (`explore:` is above 0), got none; "
             "write it as in docs/exploring.md, or set explore to 0"
         )
     levels = exploration.levels(chosen)

@@ -204,7 +204,7 @@ def test_a_search_yields_verdicts_and_a_verified_report(project):
     assert pairs["order_in_stages"] == ("untested", "untested")
     for name in ("importances", "search_lr"):
         assert (project.reports / "figures" / f"{name}.svg").is_file()
-    assert "made" in project.python("-m", "study", "verify").stdout
+    assert "all match" in project.python("-m", "study", "verify").stdout
     # A score that was edited afterwards is found: by its outcome, and against the run store.
     path = project.reports / "tuning" / "search.json"
     worst = next(trial for trial in found["trials"] if not trial["best"] and "4" in trial["scores"])

@@ -221,7 +221,7 @@ def test_the_documented_commands_run(ran: Project) -> None:
         again = sum(done != before[key] for key, done in ran.runs().items() if key in before)
         assert again == ("force" in command) and scores.read_bytes() == table, command
         assert "verify" not in command or "all match" in said
-        assert "force" not in command or "forgotten: GCN k=15, seed 0\n" in said
+        assert "force" not in command or "deleted: GCN k=15, seed 0\n" in said
         assert "retry" not in command or "Running stage 'evaluate@" not in said, "nothing had failed"
 
 
