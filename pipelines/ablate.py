@@ -37,8 +37,7 @@ def main(open_engine: supervise.OpenEngine = supervise.open_engine) -> None:
     began = time.monotonic()
     by_need, first = "sequence" in manifest, set(planned.trainings)
     if by_need:
-        first = sequence.keys_of(manifest, (c["address"] for c in manifest["cells"]), sequence.first_seeds(manifest))
-        first |= store.drawn(chosen.name)
+        first = sequence.first_keys(manifest) | store.drawn(chosen.name)
     todo = [key for key in planned.trainings if key in first and not store.run(key).done()]
     trained = len(todo)
     places.check(params, store, chosen.name)

@@ -112,12 +112,13 @@ def record(target: Path, kept: Path, execution: Execution, wall_s: float, traine
     last record, from the file ``kept``: if this output does not change, later stages do not rerun."""
     found = None if trained else read_json_or_none(kept)
     if found is None:
-        found = _facts(execution, wall_s, trained)
+        found = facts(execution, wall_s, trained)
         write_json(kept, found)
     write_json(target / "ablate.json", found)
 
 
-def _facts(execution: Execution, wall_s: float, trained: int) -> Executed:
+def facts(execution: Execution, wall_s: float, trained: int) -> Executed:
+    """Where and how ``trained`` trainings were executed, in ``wall_s`` seconds."""
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
         platform.processor(),

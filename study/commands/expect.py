@@ -29,7 +29,7 @@ def tell(plan: PlanFile, left: float, seconds: Mapping[str, float | None], hours
     ``seconds`` are those of a forecast's parts by name, ``left`` the planned cost of the same work.
     """
     looks = sequence.of_plan(plan)
-    first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
+    first = sequence.first_keys(plan)
     begin, whole = (math.fsum(looks.work[key] for key in keys) for keys in (first, looks.work))
     parts = [seconds.get(name) for name in TIMED]
     known = None not in parts

@@ -1,7 +1,7 @@
 """`make report`: the report of an unfinished run, from the results so far, with its holes marked.
 
-Reads the run store and writes only reports/<tier>/partial. A claim whose look is incomplete gets no verdict: judging it
-early would be an extra look that the error rate does not cover (D149).
+Writes only reports/<tier>/partial, and counts of networks into the store's cache. A claim whose look is incomplete gets
+no verdict: judging it early would be an extra look that the error rate does not cover (D149).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import shutil
 from pathlib import Path
 
 from study.ablation import score, train
+from study.commands.trainings import called_for
 from study.config import tiers
 from study.config.execution import execution_of
 from study.plan import networks, planner
 from study.report import deviations, document
-from study.spec.documents.plan import DrawnFile, PlanFile, restricted
+from study.spec.documents.plan import DrawnFile, PlanFile
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
 from study.spec.words import counted
-from study.statistics import sequence
 from study.store import stage
-from study.store.runs import EVALUATED, Run, Store, write_json
+from study.store.runs import EVALUATED, Run, Store, read_json_or_none, write_json
 from study.tracking.background import COLLECTED, FAILED
 
 PARTIAL = "partial"
@@ -36,10 +36,7 @@ def render(tier: str | None) -> Path:
             f"a report needs a plan, but {source} is missing; `make repro TIER={chosen.name}` writes it before training"
         )
     plan = read(source, PlanFile)
-    called = plan
-    if "sequence" in plan:
-        first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
-        called = restricted(plan, first | store.drawn(chosen.name))
+    called = called_for(plan, store)
     folder = source.parent / PARTIAL
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("results", "examined"):
@@ -57,7 +54,8 @@ def render(tier: str | None) -> Path:
     described = networks.remembered(planner.build(chosen, plan["data"], execution.device), plan, store)
     write_json(folder / "examined" / "anatomy.json", described["anatomy"])
     write_json(folder / "examined" / "costs.json", described["costs"])
-    train.record(folder / "results", store.ablated(chosen.name), execution, 0.0, 0)
+    executed = read_json_or_none(store.ablated(chosen.name)) or train.facts(execution, 0.0, 0)
+    write_json(folder / "results" / "ablate.json", executed)
     score.write(folder, called, (trained | asked).__contains__)
     score.provenance(folder, called, {}, {})
     return document.build(

@@ -15,14 +15,17 @@ from study.store import drivers, stage
 from study.store.runs import Store
 
 
+def called_for(plan: PlanFile, store: Store) -> PlanFile:
+    """A plan without the seeds that no open claim has called for so far (D149)."""
+    return restricted(plan, sequence.first_keys(plan) | store.drawn(plan["tier"])) if "sequence" in plan else plan
+
+
 def status(tier: str | None) -> None:
     """Print which trainings of a tier are done, running, failed and left."""
     params = tiers.read()
     name = tiers.load(params, tier).name
     store, plan = Store(), read(stage.folder(name) / "plan.json", PlanFile)
-    if "sequence" in plan:  # runs that no claim has called for yet do not count as left
-        first = sequence.keys_of(plan, (cell["address"] for cell in plan["cells"]), sequence.first_seeds(plan))
-        plan = restricted(plan, first | store.drawn(name))
+    plan = called_for(plan, store)
     print(progress.status(store, plan, execution_of(params).workers, drivers.running(store, name)))
 
 

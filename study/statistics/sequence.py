@@ -90,6 +90,11 @@ def first_seeds(plan: PlanFile) -> tuple[int, ...]:
     return looks.seeds[: looks.at[0]]
 
 
+def first_keys(plan: PlanFile) -> set[str]:
+    """The keys of the trainings and evaluations of the first look."""
+    return keys_of(plan, (cell["address"] for cell in plan["cells"]), first_seeds(plan))
+
+
 def follow(
     plan: PlanFile,
     collected: Scores,

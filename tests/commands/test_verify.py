@@ -22,6 +22,7 @@ from study.config import tiers
 from study.plan import networks
 from study.report import digests
 from study.spec.errors import InputError
+from study.store.runs import Store
 from tests.conftest import Project
 
 pytestmark = pytest.mark.slow
@@ -294,9 +295,12 @@ def test_a_partial_report_shows_holes_for_unfinished_runs(reports: Path, monkeyp
     for key in cell["runs"].values():
         (tmp_path / "runs" / key / "DONE").unlink()
     before = {path: path.read_bytes() for path in reports.glob("*.*")}
+    kept = Store().ablated("smoke")
+    kept.unlink()
     made = render.render("smoke")
     assert made == Path("reports/smoke/partial/report.pdf") and made.read_bytes().startswith(b"%PDF-")
     assert {path: path.read_bytes() for path in before} == before, "the report that is there is left alone"
+    assert not kept.exists(), "a wall time is the run's to write"
     found = json.loads((made.parent / "report.json").read_text())
     assert "have ended. A claim gets a verdict once all seeds of its look have ended." in found["partial"]
     table = next(table for table in found["tables"] if table["heading"].startswith("Table 5."))

@@ -23,6 +23,10 @@ AT_SCALE = {
     "untested": "not tested",
 }  # fmt: skip
 AS_MECHANISM = AT_SCALE | {"supported": "shows", "contradicted": "does not"}
+VERBS = {
+    "contradicted": ("does not", "do not"), "no difference": ("makes no difference", "make no difference"),
+    "undecided": ("is open", "are open"),
+}  # fmt: skip
 POINTS, NATS = "points", "nats"
 SHORT = {POINTS: "pts", "% of errors": "% err", NATS: NATS, "": ""}
 NATS_A_MARGIN = 0.05  # losses have no margin of their own (D113); this one is only for drawing
@@ -66,20 +70,16 @@ def headline(judged: VerdictsFile) -> str:
     asked = [row for row in judged["rows"] if row["on"] != "arithmetic"]
     confirmed = _kinds(asked, exploratory=False)
     kinds = confirmed or _kinds(asked, exploratory=True)
-    names = {"supported": "show", "contradicted": "do not"} if judged["scale"] == MECHANISM else {
-        "supported": "hold", "contradicted": "do not"}  # fmt: skip
-    told = [f"{kinds[kind]} {name}" for kind, name in names.items() if kind in kinds]
-    if "no difference" in kinds:
-        told.append(f"{kinds['no difference']} make{'s' * (kinds['no difference'] == 1)} no difference")
-    if "undecided" in kinds:
-        told.append(f"{kinds['undecided']} {'is' if kinds['undecided'] == 1 else 'are'} open")
-    if not told:
+    if not kinds:
         return "No claim has been judged yet." if any(map(_waits, asked)) else "No claim was tested here."
-    number = sum(kinds[kind] for kind in kinds if kind != "untested")
-    counted_ = f"all {number} claims are open" if kinds.get("undecided") == number > 1 else (
-        f"of {counted(number, 'claim')} {_listed(told)}"
-    )  # fmt: skip
-    text = f"{_large_kernels(judged['rows'])}: {counted_}."
+    shows = ("shows", "show") if judged["scale"] == MECHANISM else ("holds", "hold")
+    verbs = {"supported": shows} | VERBS  # one claim, several
+    told = [f"{kinds[kind]} {verbs[kind][kinds[kind] > 1]}" for kind in verbs if kind in kinds]
+    number = sum(kinds.values())
+    found = f"of {counted(number, 'claim')} {_listed(told)}"
+    if kinds.get("undecided") == number > 1:
+        found = f"all {number} claims are open"
+    text = f"{_large_kernels(judged['rows'])}: {found}."
     return text if confirmed else text + " All are exploratory: these results had been seen before."
 
 

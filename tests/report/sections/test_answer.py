@@ -29,7 +29,7 @@ def rows(*verdicts: tuple[str, str], **changes: Any) -> list[dict[str, Any]]:
 
 def test_the_headline_counts_verdicts() -> None:
     found = rows(("gain_k", "supported"), ("rises", "supported"), ("crf", "contradicted"), ("scales", "undecided"))
-    assert answer.headline(judged(*found)) == "Large kernels help here: of 4 claims 2 show, 1 do not and 1 is open."
+    assert answer.headline(judged(*found)) == "Large kernels help here: of 4 claims 2 show, 1 does not and 1 is open."
     assert "2 hold" in answer.headline(judged(*found, scale="paper"))
     open_ = rows(("gain_k", "undecided"), ("rises", "undecided"))
     assert answer.headline(judged(*open_)) == "Whether large kernels help is open here: all 2 claims are open."
@@ -52,7 +52,7 @@ def test_the_headline_never_mixes_exploratory_and_confirmed_verdicts() -> None:
     seen = rows(("gain_k", "supported"), ("crf", "supported"), exploratory="seen before")
     assert answer.headline(judged(*seen)).endswith("2 show. All are exploratory: these results had been seen before.")
     both = [*seen, *rows(("rises", "contradicted"))]
-    assert "of 1 claim 1 do not." in answer.headline(judged(*both))
+    assert "of 1 claim 1 does not." in answer.headline(judged(*both))
 
 
 def test_unasked_claims_have_no_row() -> None:
