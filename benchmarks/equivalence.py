@@ -32,8 +32,8 @@ from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Training
 from study.training.batches import cache_features, open_source
 from study.training.count import measure
+from study.training.device import settle
 from study.training.loop import fit, start
-from study.training.worker import settle
 
 HEADS = {"1x1": Variant(dense(1)), "GCN k=15": Variant(gcn(15)), "stack k=11": Variant(stack(11))}
 PRECISIONS = ("fp32", "bf16")

@@ -48,15 +48,15 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "padding on the wrong axis of one GCN branch", "study/models/heads.py",
-        "padding=(kernel[0] // 2, kernel[1] // 2)",
-        "padding=(kernel[0] // 2, kernel[1] // 2)[:: -1 if chain is head.chains[-1] else 1]",
+        "padding = (kernel[0] // 2, kernel[1] // 2)",
+        "padding = (kernel[0] // 2, kernel[1] // 2)[:: -1 if chain is head.chains[-1] else 1]",
         (MODELS + "test_gcn_is_the_sum_of_two_separable_convolutions[7]",),
     ),
     Mutant(
         "a convolution shared between the repeats of a stack", "study/models/heads.py",
-        "Convolution(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)",
-        'self.__dict__.setdefault("made", {}).setdefault((i, o, kernel), Convolution(\n'
-        "                        i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False))",
+        "modules.append(Convolution(inputs, outputs, kernel, padding=padding, bias=False))",
+        'modules.append(self.__dict__.setdefault("made", {}).setdefault((inputs, outputs, kernel), Convolution(\n'
+        "                    inputs, outputs, kernel, padding=padding, bias=False)))",
         (MODELS + "test_a_head_has_the_calculated_number_of_weights[stack k=7]",),
     ),
     Mutant(
@@ -72,7 +72,7 @@ MUTANTS = (
         ("tests/models/test_backbones.py::test_repeated_blocks_share_nothing[ResNetGCN]",),
     ),
     Mutant(
-        "bias added", "study/models/heads.py", "kernel[1] // 2), bias=False)", "kernel[1] // 2), bias=True)",
+        "bias added", "study/models/heads.py", "padding=padding, bias=False)", "padding=padding, bias=True)",
         (MODELS + "test_heads_are_linear_without_bias[GCN]",
          MODELS + "test_a_head_has_the_calculated_number_of_weights[GCN k=15]"),
     ),
@@ -190,7 +190,7 @@ MUTANTS = (
     ),
     Mutant(
         "weight decay ignored", "study/training/loop.py",
-        "betas, weight_decay=recipe.weight_decay, fused=True", "betas, weight_decay=0.0, fused=True",
+        "(recipe.momentum, 0.999), weight_decay=decay", "(recipe.momentum, 0.999), weight_decay=0.0",
         (PAIRING + "test_three_steps_follow_the_recipe[adamw]",),
     ),
     Mutant(

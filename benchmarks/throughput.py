@@ -36,9 +36,9 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Network, Recipe, freeze
 from study.store import stage
-from study.training.loop import State, fit, start
+from study.training.device import settle
+from study.training.loop import Batch, State, fit, start
 from study.training.precision import multiplies_bf16
-from study.training.worker import settle
 
 CLASSES = 21
 STRIDE = 32  # of res-5: images are multiples of it
@@ -82,7 +82,7 @@ def ours(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
     model = build(Variant(gcn(15), refine=True), network, CLASSES, 0)
     model = model.to(images.device).to(memory_format=torch.channels_last)
     state = start(model, recipe("fp32"))
-    loops = {name: fit(state, lambda step: (images, labels), recipe(name)) for name in PRECISIONS}
+    loops = {name: fit(state, lambda step: Batch(images, labels), recipe(name)) for name in PRECISIONS}
     return Contender(state, dict(loops), images)
 
 

@@ -16,9 +16,11 @@ TITLES = {
 }
 LIMITS = {
     "paper": "It was trained at the paper's scale, by this project's reading of what the paper leaves open.",
-    "mechanism": "It is part of a study of a mechanism at a small scale. It is no product and no baseline: it says "
-    "nothing of the paper's own data, and was tuned for comparison, not for the best score.",
-    "none": "It shows that the pipeline works. Its predictions mean nothing.",
+    "data": "It was trained on the paper's data with a shorter recipe, which was chosen to compare heads, not for the "
+    "best score.",
+    "mechanism": "It belongs to a small-scale study of one mechanism. It was tuned for comparison, not for the best "
+    "score, and says nothing about the paper's own data.",
+    "none": "It only shows that the pipeline works. Its predictions mean nothing.",
 }
 
 

@@ -122,7 +122,12 @@ class Ray:
 
         self.ray, self.function, self.retries, self.address = ray, function, retries, address
         environment: dict[str, Any] = {
-            "env_vars": {"PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+            "env_vars": {
+                "PYTHONPATH": pythonpath,
+                "OMP_NUM_THREADS": "1",
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+                "STUDY_WORKER": "1",  # a worker whose GPU failed may end: Ray starts another
+            }
         }
         if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray passes it to a shell unquoted
             environment["py_executable"] = quoted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from study.spec.documents.plan import PlanFile
 from study.spec.documents.provenance import Page, ProvenanceFile, Ran, RanRun
 from study.spec.documents.reading import read
 from study.spec.documents.runs import Executed, Result
+from study.spec.words import counted
 from study.statistics import outputs, per_class, results
 from study.store import stage
 from study.store.runs import file_digest, write_json
@@ -52,6 +54,7 @@ def provenance(folder: Path, plan: PlanFile, links: Links, at_best: Links) -> No
 
 def _ran(plan: PlanFile, collected: Path, examined: Path, links: Links) -> Ran:
     runs: dict[str, RanRun] = {}
+    gpus: Counter[str] = Counter()
     seconds = {"train": 0.0, "evaluate": 0.0}
     for key in plan["trainings"]:
         runs[key] = {"status": results.status(collected / key)}
@@ -67,6 +70,7 @@ def _ran(plan: PlanFile, collected: Path, examined: Path, links: Links) -> Ran:
                 "mlflow": links.get(key),
             }
             seconds = {name: seconds[name] + took[name] for name in seconds}
+            gpus[result.get("gpu") or ""] += 1
     ablate = read(collected / "ablate.json", Executed)
     states = [run["status"] for run in runs.values()]
     for key in plan["evaluations"]:
@@ -82,13 +86,14 @@ def _ran(plan: PlanFile, collected: Path, examined: Path, links: Links) -> Ran:
             }
             seconds["evaluate"] += took["evaluate"]
     asked = [runs[key]["status"] for key in plan["evaluations"]]
+    kinds = [f"{name} ({counted(gpus[name], 'training')})" for name in sorted(gpus) if name]
     return {
         "tier": plan["tier"],
         "commit": git_state.head(),
         "dirty": git_state.dirty(),
         "lacking": git_state.lacking(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
-        "hardware": {**ablate["hardware"], "device": ablate["device"]},
+        "hardware": {**ablate["hardware"], "device": ablate["device"], "gpus": kinds},
         "seconds": {**seconds, "wall": ablate["wall_s"]},
         "workers": ablate["workers"],
         "engine": ablate["engine"],

@@ -11,6 +11,7 @@ from typing import Any
 
 from study.ablation import queue
 from study.config.execution import Execution
+from study.spec.errors import InputError
 from study.spec.words import counted, duration
 from study.store import drivers, stop_signals
 from study.store.code_digest import ROOT
@@ -85,8 +86,8 @@ class Work:
     def ends(self) -> Iterator[queue.Event | None]:
         """Yield the end of each job until none is left, and None whenever none has ended for a while.
 
-        Raises StoreError if a job found the run store unusable (no other could keep its result either), Stopped if the
-        study was asked to stop.
+        Raises StoreError if a job found the run store unusable (no other could keep its result either), InputError if
+        a GPU is gone for good, Stopped if the study was asked to stop.
         """
         while self.queue.busy:
             if not self.stopping and self.stop.exists():
@@ -113,7 +114,13 @@ class Work:
             raise StoreError(event.reason)
         if event.kind == "Stopped" or (self.stopping and event.kind in AGAIN):
             return None
-        if event.kind == "Busy":
+        if event.kind == "GpuMissing":
+            self.failures[key, event.kind] += 1
+            if self.failures[key, event.kind] > self.execution.retries:
+                raise InputError(event.reason)  # no other training could run there either
+            print(f"{short} is started again, if possible elsewhere: {event.reason}", flush=True)
+            self.queue.again(key, wait_s=BUSY_S)
+        elif event.kind == "Busy":
             self.queue.again(key, wait_s=BUSY_S)
         elif event.kind == "Preempted":
             print(f"{short} was preempted and goes on from its checkpoint", flush=True)

@@ -33,13 +33,14 @@ def train_all(
 ) -> None:
     """Train ``todo`` of the plan; ``name`` is the Optuna study's. A failure is recorded, and stops no other training.
     ``ended(key)`` is called when a training has ended, done or failed."""
-    from study.ablation import foretell, room  # imports torch: only if something is trained
+    from study.ablation import device_check, foretell, room  # imports torch: only if something is trained
     from study.training.worker import train
 
     planned, manifest = workload.planned, workload.manifest
     execution, store, chosen = workload.execution, workload.store, planned.tier
     check_shared(planned, execution, todo)
     room.check(workload, todo)
+    device_check.check(workload, todo)
     workload.read_again()
     kinds = foretell.trainings(workload, name)
     done = {}

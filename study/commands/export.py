@@ -18,7 +18,7 @@ def main(model: Path, images: tuple[str, ...], to: Path | None) -> int:
         raise InputError(f"--to must be a file that ends in .onnx, got {to}; rename it")
     from study.inference import onnx_file
     from study.inference.exported import load
-    from study.training.worker import settle
+    from study.training.device import settle
 
     settle("cpu")
     network = load(model)

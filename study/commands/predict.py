@@ -57,7 +57,7 @@ def main(model: Path, images: tuple[str, ...], to: Path, longest: int | None = N
     found = images_of(images)
     _can_write(to)
     from study.inference.exported import load  # imports torch, after the cheap checks
-    from study.training.worker import settle
+    from study.training.device import settle
 
     settle("cpu")
     network = load(model)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from study.config import schema
 from study.spec.checks import checked
 from study.spec.documents.tier import Params
 from study.spec.errors import InputError
+from study.spec.jobs import GpuStep
 from study.store import machine
 from study.store.runs import Store
 
@@ -34,6 +35,7 @@ class Execution:
     retries: int
     hung_s: float
     loaders: int
+    gpu: GpuStep = field(default_factory=GpuStep)
 
     @property
     def processes(self) -> int:
@@ -88,4 +90,4 @@ def execution_of(params: Params) -> Execution:
     if block["loaders"] == "auto":
         cores = machine.cores()
         block["loaders"] = 0 if block["device"] == "cpu" else min(MOST_LOADERS, max(1, cores // block["workers"]))
-    return Execution(**block)
+    return Execution(**block | {"gpu": block["gpu"].made()})

@@ -43,8 +43,9 @@ from study.spec.checks import (
     stack_width,
     whole,
 )
-from study.spec.constants import COSTS, LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
+from study.spec.constants import COSTS, DATA, LEAST_DRAWS, MAIN, MECHANISM, NOTHING, PAPER
 from study.spec.heads import HEADS, PLACES, PerClass
+from study.spec.jobs import GpuStep
 from study.spec.training import DECONVOLUTIONS
 from study.spec.words import DAY_S
 from study.store import code_digest
@@ -120,6 +121,18 @@ TierName = Annotated[
 ]  # fmt: skip
 
 
+class Gpu(Block):
+    """How a training step runs on a GPU (D152)."""
+
+    look_every: Annotated[int, whole(1, 1_000_000)] = 20  # steps between copies of the loss from the device
+    copy_ahead: YesNo = True  # copy batches beside the work
+    capture: YesNo = True  # record the step once and replay it
+    count: YesNo = True  # count predictions on the device
+
+    def made(self) -> GpuStep:
+        return GpuStep(**dict(self))
+
+
 class Execution(Block):
     """How trainings are executed. Except for the device, nothing here changes a result beyond rounding."""
 
@@ -135,6 +148,7 @@ class Execution(Block):
     retries: Annotated[int, whole(0, 1000)]
     hung_s: Annotated[float, number(1, 7 * DAY_S)]
     loaders: Annotated[int | str, either("auto", whole(0, 1024), "be auto or a whole number from 0 to 1,024")]
+    gpu: Gpu = Gpu()
 
     def check(self) -> None:
         gpus = self.gpus_per_training
@@ -239,6 +253,7 @@ class Resnet(Block):
     depth: Annotated[int, choice(50, 101, 152)]
     weights: PathText | None  # imagenet, a file, or null for random weights
     frozen_norm: YesNo
+    dilated: YesNo = False  # stride 8 to the end, for plain FCNs
 
 
 class ResnetGcn(Block):
@@ -331,11 +346,15 @@ class Recipe(Block):
         ]
         | None
     ) = None
+    head_rate: Annotated[float, above(0, 1_000_000)] = 1.0  # times the rate, for all but the backbone
+    fused: YesNo | None = None  # default: for adamw
+    deterministic: YesNo = True
 
     def made(self) -> training.Recipe:
         weights = self.class_weights
         named = training.freeze(weights) if isinstance(weights, dict) else weights
-        return training.Recipe(**dict(self) | {"class_weights": named})
+        fused = self.optimizer == "adamw" if self.fused is None else self.fused
+        return training.Recipe(**dict(self) | {"class_weights": named, "fused": fused})
 
 
 class Crf(Block):
@@ -651,7 +670,7 @@ class Tier(Block):
     title: Text
     judges: Text
     meaningless: YesNo = False
-    scale: Annotated[str, choice(PAPER, MECHANISM, NOTHING)] = NOTHING
+    scale: Annotated[str, choice(PAPER, DATA, MECHANISM, NOTHING)] = NOTHING
     verdicts: Rules | None = None
     not_asked: dict[str, Text] = {}  # claims that the tier's design cannot test, each with the reason  # noqa: RUF012
     tuning: Tuning | None = None

@@ -18,9 +18,9 @@ from study.data.image_mask_pairs import rows
 from study.data.mask_codes import VOID_NAME, palette_of
 from study.data.pair_search import spread
 from study.data.pixels import Colour
-from study.spec.checks import Json
 from study.spec.constants import VOID
 from study.spec.errors import InputError
+from study.spec.typed import Json
 from study.spec.words import counted
 
 MOST_MASKS, MOST_PX = 2000, 200_000_000  # limits on what is read, unless the user asks for all masks

@@ -36,7 +36,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -44,7 +44,6 @@ from filelock import FileLock
 from study.data import groups
 from study.data.originals import Writer
 from study.data.pixels import check_fits, check_labels, check_name
-from study.spec import checks
 from study.spec.constants import VOID
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
@@ -85,20 +84,6 @@ def open_data(data: Data, root: Path | None, cache: Path, tick: Tick = lambda do
     for path in source.files():
         check_name(path)
     return source
-
-
-class Coarse(checks.Block):
-    """Options of sets whose training masks can be made coarse, as Cityscapes' are."""
-
-    coarse_share: Annotated[float, checks.number(0, 1)]  # of the training images
-    coarse_px: Annotated[int, checks.whole(0, 1000)]  # see boundaries.coarse
-
-    def check(self) -> None:
-        if self.coarse_share and not self.coarse_px:
-            raise checks.Broken(
-                "be at least 1 if coarse_share is above 0 (otherwise no mask is coarse)", "0",
-                "set it, or set coarse_share to 0", "coarse_px",
-            )  # fmt: skip
 
 
 def training_size(source: DataSet) -> tuple[int, int]:

@@ -22,9 +22,9 @@ from study.data.pixels import Size
 from study.data.sets import camvid, cityscapes, voc
 from study.data.stems import listed_stems
 from study.seeds import number
-from study.spec.checks import Json
 from study.spec.constants import VOID
 from study.spec.errors import InputError
+from study.spec.typed import Json
 from study.spec.words import counted
 
 STRIDE = 32  # of the coarsest level; `pad` is a multiple of it

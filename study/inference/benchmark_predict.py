@@ -24,7 +24,7 @@ from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Data
 from study.store.runs import Run, file_digest
-from study.training.worker import settle
+from study.training.device import settle
 
 
 def run_of(job: SubmissionJob) -> Run:

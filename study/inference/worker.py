@@ -24,9 +24,10 @@ from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Busy, Run, Store, 
 from study.training import checkpoint
 from study.training.batches import FromImages, Source, open_source
 from study.training.count import confusion, counts_of_original, image_counts
+from study.training.device import settle
 from study.training.memory import return_freed_memory
 from study.training.observers import PROGRESS_S, tell
-from study.training.worker import samples_of, settle, weights_of
+from study.training.worker import samples_of, weights_of
 
 PROBE_BATCH = 16
 

@@ -116,7 +116,10 @@ def describe(variant: Variant, network: Network, classes: int, size: tuple[int, 
         decoder(features)
         whole, _ = multiply_adds(backbone, images)
         _, parts = multiply_adds(decoder, features)
-    heads = {level: [[_conv(conv) for conv in chain] for chain in head.chains] for level, head in _items(decoder.heads)}
+    heads = {
+        level: [[_conv(conv) for conv in chain if isinstance(conv, nn.Conv2d)] for chain in head.chains]
+        for level, head in _items(decoder.heads)
+    }
     refinements: list[Any] = list(decoder.refinements.values())
     first = refinements[0] if refinements else None
     named = {"heads": decoder.heads, "refinements": decoder.refinements, "deconvolutions": decoder.ups}

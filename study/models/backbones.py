@@ -108,13 +108,17 @@ class NormalisedBackbone(Backbone):
         return self
 
 
-class TorchvisionResNet(NormalisedBackbone):
-    """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional, without dilation.
+STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
-    ``weights``: imagenet, the path of a state dict, or None.
+
+class TorchvisionResNet(NormalisedBackbone):
+    """ResNet-50, -101 or -152 (Sec. 4): res-2 to res-5 at strides 4 to 32, fully convolutional.
+
+    ``weights``: imagenet, the path of a state dict, or None. The paper's networks have no dilation; ``dilated`` keeps
+    res-4 and res-5 at stride 8, as plain FCNs in public benchmarks do (D156).
     """
 
-    def __init__(self, depth: int, weights: str | None, frozen_norm: bool) -> None:
+    def __init__(self, depth: int, weights: str | None, frozen_norm: bool, dilated: bool = False) -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         if depth not in (50, 101, 152):
             raise InputError(f"the depth of a ResNet must be 50, 101 or 152 (Sec. 4), got {depth!r}; take one of them")
@@ -122,7 +126,8 @@ class TorchvisionResNet(NormalisedBackbone):
 
         builder = getattr(torchvision.models, f"resnet{depth}")
         try:
-            self.net = builder(weights="IMAGENET1K_V1" if weights == "imagenet" else None)
+            named = "IMAGENET1K_V1" if weights == "imagenet" else None
+            self.net = builder(weights=named, replace_stride_with_dilation=[False, dilated, dilated])
         except (OSError, RuntimeError) as error:  # no network, no room, or a file that does not match its digest
             raise InputError(
                 f"the ImageNet weights of ResNet-{depth} must be available from torchvision, got none ({error}); bring "
@@ -138,7 +143,7 @@ class TorchvisionResNet(NormalisedBackbone):
             load_weights(self.net, located(weights), without="fc.")
         self.frozen_norm = frozen_norm
         self.channels = {"res2": 256, "res3": 512, "res4": 1024, "res5": 2048}
-        self.strides = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+        self.strides = {"res2": 4, "res3": 8, "res4": 8, "res5": 8} if dilated else dict(STRIDES)
 
     def _change(self) -> None:
         """Replace blocks, before weights are read."""

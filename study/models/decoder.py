@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from study.models.boundary_refinement import BoundaryRefinement
-from study.models.heads import LinearHead
+from study.models.heads import ConvHead
 from study.spec.errors import InputError
 from study.spec.heads import PLACES, Variant
 from study.spec.training import Network
@@ -106,7 +106,7 @@ class FCN(nn.Module):
         # Coarsest first, as the scores flow.
         self.levels = sorted(levels, key=lambda level: (-strides[level], -list(channels).index(level)))
         self.heads = nn.ModuleDict(
-            {level: LinearHead(network.head_at(level, variant), channels[level], classes) for level in self.levels}
+            {level: ConvHead(network.head_at(level, variant), channels[level], classes) for level in self.levels}
         )
         stride = strides[self.levels[0]]
         self.steps: list[tuple[str, str]] = []  # (operation, name of its module or level), in order of execution

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, cast
 
-from study.spec.checks import Json
 from study.spec.documents.models import ModelHead, ModelNetwork, ModelVariant
 from study.spec.heads import Conv, Head, PerClass, Variant, Width
 from study.spec.training import Network, freeze, thawed
+from study.spec.typed import Json
 
 
 def of_variant(variant: Variant) -> ModelVariant:
@@ -62,12 +62,16 @@ def _of_head(head: Head) -> ModelHead:
 
 
 def _of_convolution(conv: Conv) -> Any:
-    return {"kernel": list(conv.kernel), "width": None if conv.width is None else str(conv.width)}
+    told = {"kernel": list(conv.kernel), "width": None if conv.width is None else str(conv.width)}
+    return told | ({"activated": True} if conv.activated else {})
 
 
 def _head_of(told: ModelHead) -> Head:
     chains = tuple(
-        tuple(Conv((conv["kernel"][0], conv["kernel"][-1]), _width_of(conv["width"])) for conv in chain)
+        tuple(
+            Conv((conv["kernel"][0], conv["kernel"][-1]), _width_of(conv["width"]), conv.get("activated", False))
+            for conv in chain
+        )
         for chain in told["chains"]
     )
     return Head(chains, told["family"], told["kernel_size"])

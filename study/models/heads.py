@@ -26,8 +26,9 @@ class Convolution(nn.Conv2d):
         return functional.conv2d(turned, weight, None, 1, padding).transpose(2, 3)
 
 
-class LinearHead(nn.Module):
-    """features (N, C, H, W) -> scores (N, K, H, W). No nonlinearity, no bias (Sec. 3.1, Tables 2 and 4; D05, D06).
+class ConvHead(nn.Module):
+    """features (N, C, H, W) -> scores (N, K, H, W). No bias, and no nonlinearity unless a convolution is ``activated``
+    (Sec. 3.1, Tables 2 and 4; D05, D06).
 
     Zero padding keeps the size of the map, so a kernel may be larger than the map.
     """
@@ -35,22 +36,22 @@ class LinearHead(nn.Module):
     def __init__(self, head: Head, in_channels: int, classes: int) -> None:
         super().__init__()
         shapes = iter(head.shapes(in_channels, classes))
-        chains = [
-            nn.Sequential(
-                *(
-                    Convolution(i, o, kernel, padding=(kernel[0] // 2, kernel[1] // 2), bias=False)
-                    for i, o, kernel in (next(shapes) for _ in chain)
-                )
-            )
-            for chain in head.chains
-        ]
-        self.chains = nn.ModuleList(chains)
-        for chain in chains:
-            for conv in chain.children():
-                assert isinstance(conv, nn.Conv2d)
-                # Linear chains: this keeps the variance of the scores the same for every head and kernel size (D07).
-                fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
-                nn.init.normal_(conv.weight, std=1 / math.sqrt(fan_in * len(chains) ** (1 / len(chain))))
+        self.chains = nn.ModuleList()
+        for chain in head.chains:
+            modules: list[nn.Module] = []
+            for conv, (inputs, outputs, kernel) in zip(chain, shapes, strict=False):
+                padding = (kernel[0] // 2, kernel[1] // 2)
+                modules.append(Convolution(inputs, outputs, kernel, padding=padding, bias=False))
+                if conv.activated:
+                    modules += [nn.BatchNorm2d(outputs), nn.ReLU()]
+            self.chains.append(nn.Sequential(*modules))
+        for chain, made in zip(head.chains, self.chains, strict=True):
+            for module in made.children():
+                if isinstance(module, nn.Conv2d):
+                    # Linear chains: this keeps the variance of the scores the same for every head and kernel size
+                    # (D07).
+                    fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+                    nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in * len(head.chains) ** (1 / len(chain))))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         first, *others = (chain(features) for chain in self.chains)

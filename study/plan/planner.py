@@ -14,7 +14,6 @@ from study.config.tiers import BETTER, CLASSIFY, WORSE, Mechanism, Tier, mechani
 from study.paper.labels import labels
 from study.paper.tables import COUNTED_CHANNELS, COUNTED_CLASSES, TABLES
 from study.spec.cells import Cell, Table
-from study.spec.checks import Json
 from study.spec.constants import MAIN
 from study.spec.digest import canonical, digest
 from study.spec.documents.data import Facts
@@ -34,6 +33,7 @@ from study.spec.documents.plan import (
 from study.spec.errors import InputError
 from study.spec.heads import Variant
 from study.spec.training import Inference, Recipe, Training
+from study.spec.typed import Json
 from study.statistics import mechanisms, questions
 from study.store.keys import identity, identity_of_evaluation
 

@@ -24,7 +24,6 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     ValidationError,
-    with_config,
 )
 from pydantic import model_validator as _model_validator
 
@@ -40,7 +39,6 @@ DOTTED = "write it with a dot, such as 0.001 (YAML reads 1e-3 as text)"
 PRINTED = r"[ -~\xa0-\ud7ff\ue000-\U0010ffff]"  # characters that files, databases and the report can hold
 Test = Callable[[Any], bool]
 Json = JsonValue  # any value that JSON has
-closed = with_config(ConfigDict(extra="forbid"))  # for a TypedDict: refuses unknown keys
 
 
 class Broken(ValueError):

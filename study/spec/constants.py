@@ -11,8 +11,9 @@ LEAST_DRAWS = 100  # with fewer bootstrap draws, a variance is mostly noise
 MAIN = "main"  # the name of a tier's own setting
 
 
-# Scales of a tier: it may judge the paper's numbers, only the claims that do not depend on them, or nothing (D80).
-PAPER, MECHANISM, NOTHING = "paper", "mechanism", "none"
+# Scales of a tier: it may judge the paper's numbers; the claims that do not depend on them, on the paper's data or on
+# others; or nothing (D80).
+PAPER, DATA, MECHANISM, NOTHING = "paper", "data", "mechanism", "none"
 
 
 COSTS = ("macs", "parameters", "memory")  # costs of a network that an exploration may bound; see study.plan.exploration

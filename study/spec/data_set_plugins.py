@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
-from study.spec import checks
 from study.spec.errors import InputError
 from study.spec.training import Data, thawed
 
 
-def module_of(data: Data, where: str | None = None) -> tuple[ModuleType, checks.Block]:
-    """The module of a data set, and its options checked by its ``Options``. ``where`` is their place in params.yaml, if
-    they come from there.
+def module_of(data: Data, where: str | None = None) -> tuple[ModuleType, Any]:
+    """The module of a data set, and its checked ``Options``, a Block of study.spec.checks. ``where`` is their place in
+    params.yaml, if they come from there.
 
     Raises InputError for unknown options, missing options and invalid values.
     """
+    from study.spec import checks  # imported here: a training on cached data can do without pydantic
+
     module, options = importlib.import_module(f"study.data.sets.{data.name}"), thawed(data.options)
     block: type[checks.Block] = module.Options
     required, optional = checks.keys_of(block)

@@ -2,7 +2,8 @@
 
 Every head of Fig. 4 is *a sum of chains of linear convolutions*: 1x1 and kxk are one chain of one convolution, the
 stack is one chain of n, GCN is two chains of two. So heads are data, parameter counts are arithmetic, and
-``stack(3) == dense(3)`` holds by plain equality (the paper prints 69.8 for both). Uses the standard library only.
+``stack(3) == dense(3)`` holds by plain equality (the paper prints 69.8 for both). The head of a plain FCN, for
+comparison, has a nonlinearity. Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ class Conv:
     """One convolution without bias: ``kernel`` is (height, width) in cells of its map.
 
     ``width`` is the number of output channels: a share of the head's input channels, a number per class, or None for
-    one per class. Raises InputError for an even or non-positive kernel (Sec. 3.1: odd only, or maps lose their
-    alignment).
+    one per class. ``activated``: batch normalisation and a ReLU follow. Raises InputError for an even or non-positive
+    kernel (Sec. 3.1: odd only, or maps lose their alignment).
     """
 
     kernel: tuple[int, int]
     width: Width | None = None
+    activated: bool = False
 
     def __post_init__(self) -> None:
         for side in self.kernel:
@@ -57,7 +59,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Head:
-    """A sum of chains of linear convolutions (Fig. 4). ``family`` and ``kernel_size`` are labels: equality ignores
+    """A sum of chains of convolutions (Fig. 4). ``family`` and ``kernel_size`` are labels: equality ignores
     them."""
 
     chains: tuple[tuple[Conv, ...], ...]
@@ -82,7 +84,8 @@ class Head:
     @property
     def width(self) -> Width | None:
         """Width of a stack's inner maps; None for other heads."""
-        return next((conv.width for chain in self.chains for conv in chain if conv.width is not None), None)
+        inner = (conv.width for chain in self.chains for conv in chain if not conv.activated)
+        return next((width for width in inner if width is not None), None)
 
 
 def share_of(width: Width | None, in_channels: int, classes: int) -> float | None:
@@ -110,7 +113,13 @@ def gcn(k: int) -> Head:
     return Head(((Conv((k, 1)), Conv((1, k))), (Conv((1, k)), Conv((k, 1)))), "GCN", k)
 
 
-HEADS = {"dense": dense, "stack": stack, "gcn": gcn}
+def fcn(k: int) -> Head:
+    """The head of the plain FCN of public benchmarks, which is not the paper's: a kxk convolution to a quarter of the
+    channels, batch normalisation, ReLU, and a 1x1 convolution (D156)."""
+    return Head(((Conv((k, k), Fraction(1, 4), activated=True), Conv((1, 1))),), "FCN", k)
+
+
+HEADS = {"dense": dense, "stack": stack, "gcn": gcn, "fcn": fcn}
 # Places of boundary refinement in Fig. 2A: after a head, after a sum, after a deconvolution above the finest level.
 PLACES = ("head", "sum", "up")
 AFTER = {"head": "after heads", "sum": "after sums", "up": "after upsampling"}  # in words

@@ -14,6 +14,18 @@ from study.spec.training import Inference, Training
 
 
 @dataclass(frozen=True)
+class GpuStep:
+    """How a training step runs on a GPU; nothing of it changes a number (D152). The loss is copied from the device
+    every ``look_every`` steps. ``copy_ahead`` copies batches beside the work, ``capture`` replays the step as one
+    graph, and ``count`` counts predictions on the device."""
+
+    look_every: int = 20
+    copy_ahead: bool = True
+    capture: bool = True
+    count: bool = True
+
+
+@dataclass(frozen=True)
 class Context:
     """Options that all jobs of one driver share.
 
@@ -30,6 +42,7 @@ class Context:
     processes: int = 1
     commit: str = ""
     stop: Path | None = None
+    gpu: GpuStep = GpuStep()
 
 
 @dataclass(frozen=True)

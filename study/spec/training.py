@@ -56,6 +56,8 @@ class Recipe:
     ``precision`` is fp32, bf16 (automatic mixed precision), or auto until a probe has chosen one of them (D58).
     ``crop`` is the (height, width) of random training crops, None for whole images. ``class_weights`` weights the
     classes in the loss: (name, weight) pairs for some classes, "inverse" (D124), or None for equal weights.
+    ``head_rate`` multiplies the rate of everything but the backbone (D154). ``fused`` runs the optimizer in few kernels
+    that round differently, and ``deterministic`` makes a GPU repeat its numbers bit for bit (D153).
     """
 
     optimizer: str
@@ -71,6 +73,9 @@ class Recipe:
     validations: int
     crop: tuple[int, int] | None = None
     class_weights: Options | str | None = None
+    head_rate: float = 1.0
+    fused: bool = False
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import fields
 from study.paper.claims import CLAIMS, METHOD, Claim
 from study.paper.predicates import Predicate
 from study.spec.cells import COUNTED, SERVED
-from study.spec.constants import NOTHING, PAPER
+from study.spec.constants import DATA, NOTHING, PAPER
 from study.spec.digest import digest
 from study.spec.documents.plan import Asked, trained
 from study.statistics import mechanisms
@@ -35,7 +35,8 @@ def hindrance(claim: Claim, plan: Asked) -> str:
         return said
     predicate = predicate_of(claim, plan["scale"])
     if predicate is None:
-        return "It is only about numbers, and this tier judges the mechanism."
+        judged = "another recipe" if plan["scale"] == DATA else "the mechanism"
+        return f"It is only about numbers, and this tier judges {judged}."
     if missing := [address for address in predicate.addresses if address not in cells]:
         tables = dict.fromkeys(address.split("/", 1)[0].removeprefix("T") for address in missing)
         return f"Table {', '.join(tables)} is not among the tier's tables."

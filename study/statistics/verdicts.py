@@ -20,7 +20,7 @@ from study.paper.audit.sources import printed
 from study.paper.claims import ARITHMETIC, CLAIMS, SEEN, Claim
 from study.paper.predicates import ERRORS, LOSSES, SCORES, Margins, Part, Predicate, value_of
 from study.paper.tables import TABLES
-from study.spec.constants import MECHANISM, NOTHING, PAPER
+from study.spec.constants import DATA, MECHANISM, NOTHING, PAPER
 from study.spec.documents.plan import Asked, PlanFile, PlannedMechanism, PlannedSide, restricted
 from study.spec.documents.verdicts import LookRow, MechanismRow, SideRow, TrainsRow, VerdictRow, VerdictsFile
 from study.spec.words import counted
@@ -45,6 +45,12 @@ WORDS = {
         CONTRADICTED: "Contradicted on {on}, at the paper's scale.",
         SAME: "On {on}, at the paper's scale, part of it makes no difference that matters.",
         UNDECIDED: "Undecided on {on}, at the paper's scale.",
+    },
+    DATA: {
+        SUPPORTED: "It holds on {on} with this recipe: {shows}.",
+        CONTRADICTED: "It does not hold on {on} with this recipe ({shows}).",
+        SAME: "On {on} with this recipe, part of it makes no difference that matters ({shows}).",
+        UNDECIDED: "Whether it holds on {on} with this recipe is undecided ({shows}).",
     },
     MECHANISM: {
         SUPPORTED: "The mechanism shows here: {shows}. This says nothing about {on}.",

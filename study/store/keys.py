@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from study.spec.checks import Json
 from study.spec.digest import canonical, digest
 from study.spec.documents.plan import Probe
 from study.spec.training import Inference, Network, Training
+from study.spec.typed import Json
 from study.store import code_digest
 from study.store.runs import weights_digest
 
@@ -39,7 +39,7 @@ def training_roots(network: Network) -> tuple[code_digest.Symbol, ...]:
         ("study.training.count", "measure"),
         ("study.training.batches", "Source"),
         ("study.data.boundaries", "boundary_band"),
-        ("study.training.worker", "settle"),
+        ("study.training.device", "settle"),
         ("study.models.build", "build"),
         code_digest.entry("study.models.backbones", "BACKBONES", network.backbone),
     )

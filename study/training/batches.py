@@ -36,7 +36,7 @@ from study.spec.training import Network, Training
 from study.store.code_digest import code_digest, entry
 from study.store.keys import FEATURE_CODE
 from study.store.runs import allocate, file_digest, weights_digest, write_json
-from study.training.loop import Batch
+from study.training.loop import Batch, labelled
 from study.training.memory import keep_freed_memory
 
 EVALUATION_BATCH = 16  # most images of a batch
@@ -145,7 +145,7 @@ class Source:
 
     def finish(self, raw: Raw, labels: torch.Tensor) -> Batch:
         """The batch on the device, as the training loop takes it."""
-        return self.inputs(raw), labels.to(self.device, non_blocking=True)
+        return Batch(self.inputs(raw), labels.to(self.device, non_blocking=True), labelled(labels))
 
     def training_batch(self, step: int) -> Batch:
         """Inputs and labels of a training step."""

@@ -34,17 +34,28 @@ Beat = Callable[[], object]  # called after each batch, to report progress
 
 
 def count(
-    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+    model: nn.Module,
+    source: Source,
+    split: str,
+    limit: int | None = None,
+    beat: Beat = lambda: None,
+    *,
+    on_device: bool = False,
 ) -> np.ndarray:
     """Counts int64 (images, 2, K, 3): region (boundary band, internal), class, (tp, fp, fn); void is left out.
 
-    The model is put into evaluation mode meanwhile.
+    The model is put into evaluation mode meanwhile. ``on_device`` counts where the network is, so that only counts are
+    copied (D152); the counts are the same.
     """
     was_training = model.training
     model.eval()
-    found = []
+    found: list[np.ndarray] = []
     for inputs, labels, band in source.examples(split, limit):
-        if source.longest is None:
+        if source.longest is None and on_device:
+            found.extend(
+                counts_on_device(_scores(model, inputs, labels.shape[-2:]).argmax(1), labels, band, source.classes)
+            )
+        elif source.longest is None:
             predictions = predict(model, inputs, labels.shape[-2:])
             for label, prediction, near in zip(labels, predictions, band, strict=True):
                 found.append(image_counts(label, prediction, near, source.classes))
@@ -87,27 +98,48 @@ def ranks(
     found = []
     for inputs, labels, _ in source.examples(split, limit):
         with torch.inference_mode():
-            scores = model(inputs).float().cpu()
-        true = scores.gather(1, torch.from_numpy(labels)[:, None])
-        found.append((scores > true).sum(1).numpy())
+            scores = model(inputs).float()
+            true = scores.gather(1, torch.from_numpy(labels).to(scores.device)[:, None])
+            found.append((scores > true).sum(1).cpu().numpy())
         beat()
     model.train(was_training)
     return np.concatenate(found)
 
 
 def measure(
-    model: nn.Module, source: Source, split: str, limit: int | None = None, beat: Beat = lambda: None
+    model: nn.Module,
+    source: Source,
+    split: str,
+    limit: int | None = None,
+    beat: Beat = lambda: None,
+    *,
+    on_device: bool = False,
 ) -> tuple[str, np.ndarray]:
     """The name (in metrics.MEASURES) and the array of the measure of a training."""
     if source.training.variant is None:
         return "ranks", ranks(model, source, split, limit, beat)
-    return "counts", count(model, source, split, limit, beat)
+    return "counts", count(model, source, split, limit, beat, on_device=on_device)
 
 
 def image_counts(labels: np.ndarray, predictions: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:
     """labels, predictions, band (H, W) -> counts int64 (2, K, 3) of one image."""
     regions = metrics.region_confusions(labels, predictions, band, classes, VOID)
     return np.stack([metrics.counts(region) for region in regions])
+
+
+def counts_on_device(predictions: torch.Tensor, labels: np.ndarray, band: np.ndarray, classes: int) -> np.ndarray:
+    """``image_counts`` of a batch, computed where ``predictions`` (N, H, W) are: int64 (N, 2, K, 3)."""
+    device, number = predictions.device, len(labels)
+    true = torch.from_numpy(labels).to(device).long()
+    region = (~torch.from_numpy(band).to(device)).long()  # 0: boundary band, 1: internal
+    image = torch.arange(number, device=device)[:, None, None]
+    place = ((image * 2 + region) * classes + true) * classes + predictions
+    cells = number * 2 * classes * classes
+    # Void goes to a cell of its own, which is dropped.
+    counted = torch.bincount(place.masked_fill(true == VOID, cells).flatten(), minlength=cells + 1)[:cells]
+    pairs = counted.view(number, 2, classes, classes)  # by true class and predicted class
+    hit = pairs.diagonal(dim1=2, dim2=3)
+    return torch.stack([hit, pairs.sum(2) - hit, pairs.sum(3) - hit], -1).cpu().numpy()
 
 
 def counts_of_original(probabilities: torch.Tensor, original: Original, classes: int) -> np.ndarray:
@@ -122,9 +154,10 @@ def enlarged(probabilities: torch.Tensor, original: Original) -> np.ndarray:
     common scores, and one class at a time because large maps of all classes would not fit into memory."""
     (height, width), size = original.seen, original.labels.shape
     with torch.inference_mode():
-        best, found = torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.uint8)
+        best = torch.full(size, -torch.inf, device=probabilities.device)
+        found = torch.zeros(size, dtype=torch.uint8, device=probabilities.device)
         for number, one in enumerate(probabilities[:, :height, :width]):
-            large = functional.interpolate(one[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].cpu()
+            large = functional.interpolate(one[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
             above = large > best
             best, found = torch.where(above, large, best), found.masked_fill(above, number)
-    return found.numpy()
+    return found.cpu().numpy()

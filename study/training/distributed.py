@@ -113,12 +113,13 @@ class Team:
         batch: Callable[[int], Batch],
         recipe: Recipe,
         weights: torch.Tensor | None = None,
+        capture: bool = False,
     ) -> Iterator[Step]:
         """Run the steps of ``fit`` in all processes at once. Loss and gradients are means over the labelled pixels of
         the whole batch; ``batch`` gives this process's part of it (D11, D100). ``weights`` (K,) are those of the
-        classes."""
+        classes. A step that several processes share is not recorded, even with ``capture``."""
         if self.processes == 1:
-            yield from fit(state, batch, recipe, weights=weights)
+            yield from fit(state, batch, recipe, weights=weights, capture=capture)
             return
         if _has_statistics(state.model.train()):
             from timm.layers import convert_sync_batchnorm  # torch's own would drop the activation of timm's layers
@@ -128,8 +129,8 @@ class Team:
         model.register_comm_hook(self, _summed)
         inner = State(model, state.optimizer, state.step)
 
-        def teaches(labels: torch.Tensor) -> bool:
-            self.share, everywhere = _share(labels, weights)
+        def teaches(given: Batch) -> bool:
+            self.share, everywhere = _share(given.labels, weights)
             return everywhere > 0  # the same in all processes: all take the step or none
 
         for step, loss in fit(inner, batch, recipe, teaches, weights):

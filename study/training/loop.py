@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,10 +15,19 @@ from study.models.build import Inputs
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.training import Recipe
+from study.training.captured import Captured
 from study.training.precision import precision
 
-Batch = tuple[Inputs, torch.Tensor]
 Step = tuple[int, torch.Tensor | None]
+
+
+class Batch(NamedTuple):
+    """Inputs and labels on the device. ``labelled`` was found out before the copy: a GPU would have to be waited
+    for."""
+
+    inputs: Inputs
+    labels: torch.Tensor
+    labelled: bool = True
 
 
 class TrainingFailed(RuntimeError):
@@ -49,15 +58,25 @@ class State:
 def start(model: nn.Module, recipe: Recipe) -> State:
     """A state at step 0. Raises InputError for an unknown optimizer."""
     optimizer: torch.optim.Optimizer
-    weights = [p for p in model.parameters() if p.requires_grad]
+    weights, fused, decay = _groups(model, recipe), recipe.fused or None, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        optimizer = torch.optim.SGD(weights, recipe.lr, recipe.momentum, weight_decay=decay, fused=fused)
     elif recipe.optimizer == "adamw":
-        betas = (recipe.momentum, 0.999)
-        optimizer = torch.optim.AdamW(weights, recipe.lr, betas, weight_decay=recipe.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(weights, recipe.lr, (recipe.momentum, 0.999), weight_decay=decay, fused=fused)
     else:
         raise InputError(f"optimizer must be sgd or adamw, got {recipe.optimizer!r}; rename it in params.yaml")
     return State(model, optimizer)
+
+
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The weights to train as groups of an optimizer. ``times`` multiplies the rate of a group (D154)."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if recipe.head_rate == 1:
+        return [{"params": [p for _, p in named], "times": 1.0}]
+    below = [p for name, p in named if name.startswith("backbone.")]
+    above = [p for name, p in named if not name.startswith("backbone.")]
+    groups = [{"params": below, "times": 1.0}, {"params": above, "times": recipe.head_rate}]
+    return [group for group in groups if group["params"]]
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -79,9 +98,21 @@ def loss_of(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | 
     """Mean cross-entropy over labelled pixels (D11): scores (N, K, h, w), labels (N, h, w) with 255 = void; or over
     images: scores (N, K), labels (N,), where 255 is a class like any other. ``weights`` (K,) are those of the classes:
     the sum of weighted losses is divided by the sum of the weights of the same pixels or images (D124)."""
+    if scores.device.type == "cuda" and labels.ndim > 1 and torch.are_deterministic_algorithms_enabled():
+        return repeatable_loss(scores, labels, weights)
     nothing = -100  # torch's own default
     ignored = VOID if labels.ndim > 1 else nothing
     return functional.cross_entropy(scores, labels.long(), weight=weights, ignore_index=ignored)
+
+
+def repeatable_loss(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean cross-entropy over labelled pixels (see loss_of), without the sum in arbitrary order that torch computes
+    on a GPU."""
+    own = torch.arange(scores.shape[1], device=scores.device)[None, :, None, None]
+    picked = (labels[:, None] == own).to(scores.dtype)  # no class matches void
+    if weights is not None:
+        picked = picked * weights[None, :, None, None]
+    return -(functional.log_softmax(scores, 1) * picked).sum() / picked.sum()
 
 
 def labelled(labels: torch.Tensor) -> bool:
@@ -93,28 +124,40 @@ def fit(
     state: State,
     batch: Callable[[int], Batch],
     recipe: Recipe,
-    teaches: Callable[[torch.Tensor], bool] = labelled,
+    teaches: Callable[[Batch], bool] = lambda batch: batch.labelled,
     weights: torch.Tensor | None = None,
+    capture: bool = False,
 ) -> Iterator[Step]:
-    """Train from ``state.step`` to ``recipe.steps``; yields (steps done, loss as a scalar tensor) after each.
+    """Train from ``state.step`` to ``recipe.steps``; yields (steps done, loss as a scalar tensor) after each. Nothing
+    here waits for a GPU.
 
-    ``batch(step)`` gives the inputs and labels of a step, so a resumed loop sees the same batches. If
-    ``teaches(labels)`` is false, the step counts but changes no weight and no optimizer state; its loss is None (D105).
-    ``weights`` (K,) of the classes are on the model's device (see loss_of).
+    ``batch(step)`` gives the batch of a step, so a resumed loop sees the same batches. If ``teaches(batch)`` is false,
+    the step counts but changes no weight and no optimizer state; its loss is None (D105). ``weights`` (K,) of the
+    classes are on the model's device (see loss_of). ``capture`` records the passes once and replays them (D152).
     """
     state.model.train()
     device = next(state.model.parameters()).device
+
+    def passes(inputs: Inputs, labels: torch.Tensor) -> torch.Tensor:
+        """Forward and backward pass: gradients, and the loss."""
+        with precision(recipe.precision, device):
+            scores = state.model(inputs)
+        loss = loss_of(scores.float(), labels, weights)
+        loss.backward()
+        return loss.detach()
+
+    gradients = Captured(passes, state.optimizer) if capture else None
     while state.step < recipe.steps:
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.step)
-        inputs, labels = batch(state.step)
+            group["lr"] = group["times"] * learning_rate(recipe, state.step)
+        given = batch(state.step)
         loss = None
-        if teaches(labels):
-            state.optimizer.zero_grad(set_to_none=True)
-            with precision(recipe.precision, device):
-                scores = state.model(inputs)
-            loss = loss_of(scores.float(), labels, weights)
-            loss.backward()
+        if teaches(given):
+            if gradients is not None:
+                loss = gradients(given.inputs, given.labels)
+            else:
+                state.optimizer.zero_grad(set_to_none=True)
+                loss = passes(given.inputs, given.labels)
             state.optimizer.step()
         state.step += 1
-        yield state.step, None if loss is None else loss.detach()
+        yield state.step, loss

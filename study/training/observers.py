@@ -15,6 +15,7 @@ from typing import Any, TypedDict, cast
 import torch
 
 from study import metrics
+from study.spec.jobs import GpuStep
 from study.spec.training import Recipe
 from study.store import stop_signals
 from study.store.runs import Run, write_json
@@ -42,8 +43,13 @@ class Attempt:
     """A training in one process: its state, its learning curve and the seconds that it has taken, all of which a
     checkpoint holds."""
 
-    def __init__(self, run: Run, recipe: Recipe, source: Source, state: State) -> None:
+    def __init__(self, run: Run, recipe: Recipe, source: Source, state: State, gpu: GpuStep | None = None) -> None:
+        """``gpu`` says how often losses are copied from a GPU, since each copy waits for it, and where predictions are
+        counted (D152); None: on a CPU."""
         self.run, self.recipe, self.source, self.state = run, recipe, source, state
+        self.look_every = gpu.look_every if gpu else 1
+        self.counts_on_device = bool(gpu and gpu.count)
+        self._unseen: list[tuple[int, torch.Tensor]] = []  # losses by step
         self.curve: dict[str, list[Any]] = {"loss": [], "score": [], "losses": []}
         self.resumed: list[int] = []  # the step of the checkpoint
         self._before, self._began = 0.0, time.monotonic()
@@ -62,8 +68,28 @@ class Attempt:
             self.curve, self._before = dumped["curve"], dumped["seconds"]
             self.resumed = [self.state.step]
 
+    def note(self, step: int, loss: torch.Tensor) -> None:
+        """Keep the loss of a step, and look at those of the last ``look_every`` steps."""
+        self._unseen.append((step, loss))
+        if len(self._unseen) >= self.look_every:
+            self.look()
+
+    def look(self) -> None:
+        """Copy the losses of the steps since the last look. Raises TrainingFailed for the first that is not finite."""
+        if not self._unseen:
+            return
+        unseen, self._unseen = self._unseen, []
+        for (step, _), value in zip(unseen, torch.stack([loss for _, loss in unseen]).tolist(), strict=True):
+            if not math.isfinite(value):
+                raise TrainingFailed(
+                    f"the loss must be finite, got {value} at step {step} of {self.recipe.steps}; lower the learning "
+                    "rate"
+                )
+            self.curve["losses"].append(value)
+
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint. Raises TrainingFailed if the training went wrong since the last look."""
+        self.look()
         content = {"state": self.state.dump(), "curve": self.curve, "seconds": self.seconds}
         checkpoint.save(self.run.path("checkpoint.pt"), content)
 
@@ -82,7 +108,8 @@ class Attempt:
 
     def score(self, images: int | None = None) -> float:
         """The score on the tune split, or on its first images; NaN if none of their pixels is labelled."""
-        scores = metrics.score_all(*measure(self.state.model, self.source, "tune", images, self.beat))
+        measured = measure(self.state.model, self.source, "tune", images, self.beat, on_device=self.counts_on_device)
+        scores = metrics.score_all(*measured)
         return next(iter(scores.values()))
 
 
@@ -94,7 +121,7 @@ def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) 
 
 class Curve:
     """Records, by step, the loss (mean of the steps since the last point) and the score on the tune split. Raises
-    TrainingFailed for a loss that is not finite."""
+    TrainingFailed for a loss that is not finite, when it is looked at."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, recipe = attempt, attempt.recipe
@@ -104,13 +131,9 @@ class Curve:
     def __call__(self, step: int, loss: torch.Tensor | None) -> None:
         curve = self.attempt.curve
         if loss is not None:
-            value = float(loss)
-            if not math.isfinite(value):
-                steps = self.attempt.recipe.steps
-                raise TrainingFailed(
-                    f"the loss must be finite, got {value} at step {step} of {steps}; lower the learning rate"
-                )
-            curve["losses"].append(value)
+            self.attempt.note(step, loss)
+        if step in self.loss_steps or step in self.score_steps:
+            self.attempt.look()
         if step in self.loss_steps and curve["losses"]:
             curve["loss"].append((step, sum(curve["losses"]) / len(curve["losses"])))
             curve["losses"] = []
@@ -169,6 +192,7 @@ class Rung:
     def __call__(self, step: int, loss: torch.Tensor | None) -> None:
         if step != self.until:
             return
+        self.attempt.look()
         run = self.attempt.run
         write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): self.attempt.score()})
         if step < self.attempt.recipe.steps:

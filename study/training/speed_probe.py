@@ -22,8 +22,8 @@ from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
 from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
 from study.training.count import image_counts, predict
+from study.training.device import settle
 from study.training.loop import Batch, fit, start
-from study.training.worker import settle
 
 STEPS = 3  # timed; one more comes first to warm up kernels and memory
 PROBED = Variant(gcn(15), refine=True)
@@ -169,7 +169,7 @@ def _random(
 
     def batch_of(step: int) -> Batch:
         inputs = {name: numbers(name, drawn) for name, drawn in raw.items()}
-        return (inputs if network.frozen else inputs[IMAGES]), labels.to(device)
+        return Batch(inputs if network.frozen else inputs[IMAGES], labels.to(device))
 
     return batch_of
 

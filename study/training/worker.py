@@ -19,24 +19,27 @@ from study.spec.jobs import TrainingJob
 from study.spec.words import first_line
 from study.store import stop_signals
 from study.store.runs import Run, Store, write, write_json
-from study.training import class_weights, distributed
+from study.training import class_weights, distributed, gpu
 from study.training.batches import Source, open_source
 from study.training.count import measure, predict
-from study.training.loop import OutOfMemory, Step, TrainingFailed, fit, start
-from study.training.memory import forget_peak, keep_freed_memory, peak_mb
+from study.training.device import settle
+from study.training.loop import Step, TrainingFailed, fit, start
+from study.training.memory import forget_peak, peak_mb
 from study.training.observers import RUNGS, Attempt, Checkpoints, Curve, Heartbeat, Rung, StopRequest
 from study.training.prefetch import batches
 
 
 def train(job: TrainingJob) -> dict[str, float]:
     """Run one training, unless it is done. Returns its scores, on val or (``until``) on tune. Raises TrainingFailed if
-    it cannot continue, OutOfMemory if its device has no room, Busy if another process is running it, Stopped or
-    Preempted if it was asked to end and has saved a checkpoint, InputError or ProcessLost as study.training.distributed
-    does."""
+    it cannot continue, OutOfMemory if its device has no room, GpuMissing if it has no device, Busy if another process
+    is running it, Stopped or Preempted if it was asked to end and has saved a checkpoint, InputError or ProcessLost as
+    study.training.distributed does."""
     context = job.context
     distributed.check(job.subject.training, context.processes, context.device)
     run = Store(context.store).run(job.key)
-    with run.writing(wait=False), stop_signals.noticing(), _memory():
+    if context.device == "cuda":
+        gpu.check()
+    with run.writing(wait=False), stop_signals.noticing(), _faults(context.device):
         stop_signals.check(context.stop)
         if job.until is not None:
             return {"tune": _rung(job, job.until, run)}
@@ -48,20 +51,25 @@ def train(job: TrainingJob) -> dict[str, float]:
 
 
 @contextmanager
-def _memory() -> Iterator[None]:
-    """Turn a device's errors about missing memory, in whatever words, into OutOfMemory."""
+def _faults(device: str) -> Iterator[None]:
+    """Turn errors about missing memory, in whatever words, into OutOfMemory. A process whose GPU failed ends."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(f"out of memory ({first_line(error)})") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch has no error class for the memory of a CPU
-            raise
-        raise OutOfMemory(f"out of memory ({first_line(error)})") from error
+    except (RuntimeError, MemoryError) as error:
+        if memory := gpu.out_of_memory(error):
+            raise memory from error
+        if device != "cpu" and "does not have a deterministic implementation" in str(error):
+            raise TrainingFailed(
+                f"every layer must have a repeatable implementation on a GPU, got {first_line(error)}; set "
+                "recipe.deterministic to false"
+            ) from error
+        if device != "cpu" and gpu.is_broken(error):
+            gpu.leave(error)
+        raise
 
 
 def _begin(job: TrainingJob, run: Run) -> None:
-    settle(job.context.device)
+    settle(job.context.device, job.subject.training.recipe.deterministic)
     for name in ("DONE", "failed.json"):  # of an earlier attempt
         run.path(name).unlink(missing_ok=True)
     with distributed.together(follow, job, job.context.processes, job.context.device) as team:
@@ -93,7 +101,7 @@ def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
 
 def follow(job: TrainingJob, team: distributed.Team) -> None:
     """Run the steps of a training in a process other than the first. Evaluates and writes nothing."""
-    settle(job.context.device)
+    settle(job.context.device, job.subject.training.recipe.deterministic)
     attempt = _open(job, Store(job.context.store).run(job.key))
     for step, _ in _steps(job, team, attempt):
         if step == job.until:
@@ -110,7 +118,7 @@ def _open(job: TrainingJob, run: Run) -> Attempt:
     if job.init is not None:
         inherit(model, weights_of(store.run(job.init)), f"those of the earlier training {job.init[:12]}")
     state = start(model.to(device).to(memory_format=torch.channels_last), training.recipe)
-    attempt = Attempt(run, training.recipe, source, state)
+    attempt = Attempt(run, training.recipe, source, state, job.context.gpu if device.type == "cuda" else None)
     attempt.restore()
     return attempt
 
@@ -121,7 +129,9 @@ def _steps(job: TrainingJob, team: distributed.Team, attempt: Attempt) -> Iterat
     loaders = job.context.loaders if facts["streamed"] else 0
     weights = class_weights.weights_of(recipe, facts)
     on_device = None if weights is None else torch.tensor(weights, device=source.device)
-    return team.run(fit, state, batches(team.part(source), state.step, recipe.steps, loaders), recipe, on_device)
+    how, on_gpu = job.context.gpu, source.device.type == "cuda"
+    batch = batches(team.part(source), state.step, recipe.steps, loaders, how.copy_ahead)
+    return team.run(fit, state, batch, recipe, on_device, capture=how.capture and on_gpu)
 
 
 def _finish(job: TrainingJob, attempt: Attempt) -> None:
@@ -138,7 +148,7 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
     measuring = time.monotonic()
     write(run.path("weights.pt"), lambda file: torch.save(model.state_dict(), file))
     for split, file in (("val", "counts.npz"), ("tune", "tune.npz")):
-        _write_counts(run, file, *measure(model, source, split, beat=attempt.beat))
+        _write_counts(run, file, *measure(model, source, split, beat=attempt.beat, on_device=attempt.counts_on_device))
     _write_samples(run, model, source, job.context.samples)
     write_json(run.path("curve.json"), {name: attempt.curve[name] for name in ("loss", "score")})
     seconds = {"train": trained, "evaluate": time.monotonic() - measuring}
@@ -157,22 +167,6 @@ def _rung(job: TrainingJob, until: int, run: Run) -> float:
     if str(until) not in known:
         raise TrainingFailed(f"a training must stop at step {until} when asked, got one beyond; delete {run.folder}")
     return known[str(until)]
-
-
-def settle(device: str) -> None:
-    """Use one thread per training: two 1-thread trainings beat one with two threads, and sums do not depend on the
-    machine."""
-    keep_freed_memory()
-    if device == "cpu":
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        # Gradients of a confident network underflow, and arithmetic on the denormal numbers that are left can be a
-        # hundred times as slow.
-        torch.set_flush_denormal(True)
-        # Slow, and useful only to find reads of uninitialised memory.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
 
 
 def _write_counts(run: Run, name: str, what: str, measured: np.ndarray) -> None:
@@ -205,6 +199,7 @@ def _result(
         "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
         "gpu_memory_mb": torch.cuda.get_device_properties(0).total_memory / 2**20 if on_gpu else None,
         "device": job.context.device,
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "host": socket.gethostname(),
         "threads": torch.get_num_threads(),
         "processes": job.context.processes,

@@ -24,6 +24,7 @@ from study.config.execution import Execution
 from study.spec.errors import InputError
 from study.store import drivers, stop_signals
 from study.store.runs import Store, write_json
+from study.training import gpu
 from study.training.loop import OutOfMemory
 from tests.conftest import ROOT
 
@@ -58,6 +59,10 @@ def work(order: Order) -> str:
             time.sleep(600)
         if ill == "full" and ray.get_runtime_context().get_assigned_resources()["CPU"] < 2:
             raise OutOfMemory("out of memory (it asked for all there is)")
+        if ill == "gpu fails":
+            gpu.leave(RuntimeError("CUDA error: unspecified launch failure"))
+        if ill == "gpu gone":
+            raise gpu.GpuMissing("a GPU must be there and answer, got: no GPU; run nvidia-smi")
         if ill == "preempted":
             os.kill(os.getpid(), signal.SIGTERM)
             stop_signals.check(order.stop)
@@ -86,7 +91,8 @@ def test_recoverable_failures_are_retried_and_others_are_reported(tmp_path, monk
     execution = Execution("ray", None, 2, "cpu", 0, 1, 15, retries=1, hung_s=3, loaders=0)
     orders = {
         "well": (), "hangs once": ("hangs at once",), "hangs": ("hangs", "hangs"), "full": ("full",),
-        "preempted": ("preempted", "preempted", "preempted"), "shared": (),
+        "preempted": ("preempted", "preempted", "preempted"), "shared": (), "gpu failed": ("gpu fails",),
+        "gpu back": ("gpu gone",),
     }  # fmt: skip
     found = {}
     with Work(work, execution, Store(tmp_path), "smoke") as jobs:
@@ -109,10 +115,25 @@ def test_recoverable_failures_are_retried_and_others_are_reported(tmp_path, monk
         "full": "attempt 2",
         "preempted": "attempt 4",
         "shared": "attempt 1",
+        "gpu failed": "attempt 2",
+        "gpu back": "attempt 2",
     }
     said = capsys.readouterr().out
     assert "full ran out of memory and is tried again alone on its device" in said
     assert said.count("preempted was preempted and goes on from its checkpoint") == 3
+    assert "gpu back is started again, if possible elsewhere: a GPU must be there" in said
+
+
+def test_a_gpu_that_is_gone_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one training after another: none of them could run there."""
+    monkeypatch.setattr("study.ablation.supervise.BUSY_S", 0.0)
+    with Work(work, INLINE, Store(tmp_path), "smoke") as jobs:
+        for key in ("one", "two", "three"):
+            jobs.submit(key, Order(tmp_path, key, ("gpu gone",) * 9, jobs.stop))
+        with pytest.raises(InputError, match="a GPU must be there and answer"):
+            list(jobs.ends())
+    assert len((tmp_path / "one" / "attempts").read_text()) == 1 + INLINE.retries
+    assert not any((tmp_path / key / "failed.json").exists() for key in ("one", "two", "three"))
 
 
 @pytest.mark.slow

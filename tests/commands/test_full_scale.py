@@ -98,8 +98,8 @@ def test_batches_read_ahead_match_the_callers_own(voc, tmp_path):
     source = open_source(training(), facts, tmp_path, torch.device("cpu"), root=voc)
     ahead = batches(source, 2, 6, processes=2)
     for step in range(2, 6):
-        inputs, labels = ahead(step)
-        own, known = source.training_batch(step)
+        inputs, labels, _ = ahead(step)
+        own, known, _ = source.training_batch(step)
         assert torch.equal(inputs, own) and torch.equal(labels, known)
         assert inputs.is_contiguous(memory_format=torch.channels_last) and inputs.dtype == torch.float32
     with pytest.raises(AssertionError, match="in the order of their steps"):

@@ -29,7 +29,8 @@ from study.spec.training import Network, Training, freeze
 from study.store.runs import Store
 from study.training.batches import cache_features, open_source
 from study.training.count import predict
-from study.training.worker import settle, train, weights_of
+from study.training.device import settle
+from study.training.worker import train, weights_of
 from tests.conftest import ROOT, training_job
 
 PARAMS = tiers.read(ROOT / "params.yaml")

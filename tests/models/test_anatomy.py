@@ -14,7 +14,7 @@ from study.models.backbones import ResNetGCN, TorchvisionResNet
 from study.models.boundary_refinement import BoundaryRefinement
 from study.models.build import build, build_backbone
 from study.models.decoder import Deconvolution
-from study.models.heads import LinearHead
+from study.models.heads import ConvHead
 from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Network, freeze
 
@@ -86,7 +86,7 @@ def test_a_description_matches_a_real_pass(name: str, label: str) -> None:
     told = anatomy.describe(variant, network, 5, size)
     model, backbone = build(variant, network, 5, seed=0).eval(), build_backbone(network).eval()
     seen, macs = [], Counter()
-    kinds = {LinearHead: "head", BoundaryRefinement: "refine", Deconvolution: "up"}
+    kinds = {ConvHead: "head", BoundaryRefinement: "refine", Deconvolution: "up"}
 
     def watch(name: str, module: nn.Module, part: str) -> None:
         def record(m: nn.Module, inputs: tuple, output: torch.Tensor) -> None:

@@ -17,13 +17,13 @@ from study.models.backbones import EfficientNetLite0, TorchvisionResNet, load_we
 from study.models.boundary_refinement import BoundaryRefinement
 from study.models.build import Segmenter, build
 from study.models.decoder import FCN, deconvolution
-from study.models.heads import LinearHead
+from study.models.heads import ConvHead
 from study.paper.tables import TABLES
 from study.spec.constants import VOID
 from study.spec.errors import InputError
 from study.spec.heads import HEADS, PLACES, Variant, dense, gcn, stack
 from study.spec.training import Network, freeze
-from study.training.loop import fit, labelled, learning_rate, loss_of, start
+from study.training.loop import Batch, fit, labelled, learning_rate, loss_of, start
 from tests.conftest import ROOT
 
 SMOKE = tiers.load(tiers.read(ROOT / "params.yaml"), "smoke")
@@ -71,7 +71,7 @@ def test_every_variant_of_every_table_trains(label: str) -> None:
 @pytest.mark.parametrize("label", VARIANTS)
 def test_a_head_has_the_calculated_number_of_weights(label: str) -> None:
     head = VARIANTS[label].head
-    module = LinearHead(head, 48, 7)
+    module = ConvHead(head, 48, 7)
     assert sum(p.numel() for p in module.parameters()) == head.parameters(48, 7)
 
 
@@ -133,7 +133,7 @@ def test_levels_and_output_stride_must_fit_the_backbone(levels, output_stride) -
 
 @pytest.mark.parametrize("make", HEADS.values())
 def test_a_kernel_may_be_larger_than_its_map(make) -> None:
-    assert LinearHead(make(15), 4, 3)(torch.randn(1, 4, 2, 3)).shape == (1, 3, 2, 3)
+    assert ConvHead(make(15), 4, 3)(torch.randn(1, 4, 2, 3)).shape == (1, 3, 2, 3)
 
 
 def test_heads_may_differ_by_level() -> None:
@@ -249,7 +249,7 @@ def test_only_variant_network_and_seed_determine_weights() -> None:
 @pytest.mark.parametrize("k", [3, 7])
 def test_gcn_is_the_sum_of_two_separable_convolutions(k: int) -> None:
     """Fig. 2B: kx1 then 1xk, plus 1xk then kx1, written out with torch's own functions."""
-    head, maps, half = LinearHead(gcn(k), 4, 3), torch.randn(2, 4, 9, 11), k // 2
+    head, maps, half = ConvHead(gcn(k), 4, 3), torch.randn(2, 4, 9, 11), k // 2
     (left1, left2), (right1, right2) = ([conv.weight for conv in chain] for chain in head.chains)
     assert [tuple(w.shape) for w in (left1, left2, right1, right2)] == [
         (3, 4, k, 1), (3, 3, 1, k), (3, 4, 1, k), (3, 3, k, 1),
@@ -261,7 +261,7 @@ def test_gcn_is_the_sum_of_two_separable_convolutions(k: int) -> None:
 
 @pytest.mark.parametrize("head", [dense(1), dense(5), stack(7), gcn(7)], ids=lambda head: head.family)
 def test_heads_are_linear_without_bias(head) -> None:
-    module = LinearHead(head, 6, 3).double()
+    module = ConvHead(head, 6, 3).double()
     a, b = torch.randn(2, 1, 6, 8, 8, dtype=torch.double)
     assert not module(torch.zeros_like(a)).any()
     torch.testing.assert_close(module(2 * a + b), 2 * module(a) + module(b))
@@ -270,7 +270,7 @@ def test_heads_are_linear_without_bias(head) -> None:
 @pytest.mark.parametrize("head", [dense(5), stack(7), gcn(15)], ids=lambda head: head.family)
 def test_each_head_convolution_scales_by_its_own_inputs(head) -> None:
     """D07, one by one: a kernel of kx1 must not be scaled as if it were 1xk's or kxk's."""
-    for chain in (chains := LinearHead(head, 128, 96).chains):
+    for chain in (chains := ConvHead(head, 128, 96).chains):
         for conv in chain:
             inputs, down, across = conv.weight.shape[1:]
             expected = (inputs * down * across * len(chains) ** (1 / len(chain))) ** -0.5
@@ -280,7 +280,7 @@ def test_each_head_convolution_scales_by_its_own_inputs(head) -> None:
 @pytest.mark.parametrize("head", [dense(1), dense(9), stack(5), gcn(3), gcn(15)], ids=lambda head: head.family)
 def test_all_heads_start_with_equally_large_scores(head) -> None:
     """D07: no variant starts with louder scores than another (inside the border, within sampling error)."""
-    scores = torch.cat([LinearHead(head, 32, 21)(torch.randn(1, 32, 48, 48))[..., 14:-14, 14:-14] for _ in range(4)])
+    scores = torch.cat([ConvHead(head, 32, 21)(torch.randn(1, 32, 48, 48))[..., 14:-14, 14:-14] for _ in range(4)])
     assert scores.std().item() == pytest.approx(1, abs=0.2)
 
 
@@ -412,7 +412,7 @@ def test_steps_use_training_mode_and_recipe_precision(precision: str, monkeypatc
     model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Dropout(0.5)).eval()
     model.register_forward_hook(lambda module, inputs, scores: seen.append((module.training, scores.dtype)))
     recipe = dataclasses.replace(RECIPE, steps=2, precision=precision)
-    batch = torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))
+    batch = Batch(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4)))
     losses = [loss for _, loss in fit(start(model, recipe), lambda step: batch, recipe)]
     assert seen == [(True, torch.bfloat16 if precision == "bf16" else torch.float32)] * 2
     assert all(loss.dtype == torch.float32 and loss.ndim == 0 and not loss.requires_grad for loss in losses)
@@ -445,8 +445,9 @@ def test_a_fixed_deconvolution_passes_gradients_on() -> None:
 def test_a_batch_without_labels_changes_nothing(optimizer: str) -> None:
     """Weights and optimizer state after it are those before it, and the next step is as if it had not been."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=3, schedule="constant", warmup=0.0)
-    batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(3)]
-    batches[1][1].fill_(VOID)
+    labels = torch.randint(0, 5, (3, 2, 4, 4))
+    labels[1] = VOID
+    batches = [Batch(torch.randn(2, 3, 4, 4), one, labelled(one)) for one in labels]
     begun = nn.Conv2d(3, 5, 1).state_dict()
 
     def trained(steps: list[int]) -> tuple[list[float | None], list[torch.Tensor]]:
@@ -469,7 +470,7 @@ def test_a_batch_without_labels_changes_nothing(optimizer: str) -> None:
 def test_resumed_training_equals_uninterrupted_training(optimizer: str) -> None:
     """Weights, momenta and the place in the schedule are all in what is dumped."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.1, steps=5, schedule="cosine", warmup=0.4)
-    batches = [(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(5)]
+    batches = [Batch(torch.randn(2, 3, 4, 4), torch.randint(0, 5, (2, 4, 4))) for _ in range(5)]
     straight, stopped = start(nn.Conv2d(3, 5, 1), recipe), start(nn.Conv2d(3, 5, 1), recipe)
     stopped.model.load_state_dict(straight.model.state_dict())
     list(fit(straight, batches.__getitem__, recipe))

@@ -819,7 +819,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
     params = tiers.read()
     assert {name: tiers.load(params, name).scale for name in params["tiers"]} == {
         "shapes": "mechanism", "smoke": "none", "camvid": "mechanism", "voc_subset": "mechanism", "voc": "paper",
-        "cityscapes": "paper",
+        "voc_weekend": "data", "cityscapes": "paper",
     }  # fmt: skip
     shapes = params["tiers"]["shapes"] | {"seeds": [0, 1]}
 
@@ -828,7 +828,7 @@ def test_a_tier_says_what_it_may_judge() -> None:
         with pytest.raises(InputError, match=match):
             tiers.load(params | {"tiers": {"shapes": block | {"frequent": None}}}, "shapes")
 
-    refused("scale must be one of paper, mechanism, none", scale="huge")
+    refused("scale must be one of paper, data, mechanism, none", scale="huge")
     refused("scale must be none if the numbers are meaningless", meaningless=True)
     refused("verdicts must be given for a tier that may judge", verdicts=None)
     refused("verdicts.alpha must be a number from 0 to 0.5", verdicts=RULES | {"alpha": 2})

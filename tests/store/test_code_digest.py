@@ -382,7 +382,7 @@ def test_a_real_training_reaches_no_paper_or_plots():
     wanted = {
         ("study.training.loop", "loss_of"),
         ("study.training.loop", "learning_rate"),
-        ("study.models.heads", "LinearHead"),
+        ("study.models.heads", "ConvHead"),
         ("study.models.decoder", "FCN"),
         ("study.training.count", "image_counts"),
         ("study.metrics", "region_confusions"),

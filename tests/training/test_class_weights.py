@@ -85,7 +85,7 @@ def test_a_training_learns_by_its_weights(tmp_path: Path, monkeypatch: pytest.Mo
     original = worker.fit
 
     def fit(state, batch, recipe, **more):
-        inputs, labels = batch(0)
+        inputs, labels, _ = batch(0)
         seen.append((state.model(inputs).detach().clone(), labels))
         yield from original(state, batch, recipe, **more)
 

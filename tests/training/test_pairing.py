@@ -23,7 +23,7 @@ from study.spec.constants import VOID
 from study.spec.heads import Variant, dense
 from study.spec.training import Data, Network, Recipe, Training, freeze
 from study.training.batches import IMAGES, FromImages, Source, cache_features, channel_moments, features_of, open_source
-from study.training.loop import fit, learning_rate, start
+from study.training.loop import Batch, fit, learning_rate, start
 
 IMAGES_NUMBER, HEIGHT, WIDTH, BATCH, STEPS = 11, 24, 40, 4, 12
 RECIPE = Recipe("sgd", 0.1, 0.9, 0.01, "constant", 0.0, STEPS, BATCH, True, "fp32", 1)
@@ -123,7 +123,7 @@ def test_labels_match_their_features(tmp_path: Path, stride: int, seed: int) -> 
     read = source(tmp_path, seed, stride, features=stride)
     turned = 0
     for step in range(STEPS):
-        inputs, labels = read.training_batch(step)
+        inputs, labels, _ = read.training_batch(step)
         maps = inputs["res3"].permute(0, 2, 3, 1)
         inside = in_image(maps)
         assert torch.equal(labels[inside].float(), maps[..., 0][inside])
@@ -287,11 +287,11 @@ def test_three_steps_follow_the_recipe(optimizer: str) -> None:
     recipe = dataclasses.replace(recipe, schedule="poly")
     torch.manual_seed(0)
     model = nn.Conv2d(2, 3, 1, bias=False).double()
-    batches = [(torch.randn(2, 2, 3, 3).double(), torch.randint(0, 3, (2, 3, 3))) for _ in range(3)]
-    batches[1][1][0, 0] = VOID
+    batches = [Batch(torch.randn(2, 2, 3, 3).double(), torch.randint(0, 3, (2, 3, 3))) for _ in range(3)]
+    batches[1].labels[0, 0] = VOID
     weight = model.weight.detach().clone()
     first, second = torch.zeros_like(weight), torch.zeros_like(weight)
-    for step, (inputs, labels) in enumerate(batches):
+    for step, (inputs, labels) in enumerate(one[:2] for one in batches):
         leaf = weight.clone().requires_grad_()
         scores = functional.conv2d(inputs, leaf).float()
         kept = labels != VOID

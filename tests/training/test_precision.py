@@ -11,7 +11,7 @@ from torch.nn import functional
 from study.config import tiers
 from study.models.build import build
 from study.spec.heads import Variant, gcn, stack
-from study.training.loop import fit, start
+from study.training.loop import Batch, fit, start
 from study.training.precision import Rounded, precision
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ def gradients(native: bool, variant: Variant, monkeypatch: pytest.MonkeyPatch, n
     model = build(variant, SMOKE.network, 7, 0).to(memory_format=torch.channels_last)
     torch.manual_seed(0)
     images, labels = 255 * torch.rand(4, 3, 64, 64), torch.randint(0, 7, (4, 64, 64))
-    next(fit(start(model, recipe), lambda step: (images, labels), recipe))
+    next(fit(start(model, recipe), lambda step: Batch(images, labels), recipe))
     found = [weights.grad for weights in model.parameters() if weights.grad is not None]
     assert all(gradient.dtype == torch.float32 for gradient in found)
     return torch.cat([gradient.flatten() for gradient in found])

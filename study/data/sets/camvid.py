@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from study.data.coarse import Coarse
 from study.data.image_mask_pairs import Gap, Pad, Pair, Pairs, Tune, folder, lines, there
-from study.data.prepare import Coarse
 from study.spec.errors import InputError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from study.data.prepare import Coarse
+from study.data.coarse import Coarse
 from study.seeds import generator
 from study.spec.checks import Broken, choice, number, shown, whole
 

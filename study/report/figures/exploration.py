@@ -11,12 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.report.figures.families import BLUE, GREEN, GREY, ORANGE, RC, RED, canvas
+from study.report.figures.families import BLUE, GREEN, GREY, ORANGE, PINK, RC, RED, canvas
 from study.report.figures.style import INK
 from study.spec.documents.explored import Importance
-from study.spec.heads import AFTER
+from study.spec.heads import AFTER, HEADS
 
-FAMILIES = {"dense": ("one kxk convolution", ORANGE), "gcn": ("GCN", BLUE), "stack": ("stack", GREEN)}
+_PAPERS = {"dense": ("one kxk convolution", ORANGE), "gcn": ("GCN", BLUE), "stack": ("stack", GREEN)}
+# Families that the paper does not have go by their own name.
+FAMILIES = {family: _PAPERS.get(family, (family, PINK)) for family in HEADS}
 COSTS = {"macs": (1e9, "G multiply-adds per image"), "parameters": (1e3, "thousand weights"),
          "memory": (2.0**20, "MiB of a training step, computed")}  # fmt: skip
 FRONT = "Score against cost"

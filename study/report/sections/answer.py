@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from study.paper.claims import CLAIMS
-from study.spec.constants import MECHANISM, NOTHING
+from study.spec.constants import DATA, MECHANISM, NOTHING
 from study.spec.documents.plan import PlanFile, Rules
 from study.spec.documents.verdicts import JudgementRow, VerdictRow, VerdictsFile
 from study.spec.words import counted, interval
@@ -123,7 +123,7 @@ def _elsewhere(rows: Sequence[VerdictRow]) -> str:
 def line(row: VerdictRow, scale: str, rules: Rules | None, reach: int) -> dict[str, Any]:
     """One claim of a tier of this ``scale``: its verdicts in words, and its effect on an axis of ``reach`` margins."""
     arithmetic, known, names = row["on"] == "arithmetic", CLAIMS.get(row["claim"]), _names(row, scale)
-    says = known.shows if known and names is AS_MECHANISM and known.shows else row["says"]
+    says = known.shows if known and scale in (DATA, MECHANISM) and not arithmetic and known.shows else row["says"]
     return {
         "claim": row["claim"], "says": says, "where": row["where"], "arithmetic": arithmetic,
         "paper": value(row["paper"], row["unit"]),

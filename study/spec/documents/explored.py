@@ -6,7 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import Json, closed
+from study.spec.typed import Json, closed
 
 COMPLETE = "COMPLETE"  # state of a trial that was trained to its end
 REFINE = "BR"  # name of the suggestion for boundary refinement, if all places share it

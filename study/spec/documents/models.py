@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import Json, closed
 from study.spec.documents.plan import PlannedRecipe
+from study.spec.typed import Json, closed
 
 
 @closed
@@ -29,6 +29,7 @@ class ModelConvolution(TypedDict):
 
     kernel: list[int]
     width: str | None
+    activated: NotRequired[bool]
 
 
 @closed

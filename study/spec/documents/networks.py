@@ -6,7 +6,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import closed
+from study.spec.typed import closed
 
 # A convolution: kernel, channels in and out; in blocks also whether normalisation and ReLU follow.
 Convolution = TypedDict(

@@ -7,9 +7,9 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import Json, closed
 from study.spec.documents.data import Facts
 from study.spec.documents.tier import TierBlock
+from study.spec.typed import Json, closed
 
 
 @closed
@@ -108,6 +108,9 @@ class PlannedRecipe(TypedDict):
     precision: str
     validations: int
     class_weights: NotRequired[dict[str, float] | str | None]
+    head_rate: NotRequired[float]
+    fused: NotRequired[bool]
+    deterministic: NotRequired[bool]
 
 
 @closed

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from study.spec.checks import fits
 from study.spec.errors import InputError
 
 Kind = TypeVar("Kind")
@@ -26,6 +25,8 @@ def version_of(kind: type) -> int:
 
 def read(path: Path, kind: type[Kind]) -> Kind:
     """A JSON file as ``kind``. Raises InputError if it is missing, damaged, or of another version or kind."""
+    from study.spec.checks import fits  # imported here: a training reads no such file, and can do without pydantic
+
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

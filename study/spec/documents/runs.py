@@ -6,7 +6,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import Json, closed
+from study.spec.typed import Json, closed
 
 
 @closed
@@ -35,6 +35,7 @@ class Result(TypedDict):
     peak_gpu_memory_mb: NotRequired[float | None]
     gpu_memory_mb: NotRequired[float | None]
     device: NotRequired[str]
+    gpu: NotRequired[str | None]
     host: NotRequired[str]
     threads: NotRequired[int]
     processes: NotRequired[int]

@@ -6,8 +6,8 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import closed
 from study.spec.documents.plan import Labels
+from study.spec.typed import closed
 
 
 @closed

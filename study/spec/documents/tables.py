@@ -6,7 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from study.spec.checks import closed
+from study.spec.typed import closed
 
 
 @closed

@@ -1,0 +1,108 @@
+"""Checks the device of trainings before the first one starts: its driver, its memory, and shared memory for loaders."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from study.ablation.workload import Workload
+from study.models.work import step_bytes
+from study.spec.errors import InputError
+from study.spec.training import Training
+from study.spec.words import counted
+from study.training import gpu, speed_probe
+from study.training.device import settle
+from study.training.prefetch import AHEAD
+
+SHARED = Path("/dev/shm")  # where processes of Linux share memory
+GIB = 2**30
+PIXEL = 4  # bytes of a training pixel: its colours and its label
+
+
+def check(workload: Workload, todo: Collection[str]) -> None:
+    """Raises InputError if loaders have too little shared memory for the trainings ``todo``, or if a GPU of this
+    machine does not work or cannot hold the largest of them. Machines of a cluster check their own GPUs."""
+    execution = workload.execution
+    shared_memory(workload, todo)
+    if execution.device != "cuda" or execution.address:
+        return
+    key = largest(workload, todo)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # the driver keeps off the GPU
+        try:
+            training, (height, width), classes = _facts(workload, key)
+            share = min(1.0, execution.gpus_per_training or 1.0)
+            fault = process.submit(fault_of, training, classes, (height, width), share=share).result()
+        except BrokenProcessPool:
+            fault = "a GPU must survive one training step, got a process that died; run `nvidia-smi` and see its log"
+    if fault:
+        raise InputError(fault)
+
+
+def shared_memory(workload: Workload, todo: Collection[str], where: Path = SHARED) -> None:
+    """Raises InputError if the batches that loaders read ahead do not fit into shared memory."""
+    execution, needed = workload.execution, 0
+    for key in todo:
+        training, size, _ = _facts(workload, key)
+        if workload.planned.facts[workload.planned.data_of[key]]["streamed"]:
+            height, width = size
+            needed = max(needed, PIXEL * training.recipe.batch * height * width)
+    needed *= AHEAD * execution.loaders * execution.workers
+    if not needed or not where.is_dir():
+        return
+    if (free := shutil.disk_usage(where).free) < needed:
+        fitting = int(execution.loaders * free / needed)
+        raise InputError(
+            f"{where} must have room for the batches that {counted(execution.loaders, 'loader')} of "
+            f"{counted(execution.workers, 'training')} read ahead ({needed / GIB:.1f} GiB), got {free / GIB:.1f} GiB; "
+            f"enlarge it (docker run --shm-size={needed // GIB + 1}g), or set execution.loaders to at most {fitting}"
+        )
+
+
+def largest(workload: Workload, todo: Collection[str]) -> str:
+    """The key in ``todo`` whose training step has the most numbers to hold."""
+
+    def held(key: str) -> int:
+        training, size, classes = _facts(workload, key)
+        if training.variant is None:
+            return 0
+        return step_bytes(training.variant, training.network, classes, size, training.recipe.batch)
+
+    return max(sorted(todo), key=held)
+
+
+def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int]:
+    """A training, the (height, width) of its training images, and its number of classes."""
+    training = workload.planned.trainings[key]
+    facts = workload.planned.facts[workload.planned.data_of[key]]
+    height, width = training.recipe.crop or facts["size"]
+    return training, (height, width), len(facts["classes"])
+
+
+def fault_of(training: Training, classes: int, size: tuple[int, int], device: str = "cuda", share: float = 1.0) -> str:
+    """Why ``device`` cannot do a step of a training with a ``share`` of its memory; empty if it can."""
+    settle(device, training.recipe.deterministic)
+    name, memory = "this machine", ""
+    if device == "cuda":
+        if fault := gpu.fault_of_gpu():
+            return fault
+        torch.cuda.set_per_process_memory_fraction(share)
+        name = torch.cuda.get_device_name()
+        memory = f" with {share * torch.cuda.get_device_properties(0).total_memory / GIB:.1f} GiB for each training"
+    try:
+        speed_probe.step_seconds(training, classes, size, device, steps=1)
+    except (RuntimeError, MemoryError) as error:
+        if gpu.out_of_memory(error) is None:
+            raise
+        label = training.variant.label if training.variant else "the classifier"
+        return (
+            f"a GPU must have room for a training step of {label} ({counted(training.recipe.batch, 'image')} of "
+            f"{size[0]}x{size[1]} px), got out of memory on {name}{memory}; lower recipe.batch or recipe.crop, or give "
+            "each training more of a GPU (execution.gpus_per_training)"
+        )
+    return ""
