@@ -16,7 +16,7 @@ ADDRESS := $(if $(filter command,$(origin HOST)),--host "$$HOST")
 
 .DEFAULT_GOAL := help
 CRF := pydensecrf2==1.1
-.PHONY: help setup install install-large install-small crf install-crf repro explore retry force status stop compare verify new-tier preview rehearse submission gc ui replay dashboard test check docs format mutants bench lock
+.PHONY: help setup install install-large install-small crf install-crf repro explore retry force status stop compare verify new-tier preview rehearse gpu-check submission gc ui replay dashboard test check docs format mutants bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ preview: setup ## show what a tier would run, its time on this machine, and faul
 
 rehearse: setup ## run every stage with two steps per training, at full resolution, on stand-in data (TIER=...)
 	@$(STUDY) rehearse
+
+gpu-check: setup ## check a GPU in 8 minutes: numbers, resuming, memory, loaders, speed; small sizes on a CPU (OUT=file)
+	@$(BIN)/python -m study.gpu_check $(if $(OUT),--out "$$OUT")
 
 ui: setup ## serve the MLflow UI on this machine until Ctrl-C (TIER=..., PORT=5000, HOST=127.0.0.1)
 	@$(STUDY) ui $(ADDRESS)

@@ -7,6 +7,7 @@ import sys
 from study.ablation import score
 from study.config import kept_outputs, tiers
 from study.config.mlflow_address import place
+from study.spec.documents.gpu_check import FILE
 from study.statistics import per_class
 from study.store import stage
 from study.store.runs import Store
@@ -26,7 +27,7 @@ def main() -> None:
         links = tracker.links()
         if stage.tuned_plan(folder) is not None:
             at_best = mlflow_access.opened(at, f"{chosen.name} tuned").links()
-    score.provenance(folder, plan, links, at_best)
+    score.provenance(folder, plan, links, at_best, Store().root / FILE)
 
 
 if __name__ == "__main__":

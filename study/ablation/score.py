@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.ablation.importances import importances
 from study.config import git_state
+from study.spec.documents.gpu_check import GpuCheckFile
 from study.spec.documents.plan import PlanFile
 from study.spec.documents.provenance import Page, ProvenanceFile, Ran, RanRun
 from study.spec.documents.reading import read
@@ -42,13 +43,18 @@ def write(
     return frame, summary
 
 
-def provenance(folder: Path, plan: PlanFile, links: Links, at_best: Links) -> None:
+def provenance(folder: Path, plan: PlanFile, links: Links, at_best: Links, checked: Path) -> None:
     """Write ``folder``/provenance.json: what ran, where and on what. ``links`` are the MLflow pages of trainings by
-    key, ``at_best`` those of the trainings with each variant at its best values."""
+    key, ``at_best`` those of the trainings with each variant at its best values. The file ``checked``, if it exists, is
+    the last check of a device."""
     found: ProvenanceFile = {"version": 1, **_ran(plan, folder / "results", folder / "examined", links)}
     tuned = stage.tuned_plan(folder)
     if tuned is not None:
         found["tuned"] = _ran(tuned, folder / "tuning" / "results", folder / "examined", at_best)
+    if checked.is_file():
+        known = read(checked, GpuCheckFile)
+        if known["device"]["kind"] == found["hardware"]["device"]:
+            found["gpu_check"] = known
     write_json(folder / "provenance.json", found)
 
 

@@ -165,11 +165,15 @@ def new_tier(folder: str, name: str | None, write: str, whole: bool) -> None:
     "--hours", type=click.FloatRange(min=0, min_open=True), envvar="HOURS",
     help="set the seed budget in params.yaml to what this machine can do in this many hours",
 )  # fmt: skip
-def preview(tier: str | None, every: bool, hours: float | None) -> None:
+@click.option("--tune", type=click.Choice(["yes", "no"]), envvar="TUNE", help="with the search for each variant's best")
+def preview(tier: str | None, every: bool, hours: float | None, tune: str | None) -> None:
     """Show what a tier would run, how long that takes on this machine, and what is wrong with its data."""
     from study.commands import preview  # imports torch
 
-    preview.preview(tiers.read(), tier, every, hours)
+    params = tiers.read()
+    if tune is not None:
+        params["tune"] = tune == "yes"
+    preview.preview(params, tier, every, hours)
 
 
 @study.command()

@@ -23,6 +23,7 @@ from study.models.build import build_backbone, check, untrained
 from study.plan import planner
 from study.spec.data_set_plugins import module_of
 from study.spec.digest import digest
+from study.spec.documents import gpu_check
 from study.spec.documents.data import Facts
 from study.spec.documents.reading import read
 from study.spec.documents.tier import Params
@@ -91,10 +92,25 @@ def preview(params: Params, name: str | None, every: bool = False, hours: float 
     if params["execution"]["gpus_per_training"] == "auto" and execution.device == "cuda":
         print(f"  gpus_per_training auto: {_share(chosen.name)}")
     left = [key for key in planned.trainings if key not in done]
+    _on_checked_gpu(planned, left, seen, store)
     _disk(planned, known, seen, execution, left=left, store=store)
     if chosen.by_need:
         _by_need(chosen, planned, seen, foretold=foretold, store=store, hours=hours)
     return foretold
+
+
+def _on_checked_gpu(planned: planner.Plan, left: list[str], seen: dict[str, Setting], store: Store) -> None:
+    """Print how long the trainings take on the GPU that was checked last, if its check had this tier's network."""
+    path = store.root / gpu_check.FILE
+    if not path.is_file():
+        return
+    known = read(path, gpu_check.GpuCheckFile)
+    if (step := known["steps"].get(planned.tier.name)) is None or known["device"]["kind"] != "cuda":
+        return
+    facts = {name: cast(Facts, {**planned.facts[name], **sees.facts}) for name, sees in seen.items()}
+    cost = sum(planned_cost.of_training(planned.trainings[key], facts[planned.data_of[key]]) for key in left)
+    hours = duration(cost * planned_cost.TERA / step["work_per_s"])
+    print(f"\n  trainings on one {known['device']['name']}, by its check: {hours}")
 
 
 def _by_need(

@@ -15,6 +15,7 @@ from study.config import tiers
 from study.config.execution import execution_of
 from study.plan import networks, planner
 from study.report import deviations, document
+from study.spec.documents.gpu_check import FILE
 from study.spec.documents.plan import DrawnFile, PlanFile
 from study.spec.documents.reading import read
 from study.spec.errors import InputError
@@ -57,7 +58,7 @@ def render(tier: str | None) -> Path:
     executed = read_json_or_none(store.ablated(chosen.name)) or train.facts(execution, 0.0, 0)
     write_json(folder / "results" / "ablate.json", executed)
     score.write(folder, called, (trained | asked).__contains__)
-    score.provenance(folder, called, {}, {})
+    score.provenance(folder, called, {}, {}, store.root / FILE)
     return document.build(
         folder, params["tiers"][chosen.name], deviations.rows(chosen), _words(called, len(trained), len(asked))
     )

@@ -64,6 +64,8 @@ RUN = {
     "make preview TIER=voc_subset": "make preview TIER=smoke",
     "make preview TIER=voc": "make preview TIER=smoke",  # test_full_scale.py previews voc and cityscapes themselves
     "make preview TIER=cityscapes": "make preview TIER=smoke",
+    "make preview TIER=voc_weekend": "make preview TIER=smoke",
+    "make repro TIER=voc_weekend": "make repro TIER=smoke",
     "make force CELL=T5/GCN/overall TIER=smoke": "make force CELL=T5/GCN/overall TIER=smoke",
     "make force CELL=T1/score/15": "make force CELL=T5/GCN/overall TIER=smoke",
     "make retry TIER=smoke": "make retry TIER=smoke",
@@ -111,6 +113,9 @@ DRY = {
     "make explore ANEW=yes": "test_explore.py begins a study anew",
     "make rehearse TIER=voc": "test_full_scale.py rehearses the paper's layouts at a small size",
     "make rehearse TIER=cityscapes": "as for voc",
+    "make rehearse TIER=voc_weekend": "as for voc",
+    "make gpu-check": "test_gpu_check.py runs it on the CPU",
+    "python -m study.gpu_check": "as for make gpu-check",
     "make new-tier FOLDER=~/data/mine": "needs a folder; test_new_tier.py and test_guide.py run the command",
     "make check": ".ci/run runs it",
     "make docs": "test_the_site_builds builds it",

@@ -183,6 +183,14 @@ def fake_folder(folder: Path, plan: dict[str, Any], failed: dict[str, str] | Non
         "trainings": {"planned": planned, "executed": 3, "done": planned - len(failed), "failed": len(failed)},
         "evaluations": {"planned": 0, "done": 0, "failed": 0},
     }  # fmt: skip
+    provenance["gpu_check"] = {
+        "version": 1, "device": {"kind": "cuda", "name": "Fake GPU", "torch": "2.9"}, "steps": {}, "seconds": 301.5,
+        "lines": [
+            {"check": "training twice", "promise": "equal to the bit", "found": "equal", "kept": True, "seconds": 3.0},
+            {"check": "loaders", "promise": "keep up", "found": "0.8 #read", "kept": False, "seconds": 3.0},
+            {"check": "peak", "promise": "", "found": "812.3 TFLOP/s", "kept": None, "seconds": 3.0},
+        ],
+    }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(provenance))
     return folder
 

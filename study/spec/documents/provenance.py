@@ -6,6 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from study.spec.documents.gpu_check import GpuCheckFile
 from study.spec.typed import Json, closed
 
 
@@ -61,7 +62,9 @@ class Ran(TypedDict):
 
 @closed
 class ProvenanceFile(Ran):
-    """The provenance of a report; ``tuned`` is the provenance of the trainings at each variant's best values."""
+    """The provenance of a report; ``tuned`` is the provenance of the trainings at each variant's best values, and
+    ``gpu_check`` the last check of the device that trained."""
 
     version: Literal[1]
     tuned: NotRequired[Ran]
+    gpu_check: NotRequired[GpuCheckFile]
