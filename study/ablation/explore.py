@@ -271,7 +271,7 @@ class _Driver:
                 here.trials, here.rung = kept, here.rung + 1
                 work.submit(event.key, self._job(event.key, work, here.rung))
                 return
-            print(f"trial: {label} given up at {100 * score:.1f} % after {step} steps", flush=True)
+            print(f"trial: {label} stopped early at {100 * score:.1f} % after {step} steps", flush=True)
             self.store.run(event.key).path("checkpoint.pt").unlink(missing_ok=True)  # it will not resume
         else:
             self.known[event.key] = score, step

@@ -124,7 +124,7 @@ class Exploration:
     def prune(self, trial: Trial, score: float, step: int) -> None:
         """Close a trial that its pruner gave up."""
         trial.set_user_attr(FACTS, _facts(trial.user_attrs) | {"score": score, "step": step})
-        trial.set_user_attr(REASON, f"given up after {step} steps")
+        trial.set_user_attr(REASON, f"stopped early after {step} steps")
         self._end(trial, TrialState.PRUNED)
 
     def refuse(self, trial: Trial, over: list[float]) -> None:

@@ -32,8 +32,8 @@ PAPER = (
     'Network", CVPR 2017, arXiv 1703.02719'
 )
 LICENCE = (
-    "Apache-2.0, as the project. The images that it was trained on, and the weights that its backbone started from, "
-    "have terms of their own."
+    "Apache-2.0, like the project. The training images, and the weights that the backbone started from, have their own "
+    "terms."
 )
 
 

@@ -44,16 +44,18 @@ def card(about: ModelFile, name: str) -> str:
         'classes = model.predict("photograph.jpg")  # uint8 (H, W), at the image\'s size',
         "```",
         "",
-        "or `study predict --model " + name + " photographs/`. The file holds the whole network and needs this "
-        "project's code, no run store and no download. Nothing in it is unpickled.",
+        "or `study predict --model "
+        + name
+        + " photographs/`. The file holds the whole network. It needs this project's "
+        "code, but no run store and no download, and loading it unpickles nothing.",
         "",
-        "## Meant for",
+        "## Intended use",
         "",
-        "Comparing heads with large kernels on images like those that it was trained on. What the numbers of its tier "
-        f"can tell: {about['judges']}",
+        "Comparing heads with large kernels on images like its training images. What the numbers of its tier can show: "
+        f"{about['judges']}",
         "",
-        f"{LIMITS.get(about['scale'], LIMITS['mechanism'])} Of other images it may say anything, with high scores. Do "
-        "not decide about people by it.",
+        f"{LIMITS.get(about['scale'], LIMITS['mechanism'])} On other images it may be "
+        "confidently wrong. Do not use it for decisions about people.",
         "",
         "## Scores on val",
         "",
@@ -61,14 +63,14 @@ def card(about: ModelFile, name: str) -> str:
         "|---|---|---|---|---|",
         *map(_row, about["scores"]),
         "",
-        "In per cent; the interval is over seeds on the same images, and says nothing of other images.",
+        "In per cent. The interval is over seeds on the same images, and says nothing about other images.",
         "",
         "## Data",
         "",
         f"`{data['name']}` (setting `{about['setting']}`): "
         + ", ".join(f"{number:,} {split}" for split, number in data["images"].items())
         + f" images, padded to {data['size'][0]} x {data['size'][1]} px (height x width)"
-        + (f", made smaller to a longest side of {data['longest']} px" if data["longest"] else "")
+        + (f", reduced to a longest side of {data['longest']} px" if data["longest"] else "")
         + (f", grey values from {scale[0]} to {scale[1]}" if scale else "")
         + f". Fingerprint `{data['fingerprint'][:16]}`.",
         "",

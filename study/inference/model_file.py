@@ -78,7 +78,7 @@ def _told(text: str | None, path: Path) -> ModelFile:
         )
     if found.get("version") != version_of(ModelFile):
         raise InputError(
-            f"a model must be of version {version_of(ModelFile)} of its format, got {found.get('version')!r} in {path} "
+            f"a model must have format version {version_of(ModelFile)}, got {found.get('version')!r} in {path} "
             "(another version of the code wrote it); use that version, or run `make repro` of its tier again"
         )
     if wrong := fits(ModelFile, found):

@@ -167,10 +167,10 @@ def tuned(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: Mapping[G
             names.append(at)
             at = tier.settings[at].after
         if runs and cell.inference:
-            reasons[cell.address] = "Not searched: it asks a trained network in another way, it trains none."
+            reasons[cell.address] = "Not searched: it only evaluates trained networks in another way."
         elif runs and not any((name, cell.variant) in chosen for name in names):
             covered = ", ".join(tuning.settings)
-            reasons[cell.address] = f"Not searched: the search covers {covered}, and these cells are of {names[0]}."
+            reasons[cell.address] = f"Not searched: the search covers {covered}, and these cells belong to {names[0]}."
     asked = dataclasses.replace(_searched(tier), not_applicable=tier.not_applicable | reasons)
     return planner.build(asked, facts, device, chosen)
 

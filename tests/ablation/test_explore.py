@@ -326,7 +326,7 @@ def test_exploration_continues_after_pruned_refused_or_failed_trials(tiny: Proje
     assert len(states) == 12 and "PRUNED" in states and "COMPLETE" in states
     given_up = [t for t in found["trials"] if t["state"] == "PRUNED" and t["score"] is not None]
     refused = [t for t in found["trials"] if t["macs"] > 0.02e9]
-    assert given_up and all(t["step"] == 2 and t["reason"] == "given up after 2 steps" for t in given_up)
+    assert given_up and all(t["step"] == 2 and t["reason"] == "stopped early after 2 steps" for t in given_up)
     assert all(t["state"] == "PRUNED" and t["score"] is None and "not trained" in t["reason"] for t in refused)
     by_number = {trial["number"]: trial for trial in found["trials"]}
     assert all(by_number[winner["number"]]["macs"] <= 0.02e9 for winner in found["winners"])

@@ -226,7 +226,7 @@ FAULTS = {
     "a pickle": (lambda file: pickle.dumps({"a": 1}), "nothing else is loaded: it could run code"),
     "a bit turned": (lambda file: file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]), "with other content"),
     "other classes": (lambda file: _changed(file, classes=["a", "b"]), "with other content"),
-    "older": (lambda file: _changed(file, version=0), "must be of version 1 of its format, got 0"),
+    "older": (lambda file: _changed(file, version=0), "must have format version 1, got 0"),
     "a key less": (lambda file: _changed(file, recipe={}), "metadata must be as the code writes them"),
     "of others": (lambda file: _changed(file, project="another"), "from other software"),
 }

@@ -350,3 +350,14 @@ def test_without_skips_only_tensors_of_that_prefix(tmp_path: Path) -> None:
     load_weights(net, tmp_path / "net.pt", without="head.")
     with pytest.raises(InputError, match=r"\(fc\.bias, fc\.weight, head\.weight\)"):
         load_weights(net, tmp_path / "net.pt", without="fc.")
+
+
+def test_a_dilated_resnet_keeps_its_resolution() -> None:
+    """Stride 8 to the end, with the weights of the undilated network."""
+    plain, dilated = (TorchvisionResNet(50, None, frozen_norm=True, dilated=d).eval() for d in (False, True))
+    dilated.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        maps, wide = plain(torch.rand(1, 3, 64, 96)), dilated(torch.rand(1, 3, 64, 96))
+    assert [tuple(wide[level].shape[2:]) for level in dilated.strides] == [(16, 24), (8, 12), (8, 12), (8, 12)]
+    assert {level: 64 // maps[level].shape[2] for level in maps} == plain.strides
+    assert dilated.strides == {"res2": 4, "res3": 8, "res4": 8, "res5": 8}

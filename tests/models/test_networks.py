@@ -21,7 +21,7 @@ from study.models.heads import ConvHead
 from study.paper.tables import TABLES
 from study.spec.constants import VOID
 from study.spec.errors import InputError
-from study.spec.heads import HEADS, PLACES, Variant, dense, gcn, stack
+from study.spec.heads import HEADS, PLACES, Variant, dense, fcn, gcn, stack
 from study.spec.training import Network, freeze
 from study.training.loop import Batch, fit, labelled, learning_rate, loss_of, start
 from tests.conftest import ROOT
@@ -265,6 +265,18 @@ def test_heads_are_linear_without_bias(head) -> None:
     a, b = torch.randn(2, 1, 6, 8, 8, dtype=torch.double)
     assert not module(torch.zeros_like(a)).any()
     torch.testing.assert_close(module(2 * a + b), 2 * module(a) + module(b))
+
+
+def test_the_head_of_a_plain_fcn_is_torchvisions() -> None:
+    """Apart from its dropout and the bias of its scores."""
+    from torchvision.models.segmentation.fcn import FCNHead
+
+    ours, theirs = ConvHead(fcn(3), 32, 5).eval(), FCNHead(32, 5).eval()
+    named = dict(zip(("0.weight", "1.weight", "1.bias", "4.weight"), ours.parameters(), strict=True))
+    theirs.load_state_dict(named | {"4.bias": torch.zeros(5)}, strict=False)
+    maps = torch.randn(2, 32, 9, 7)
+    torch.testing.assert_close(ours(maps), theirs(maps))
+    assert fcn(3).width is None and fcn(3) != dense(3)
 
 
 @pytest.mark.parametrize("head", [dense(5), stack(7), gcn(15)], ids=lambda head: head.family)

@@ -216,6 +216,15 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_check_of_the_device_is_shown(full: Path) -> None:
+    """Each line with its promise, and a broken one as such."""
+    page = (full / "report.html").read_text(encoding="utf-8")
+    shown = page[page.rindex("The check of the device") :]
+    told = shown[: shown.index("</table>")]
+    assert "Fake GPU" in told and "0.8 #read" in told and "812.3 TFLOP/s" in told
+    assert told.count("broken") == 1 and told.count("kept") == 1
+
+
 @pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(full: Path) -> None:
     names = [
