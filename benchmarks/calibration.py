@@ -2,6 +2,7 @@
 
     python -m benchmarks.calibration                               # under an hour on two cores; call again to resume
     python -m benchmarks.calibration --simulations 200 --worlds normal ties
+    python -m benchmarks.calibration --looks --truths null half    # only studies with looks
 
 Simulates whole studies in worlds with a known truth (benchmarks.worlds) and judges every claim of a tier with
 study.statistics.verdicts: from the scores of all trainings, and in fewer simulations from counts of images on disk. A
@@ -327,12 +328,17 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="per block; a tenth of it from counts")
     every = [*WORLDS, *PHOTOGRAPHS]
     parser.add_argument("--worlds", nargs="+", choices=every, default=every, metavar="WORLD", help=", ".join(every))
+    parser.add_argument(
+        "--truths", nargs="+", choices=TRUTHS, default=list(TRUTHS), metavar="TRUTH", help=", ".join(TRUTHS)
+    )
+    parser.add_argument("--looks", action="store_true", help="only the design with looks")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"JSON lines with earlier results ({RESULTS})")
     arguments = parser.parse_args()
     if arguments.simulations < 1 or arguments.workers < 1:
         parser.error("--simulations and --workers must be at least 1")
     asked, done = blocks(arguments.worlds, arguments.simulations), known(arguments.results)
+    asked = [one for one in asked if one.truth in arguments.truths and (one.most or not arguments.looks)]
     todo = [block for block in asked if block not in done]
     print(f"{len(asked)} blocks, {len(asked) - len(todo)} of them known from {arguments.results}", flush=True)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)

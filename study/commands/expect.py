@@ -14,7 +14,7 @@ from study.spec.documents.plan import PlanFile
 from study.spec.errors import InputError
 from study.spec.words import counted, duration
 from study.statistics import answers, questions, sequence
-from study.statistics.claim_tests import HERE, Scores, judged_by, rules_of
+from study.statistics.claim_tests import HERE, Scores, Tested, judged_by, rules_of
 from study.statistics.levels import Levels
 from study.store.code_digest import ROOT
 
@@ -116,35 +116,44 @@ def _chances(plan: PlanFile) -> None:
     if path is None:
         print(f"\n  verdicts: unknown for {counted(len(family), 'claim')}; this tier has no earlier scores")
         return
-    looks, scores, margins = sequence.of_plan(plan), Scores(plan, known), answers.margins_of(plan)
-    levels, alpha = Levels(family, PRIMARY), rules_of(plan)["alpha"]
+    looks, expected = sequence.of_plan(plan), chances(plan, Scores(plan, known))
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     print(f"\n  expected verdicts, if effects and spreads are as in {name}")
     print(f"    {'claim':22} {'effect':>16}" + "".join(f"{f'{at} seeds':>10}" for at in looks.at) + "   more cost")
-    sums, unknown = [0.0] * len(looks.at), []
-    for claim in family:
-        predicate = questions.predicate_of(CLAIMS[claim], plan["scale"])
-        untested, parts = answers.tested(predicate, plan, scores, HERE, 1.0)
-        if predicate is None or not parts or math.isnan(max(part.holds for part in parts)):
-            unknown.append(claim)
-            continue
-        found, best = [], 0.0
-        for number, share in zip(looks.at, looks.shares, strict=True):
-            level = levels.initial[claim] * alpha * share
-            best = max(best, answers.chance(parts, margins, level, number))
-            found.append(best)
+    sums = [0.0] * len(looks.at)
+    for claim, (found, shown) in expected.items():
         sums = [total + chance for total, chance in zip(sums, found, strict=True)]
-        shown = max(parts, key=lambda part: part.holds)
         effect = (
             f"{answers.in_unit(shown.part.measure, shown.effect.estimate):+.1f} {answers.UNITS[shown.part.measure]}"
         )
+        predicate = questions.predicate_of(CLAIMS[claim], plan["scale"])
+        assert predicate is not None
         more = sequence.keys_of(plan, predicate.addresses, looks.seeds[looks.at[0] :])
         cost = math.fsum(looks.work[key] for key in more)
         print(f"    {claim:22} {effect:>16}" + "".join(f"{100 * one:8.0f} %" for one in found) + f"  {cost:10,.0f}")
     told = ", ".join(f"{total:.1f} with {at} seeds" for total, at in zip(sums, looks.at, strict=True))
     print(f"    in all, of {counted(len(family), 'claim')}: {told}")
-    if unknown:
+    if unknown := [claim for claim in family if claim not in expected]:
         print(f"    unknown: {', '.join(unknown)}")
+
+
+def chances(plan: PlanFile, scores: Scores) -> dict[str, tuple[list[float], Tested]]:
+    """For each claim that ``scores`` tell something about, the chance of a verdict by each look if effects and spreads
+    are as in ``scores``, and its weakest part. What decided claims pass on is not counted."""
+    looks, margins, family = sequence.of_plan(plan), answers.margins_of(plan), questions.family(plan)
+    levels, alpha = Levels(family, PRIMARY), rules_of(plan)["alpha"]
+    expected = {}
+    for claim in family:
+        predicate = questions.predicate_of(CLAIMS[claim], plan["scale"])
+        _, parts = answers.tested(predicate, plan, scores, HERE, 1.0)
+        if predicate is None or not parts or math.isnan(max(part.holds for part in parts)):
+            continue
+        found, best = [], 0.0
+        for number, share in zip(looks.at, looks.shares, strict=True):
+            best = max(best, answers.chance(parts, margins, levels.initial[claim] * alpha * share, number))
+            found.append(best)
+        expected[claim] = (found, max(parts, key=lambda part: part.holds))
+    return expected
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
