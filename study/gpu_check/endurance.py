@@ -95,7 +95,7 @@ def wait(device: str) -> None:
 
 
 def memory(case: Case, device: str) -> Iterator[Line]:
-    """A training that is too large is told as such, and the next one runs."""
+    """A training that is too large ends as OutOfMemory, and the next one runs."""
     kind = ""
     try:
         _exhaust(case, device)
