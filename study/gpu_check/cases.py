@@ -29,7 +29,7 @@ class Case:
     classes: int
 
     def training(self, variant: Variant = OURS) -> Training:
-        return Training(variant, Data("random"), self.network, self.recipe, SEED, 1)
+        return Training(variant, Data("random"), self.network, recipe=self.recipe, seed=SEED, band_px=1)
 
     def model(self, variant: Variant, device: str) -> Segmenter:
         """The network with random weights."""

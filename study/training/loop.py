@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import nn
@@ -38,6 +38,14 @@ class OutOfMemory(TrainingFailed):
     """The device, or the machine, ran out of memory for this training."""
 
 
+class Dumped(TypedDict):
+    """What State.dump returns."""
+
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, object]
+    step: int
+
+
 @dataclass
 class State:
     """Everything that a checkpoint must hold; ``step`` counts the steps done."""
@@ -46,10 +54,10 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Dumped:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
 
-    def restore(self, dumped: dict[str, Any]) -> None:
+    def restore(self, dumped: Dumped) -> None:
         self.model.load_state_dict(dumped["model"])
         self.optimizer.load_state_dict(dumped["optimizer"])
         self.step = dumped["step"]

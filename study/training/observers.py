@@ -22,7 +22,7 @@ from study.store.runs import Run, write_json
 from study.training import checkpoint
 from study.training.batches import Source
 from study.training.count import measure
-from study.training.loop import State, TrainingFailed
+from study.training.loop import Dumped, State, TrainingFailed
 
 PROGRESS_S = 1.0
 SAVING_SHARE = 50  # train this many times as long as a checkpoint took before the next one: at most 2 % of the time
@@ -34,7 +34,7 @@ RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tun
 class _Dumped(TypedDict):
     """The content of a training's checkpoint."""
 
-    state: dict[str, Any]
+    state: Dumped
     curve: dict[str, list[Any]]
     seconds: float
 
