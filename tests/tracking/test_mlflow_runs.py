@@ -366,3 +366,44 @@ def test_the_views_name_only_what_runs_have(logged):
         assert runs and set(state["selectedColumns"]) <= known
         charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
         assert {f"metrics.`{name}`" for name in charted} <= known
+
+
+def _trial(number: int, score: float | None, **changed: Any) -> dict[str, Any]:
+    return {
+        "number": number, "state": "PRUNED" if score is None else "COMPLETE", "label": f"GCN k={number}", "head": "gcn",
+        "k": {"res4": 3, "res5": 2 * number + 3}, "width": None, "refine": ["head"], "lr": 0.01, "values": {},
+        "key": f"key{number}", "score": score, "step": 20, "macs": 10**6, "parameters": 9, "memory": 8, "work": 0.1,
+        "reason": "" if score else "stopped early after 20 steps",
+    } | changed  # fmt: skip
+
+
+def test_trials_of_an_exploration_compare_in_their_own_view(copied: tuple[Path, dict[str, Any]]) -> None:
+    """Each is a child of one run, and the view filters, sorts and shows what these runs have."""
+    root, _ = copied
+    tracker = Tracker(root / "mlflow" / "mlflow.db", root / "mlflow" / "artifacts", "smoke")
+    rows = [_trial(0, 0.4), _trial(1, 0.6), _trial(2, None)]
+    tracker.trials(rows, "pareto")
+    tracker.trials(rows, "pareto")  # nothing new
+    runs = _runs(root, condition="tags.`study.kind` = 'trial'")
+    assert len(runs) == 3
+    parents = {run.data.tags["mlflow.parentRunId"] for run in runs.values()}
+    (parent,) = _runs(root, condition="tags.`study.kind` = 'exploration'").values()
+    assert parents == {parent.info.run_id}
+    experiment = _client(root).get_experiment_by_name("smoke")
+    saved = json.loads(experiment.tags["mlflow.sharedViewState.trials"])
+    state = json.loads(saved["state"])
+    assert saved["name"] == "Trials of the exploration" and state["searchFilter"] == "tags.`study.kind` = 'trial'"
+    assert state["orderByKey"] == "metrics.`tune/miou`" and not state["orderByAsc"]
+    best = runs["trial 1: GCN k=1"]
+    for column in state["selectedColumns"]:
+        kind, name = column.split(".", 1)
+        assert name.strip("`") in getattr(best.data, kind), column
+    charts = {chart["type"]: chart for chart in state["compareRunCharts"]}
+    assert charts["SCATTER"]["xaxis"]["key"] in best.data.metrics and charts["SCATTER"]["yaxis"]["key"] == "tune/miou"
+    assert set(charts["PARALLEL"]["selectedParams"]) <= best.data.params.keys()
+    assert best.data.metrics["tune/miou"] == 0.6 and best.data.params["kernel_size_res5"] == "5"
+    pruned = runs["trial 2: GCN k=2"]
+    assert "tune/miou" not in pruned.data.metrics
+    assert pruned.data.tags["mlflow.note.content"] == "stopped early after 20 steps"
+    tracker.trials(rows[:2], "pareto")  # another exploration has begun
+    assert len(_runs(root, condition="tags.`study.kind` = 'trial'")) == 2
