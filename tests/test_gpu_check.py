@@ -57,7 +57,7 @@ def test_it_runs_with_torch_torchvision_and_numpy_alone(tmp_path: Path) -> None:
     found = read(out, GpuCheckFile)
     assert "BROKEN" not in ended.stdout and f"{len(found['lines'])} lines" not in ended.stderr
     names = {line["check"] for line in found["lines"]}
-    assert {"numbers: GCN k=15", "numbers: deconvolution", "training resumed halfway", "loaders"} <= names
+    assert {"numbers: GCN k=15", "numbers: deconvolution", "training resumed halfway", "batches copied ahead"} <= names
     assert {"two trainings on the device", "a step without enough memory", "the training after it"} <= names
     assert found["steps"].keys() == cases.CASES.keys()
     assert all(step["train_s"] > 0 and step["work_per_s"] >= step["flop_per_s"] / 2 for step in found["steps"].values())

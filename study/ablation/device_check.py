@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import shutil
 from collections.abc import Collection
@@ -17,7 +18,6 @@ from study.spec.errors import InputError
 from study.spec.training import Training
 from study.spec.words import counted
 from study.training import gpu, speed_probe
-from study.training.device import settle
 from study.training.prefetch import AHEAD
 
 SHARED = Path("/dev/shm")  # where processes of Linux share memory
@@ -29,15 +29,18 @@ def check(workload: Workload, todo: Collection[str]) -> None:
     """Raises InputError if loaders have too little shared memory for the trainings ``todo``, or if a GPU of this
     machine does not work or cannot hold the largest of them. Machines of a cluster check their own GPUs."""
     execution = workload.execution
-    shared_memory(workload, todo)
-    if execution.device != "cuda" or execution.address:
+    if execution.address:
         return
-    key = largest(workload, todo)
+    shared_memory(workload, todo)
+    if execution.device != "cuda":
+        return
+    training, size, classes = _facts(workload, largest(workload, todo))
+    # Several processes share the batch of a training.
+    recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
+    part, share = dataclasses.replace(training, recipe=recipe), min(1.0, execution.gpus_per_training or 1.0)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # the driver keeps off the GPU
         try:
-            training, (height, width), classes = _facts(workload, key)
-            share = min(1.0, execution.gpus_per_training or 1.0)
-            fault = process.submit(fault_of, training, classes, (height, width), share=share).result()
+            fault = process.submit(fault_of, part, classes, size, share=share).result()
         except BrokenProcessPool:
             fault = "a GPU must survive one training step, got a process that died; run `nvidia-smi` and see its log"
     if fault:
@@ -69,8 +72,6 @@ def largest(workload: Workload, todo: Collection[str]) -> str:
 
     def held(key: str) -> int:
         training, size, classes = _facts(workload, key)
-        if training.variant is None:
-            return 0
         return step_bytes(training.variant, training.network, classes, size, training.recipe.batch)
 
     return max(sorted(todo), key=held)
@@ -86,7 +87,6 @@ def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int
 
 def fault_of(training: Training, classes: int, size: tuple[int, int], device: str = "cuda", share: float = 1.0) -> str:
     """Why ``device`` cannot do a step of a training with a ``share`` of its memory; empty if it can."""
-    settle(device, training.recipe.deterministic)
     name, memory = "this machine", ""
     if device == "cuda":
         if fault := gpu.fault_of_gpu():
@@ -97,8 +97,8 @@ def fault_of(training: Training, classes: int, size: tuple[int, int], device: st
     try:
         speed_probe.step_seconds(training, classes, size, device, steps=1)
     except (RuntimeError, MemoryError) as error:
-        if gpu.out_of_memory(error) is None:
-            raise
+        if gpu.out_of_memory(error) is None:  # the training itself will say what is wrong with it
+            return gpu.explained(str(error)) if device != "cpu" and gpu.is_broken(error) else ""
         label = training.variant.label if training.variant else "the classifier"
         return (
             f"a GPU must have room for a training step of {label} ({counted(training.recipe.batch, 'image')} of "

@@ -108,6 +108,8 @@ class Ray:
         address: str | None,
         retries: int,
         pythonpath: str,
+        *,
+        on_gpu: bool = False,
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -133,6 +135,8 @@ class Ray:
             environment["py_executable"] = quoted
         local: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
         self.options = local | {"runtime_env": environment}
+        # A process keeps its GPU's memory, and the number of its GPU, as long as it lives.
+        self.lasting: dict[str, Any] = {"max_calls": 1} if on_gpu else {}
         self.running: dict[Any, str] = {}
         self.cancelled: set[str] = set()
         self._start()
@@ -156,7 +160,7 @@ class Ray:
             ) from None
         if threading.current_thread() is threading.main_thread():  # Ray has replaced the driver's handler
             signal.signal(signal.SIGTERM, handler)
-        self.task = self.ray.remote(self.function)
+        self.task = self.ray.remote(**self.lasting)(self.function) if self.lasting else self.ray.remote(self.function)
 
     def submit(self, key: str, payload: Any, need: Need) -> None:
         task = self.task.options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shutil
 from collections import Counter
@@ -18,6 +19,7 @@ from study.spec.documents.plan import PlanFile
 from study.spec.documents.provenance import Page, ProvenanceFile, Ran, RanRun
 from study.spec.documents.reading import read
 from study.spec.documents.runs import Executed, Result
+from study.spec.errors import InputError
 from study.spec.words import counted
 from study.statistics import outputs, per_class, results
 from study.store import stage
@@ -51,9 +53,10 @@ def provenance(folder: Path, plan: PlanFile, links: Links, at_best: Links, check
     tuned = stage.tuned_plan(folder)
     if tuned is not None:
         found["tuned"] = _ran(tuned, folder / "tuning" / "results", folder / "examined", at_best)
-    if checked.is_file():
+    trained_on = " ".join(found["hardware"]["gpus"])
+    with contextlib.suppress(InputError):  # none, a damaged one, or another version's
         known = read(checked, GpuCheckFile)
-        if known["device"]["kind"] == found["hardware"]["device"]:
+        if known["device"]["kind"] == "cuda" and known["device"]["name"] in trained_on:
             found["gpu_check"] = known
     write_json(folder / "provenance.json", found)
 

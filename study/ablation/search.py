@@ -57,12 +57,14 @@ def search_and_train(params: Params, target: Path) -> None:
 
 def _search(chosen: tiers.Tier, facts: Mapping[str, Facts], execution: Execution, store: Store) -> list[Candidate]:
     """Train all candidates rung by rung; return them with their scores. Trainings that the store has are reused."""
-    from study.training.worker import train as train_one  # imports torch
+    from study.ablation import device_check  # imports torch
+    from study.training.worker import train as train_one
 
     planned, found = halving.candidates(chosen, facts, execution.device)
     manifest, tuning = planned.manifest(), halving.tuning_of(chosen)
     workload = Workload(planned, manifest, execution, store)
     train.check_shared(planned, execution, planned.trainings)
+    device_check.check(workload, list(planned.trainings))
     workload.read_again()
     study, log = f"{chosen.name} tuning", store.study_log(chosen.name)
     values = {key: halving.values(c.recipe, tuning) for c in found for key in c.keys.values()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from study.ablation import queue
 from study.config.execution import Execution
+from study.spec.constants import GPU_FAULT
 from study.spec.errors import InputError
 from study.spec.words import counted, duration
 from study.store import drivers, stop_signals
@@ -21,8 +22,10 @@ WAIT_S = 0.5
 WATCH_S = 2.0  # between two reads of the heartbeats of running trainings
 BUSY_S = 5.0  # until a training that another driver runs is tried again
 PREEMPTED_S = 5.0  # a machine that is being taken away should be gone by then
+CRASHED = "WorkerCrashedError"  # Ray's name for a process that died, after all retries
 OpenEngine = Callable[[Callable[[Any], Any], Execution], queue.Engine]
-AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", queue.LOST}
+ELSEWHERE_S = 60.0  # until a training is tried again that met a machine of a cluster without its GPU
+AGAIN = {"Busy", "Preempted", "OutOfMemory", "Cancelled", "GpuMissing", queue.LOST}
 
 
 def open_engine(function: Callable[[Any], Any], execution: Execution) -> queue.Engine:
@@ -30,7 +33,8 @@ def open_engine(function: Callable[[Any], Any], execution: Execution) -> queue.E
     if execution.engine == "inline":
         return queue.Inline(function)
     cores = execution.workers * execution.processes
-    return queue.Ray(function, cores, execution.address, execution.retries, str(ROOT))
+    on_gpu = execution.device == "cuda"
+    return queue.Ray(function, cores, execution.address, execution.retries, str(ROOT), on_gpu=on_gpu)
 
 
 class Work:
@@ -56,6 +60,7 @@ class Work:
         self.function, self.begun = function, begun
         self.need = queue.Need(execution.processes, execution.gpus_per_training)
         self.failures: Counter[tuple[str, str]] = Counter()  # (key, why it was started again)
+        self.broken: set[str] = set()  # keys of trainings whose GPU failed each time
         self.seen: dict[str, tuple[Any, float]] = {}  # key -> its last heartbeat, and since when
         self.watched = 0.0
         self.stopping = False
@@ -119,7 +124,16 @@ class Work:
             if self.failures[key, event.kind] > self.execution.retries:
                 raise InputError(event.reason)  # no other training could run there either
             print(f"{short} is started again, if possible elsewhere: {event.reason}", flush=True)
-            self.queue.again(key, wait_s=BUSY_S)
+            self.queue.again(key, wait_s=ELSEWHERE_S if self.execution.address else BUSY_S)
+        elif event.kind == CRASHED and (fault := self.store.run(key).read(GPU_FAULT)):
+            self.broken.add(key)
+            if len(self.broken) > 1:  # all trainings would end so
+                raise InputError(
+                    f"a GPU must survive a training, got {fault['reason']} in {len(self.broken)} of them, each tried "
+                    f"{self.execution.retries + 1} times; run `nvidia-smi` and look at the system's log, then run the "
+                    "same command again: trainings go on from their checkpoints"
+                )
+            return queue.Event(key, kind="GpuFailed", reason=fault["reason"])
         elif event.kind == "Busy":
             self.queue.again(key, wait_s=BUSY_S)
         elif event.kind == "Preempted":

@@ -101,10 +101,10 @@ def preview(params: Params, name: str | None, every: bool = False, hours: float 
 
 def _on_checked_gpu(planned: planner.Plan, left: list[str], seen: dict[str, Setting], store: Store) -> None:
     """Print how long the trainings take on the GPU that was checked last, if its check had this tier's network."""
-    path = store.root / gpu_check.FILE
-    if not path.is_file():
+    try:
+        known = read(store.root / gpu_check.FILE, gpu_check.GpuCheckFile)
+    except InputError:  # none, a damaged one, or another version's
         return
-    known = read(path, gpu_check.GpuCheckFile)
     if (step := known["steps"].get(planned.tier.name)) is None or known["device"]["kind"] != "cuda":
         return
     facts = {name: cast(Facts, {**planned.facts[name], **sees.facts}) for name, sees in seen.items()}

@@ -28,6 +28,7 @@ from study.spec.errors import InputError
 from study.spec.words import counted, duration
 from study.store.code_digest import ROOT
 from study.store.runs import Store, write_json
+from study.training.captured import EAGER
 from study.training.speed_probe import CPU_BATCH
 
 STAGES = ("data", "plan", "ablate", "evaluate", "score", "report")
@@ -69,7 +70,7 @@ def shortened(params: Params, name: str, folder: Path) -> Params:
     for part in (block, *block.get("controls", {}).values(), *block.get("settings", {}).values()):
         recipe = part.get("recipe", {})
         if "steps" in recipe:
-            recipe["steps"] = STEPS
+            recipe["steps"] = STEPS if cpu else EAGER + STEPS  # on a GPU, also one that is recorded and replayed
         if "validations" in recipe:
             recipe["validations"] = 1
         if cpu and "batch" in recipe:
@@ -133,7 +134,7 @@ def _told(reports: Path, name: str, seconds: float) -> int:
         write_json(Store().peak(name), {"peak_mb": gpu, "memory_mb": has})  # for gpus_per_training: auto
     memory = f"{peak / 1024:.1f} GB of memory" + (f" and {gpu / 1024:.1f} GB of GPU memory" if gpu else "")
     print(
-        f"rehearsal of {name}: {counted(len(plan['trainings']), 'training')} of {STEPS} steps and "
+        f"rehearsal of {name}: {counted(len(plan['trainings']), 'training')} of a few steps and "
         f"{counted(len(plan['evaluations']), 'evaluation')} in {duration(seconds)}, {failed} failed; "
         f"the largest worker took {memory}"
     )

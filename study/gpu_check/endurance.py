@@ -6,19 +6,22 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 from study.gpu_check.cases import OURS, Case
 from study.gpu_check.promises import Line
 from study.training import gpu
+from study.training.captured import EAGER
 from study.training.device import settle
-from study.training.loop import State, fit, start
+from study.training.loop import Batch, State, fit, start
 
 STEPS, STOPPED = 10, 5
 SHARED = 2.2  # times as long as one training alone, for two at once
 SHARED_STEPS = {"cpu": 3, "cuda": 60}
+SHARED_S = 120  # for a training beside another
+WARM = EAGER + 3  # steps before the timed ones
 
 
 def state_of(case: Case, device: str) -> State:
@@ -74,17 +77,30 @@ def _said(same: bool) -> str:
     return "equal" if same else "different"
 
 
-def step_seconds(case: Case, device: str, steps: int = 20) -> float:
-    """Seconds of a step, over several steps in a row."""
-    state, batches = state_of(case, device), case.batches(device)
-    loop = fit(state, batches, case.recipe, capture=device != "cpu")
-    for _ in range(6):
+def step_seconds(
+    case: Case,
+    device: str,
+    steps: int = 20,
+    *,
+    batches: Callable[[int], Batch] | None = None,
+    capture: bool = True,
+    look_every: int = 0,
+) -> float:
+    """Seconds of a step, over several steps in a row. ``batches`` feeds them (None: batches that are on the device),
+    and ``look_every`` steps the loss is read (0: never)."""
+    state = state_of(case, device)
+    loop = fit(state, batches or case.batches(device), case.recipe, capture=capture and device != "cpu")
+    for _ in range(WARM):
         next(loop)
     wait(device)
     began = time.perf_counter()
-    for _ in range(steps):
-        next(loop)
+    for number in range(steps):
+        _, loss = next(loop)
+        if look_every and loss is not None and number % look_every == 0:
+            loss.item()
     wait(device)
+    if state.refused:
+        raise RuntimeError(f"a step must be recorded as a graph, got {state.refused}")
     return (time.perf_counter() - began) / steps
 
 
@@ -138,7 +154,11 @@ def share(case: Case, device: str) -> Iterator[Line]:
 def _processes(number: int, device: str) -> list[float]:
     command = [sys.executable, "-m", "study.gpu_check", "--device", device, "--only-train"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(number)]
-    ended = [(process.communicate()[0], process.returncode) for process in running]
+    try:
+        ended = [(process.communicate(timeout=SHARED_S)[0], process.returncode) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     if failed := [code for _, code in ended if code]:
         raise RuntimeError(f"a training beside another must end well, got status {failed[0]}")
     return [float(said.split()[-1]) for said, _ in ended]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ from PIL import Image
 
 from study.data import pixels
 from study.gpu_check.cases import SEED, Case
-from study.gpu_check.endurance import step_seconds
+from study.gpu_check.endurance import WARM, state_of, step_seconds
 from study.gpu_check.promises import Line
 from study.seeds import generator
 from study.store import machine
 from study.training.batches import Source
+from study.training.loop import fit
 from study.training.prefetch import batches
 
 IMAGES, SIZE = 48, (375, 500)  # images in the layout of VOC, of its usual size
+FED = 1.1  # times as long as a step whose batch is on the device
 MOST = 12  # loaders
 
 
@@ -59,31 +60,52 @@ def write(folder: Path) -> None:
         mask.save(base / "SegmentationClass" / f"{name}.png")
 
 
+def source_of(case: Case, folder: Path, device: str) -> Source:
+    """The images in ``folder`` as a training streams them."""
+    write(folder)
+    np.save(folder / "train-names.npy", np.arange(IMAGES))
+    side = -(-max(SIZE) // 32) * 32
+    return Source(
+        case.training(), case.classes, torch.device(device), folder=folder, features=None, band={},
+        stream=functools.partial(_opened, folder, (side, side)),
+    )  # fmt: skip
+
+
 def speed(case: Case, device: str) -> Iterator[Line]:
-    """Images fed over images trained, with the loaders that one training would get."""
-    side = max(SIZE)
+    """A training that loaders feed from files, against one whose batches are on the device; both copy ways give the
+    same weights."""
+    on_gpu = device != "cpu"
+    loaders = min(MOST, max(1, machine.cores()))
+    steps = 20 if on_gpu else 3
+    last = 3 * (WARM + steps)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        write(folder)
-        np.save(folder / "train-names.npy", np.arange(IMAGES))
-        loaders = min(MOST, max(1, machine.cores()))
-        batch = case.recipe.batch
-        rounds = max(4, 4 * loaders * 16 // batch) if device != "cpu" else 6
-        training = case.training()
-        training = dataclasses.replace(training, recipe=dataclasses.replace(case.recipe, steps=2 * rounds))
-        size = (-(-side // 32) * 32,) * 2
-        source = Source(
-            training, case.classes, torch.device("cpu"), folder=folder, features=None, band={},
-            stream=functools.partial(_opened, folder, size),
-        )  # fmt: skip
-        ready = batches(source, 0, 2 * rounds, loaders)
-        for step in range(rounds):  # processes start, and the batches read ahead meanwhile are used up
-            ready(step)
-        began = time.perf_counter()
-        for step in range(rounds, 2 * rounds):
-            ready(step)
-        fed = rounds * batch / (time.perf_counter() - began)
-    trained = batch / step_seconds(case, device, 3 if device == "cpu" else 20)
-    promise = "at least 1 image read for each trained" if device != "cpu" else ""
-    found = f"{fed:,.0f} read, {trained:,.0f} trained a second: {fed / trained:.2f} ({loaders} loaders)"
-    yield Line("loaders", promise, found, fed >= trained if device != "cpu" else None)
+        source = source_of(case, Path(place), device)
+        size = (-(-max(SIZE) // 32) * 32,) * 2
+        fed_case = dataclasses.replace(case, size=size)
+        fed = step_seconds(fed_case, device, steps, batches=batches(source, 0, last, loaders, copy_ahead=True))
+        resident = step_seconds(fed_case, device, steps)
+        told = f"a step from files takes {fed / resident:.2f} times as long as one without ({loaders} loaders)"
+        promise, kept = (f"at most {FED} times", fed <= FED * resident) if on_gpu else ("", None)
+        yield Line("loaders keep up", promise, told, kept)
+        found = []
+        for ahead in (True, False):
+            state = state_of(fed_case, device)
+            loop = fit(state, batches(source, 0, last, 0, copy_ahead=ahead), fed_case.recipe, capture=on_gpu)
+            for _ in range(WARM):
+                next(loop)
+            found.append({name: value.cpu() for name, value in state.model.state_dict().items()})
+        same = all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+        yield Line("batches copied ahead", "the same weights", "equal" if same else "different", same)
+
+
+def worth(case: Case, device: str) -> Iterator[Line]:
+    """What each way not to wait is worth, on a GPU."""
+    if device == "cpu":
+        return
+    usual = step_seconds(case, device)
+    ways = {
+        "recorded passes": step_seconds(case, device, capture=False),
+        "a look at the loss every 20 steps": step_seconds(case, device, look_every=1),
+    }
+    for name, without in ways.items():
+        yield Line(f"worth of {name}", "", f"{without / usual:.2f} times as long without", None)

@@ -10,6 +10,7 @@ from typing import Any
 from study.spec.documents.gpu_check import CheckedStep
 from study.spec.words import first_line
 
+SKIPPED = "skipped: no time left"
 KEPT = {True: "kept", False: "BROKEN", None: "-"}
 
 
@@ -37,6 +38,10 @@ class Results:
         return {"version": 1, **asdict(self)}
 
     @property
+    def skipped(self) -> int:
+        return sum(line.found == SKIPPED for line in self.lines)
+
+    @property
     def broken(self) -> list[Line]:
         return [line for line in self.lines if line.kept is False]
 
@@ -45,7 +50,7 @@ def run(results: Results, name: str, check: Callable[[], Iterator[Line]], left_s
     """Add the lines of a check. One that fails by an error is a broken promise; one without time left is skipped."""
     began = time.monotonic()
     if left_s <= 0:
-        results.lines.append(Line(name, "", "skipped: no time left", None))
+        results.lines.append(Line(name, "", SKIPPED, None))
         return
     try:
         for line in check():

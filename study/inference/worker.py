@@ -21,7 +21,7 @@ from study.spec.jobs import ConfusionJob, Context, EvaluationJob, ReceptiveField
 from study.spec.training import Crf
 from study.store import stop_signals
 from study.store.runs import CONFUSION, EVALUATED, RECEPTIVE, Busy, Run, Store, write, write_json
-from study.training import checkpoint
+from study.training import checkpoint, gpu
 from study.training.batches import FromImages, Source, open_source
 from study.training.count import confusion, counts_of_original, image_counts
 from study.training.device import settle
@@ -38,7 +38,7 @@ def evaluate(job: EvaluationJob) -> dict[str, float]:
     saved its images so far, Busy if another process is running it."""
     context, store = job.context, Store(job.context.store)
     run = store.run(job.key, EVALUATED)
-    with run.writing(wait=False), stop_signals.noticing(), ExitStack() as beside:
+    with run.writing(wait=False), stop_signals.noticing(), gpu.faults(context.device, run), ExitStack() as beside:
         stop_signals.check(context.stop)
         if not run.done():
             settle(context.device)
@@ -69,7 +69,7 @@ def look(job: ReceptiveFieldJob) -> None:
     """
     context = job.context
     run = Store(context.store).run(job.key, RECEPTIVE)
-    with run.writing():
+    with run.writing(), gpu.faults(context.device, run):
         if run.done():
             return
         settle(context.device)
@@ -107,7 +107,7 @@ def confuse(job: ConfusionJob) -> bool:
     subject, context = job.subject, job.context
     store = Store(context.store)
     run = store.run(job.key, CONFUSION)
-    with run.writing(wait=False), stop_signals.noticing():
+    with run.writing(wait=False), stop_signals.noticing(), gpu.faults(context.device, run):
         stop_signals.check(context.stop)
         if not run.done():
             settle(context.device)

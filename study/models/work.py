@@ -47,7 +47,7 @@ def work(variant: Variant | None, network: Network, classes: int, size: tuple[in
     return above if cached else below + above
 
 
-def step_bytes(variant: Variant, network: Network, classes: int, size: tuple[int, int], batch: int) -> int:
+def step_bytes(variant: Variant | None, network: Network, classes: int, size: tuple[int, int], batch: int) -> int:
     """Bytes of a training step of a network, by count, in 32 bits: the outputs of its modules for a batch, and for each
     weight the weight, its gradient and the optimizer's two numbers. A frozen backbone does not count. The memory of
     libraries is not included, so the number compares networks but is not the peak."""

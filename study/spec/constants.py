@@ -5,6 +5,9 @@ from __future__ import annotations
 VOID = 255  # label of pixels that are neither trained on nor scored
 
 
+GPU_FAULT = "gpu-fault.json"  # of a run: why its last process lost its GPU
+
+
 LEAST_DRAWS = 100  # with fewer bootstrap draws, a variance is mostly noise
 
 

@@ -20,8 +20,8 @@ class Captured:
     """``passes(inputs, labels)`` -> loss, with gradients in the weights of ``optimizer``; replayed after EAGER calls.
 
     All calls must have inputs of the same shape. A step that cannot be recorded (memory for it is missing, or a layer
-    waits for the device) keeps running as before; ``refused`` says why. On the CPU nothing is recorded, but inputs go
-    through the same buffers.
+    waits for the device) keeps running as before; ``refused`` says why. On a CPU, for tests, nothing is recorded, but
+    inputs go through the same buffers.
     """
 
     def __init__(self, passes: Passes, optimizer: torch.optim.Optimizer) -> None:
@@ -68,21 +68,23 @@ class Captured:
 
             self._replay = again
             return
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()  # a graph cannot use memory that is kept for other steps
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may pin memory for batches meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # A failed recording may leave its own stream behind. Other threads may pin memory for batches meanwhile.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            ):
                 self._loss = self.passes(self._inputs, self._labels)
         except RuntimeError as error:
-            self.refused = str(error).splitlines()[0]
-            self.optimizer.zero_grad(set_to_none=True)
-            del graph
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
+            cause = error.__context__ or error  # the end of a failed recording raises an error of its own
+            self.refused = str(cause).splitlines()[0]
+        else:
+            self._replay = graph.replay
             return
-        self._replay = graph.replay
+        self.optimizer.zero_grad(set_to_none=True)
+        self._inputs, self._labels = {}, torch.empty(0)
+        torch.cuda.empty_cache()
 
 
 def _cloned(inputs: Inputs) -> Inputs:

@@ -6,20 +6,30 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
+from study.spec.constants import GPU_FAULT
 from study.spec.words import first_line
-from study.training.loop import OutOfMemory
+from study.store.runs import Run, write_json
+from study.training.loop import OutOfMemory, TrainingFailed
 
 DRIVER = Path("/proc/driver/nvidia/version")
 WORKER = "STUDY_WORKER"  # set in processes that an engine starts and can replace
 ENDED = 70  # status of a process whose GPU failed
 # Words of errors after which a process cannot use its GPU any more.
-BROKEN = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "NVML", "device-side assert", "ECC")
+BROKEN = (
+    "CUDA error", "device-side assert", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR",
+    "CUBLAS_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_INTERNAL_ERROR",
+)  # fmt: skip
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+NO_ENGINE = "unable to find an engine"  # of cuDNN: it lacks memory for each, or none is repeatable
+UNREPEATABLE = "does not have a deterministic implementation"
+FULL = 0.05  # share of a GPU's memory; with less of it free, memory was what an engine lacked
 
 
 class GpuMissing(RuntimeError):
@@ -92,19 +102,43 @@ def is_broken(error: BaseException) -> bool:
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:
     """The error as OutOfMemory, if it is about missing memory, in whatever words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    ):
+    lacking = any(words in str(error) for words in NO_MEMORY) or (NO_ENGINE in str(error) and _is_full())
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and lacking):
         return OutOfMemory(f"out of memory ({first_line(error)})")
     return None
 
 
-def leave(error: BaseException) -> NoReturn:
-    """End this process, whose GPU failed, if an engine can start another in its place; raises GpuMissing if not.
+def _is_full() -> bool:
+    if not torch.cuda.is_available():
+        return False
+    free, total = torch.cuda.mem_get_info()
+    return free < FULL * total
 
-    A process keeps no other state of a training than its checkpoint has.
-    """
+
+@contextmanager
+def faults(device: str, run: Run) -> Iterator[None]:
+    """Turn errors about missing memory into OutOfMemory, and layers that cannot repeat their numbers into
+    TrainingFailed. A process whose GPU failed ends (see ``leave``)."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if memory := out_of_memory(error):
+            raise memory from error
+        if device != "cpu" and (UNREPEATABLE in str(error) or NO_ENGINE in str(error)):
+            raise TrainingFailed(
+                f"every layer must have a repeatable implementation on a GPU, got {first_line(error)}; set "
+                "recipe.deterministic to false"
+            ) from error
+        if device != "cpu" and is_broken(error):
+            leave(error, run)
+        raise
+
+
+def leave(error: BaseException, run: Run) -> NoReturn:
+    """End this process, whose GPU failed, if an engine can start another in its place; raises GpuMissing if not. The
+    reason is kept in ``run``; its checkpoint has all else."""
     if os.environ.get(WORKER):
+        write_json(run.path(GPU_FAULT), {"reason": f"the GPU failed ({first_line(error)})"})
         print(f"error: the GPU failed ({first_line(error)}); another process goes on", file=sys.stderr, flush=True)
         os._exit(ENDED)
     raise GpuMissing(explained(str(error))) from error

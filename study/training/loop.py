@@ -48,11 +48,13 @@ class Dumped(TypedDict):
 
 @dataclass
 class State:
-    """Everything that a checkpoint must hold; ``step`` counts the steps done."""
+    """Everything that a checkpoint must hold; ``step`` counts the steps done. ``refused`` says why the passes are not
+    replayed, although they should be."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
+    refused: str = ""
 
     def dump(self) -> Dumped:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
@@ -163,6 +165,7 @@ def fit(
         if teaches(given):
             if gradients is not None:
                 loss = gradients(given.inputs, given.labels)
+                state.refused = gradients.refused
             else:
                 state.optimizer.zero_grad(set_to_none=True)
                 loss = passes(given.inputs, given.labels)

@@ -3,8 +3,12 @@ neither for files nor for copies (D57, D152)."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable
+from multiprocessing import connection
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -40,7 +44,6 @@ def batches(source: Source, start: int, stop: int, processes: int, copy_ahead: b
     finish = _Copier(source) if copy_ahead and source.device.type == "cuda" else source.finish
     if not processes or start >= stop:
         return lambda step: finish(*source.raw_batch(step))
-    torch.multiprocessing.set_sharing_strategy("file_system")  # a descriptor per tensor would exceed the usual limits
     loader = DataLoader(
         _Steps(source, start, stop),
         batch_size=None,
@@ -48,6 +51,7 @@ def batches(source: Source, start: int, stop: int, processes: int, copy_ahead: b
         prefetch_factor=AHEAD,
         pin_memory=source.device.type == "cuda",
         multiprocessing_context="forkserver",  # a plain fork of a process with threads may deadlock
+        worker_init_fn=_begin,
     )
     ready = iter(loader)
     following = start
@@ -59,6 +63,20 @@ def batches(source: Source, start: int, stop: int, processes: int, copy_ahead: b
         return finish(*next(ready))
 
     return batch
+
+
+def _begin(number: int) -> None:
+    """Prepare a reading process: it must not outlive the training, however that ends, and the usual limits do not allow
+    a descriptor for each tensor."""
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class _Copier:

@@ -21,6 +21,7 @@ from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
 from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
+from study.training.captured import EAGER
 from study.training.count import image_counts, predict
 from study.training.device import settle
 from study.training.loop import Batch, fit, start
@@ -47,17 +48,19 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
     if device == "cpu" and batch > most:
         smaller = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch=most))
         return step_seconds(smaller, classes, size, device, steps) * batch / most
-    with settled(device):
+    with settled(device, training.recipe.deterministic):
         network, model = _untrained(training, classes, device)
-        recipe = dataclasses.replace(training.recipe, steps=steps + 1)  # the first is not counted
+        on_gpu = device == "cuda"
+        warm = 1 + EAGER * on_gpu  # steps that are not counted
+        recipe = dataclasses.replace(training.recipe, steps=steps + warm)
         batch_of, times = _random(network, training, classes, size, device), []
         before = clock(device)
-        for _ in fit(start(model, recipe), batch_of, recipe):
+        for _ in fit(start(model, recipe), batch_of, recipe, capture=on_gpu):
             times.append(clock(device) - before)
-            if len(times) > 1 and sum(times) > ENOUGH_S:
+            if len(times) > warm and sum(times) > ENOUGH_S:
                 break
             before = clock(device)
-        return min(times[1:])
+        return min(times[warm:])
 
 
 def scored_seconds(training: Training, classes: int, size: tuple[int, int], device: str) -> float:
@@ -114,10 +117,10 @@ def clock(device: str) -> float:
 
 
 @contextmanager
-def settled(device: str) -> Iterator[None]:
+def settled(device: str, deterministic: bool = True) -> Iterator[None]:
     """A context with the settings of a worker."""
     threads = torch.get_num_threads()
-    settle(device)
+    settle(device, deterministic)
     try:
         yield
     finally:

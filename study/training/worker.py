@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ import torch
 
 from study import metrics
 from study.models.build import Classifier, Segmenter, build, inherit
+from study.spec.constants import GPU_FAULT
 from study.spec.digest import canonical
 from study.spec.jobs import TrainingJob
-from study.spec.words import first_line
 from study.store import stop_signals
 from study.store.runs import Run, Store, write, write_json
 from study.training import class_weights, distributed, gpu
@@ -37,10 +36,10 @@ def train(job: TrainingJob) -> dict[str, float]:
     context = job.context
     distributed.check(job.subject.training, context.processes, context.device)
     run = Store(context.store).run(job.key)
-    if context.device == "cuda":
-        gpu.check()
-    with run.writing(wait=False), stop_signals.noticing(), _faults(context.device):
+    with run.writing(wait=False), stop_signals.noticing(), gpu.faults(context.device, run):
         stop_signals.check(context.stop)
+        if context.device == "cuda":
+            gpu.check()
         if job.until is not None:
             return {"tune": _rung(job, job.until, run)}
         if not run.done():
@@ -50,27 +49,9 @@ def train(job: TrainingJob) -> dict[str, float]:
         return metrics.score_all(name, archive[name])
 
 
-@contextmanager
-def _faults(device: str) -> Iterator[None]:
-    """Turn errors about missing memory, in whatever words, into OutOfMemory. A process whose GPU failed ends."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if memory := gpu.out_of_memory(error):
-            raise memory from error
-        if device != "cpu" and "does not have a deterministic implementation" in str(error):
-            raise TrainingFailed(
-                f"every layer must have a repeatable implementation on a GPU, got {first_line(error)}; set "
-                "recipe.deterministic to false"
-            ) from error
-        if device != "cpu" and gpu.is_broken(error):
-            gpu.leave(error)
-        raise
-
-
 def _begin(job: TrainingJob, run: Run) -> None:
     settle(job.context.device, job.subject.training.recipe.deterministic)
-    for name in ("DONE", "failed.json"):  # of an earlier attempt
+    for name in ("DONE", "failed.json", GPU_FAULT):  # of an earlier attempt
         run.path(name).unlink(missing_ok=True)
     with distributed.together(follow, job, job.context.processes, job.context.device) as team:
         _train(job, run, team)
@@ -82,6 +63,8 @@ def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
         spec = canonical(job.subject.training)
         write_json(run.path("training.json"), {"key": job.key, "labels": job.labels, "spec": spec})
     forget_peak()
+    if job.context.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     attempt.tell()
     observers: list[Callable[[int, torch.Tensor | None], None]] = [
         Curve(attempt),
@@ -152,7 +135,8 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
     _write_samples(run, model, source, job.context.samples)
     write_json(run.path("curve.json"), {name: attempt.curve[name] for name in ("loss", "score")})
     seconds = {"train": trained, "evaluate": time.monotonic() - measuring}
-    write_json(run.path("result.json"), _result(model, job, seconds, attempt.resumed))
+    recorded = {"recorded": attempt.state.refused or "yes"} if job.context.device == "cuda" else {}
+    write_json(run.path("result.json"), _result(model, job, seconds, attempt.resumed) | recorded)
     run.finish()
 
 
@@ -196,7 +180,8 @@ def _result(
         "head_parameters": size(model.decoder.heads if isinstance(model, Segmenter) else model.linear),
         "seconds": seconds,
         "peak_memory_mb": peak_mb(),
-        "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+        # What torch took from the GPU: a recorded step keeps its memory while predictions are made.
+        "peak_gpu_memory_mb": torch.cuda.max_memory_reserved() / 2**20 if on_gpu else None,
         "gpu_memory_mb": torch.cuda.get_device_properties(0).total_memory / 2**20 if on_gpu else None,
         "device": job.context.device,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,

@@ -15,12 +15,13 @@ import torch
 
 from study.ablation import device_check
 from study.config.execution import Execution
+from study.spec.constants import GPU_FAULT
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Data, Network, Recipe, Training, freeze
+from study.store.runs import Store
 from study.training import gpu
 from study.training.loop import OutOfMemory, TrainingFailed
-from study.training.worker import _faults
 from tests.conftest import ROOT, Project
 
 RECIPE = Recipe(
@@ -32,6 +33,34 @@ NETWORK = Network("shallow", ("res2", "res3"), freeze({"widths": [8, 12], "strid
 
 def training(variant: Variant, network: Network = NETWORK) -> Training:
     return Training(variant, Data("random"), network, RECIPE, 0, 1)
+
+
+def test_processes_that_share_a_training_share_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each needs room for its part only; a classifier is probed too."""
+    seen = []
+
+    class Here:
+        def __init__(self, *given: object) -> None: ...
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *given: object) -> None: ...
+
+        def submit(self, work, given, classes, size, share) -> SimpleNamespace:
+            seen.append((given.recipe.batch, share))
+            return SimpleNamespace(result=lambda: "")
+
+    monkeypatch.setattr(device_check, "ProcessPoolExecutor", Here)
+    given = workload(
+        one=training(Variant(gcn(3))), classifier=dataclasses.replace(training(Variant(gcn(3))), variant=None)
+    )
+    given.execution = dataclasses.replace(given.execution, device="cuda", gpus_per_training=2, loaders=0)
+    device_check.check(given, ["one", "classifier"])
+    assert seen == [(1, 1.0)]
+    given.execution = dataclasses.replace(given.execution, address="head:6379")
+    device_check.check(given, ["one"])
+    assert len(seen) == 1
 
 
 def workload(streamed: bool = True, loaders: int = 2, **trainings: Training) -> SimpleNamespace:
@@ -78,16 +107,20 @@ def test_a_machine_without_a_gpu_is_told_so() -> None:
         gpu.check()
 
 
-def test_only_a_workers_process_ends_with_its_gpu() -> None:
+def test_only_a_workers_process_ends_with_its_gpu(tmp_path: Path) -> None:
     error = RuntimeError("CUDA error: device-side assert triggered")
     with pytest.raises(gpu.GpuMissing, match="device-side assert"):
-        gpu.leave(error)
-    code = f"from study.training import gpu; gpu.leave(RuntimeError({str(error)!r}))"
+        gpu.leave(error, Store(tmp_path).run("a"))
+    code = (
+        "from pathlib import Path; from study.store.runs import Store; from study.training import gpu; "
+        f"gpu.leave(RuntimeError({str(error)!r}), Store(Path({str(tmp_path)!r})).run('a'))"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {gpu.WORKER: "1"}, capture_output=True, text=True
     )
     assert ended.returncode == gpu.ENDED
     assert ended.stderr == f"error: the GPU failed ({error}); another process goes on\n"
+    assert Store(tmp_path).run("a").read(GPU_FAULT) == {"reason": f"the GPU failed ({error})"}
 
 
 @pytest.mark.parametrize(
@@ -96,13 +129,14 @@ def test_only_a_workers_process_ends_with_its_gpu() -> None:
         (RuntimeError("CUDA error: out of memory"), "OutOfMemory"),
         (RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), "OutOfMemory"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "GpuMissing"),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), "TrainingFailed"),
         (RuntimeError("x_cuda does not have a deterministic implementation, but you set"), "TrainingFailed"),
         (RuntimeError("shapes do not match"), "RuntimeError"),
     ],
 )
-def test_faults_of_a_gpu_are_told_apart(error: Exception, kind: str) -> None:
+def test_faults_of_a_gpu_are_told_apart(error: Exception, kind: str, tmp_path: Path) -> None:
     kinds = (OutOfMemory, gpu.GpuMissing, TrainingFailed, RuntimeError)
-    with pytest.raises(kinds) as found, _faults("cuda"):
+    with pytest.raises(kinds) as found, gpu.faults("cuda", Store(tmp_path).run("a")):
         raise error
     assert found.type.__name__ == kind
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -60,7 +61,7 @@ def work(order: Order) -> str:
         if ill == "full" and ray.get_runtime_context().get_assigned_resources()["CPU"] < 2:
             raise OutOfMemory("out of memory (it asked for all there is)")
         if ill == "gpu fails":
-            gpu.leave(RuntimeError("CUDA error: unspecified launch failure"))
+            gpu.leave(RuntimeError("CUDA error: unspecified launch failure"), run)
         if ill == "gpu gone":
             raise gpu.GpuMissing("a GPU must be there and answer, got: no GPU; run nvidia-smi")
         if ill == "preempted":
@@ -122,6 +123,23 @@ def test_recoverable_failures_are_retried_and_others_are_reported(tmp_path, monk
     assert "full ran out of memory and is tried again alone on its device" in said
     assert said.count("preempted was preempted and goes on from its checkpoint") == 3
     assert "gpu back is started again, if possible elsewhere: a GPU must be there" in said
+
+
+@pytest.mark.slow
+def test_a_gpu_that_fails_each_training_ends_the_study(tmp_path: Path) -> None:
+    """The first is a hole with its reason; after the second, the others are not tried."""
+    execution = dataclasses.replace(INLINE, engine="ray", hung_s=600)
+    with Work(work, execution, Store(tmp_path), "smoke") as jobs:
+        for key in ("one", "two", "three"):
+            jobs.submit(key, Order(tmp_path, key, ("gpu fails",) * 9, jobs.stop))
+        ends = filter(None, jobs.ends())
+        first = next(ends)
+        assert (first.key, first.kind) == ("one", "GpuFailed")
+        assert first.reason == "the GPU failed (CUDA error: unspecified launch failure)"
+        with pytest.raises(InputError, match=r"a GPU must survive a training, got the GPU failed \(CUDA error: unsp"):
+            next(ends)
+    assert len((tmp_path / "one" / "attempts").read_text()) == 1 + INLINE.retries
+    assert not (tmp_path / "three" / "attempts").exists()
 
 
 def test_a_gpu_that_is_gone_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -24,6 +28,7 @@ from study.training.count import count, counts_on_device, image_counts
 from study.training.loop import Batch, TrainingFailed, fit, labelled, loss_of, repeatable_loss, start
 from study.training.observers import Attempt, Checkpoints, Curve
 from study.training.worker import train
+from tests.conftest import ROOT
 from tests.training.test_resume import job
 
 RECIPE = Recipe(
@@ -168,3 +173,31 @@ def test_the_head_has_a_rate_of_its_own() -> None:
     for name, change in moved[1.0].items():
         torch.testing.assert_close(moved[10.0][name], change if name.startswith("backbone.") else 10 * change)
         assert name.startswith("backbone.") or change.any()
+
+
+READS = """
+import os
+from torch.utils.data import DataLoader
+from study.training.prefetch import _begin
+if __name__ == "__main__":
+    reading = DataLoader(range(10**6), num_workers=2, multiprocessing_context="forkserver", worker_init_fn=_begin)
+    ready = iter(reading)
+    next(ready)
+    print(*(worker.pid for worker in ready._workers), flush=True)
+    os._exit(70)
+"""
+
+
+@pytest.mark.slow
+def test_loaders_end_with_a_process_that_is_gone(tmp_path: Path) -> None:
+    """Even with one that ended without a word, as a process does whose GPU failed."""
+    script = tmp_path / "reads.py"
+    script.write_text(READS)
+    ended = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ended.returncode == 70, ended.stderr
+    pids = [int(pid) for pid in ended.stdout.split()]
+    assert len(pids) == 2
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20)
+    assert alive == []

@@ -25,7 +25,8 @@ class Progress(TypedDict):
 
 @closed
 class Result(TypedDict):
-    """What a run records at its end; an evaluation records only seconds and commit. Memory is in MiB."""
+    """What a run records at its end; an evaluation records only seconds and commit. Memory is in MiB. ``recorded`` says
+    whether a GPU's step was replayed as a graph: yes, or why not."""
 
     seconds: dict[str, float]
     commit: NotRequired[str]
@@ -36,6 +37,7 @@ class Result(TypedDict):
     gpu_memory_mb: NotRequired[float | None]
     device: NotRequired[str]
     gpu: NotRequired[str | None]
+    recorded: NotRequired[str]
     host: NotRequired[str]
     threads: NotRequired[int]
     processes: NotRequired[int]
