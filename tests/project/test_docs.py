@@ -115,7 +115,6 @@ DRY = {
     "make rehearse TIER=cityscapes": "as for voc",
     "make rehearse TIER=voc_weekend": "as for voc",
     "make gpu-check": "test_gpu_check.py runs it on the CPU",
-    "python -m study.gpu_check": "as for make gpu-check",
     "make new-tier FOLDER=~/data/mine": "needs a folder; test_new_tier.py and test_guide.py run the command",
     "make check": ".ci/run runs it",
     "make docs": "test_the_site_builds builds it",

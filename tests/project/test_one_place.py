@@ -122,7 +122,7 @@ ADDITIONS = {
 # edits that change no result: (file, before, after)
 POLISHES = {
     "docstring of the loop": ("study/training/loop.py", '"""Train from ``state.step``', '"""Go on from ``state.step``'),
-    "docstring of a head": ("study/models/heads.py", "No nonlinearity, no bias", "Linear, without bias"),
+    "docstring of a head": ("study/models/heads.py", "No bias, and no nonlinearity", "Linear, without bias"),
     "comment": ("study/models/decoder.py", "# Coarsest first", "# The coarsest level first"),
     "words of an error": ("study/models/decoder.py", "a level must be one of the", "levels must be among the"),
     "another error": ("study/training/loop.py", "optimizer must be sgd or adamw", "the optimizer must be sgd or adamw"),
