@@ -35,9 +35,15 @@ def the_answer() -> str:
 
 
 def photographs() -> list[list[str]]:
-    """The verdicts of both tiers of photographs on these images, for claims on which one of them has an effect."""
-    found = [["the paper claims", *PHOTOGRAPHS]]
-    for rows in zip(*map(judged, PHOTOGRAPHS), strict=True):
+    """The verdicts of both tiers of photographs on these images, with all variants at one rate and, if it was searched,
+    with each at its best, for claims on which one of them has an effect."""
+    columns: dict[str, list[dict[str, Any]]] = {}
+    for tier in PHOTOGRAPHS:
+        columns[tier] = judged(tier)
+        if (best := verdicts_of(tier)["tuned"]) is not None:
+            columns[f"{tier}, each at its best"] = best
+    found = [["the paper claims", *columns]]
+    for rows in zip(*columns.values(), strict=True):
         told = [f"{shown(row)}, {effect(row)}" if effect(row) else "untested" for row in rows]
         if any(map(effect, rows)):
             found.append([rows[0]["says"], *told])

@@ -5,7 +5,8 @@
     python -m benchmarks.ship --compare         # docs/example/comparison.pdf, of what is shipped, and its first page
 
 ``counts.zip`` has everything that verdicts are made from: the plan, and for each training and evaluation its counts,
-its curve and the questions that it recorded. A test judges it again.
+its curve and the questions that it recorded. ``tuned.zip`` has the same for each variant at its best, if the report
+searched. A test judges them again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from study.report import side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, COUNTS = ROOT / "docs" / "example", "counts.zip"
+TUNED = "tuned.zip"  # the same of the trainings with each variant at its best
 JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, if it has them
 MOST_BYTES = 5_000_000  # of the counts of a tier
 SCORES = ("scores.csv", "verdicts.json", "costs.csv", "provenance.json")
@@ -94,6 +96,8 @@ def main() -> None:
     for name in SCORES if arguments.folder else FIRST:
         shutil.copyfile(report / name, target / name)
     counts(report, target / COUNTS)
+    if (report / "tuning" / "plan.json").is_file():
+        counts(report / "tuning", target / TUNED)
 
 
 if __name__ == "__main__":

@@ -388,7 +388,13 @@ def test_shipped_verdicts_and_scores_follow_from_shipped_counts(name: Path, tmp_
     made = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
     computed = audit.counts(json.loads((tmp_path / "examined" / "anatomy.json").read_text(encoding="utf-8"))["table11"])
     folders = (tmp_path / "results", tmp_path / "examined")
-    found = verdicts.content(made, *folders, computed=computed)
+    tuned = {}
+    if (example / ship.TUNED).is_file():
+        assert (example / ship.TUNED).stat().st_size <= ship.MOST_BYTES
+        with zipfile.ZipFile(example / ship.TUNED) as archive:
+            archive.extractall(tmp_path / "tuning")
+        tuned = {"tuned": stage.tuned_plan(tmp_path), "tuned_folder": tmp_path / "tuning" / "results"}
+    found = verdicts.content(made, *folders, computed=computed, **tuned)
     assert json.loads(json.dumps(found)) == json.loads((example / "verdicts.json").read_text(encoding="utf-8"))
     drawn = stage.drawn_plan(tmp_path)
     frame, kept = results.frame(drawn, *folders, computed=computed), pd.read_csv(example / "scores.csv")
