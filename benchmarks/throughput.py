@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from torch import nn
 from torch.nn import functional
 
+from study.gpu_check.speed import PlainFCN
 from study.models.build import build
-from study.models.resnet_gcn_block import subsample
 from study.spec.checks import checked, choice, whole
 from study.spec.constants import VOID
 from study.spec.errors import InputError
@@ -86,33 +85,11 @@ def ours(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
     return Contender(state, dict(loops), images)
 
 
-class _PlainFCN(nn.Module):
-    """torchvision's FCN on a ResNet: images (N, 3, H, W) -> scores (N, K, H, W)."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        import torchvision
-        from torchvision.models._utils import IntermediateLayerGetter
-        from torchvision.models.segmentation.fcn import FCN, FCNHead
-
-        resnet = getattr(torchvision.models, f"resnet{depth}")(replace_stride_with_dilation=[False, True, True])
-        subsample(resnet)  # torch 2.14 may crash without it; the function stays the same
-        self.fcn = FCN(IntermediateLayerGetter(resnet, {"layer4": "out"}), FCNHead(2048, CLASSES))
-
-    def train(self, mode: bool = True) -> _PlainFCN:
-        super().train(mode)
-        self.fcn.backbone.eval()
-        return self
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fcn(images)["out"]
-
-
 def theirs(depth: int, images: torch.Tensor, labels: torch.Tensor) -> Contender:
     """torchvision's FCN with the usual training loop for it."""
     torch.manual_seed(0)
     images = images / 255
-    model = _PlainFCN(depth).to(images.device).to(memory_format=torch.channels_last)
+    model = PlainFCN(depth, CLASSES).to(images.device).to(memory_format=torch.channels_last)
     weights = recipe("fp32")
     optimizer = torch.optim.SGD(model.parameters(), weights.lr, weights.momentum, weight_decay=weights.weight_decay)
     device = images.device.type

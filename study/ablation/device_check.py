@@ -27,20 +27,25 @@ PIXEL = 4  # bytes of a training pixel: its colours and its label
 
 def check(workload: Workload, todo: Collection[str]) -> None:
     """Raises InputError if loaders have too little shared memory for the trainings ``todo``, or if a GPU of this
-    machine does not work or cannot hold the largest of them. Machines of a cluster check their own GPUs."""
+    machine does not work or cannot hold the largest of them (if any is known). Machines of a cluster check their own
+    GPUs."""
     execution = workload.execution
     if execution.address:
         return
     shared_memory(workload, todo)
     if execution.device != "cuda":
         return
-    training, size, classes = _facts(workload, largest(workload, todo))
-    # Several processes share the batch of a training.
-    recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
-    part, share = dataclasses.replace(training, recipe=recipe), min(1.0, execution.gpus_per_training or 1.0)
+    share = min(1.0, execution.gpus_per_training or 1.0)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # the driver keeps off the GPU
         try:
-            fault = process.submit(fault_of, part, classes, size, share=share).result()
+            if todo:
+                training, size, classes = _facts(workload, largest(workload, todo))
+                # Several processes share the batch of a training.
+                recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
+                part = dataclasses.replace(training, recipe=recipe)
+                fault = process.submit(fault_of, part, classes, size, share=share).result()
+            else:
+                fault = process.submit(gpu.fault_of_gpu).result()
         except BrokenProcessPool:
             fault = "a GPU must survive one training step, got a process that died; run `nvidia-smi` and see its log"
     if fault:

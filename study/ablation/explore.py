@@ -195,8 +195,10 @@ class _Driver:
 
     def explore(self, number: int) -> None:
         """Run trials until the study has ``number`` of them, or its cost is spent."""
-        from study.training.worker import train as train_one  # imports torch
+        from study.ablation import device_check  # imports torch
+        from study.training.worker import train as train_one
 
+        device_check.check(self.workload, ())  # which networks the trials have is not known yet
         print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
         for trial in self.study.trials:
             self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)

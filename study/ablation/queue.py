@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from study.spec.constants import WORKER
 from study.spec.errors import InputError
 from study.spec.words import first_line
 
@@ -128,7 +129,7 @@ class Ray:
                 "PYTHONPATH": pythonpath,
                 "OMP_NUM_THREADS": "1",
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-                "STUDY_WORKER": "1",  # a worker whose GPU failed may end: Ray starts another
+                WORKER: "1",  # one whose GPU failed may end: Ray starts another
             }
         }
         if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray passes it to a shell unquoted

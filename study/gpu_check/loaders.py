@@ -17,14 +17,17 @@ from study.data import pixels
 from study.gpu_check.cases import SEED, Case
 from study.gpu_check.endurance import WARM, state_of, step_seconds
 from study.gpu_check.promises import Line
+from study.gpu_check.speed import seconds_of
 from study.seeds import generator
 from study.store import machine
 from study.training.batches import Source
+from study.training.count import counts_on_device, image_counts
 from study.training.loop import fit
 from study.training.prefetch import batches
 
 IMAGES, SIZE = 48, (375, 500)  # images in the layout of VOC, of its usual size
 FED = 1.1  # times as long as a step whose batch is on the device
+SIDE = 512  # px that they are padded to
 MOST = 12  # loaders
 
 
@@ -64,10 +67,9 @@ def source_of(case: Case, folder: Path, device: str) -> Source:
     """The images in ``folder`` as a training streams them."""
     write(folder)
     np.save(folder / "train-names.npy", np.arange(IMAGES))
-    side = -(-max(SIZE) // 32) * 32
     return Source(
         case.training(), case.classes, torch.device(device), folder=folder, features=None, band={},
-        stream=functools.partial(_opened, folder, (side, side)),
+        stream=functools.partial(_opened, folder, (SIDE, SIDE)),
     )  # fmt: skip
 
 
@@ -80,8 +82,7 @@ def speed(case: Case, device: str) -> Iterator[Line]:
     last = 3 * (WARM + steps)
     with tempfile.TemporaryDirectory() as place:
         source = source_of(case, Path(place), device)
-        size = (-(-max(SIZE) // 32) * 32,) * 2
-        fed_case = dataclasses.replace(case, size=size)
+        fed_case = dataclasses.replace(case, size=(SIDE, SIDE))
         fed = step_seconds(fed_case, device, steps, batches=batches(source, 0, last, loaders, copy_ahead=True))
         resident = step_seconds(fed_case, device, steps)
         told = f"a step from files takes {fed / resident:.2f} times as long as one without ({loaders} loaders)"
@@ -96,12 +97,23 @@ def speed(case: Case, device: str) -> Iterator[Line]:
             found.append({name: value.cpu() for name, value in state.model.state_dict().items()})
         same = all(torch.equal(value, found[1][name]) for name, value in found[0].items())
         yield Line("batches copied ahead", "the same weights", "equal" if same else "different", same)
+        if on_gpu:
+            plain, ahead_s = (
+                step_seconds(fed_case, device, steps, batches=batches(source, 0, last, loaders, copy_ahead=ahead))
+                for ahead in (False, True)
+            )
+            yield Line("worth of copies ahead", "", f"{plain / ahead_s:.2f} times as long without", None)
 
 
 def worth(case: Case, device: str) -> Iterator[Line]:
-    """What each way not to wait is worth, on a GPU."""
+    """What the other ways not to wait are worth, on a GPU."""
     if device == "cpu":
         return
+    known = case.batches("cpu", 1)(0).labels.numpy()
+    said, band = torch.from_numpy(known).to(device).long(), known == 0
+    there = seconds_of(lambda: counts_on_device(said, known, band, case.classes), device)
+    here = seconds_of(lambda: image_counts(known[0], said[0].cpu().numpy(), band[0], case.classes), device)
+    yield Line("worth of counts on the device", "", f"{here * len(known) / there:.2f} times as long without", None)
     usual = step_seconds(case, device)
     ways = {
         "recorded passes": step_seconds(case, device, capture=False),

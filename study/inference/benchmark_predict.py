@@ -24,6 +24,7 @@ from study.spec.errors import InputError
 from study.spec.jobs import SubmissionJob
 from study.spec.training import Data
 from study.store.runs import Run, file_digest
+from study.training import gpu
 from study.training.device import settle
 
 
@@ -70,7 +71,8 @@ def predict(
             f"a submission must be from a network with the server's {len(module.CLASSES)} classes (it scores these), "
             f"got {len(job.subject.facts['classes'])} others; remove `classes` from the data set"
         )
-    with run_of(job).writing():
+    run = run_of(job)
+    with run.writing(), gpu.faults(job.context.device, run):
         todo, size = left(images, files), (job.subject.facts["size"][0], job.subject.facts["size"][1])
         if not todo:
             return

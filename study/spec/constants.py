@@ -6,6 +6,7 @@ VOID = 255  # label of pixels that are neither trained on nor scored
 
 
 GPU_FAULT = "gpu-fault.json"  # of a run: why its last process lost its GPU
+WORKER = "STUDY_WORKER"  # variable of processes that an engine starts, and can replace if they end
 
 
 LEAST_DRAWS = 100  # with fewer bootstrap draws, a variance is mostly noise

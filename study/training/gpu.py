@@ -13,13 +13,12 @@ from typing import NoReturn
 
 import torch
 
-from study.spec.constants import GPU_FAULT
+from study.spec.constants import GPU_FAULT, WORKER
 from study.spec.words import first_line
 from study.store.runs import Run, write_json
 from study.training.loop import OutOfMemory, TrainingFailed
 
 DRIVER = Path("/proc/driver/nvidia/version")
-WORKER = "STUDY_WORKER"  # set in processes that an engine starts and can replace
 ENDED = 70  # status of a process whose GPU failed
 # Words of errors after which a process cannot use its GPU any more.
 BROKEN = (

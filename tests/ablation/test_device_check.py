@@ -15,7 +15,7 @@ import torch
 
 from study.ablation import device_check
 from study.config.execution import Execution
-from study.spec.constants import GPU_FAULT
+from study.spec.constants import GPU_FAULT, WORKER
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn
 from study.spec.training import Data, Network, Recipe, Training, freeze
@@ -116,7 +116,7 @@ def test_only_a_workers_process_ends_with_its_gpu(tmp_path: Path) -> None:
         f"gpu.leave(RuntimeError({str(error)!r}), Store(Path({str(tmp_path)!r})).run('a'))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {gpu.WORKER: "1"}, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {WORKER: "1"}, capture_output=True, text=True
     )
     assert ended.returncode == gpu.ENDED
     assert ended.stderr == f"error: the GPU failed ({error}); another process goes on\n"

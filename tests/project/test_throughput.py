@@ -86,9 +86,9 @@ def test_the_median_ratio_decides_given_bf16_instructions(monkeypatch, has, bf16
 
 @pytest.mark.slow
 def test_plain_fcn_has_stride_8_and_frozen_statistics() -> None:
-    model = throughput._PlainFCN(50).train()
+    model = throughput.PlainFCN(50, throughput.CLASSES).train()
     with torch.device("meta"):
-        maps = throughput._PlainFCN(50).eval().fcn.backbone(torch.empty(1, 3, 64, 64))["out"]
+        maps = throughput.PlainFCN(50, throughput.CLASSES).eval().fcn.backbone(torch.empty(1, 3, 64, 64))["out"]
     assert maps.shape == (1, 2048, 8, 8)
     assert not any(module.training for module in model.fcn.backbone.modules())
     assert model.fcn.classifier.training
