@@ -19,7 +19,6 @@ from study.config.mlflow_address import place
 from study.config.schema import Explore
 from study.paper.labels import labels
 from study.plan import exploration
-from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.documents.data import Facts, size_of
 from study.spec.documents.explored import ExploredFile, ExploredTrial, Winner
@@ -63,11 +62,13 @@ def run(params: Params, target: Path, number: int) -> None:
         driver.explore(number)
     rows = study.rows()
     found = exploration.winners(chosen.explore, rows)
-    print(f"{counted(len(rows), 'trial')}; {counted(len(found), 'network')} to retrain with new seeds", flush=True)
-    pairs, winners = [driver.networks[trial["number"]] for _, trial in found], list[Winner]()
-    if found:
-        winners = _tried_again(chosen, facts, target, pairs=pairs, found=found)
-    written = _written(chosen, execution, driver.places, rows, winners)
+    asked = [(why, trial["number"], *driver.networks[trial["number"]]) for why, trial in found]
+    if found and chosen.explore.winners.controls:
+        best = found[0][1]
+        others = exploration.controls(chosen, best["values"], driver.places)
+        asked += [(what, best["number"], variant, recipe) for what, variant, recipe in others]
+    trained = _trained_anew(chosen, facts, target, asked) if asked else []
+    written = _written(chosen, execution, driver.places, rows, (trained[: len(found)], trained[len(found) :]))
     with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
         tracker.trials(rows, written["objective"])
     write_json(target / "explored.json", written)
@@ -112,19 +113,19 @@ def _costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]
     return {"macs": found["macs"], "parameters": found["parameters"], "memory": memory}
 
 
-def _tried_again(
-    chosen: tiers.Tier,
-    facts: Mapping[str, Facts],
-    target: Path,
-    *,
-    pairs: list[tuple[Variant, Recipe]],
-    found: list[tuple[str, ExploredTrial]],
+def _trained_anew(
+    chosen: tiers.Tier, facts: Mapping[str, Facts], target: Path, asked: list[tuple[str, int, Variant, Recipe]]
 ) -> list[Winner]:
-    """Retrain the networks ``found`` with new seeds; collect and log the results."""
+    """Train networks with new seeds; collect and log the results. ``asked`` has the reason, the trial and the network
+    of each; a network that is asked for twice is trained once, with the recipe of the first."""
     params = tiers.read()
     execution, store = execution_of(params), Store()
     at, name = place(params, store), f"{chosen.name} explored"
-    planned = exploration.again(chosen, facts, execution.device, pairs)
+    networks: dict[Variant, Recipe] = {}
+    for _, _, variant, recipe in asked:
+        networks.setdefault(variant, recipe)
+    print(f"{counted(len(networks), 'network')} to train with new seeds", flush=True)
+    planned = exploration.again(chosen, facts, execution.device, [*networks.items()])
     manifest = planned.manifest()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     collected = background.Target(
@@ -135,13 +136,11 @@ def _tried_again(
             train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
     train.collect(manifest, collected)
     write_json(target / "plan.json", manifest)
-    return [_winner(why, trial, pair, planned) for (why, trial), pair in zip(found, pairs, strict=True)]
-
-
-def _winner(why: str, trial: ExploredTrial, pair: tuple[Variant, Recipe], planned: Plan) -> Winner:
-    (runs,) = [runs for cell, _, runs in planned.cells if cell.variant == pair[0]]
-    keys = {str(seed): key for seed, key in runs.items()}
-    return {"why": why, "number": trial["number"], "label": pair[0].label, "keys": keys}
+    keys = {cell.variant: {str(seed): key for seed, key in runs.items()} for cell, _, runs in planned.cells}
+    return [
+        {"why": why, "number": number, "label": variant.label, "keys": keys[variant]}
+        for why, number, variant, _ in asked
+    ]
 
 
 def _written(
@@ -149,7 +148,7 @@ def _written(
     execution: Execution,
     places: tuple[str, ...],
     rows: list[ExploredTrial],
-    winners: list[Winner],
+    trained: tuple[list[Winner], list[Winner]],
 ) -> ExploredFile:
     explore = chosen.explore
     assert explore is not None
@@ -159,7 +158,8 @@ def _written(
         "sampler": explore.sampler.name, "pruner": explore.pruner.name if explore.pruner else "",
         "levels": list(exploration.levels(chosen)), "places": list(places), "steps": chosen.main.recipe.steps,
         "workers": 1 if execution.engine == "inline" else execution.workers, "trials": rows,
-        "front": exploration.front(rows, explore.against), "winners": winners,
+        "front": exploration.front(rows, explore.against), "winners": trained[0],
+        "controls": trained[1],
         "importances": explore_study.importances(rows, explore.seed),
     }  # fmt: skip
 

@@ -608,13 +608,15 @@ class Chosen(Block):
 class Winners(Block):
     """How the networks that an exploration found are tested: they are trained with these ``seeds``, which no search has
     used, and scored on val. Besides the front, these include the best network under each bound in ``macs`` (giga
-    multiply-adds per image). ``most`` limits their number."""
+    multiply-adds per image). ``most`` limits their number. With ``controls``, the best network is also trained with
+    other kernel sizes at its finer levels, and with one size at all levels."""
 
     seeds: Annotated[
         tuple[Seed, ...], rule(lambda s: bool(s) and different(s), "be different seeds", "write e.g. [400, 401, 402]")
     ]
     macs: tuple[Annotated[float, above(0, 1e9)], ...] = ()
     most: Annotated[int, whole(1, 100)] = 8
+    controls: bool = True
 
 
 class Explore(Block):

@@ -130,6 +130,30 @@ def winners(explore: Explore, trials: list[ExploredTrial]) -> list[tuple[str, Ex
     return list(found.values())
 
 
+def controls(tier: Tier, best: Mapping[str, object], places: tuple[str, ...]) -> list[tuple[str, Variant, Recipe]]:
+    """Networks that differ from the best one, given by its suggested values, in kernel sizes only, with what changes:
+    the smallest and the largest size at all levels but the coarsest, and each of its own sizes at all levels. Empty if
+    the heads are at one level."""
+    assert tier.explore is not None
+    family, there = str(best[HEAD]), levels(tier)
+    finer, name = there[:-1], {level: kernel(level, family) for level in there}
+    if not finer:
+        return []
+    sizes = {level: tier.explore.space.sizes(level, family) for level in finer}
+    changes = {
+        f"{which} kernel at {' and '.join(finer)}": {name[level]: end(sizes[level]) for level in finer}
+        for which, end in (("smallest", min), ("largest", max))
+    }
+    for k in sorted({int(str(best[name[level]])) for level in there}):
+        changes[f"k = {k} at all levels"] = {name[level]: k for level in there}
+    found: dict[Variant, tuple[str, Recipe]] = {}
+    for what, change in changes.items():
+        variant, recipe = network(tier, {**best, **change}, places)
+        found[variant] = f"{found[variant][0]}; {what}" if variant in found else what, recipe
+    found.pop(network(tier, best, places)[0], None)
+    return [(what, variant, recipe) for variant, (what, recipe) in found.items()]
+
+
 def over(explore: Explore, costs: Mapping[str, float], score: float | None) -> list[float]:
     """By how much a network exceeds each bound, in the bound's unit; empty if it is within all of them. An unknown
     score violates no bound."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from study.statistics.intervals import half_width
 
 LEVEL = 0.05
 
@@ -26,7 +28,7 @@ class Tried:
 @dataclass(frozen=True)
 class Comparison:
     """A winner compared with its ``rival``: the difference of the means, winner less rival, with its 95 % interval
-    (fractions), and the p value adjusted for the number of winners (Holm)."""
+    (fractions), and the p value adjusted for the number of comparisons (Holm)."""
 
     rival: str
     difference: float
@@ -35,8 +37,12 @@ class Comparison:
     p: float
 
     @property
+    def decided(self) -> bool:
+        return self.p <= LEVEL
+
+    @property
     def better(self) -> bool:
-        return self.p <= LEVEL and self.difference > 0
+        return self.decided and self.difference > 0
 
 
 def against(winners: Sequence[Tried], rivals: Sequence[Tried]) -> list[Comparison | None]:
@@ -55,6 +61,24 @@ def against(winners: Sequence[Tried], rivals: Sequence[Tried]) -> list[Compariso
             found.append((rival.label, *difference(winner.scores, rival.scores)))
     adjusted = iter(_holm([one[4] for one in found if one is not None]))
     return [None if one is None else Comparison(*one[:4], next(adjusted)) for one in found]
+
+
+def paired(best: Mapping[str, float], others: Sequence[Mapping[str, float]]) -> list[Comparison | None]:
+    """Compare each of the other networks with the best one: scores by seed, other minus best, over the seeds that both
+    have. None with fewer than two of them. ``rival`` is empty."""
+    from scipy import stats
+
+    found: list[tuple[float, float, float, float] | None] = []
+    for other in others:
+        gaps = np.array([other[seed] - best[seed] for seed in sorted(best.keys() & other.keys())])
+        if len(gaps) < 2:
+            found.append(None)
+            continue
+        mean, half = float(np.mean(gaps)), half_width(gaps)
+        p = float(stats.ttest_1samp(gaps, 0).pvalue) if np.ptp(gaps) else float(mean == 0)
+        found.append((mean, mean - half, mean + half, p))
+    adjusted = iter(_holm([one[3] for one in found if one is not None]))
+    return [None if one is None else Comparison("", *one[:3], next(adjusted)) for one in found]
 
 
 def difference(these: Sequence[float], those: Sequence[float]) -> tuple[float, float, float, float]:

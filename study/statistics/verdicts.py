@@ -201,13 +201,13 @@ def trains(plan: PlanFile, collected: Collected) -> list[TrainsRow]:
     with the exact bound. Failures count as not settled."""
     if plan["scale"] == NOTHING or plan["verdicts"] is None:
         return []
-    found: dict[tuple[str, str], list[str]] = {}
-    for key, training in plan["trainings"].items():
-        reason = collected.unsettled(key)
-        found.setdefault((training["data"], training["label"]), []).append(reason)
+    # In the order of the tables, because that of the plan's keys changes with every edit of the code.
+    found: dict[tuple[str, str], list[str]] = {(cell["data"], cell["label"]): [] for cell in plan["cells"]}
+    for key, training in sorted(plan["trainings"].items(), key=lambda pair: (pair[1]["label"], pair[1]["seed"])):
+        found.setdefault((training["data"], training["label"]), []).append(collected.unsettled(key))
     alpha = rules_of(plan)["alpha"]
     rows: list[TrainsRow] = []
-    for (data, label), every in found.items():
+    for (data, label), every in ((pair, every) for pair, every in found.items() if every):
         reasons, seeds = [reason for reason in every if reason], len(every)
         settled = seeds - len(reasons)
         most = settling.most_failures(settled, seeds, alpha)

@@ -17,7 +17,7 @@ from study.spec.checks import checked
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Recipe
-from study.statistics.explored import Tried, against
+from study.statistics.explored import Tried, against, paired
 from tests.conftest import Project
 
 SPACE = {"head": ["dense", "gcn", "stack"], "k": [1, 3, 5], "width": ["1/2", 1], "lr": [0.001, 0.01]}
@@ -207,6 +207,35 @@ def test_a_winner_is_rarely_called_better_by_chance() -> None:
     assert against([tried("w", 1)], [tried("dearer", 2)]) == [None], "no rival costs as little"
 
 
+def test_controls_change_only_the_kernel_sizes() -> None:
+    tier = tiers.load(tiers.read(), "shapes")
+    best = {"head": "gcn", "k res3": 3, "k res4": 15, "BR after heads": True, "lr": 0.002}
+    assert [
+        (what, variant.label, recipe.lr) for what, variant, recipe in exploration.controls(tier, best, ("head", "sum"))
+    ] == [
+        ("smallest kernel at res3", "GCN k=15 (res3 GCN k=1) + BR (head)", 0.002),
+        ("largest kernel at res3; k = 15 at all levels", "GCN k=15 + BR (head)", 0.002),
+        ("k = 3 at all levels", "GCN k=3 + BR (head)", 0.002),
+    ]
+    stacked = {"head": "stack", "k res3 (stack)": 3, "k res4 (stack)": 3, "width": "1", "BR": False, "lr": 0.002}
+    ((what, largest, _),) = exploration.controls(tier, stacked, ("head", "sum"))
+    assert (what, largest) == (
+        "largest kernel at res3",
+        Variant(stack(3, Fraction(1)), at=(("res3", stack(15, Fraction(1))),)),
+    )
+
+
+def test_controls_are_compared_seed_by_seed() -> None:
+    """A seed's share of the score cancels; without the pairing, it would hide the differences."""
+    draw = np.random.default_rng(0)
+    best = {str(seed): float(draw.normal(0.5, 0.05)) for seed in range(5)}
+    worse = {seed: score - 0.01 + float(draw.normal(0, 0.001)) for seed, score in best.items()}
+    alike = {seed: score + float(draw.normal(0, 0.001)) for seed, score in best.items()}
+    low, same, alone = paired(best, [worse, alike, {"0": 0.4}])
+    assert low is not None and low.decided and not low.better and low.low < -0.01 < low.high
+    assert same is not None and not same.decided and alone is None
+
+
 def row(number: int, score: float, macs: int, **more: Any) -> Any:
     return {"number": number, "state": "COMPLETE", "label": f"n{number}", "score": score, "macs": macs,
             "parameters": macs, "memory": macs} | more  # fmt: skip
@@ -297,8 +326,10 @@ def test_a_killed_exploration_resumes_to_the_same_result(tiny: Project, tmp_path
     assert {trial["state"] for trial in found["trials"]} == {"COMPLETE"}, "none stays as it was left"
     assert before.items() <= tiny.runs().items() and found["workers"] == 1
     assert 1 <= len(found["winners"]) <= 2 and all(set(w["keys"]) == {"400", "401"} for w in found["winners"])
+    assert {w["number"] for w in found["controls"]} == {found["winners"][0]["number"]}
     tiny.stages("tune", "score", "report")
     report = json.loads((tiny.reports / "report.json").read_text())
+    assert len(report["explored"]["controls"]["rows"]) == len(found["controls"]) > 0
     assert len(report["explored"]["rows"]) == len(found["winners"]) and len(report["explored_figures"]) >= 4
     assert "A better network?" in (tiny.reports / "report.html").read_text()
     assert "all match" in tiny.python("-m", "study", "verify").stdout

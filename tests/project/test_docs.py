@@ -155,7 +155,8 @@ def _commands() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for page, text in PAGES.items():
         lines = [line for block in _blocks(page, "(?:sh|bash|shell)") for line in block.splitlines() if line.strip()]
-        lines += re.findall(r"`((?:make|dvc)(?: [^`]+)?)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+        prose = " ".join(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split())  # a command may wrap
+        lines += re.findall(r"`((?:make|dvc)(?: [^`]+)?)`", prose)
         for line in lines:
             found.setdefault(SET.sub("", line.split("  ")[0].split(" #")[0].strip()), []).append(page)
     return found

@@ -638,6 +638,15 @@ def test_without_claims_no_variants_training_is_judged(tmp_path: Path) -> None:
     assert verdicts.content(made | {"scale": "mechanism"}, tmp_path, computed={})["trains"] != []
 
 
+def test_variants_training_is_listed_in_table_order(tmp_path: Path) -> None:
+    made = whole(("T1", "T3"), tmp_path, "mechanism")
+    rows = verdicts.content(made, tmp_path, computed={})["trains"]
+    labels = [*dict.fromkeys(cell["label"] for cell in made["cells"])]
+    assert [row["label"] for row in rows] == labels and sorted(labels) != labels
+    turned = made | {"trainings": dict(reversed(made["trainings"].items()))}
+    assert verdicts.content(turned, tmp_path, computed={})["trains"] == rows
+
+
 def test_tuned_verdicts_come_from_their_own_plan(tmp_path: Path) -> None:
     made = whole(("T1", "T3"), tmp_path / "shared", "mechanism")
     searched = whole(("T1",), tmp_path / "tuned", "mechanism", seeds=4)

@@ -19,7 +19,7 @@ from study.spec.documents.reading import read
 from study.spec.heads import AFTER
 from study.spec.words import interval
 from study.statistics import results
-from study.statistics.explored import Tried, against, difference
+from study.statistics.explored import Tried, against, difference, paired
 from study.statistics.intervals import half_width
 
 BESIDE = 6  # networks of the paper that are shown next to the winners
@@ -49,12 +49,13 @@ def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any]
             "rival": one.rival if one else "", "better": bool(one and one.better),
             "difference": interval(100 * one.difference, 100 * one.low, 100 * one.high) if one else "",
         })  # fmt: skip
+    controls = _controls(folder, found, metric)
     luck = [row["search"] - row["tune"] for row in tried]
     return {
         "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
         "objective": found["objective"], "against": found["against"], "bounds": found["bounds"],
         "sampler": found["sampler"], "pruner": found["pruner"], "workers": found["workers"], "levels": found["levels"],
-        "rows": rows, "beside": beside, "kernels": _kernels(found), "refined": _refined(found),
+        "rows": rows, "beside": beside, "controls": controls, "kernels": _kernels(found), "refined": _refined(found),
         "seeds": len(found["winners"][0]["keys"]) if rows else 0,
         "better": sum(one is not None and one.better for one in compared), "compared": bool([*filter(None, compared)]),
         "luck": f"{100 * float(np.mean(luck)):+z.1f}" if luck else "",
@@ -102,21 +103,49 @@ def _frame(found: ExploredFile) -> pd.DataFrame:
 
 def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, Any]]:
     """For each network that was retrained: its score in the search, on tune with new seeds, and on val by seed."""
-    if not found["winners"]:
-        return []
-    place, trials = folder / "explored" / "results", {trial["number"]: trial for trial in found["trials"]}
-    plan, rows = read(folder / "explored" / "plan.json", PlanFile), []
+    trials, rows = {trial["number"]: trial for trial in found["trials"]}, []
     for winner in found["winners"]:
-        keys = [key for key in winner["keys"].values() if results.status(place / key) == results.DONE]
-        if not keys:
-            continue
-        frequent = plan["data"][MAIN]["frequent"]
-        tune = [results.tune_score(place / key) for key in keys]
-        val = [results.scores(place / key, frequent)[metric] for key in keys]
-        trial = trials[winner["number"]]
-        rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": val,
-                     **{name: trial[name] for name in COSTS}})  # type: ignore[literal-required]  # fmt: skip
+        val, trial = _val(folder, winner["keys"], metric), trials[winner["number"]]
+        if val:
+            tune = [results.tune_score(folder / "explored" / "results" / winner["keys"][seed]) for seed in val]
+            rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": list(val.values()),
+                         **{name: trial[name] for name in COSTS}})  # type: ignore[literal-required]  # fmt: skip
     return rows
+
+
+def _val(folder: Path, keys: dict[str, str], metric: str) -> dict[str, float]:
+    """A network's scores on val by seed, of the trainings that are done."""
+    place, frequent = folder / "explored" / "results", _planned(folder)["data"][MAIN]["frequent"]
+    done = {seed: place / key for seed, key in keys.items() if results.status(place / key) == results.DONE}
+    return {seed: results.scores(path, frequent)[metric] for seed, path in done.items()}
+
+
+def _planned(folder: Path) -> PlanFile:
+    """The plan of the trainings with new seeds."""
+    return read(folder / "explored" / "plan.json", PlanFile)
+
+
+def _controls(folder: Path, found: ExploredFile, metric: str) -> dict[str, Any] | None:
+    """The best network beside those that differ from it in kernel sizes only; None if there are none."""
+    controls = found.get("controls", [])
+    if not controls:
+        return None
+    best = found["winners"][0]
+    trial = next(trial for trial in found["trials"] if trial["number"] == best["number"])
+    scores = [_val(folder, one["keys"], metric) for one in (best, *controls)]
+    compared = paired(scores[0], scores[1:])
+    return {
+        "best": best["label"], "val": _score([*scores[0].values()]),
+        "sizes": ", ".join(f"k = {k} at {level}" for level, k in trial["k"].items()),
+        "rows": [
+            {
+                "what": one["why"], "label": one["label"], "val": _score([*values.values()]),
+                "decided": bool(gap and gap.decided),
+                "difference": interval(100 * gap.difference, 100 * gap.low, 100 * gap.high) if gap else "",
+            }
+            for one, values, gap in zip(controls, scores[1:], compared, strict=True) if values
+        ],
+    }  # fmt: skip
 
 
 def _score(values: list[float]) -> str:

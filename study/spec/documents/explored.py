@@ -43,8 +43,8 @@ class ExploredTrial(TypedDict):
 
 @closed
 class Winner(TypedDict):
-    """A network that was trained again with new seeds: why, the trial that found it, and its keys by seed. ``label`` is
-    its name among the cells of explored/plan.json."""
+    """A network that was trained with new seeds: why, the trial that found it, and its keys by seed. ``label`` is its
+    name among the cells of explored/plan.json. For a control, ``why`` is what differs from the network of the trial."""
 
     why: str
     number: int
@@ -83,4 +83,5 @@ class ExploredFile(TypedDict):
     trials: NotRequired[list[ExploredTrial]]
     front: NotRequired[list[int]]
     winners: NotRequired[list[Winner]]
+    controls: NotRequired[list[Winner]]
     importances: NotRequired[list[Importance]]
