@@ -7,14 +7,19 @@ A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``, the answer bet
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from study.report.sections import answer
+from benchmarks import ship
+from study.report.sections import answer, explored
 from study.report.sections.verdicts import SHOWN
+from study.store import stage
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "docs" / "example"
@@ -69,10 +74,50 @@ def others() -> list[list[str]]:
     ]
 
 
+def networks() -> list[list[str]]:
+    """The networks that the shipped explorations found, retrained with new seeds."""
+    rows = [
+        [f"`{tier}`", row["label"], row["macs"], row["search"], row["tune"], row["val"],
+         f"{row['difference']} ({row['rival']})" if row["difference"] else "no rival"]
+        for tier, found in explorations().items() for row in found["rows"]
+    ]  # fmt: skip
+    return [["tier", "network", "G multiply-adds", "search", "tune", "val", "minus the paper's"], *rows]
+
+
+def kernel_controls() -> list[list[str]]:
+    """The best network of each shipped exploration with other kernel sizes."""
+    rows = []
+    for tier, found in explorations().items():
+        controls = found["controls"]
+        rows.append([f"`{tier}`", f"the best: {controls['sizes']}", controls["val"], ""])
+        for row in controls["rows"]:
+            told = f"**{row['difference']}**" if row["decided"] else row["difference"]
+            rows.append([f"`{tier}`", row["what"], row["val"], told])
+    return [["tier", "what changes", "val", "minus the best"], *rows]
+
+
+@cache
+def explorations() -> dict[str, dict[str, Any]]:
+    """tier -> the section of its report on the exploration, for the tiers that shipped one."""
+    found = {}
+    for tier, name in ship.SHIPPED.items():
+        if not (EXAMPLE / name / ship.EXPLORED).is_file():
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for archive, below in ((ship.COUNTS, folder), (ship.EXPLORED, folder / "explored")):
+                with zipfile.ZipFile(EXAMPLE / name / archive) as opened:
+                    opened.extractall(below)
+            found[tier] = explored.words(folder, stage.drawn_plan(folder)) or {}
+    return found
+
+
 TABLES: dict[str, tuple[str, Callable[[], list[list[str]]]]] = {
     "photographs": ("docs/photographs.md", photographs),
     "scores by kernel size": ("docs/photographs.md", by_kernel),
     "other scores": ("docs/photographs.md", others),
+    "explored networks": ("docs/exploring.md", networks),
+    "kernel controls": ("docs/exploring.md", kernel_controls),
 }
 
 

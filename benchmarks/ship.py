@@ -5,8 +5,8 @@
     python -m benchmarks.ship --compare         # docs/example/comparison.pdf, of what is shipped, and its first page
 
 ``counts.zip`` has everything that verdicts are made from: the plan, and for each training and evaluation its counts,
-its curve and the questions that it recorded. ``tuned.zip`` has the same for each variant at its best, if the report
-searched. A test judges them again.
+its curve and the questions that it recorded. ``tuned.zip`` has the same for each variant at its best, and
+``explored.zip`` for the networks of an exploration, if the report has them. A test judges them again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from study.report import side_by_side
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, COUNTS = ROOT / "docs" / "example", "counts.zip"
 TUNED = "tuned.zip"  # the same of the trainings with each variant at its best
+EXPLORED = "explored.zip"  # the trials of an exploration, and the same of the trainings of the networks that it found
 JUDGED = ("counts.npz", "curve.json", "training.json", "tune.npz")  # of a run, if it has them
 MOST_BYTES = 5_000_000  # of the counts of a tier
 SCORES = ("scores.csv", "verdicts.json", "costs.csv", "provenance.json")
@@ -36,7 +37,8 @@ SHIPPED = {"shapes": "", "camvid": "camvid", "voc_subset": "voc_subset"}  # tier
 def counts(report: Path, target: Path) -> None:
     """Write ``target``, a zip of everything that the verdicts of a report folder are made from. Equal inputs give equal
     bytes."""
-    paths = [report / "plan.json", report / "examined" / "anatomy.json", report / "results" / "drawn.json"]
+    names = ("plan.json", "examined/anatomy.json", "examined/costs.json", "results/drawn.json", "explored.json")
+    paths = [report / name for name in names]
     for place in ("results", "examined"):
         paths += [path for name in JUDGED for path in (report / place).glob(f"*/{name}")]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as archive:
@@ -98,6 +100,8 @@ def main() -> None:
     counts(report, target / COUNTS)
     if (report / "tuning" / "plan.json").is_file():
         counts(report / "tuning", target / TUNED)
+    if (report / "explored" / "plan.json").is_file():
+        counts(report / "explored", target / EXPLORED)
 
 
 if __name__ == "__main__":

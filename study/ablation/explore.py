@@ -238,6 +238,7 @@ class _Driver:
         over = exploration.over(self.explore_, cost, None)
         if over:
             self.study.refuse(trial, over)
+            print(f"trial {trial.number}: {told['label']} is beyond a bound; not trained", flush=True)
         elif key in self.known:
             self.study.tell(trial, *self.known[key])
         elif key in self.open:

@@ -81,5 +81,5 @@ def words(
         "matched": costs.words(folder),
         "holes": tables.holes(failed.values()),
         "search": search.words(folder, plan),
-        "explored": explored.words(folder, plan, summary),
+        "explored": explored.words(folder, plan),
     }

@@ -25,7 +25,7 @@ from study.statistics.intervals import half_width
 BESIDE = 6  # networks of the paper that are shown next to the winners
 
 
-def words(folder: Path, plan: PlanFile, summary: pd.DataFrame) -> dict[str, Any] | None:
+def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     """The section as text; None if nothing was explored."""
     found = _explored(folder)
     if found is None:
