@@ -124,6 +124,14 @@ ERRORS: dict[str, Callable[[np.ndarray], float]] = {"top1_accuracy": top1_accura
 MEASURES = {"counts": METRICS, "ranks": ERRORS}
 
 
+def leading(name: str, measured: np.ndarray, classes: Iterable[int] | None = None) -> float:
+    """The metric that an ablation maximises, of the array ``name`` (a key of MEASURES): mean IoU, over ``classes`` if
+    given, or the accuracy of a classifier."""
+    if name == "counts" and classes is not None:
+        return miou(measured, classes)
+    return next(iter(score_all(name, measured).values()))
+
+
 def score_all(name: str, measured: np.ndarray) -> dict[str, float]:
     """Every metric of the array ``name`` (a key of MEASURES), in the order of MEASURES."""
     return {metric: score(measured) for metric, score in MEASURES[name].items()}

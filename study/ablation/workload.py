@@ -13,6 +13,7 @@ from study.spec.constants import MAIN
 from study.spec.documents.plan import PlanFile
 from study.spec.errors import InputError
 from study.spec.jobs import Context, EvaluationJob, Subject, TrainingJob
+from study.statistics.results import judged_classes
 from study.store import stage
 from study.store.runs import Store
 
@@ -54,7 +55,12 @@ class Workload:
     def training(self, key: str, stop: Path, until: int | None = None) -> TrainingJob:
         """The job of a planned training; ``until`` as in TrainingJob."""
         labels, init = self.manifest["trainings"][key], self.planned.init.get(key)
-        return TrainingJob(self.subject(key), self.context(stop), labels, init, until)
+        return TrainingJob(self.subject(key), self.context(stop), labels, init, until, self.judged(key))
+
+    def judged(self, key: str) -> tuple[int, ...] | None:
+        """The classes of the mean IoU by which a search compares a training; None: all."""
+        classes = judged_classes(self.manifest, self.planned.data_of[key])
+        return None if classes is None else tuple(classes)
 
     def evaluation(self, key: str, stop: Path, plain: str | None = None) -> EvaluationJob:
         """The job of a planned evaluation; ``plain`` as in EvaluationJob."""

@@ -74,7 +74,7 @@ def verify(params: Params, name: str | None = None) -> int:
     if (tuned := stage.tuned_plan(folder)) is not None:
         _search(chosen, folder, manifest, tuned, found)
         _counts(folder / "tuning", tuned, provenance["tuned"]["runs"] if "tuned" in provenance else {}, found)
-    _explored(chosen, folder, found)
+    _explored(chosen, folder, manifest, found)
     try:
         _numbers(chosen, folder, drawn, found)
         _drawn(folder, manifest, drawn, found)
@@ -197,11 +197,15 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
     found.files += 1
     for where, was, now in value_diff.values(stands, today)[: value_diff.SHOWN]:
         found.add(f"search.json, trial {where}: must be {now}, which its scores give, got {was}")
+    classes = {name: results.judged_classes(manifest, name) for name in chosen.settings}
     for trial in stands:
-        rungs = [runs.Run(root / key).read("rungs.json") for key in trial["keys"].values()]
-        for step, score in trial["scores"].items() if all(rungs) else ():
-            again = sum(rung.get(step, 0.0) for rung in rungs) / len(rungs)
-            if again != score:
+        for step, score in trial["scores"].items():
+            rungs = [
+                results.rung_score(root / key, int(step), classes[trial["setting"]]) for key in trial["keys"].values()
+            ]
+            known = [rung for rung in rungs if rung is not None]
+            again = sum(known) / len(known) if known else score
+            if len(known) == len(rungs) and again != score:
                 found.add(
                     f"search.json, {trial['label']} at step {step}: must be {again}, as in the run store, got {score}"
                 )
@@ -210,7 +214,7 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
         found.add(f"tuning/{line}")
 
 
-def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
+def _explored(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
     """Check the front and the winners of an exploration against its trials, and the trials' scores against the run
     store if it has them."""
     path, root = folder / "explored" / "explored.json", runs.default_root()
@@ -221,7 +225,7 @@ def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
         found.add(f"{path} must come from an explore block of params.yaml, got none")
         return
     trials, absent = stands["trials"], 0
-    again = {
+    stated = {
         "front": exploration.front(trials, chosen.explore.against),
         "winners": [[why, trial["number"]] for why, trial in exploration.winners(chosen.explore, trials)],
     }
@@ -229,8 +233,8 @@ def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
         "front": stands["front"],
         "winners": [[one["why"], one["number"]] for one in stands["winners"]],
     }
-    found.numbers += value_diff.numbers(json.dumps(again).encode(), "explored.json")
-    for where, was, now in value_diff.values(told, json.loads(json.dumps(again)))[: value_diff.SHOWN]:
+    found.numbers += value_diff.numbers(json.dumps(stated).encode(), "explored.json")
+    for where, was, now in value_diff.values(told, json.loads(json.dumps(stated)))[: value_diff.SHOWN]:
         found.add(f"explored.json, {where}: must be {now}, which its trials give, got {was}")
     for trial in trials:
         run = runs.Run(root / trial["key"])
@@ -238,10 +242,10 @@ def _explored(chosen: tiers.Tier, folder: Path, found: Findings) -> None:
             continue
         if not run.path("tune.npz").is_file():
             absent += 1
-        elif results.tune_score(run.folder) != trial["score"]:
+        elif (again := results.tune_score(run.folder, results.judged_classes(manifest))) != trial["score"]:
             found.add(
                 f"explored.json, trial {trial['number']}: must have the score of its training in the run store, "
-                f"{results.tune_score(run.folder)}, got {trial['score']}"
+                f"{again}, got {trial['score']}"
             )
     if absent:
         found.unchecked.append(f"the scores of {absent} of {len(trials)} explored trials: not in {root}")

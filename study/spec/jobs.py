@@ -63,13 +63,14 @@ class Subject:
 @dataclass(frozen=True)
 class TrainingJob:
     """One training. ``init`` is the key of the training whose weights it starts from. With ``until`` it pauses after
-    that step and is scored on the whole tune split (D93)."""
+    that step and is scored on the whole tune split (D93), by the mean over ``classes`` (None: all)."""
 
     subject: Subject
     context: Context
     labels: PlannedTraining
     init: str | None = None
     until: int | None = None
+    classes: tuple[int, ...] | None = None
 
     @property
     def key(self) -> str:

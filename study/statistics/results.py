@@ -15,6 +15,7 @@ import pandas as pd
 
 from study import metrics
 from study.spec.cells import SERVED
+from study.spec.constants import MAIN, RUNGS
 from study.spec.documents.plan import PlanFile, PlannedCell, Submitted
 from study.spec.documents.reading import AGAIN, columns_of, version_of
 from study.spec.errors import InputError
@@ -65,10 +66,27 @@ def scores(folder: Path, frequent: list[int] | None) -> dict[str, float]:
     return found
 
 
-def tune_score(folder: Path) -> float:
-    """The mean IoU of one training on the whole tune split."""
+def judged_classes(plan: PlanFile, data: str = MAIN) -> list[int] | None:
+    """The classes of the mean IoU that claims are judged by, and that searches compare on the tune split (D93); None:
+    all of them."""
+    return plan["data"][data]["frequent"] or None if plan.get("judged_by", "miou") == "miou_frequent" else None
+
+
+def tune_score(folder: Path, classes: Iterable[int] | None = None) -> float:
+    """The mean IoU of one training on the whole tune split, over ``classes`` (None: all)."""
     with np.load(folder / "tune.npz") as archive:
-        return metrics.miou(archive["counts"])
+        return metrics.miou(archive["counts"], classes)
+
+
+def rung_score(folder: Path, step: int, classes: Iterable[int] | None = None) -> float | None:
+    """The score on the tune split of a run that paused after ``step`` steps, or, if it has no pause there, of its end;
+    None if it has neither."""
+    path = folder / RUNGS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if str(step) in known:
+        ((name, measured),) = known[str(step)].items()
+        return metrics.leading(name, np.array(measured), classes)
+    return tune_score(folder, classes) if (folder / "tune.npz").is_file() else None
 
 
 def class_scores(folder: Path) -> list[float]:

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+import numpy as np
 import torch
 
 from study import metrics
+from study.spec.constants import RUNGS
 from study.spec.jobs import GpuStep
 from study.spec.training import Recipe
 from study.store import stop_signals
@@ -28,7 +30,6 @@ PROGRESS_S = 1.0
 SAVING_SHARE = 50  # train this many times as long as a checkpoint took before the next one: at most 2 % of the time
 LOSS_POINTS = 50
 SCORED_IMAGES = 64  # of the tune split, for a point of the learning curve
-RUNGS = "rungs.json"  # of a training that pauses: {steps done: score on the tune split}
 
 
 class _Dumped(TypedDict):
@@ -108,9 +109,11 @@ class Attempt:
 
     def score(self, images: int | None = None) -> float:
         """The score on the tune split, or on its first images; NaN if none of their pixels is labelled."""
-        measured = measure(self.state.model, self.source, "tune", images, self.beat, on_device=self.counts_on_device)
-        scores = metrics.score_all(*measured)
-        return next(iter(scores.values()))
+        return metrics.leading(*self.measure(images))
+
+    def measure(self, images: int | None = None) -> tuple[str, np.ndarray]:
+        """What scores on the tune split are made from (see study.metrics): the array's name and the array."""
+        return measure(self.state.model, self.source, "tune", images, self.beat, on_device=self.counts_on_device)
 
 
 def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) -> None:
@@ -184,7 +187,7 @@ class Checkpoints:
 
 
 class Rung:
-    """Scores the whole tune split after ``until`` steps (D93), and saves a checkpoint from which to resume later."""
+    """Pauses after ``until`` steps (D93): counts on the whole tune split, and saves a checkpoint to resume from."""
 
     def __init__(self, attempt: Attempt, until: int) -> None:
         self.attempt, self.until = attempt, until
@@ -193,7 +196,7 @@ class Rung:
         if step != self.until:
             return
         self.attempt.look()
-        run = self.attempt.run
-        write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): self.attempt.score()})
-        if step < self.attempt.recipe.steps:
-            self.attempt.save()
+        run, (name, measured) = self.attempt.run, self.attempt.measure()
+        found = {name: (metrics.total(measured) if name == "counts" else measured).tolist()}
+        write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): found})
+        self.attempt.save()

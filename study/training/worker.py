@@ -13,7 +13,7 @@ import torch
 
 from study import metrics
 from study.models.build import Classifier, Segmenter, build, inherit
-from study.spec.constants import GPU_FAULT
+from study.spec.constants import GPU_FAULT, RUNGS
 from study.spec.digest import canonical
 from study.spec.jobs import TrainingJob
 from study.store import stop_signals
@@ -24,7 +24,7 @@ from study.training.count import measure, predict
 from study.training.device import settle
 from study.training.loop import Step, TrainingFailed, fit, start
 from study.training.memory import forget_peak, peak_mb
-from study.training.observers import RUNGS, Attempt, Checkpoints, Curve, Heartbeat, Rung, StopRequest
+from study.training.observers import Attempt, Checkpoints, Curve, Heartbeat, Rung, StopRequest
 from study.training.prefetch import batches
 
 
@@ -41,7 +41,7 @@ def train(job: TrainingJob) -> dict[str, float]:
         if context.device == "cuda":
             gpu.check()
         if job.until is not None:
-            return {"tune": _rung(job, job.until, run)}
+            return {"tune": metrics.leading(*_on_tune(job, job.until, run), job.classes)}
         if not run.done():
             _begin(job, run)
     with np.load(run.path("counts.npz")) as archive:
@@ -72,7 +72,7 @@ def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
         StopRequest(attempt, job.context.stop),
         Checkpoints(attempt, job.context.checkpoint_s),
     ]
-    if job.until is not None:
+    if job.until is not None and job.until < attempt.recipe.steps:
         observers.append(Rung(attempt, job.until))
     for step, loss in _steps(job, team, attempt):
         for observe in observers:
@@ -140,8 +140,15 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
     run.finish()
 
 
-def _rung(job: TrainingJob, until: int, run: Run) -> float:
-    """The score on the tune split after ``until`` steps, from an earlier call or by training up to there."""
+def _on_tune(job: TrainingJob, until: int, run: Run) -> tuple[str, np.ndarray]:
+    """What the score on the tune split after ``until`` steps is made from: the array's name and the array. From an
+    earlier call, or by training up to there."""
+    if until >= job.subject.training.recipe.steps:
+        if not run.done():
+            _begin(job, run)
+        with np.load(run.path("tune.npz")) as archive:
+            (name,) = archive.files
+            return name, archive[name]
     known = run.read(RUNGS) or {}
     if str(until) not in known:
         if run.done() or any(int(step) > until for step in known):  # it is past that step, whose weights are gone
@@ -150,7 +157,8 @@ def _rung(job: TrainingJob, until: int, run: Run) -> float:
         known = run.read(RUNGS) or {}
     if str(until) not in known:
         raise TrainingFailed(f"a training must stop at step {until} when asked, got one beyond; delete {run.folder}")
-    return known[str(until)]
+    ((name, measured),) = known[str(until)].items()
+    return name, np.array(measured)
 
 
 def _write_counts(run: Run, name: str, what: str, measured: np.ndarray) -> None:

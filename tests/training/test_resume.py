@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 
+from study import metrics
 from study.config import tiers
 from study.data.prepare import folder_of, prepare
 from study.inference import predict as multi_scale
 from study.inference import worker as evaluator
 from study.inference.worker import evaluate
-from study.spec.constants import VOID
+from study.spec.constants import RUNGS, VOID
 from study.spec.heads import Variant, gcn
 from study.spec.jobs import EvaluationJob, TrainingJob
 from study.spec.training import Crf, Inference, Training
+from study.statistics import results
 from study.store import stop_signals
 from study.store.runs import EVALUATED, Store
 from study.training import worker
@@ -83,6 +85,21 @@ def test_a_resumed_training_is_bit_identical(tmp_path, monkeypatch):
     train(job(tmp_path, "resumed"))
     assert json.loads((tmp_path / "resumed" / "result.json").read_text())["resumed"] == [5]
     assert products(tmp_path, "resumed") == products(tmp_path, "whole")
+
+
+@pytest.mark.slow
+def test_a_paused_training_is_scored_by_the_judged_classes(tmp_path):
+    asked = job(tmp_path, "paused", steps=4)
+    every = train(replace(asked, until=2))["tune"]
+    two = train(replace(asked, until=2, classes=(0, 2)))["tune"]
+    counts = json.loads((tmp_path / "paused" / RUNGS).read_text())["2"]["counts"]
+    ious = metrics.class_iou(np.array(counts))
+    assert two == pytest.approx((ious[0] + ious[2]) / 2) != every
+    assert every == pytest.approx(np.nanmean(ious)) == results.rung_score(tmp_path / "paused", 2)
+    ended = train(replace(asked, until=4, classes=(0, 2)))["tune"]
+    assert ended == results.tune_score(tmp_path / "paused", (0, 2)) != two
+    train(job(tmp_path, "whole", steps=4))
+    assert products(tmp_path, "paused") == products(tmp_path, "whole"), "a pause changes nothing"
 
 
 @pytest.mark.slow

@@ -103,11 +103,15 @@ def _frame(found: ExploredFile) -> pd.DataFrame:
 
 def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, Any]]:
     """For each network that was retrained: its score in the search, on tune with new seeds, and on val by seed."""
-    trials, rows = {trial["number"]: trial for trial in found["trials"]}, []
+    trials, rows = {trial["number"]: trial for trial in found["trials"]}, list[dict[str, Any]]()
+    if not found["winners"]:
+        return rows
+    place, plan = folder / "explored" / "results", _planned(folder)
+    classes = plan["data"][MAIN]["frequent"] if metric == "miou_frequent" else None
     for winner in found["winners"]:
         val, trial = _val(folder, winner["keys"], metric), trials[winner["number"]]
         if val:
-            tune = [results.tune_score(folder / "explored" / "results" / winner["keys"][seed]) for seed in val]
+            tune = [results.tune_score(place / winner["keys"][seed], classes) for seed in val]
             rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": list(val.values()),
                          **{name: trial[name] for name in COSTS}})  # type: ignore[literal-required]  # fmt: skip
     return rows

@@ -25,7 +25,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     if not trials:
         return None
     compared = pd.read_csv(folder / "tables" / "tuned.csv")
-    compared = compared[compared["metric"] == "miou"].set_index("address")
+    compared = compared[compared["metric"] == plan.get("judged_by", "miou")].set_index("address")
     chosen, shared = at_best.chosen(trials), _numbers(plan)
     values = list(trials[0]["values"])
     labels: dict[str, str] = {}
