@@ -55,7 +55,7 @@ def run(params: Params, target: Path, number: int) -> None:
             raise InputError(
                 f"another driver of {chosen.name} is running, but an exploration must be the only one; wait for its end"
             )
-        study = Exploration(chosen.explore, levels, study_of(chosen.name), log)
+        study = Exploration(chosen.explore, levels, study_of(chosen.name), log, metric=chosen.judged_by)
         workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
         workload.read_again()
         driver = _Driver(workload, study)
@@ -198,10 +198,15 @@ class _Driver:
         from study.ablation import device_check  # imports torch
         from study.training.worker import train as train_one
 
+        keys, plan = dict[int, str](), exploration.empty(self.tier, self.plan.facts, self.plan.device)
+        for trial in self.study.trials:
+            if not trial.state.is_finished():
+                continue
+            variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
+            keys[trial.number] = exploration.enter(self.tier, plan, variant, recipe)
+        self.study.check_keys(keys)
         device_check.check(self.workload, ())  # which networks the trials have is not known yet
         print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
-        for trial in self.study.trials:
-            self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
         waiting = self.study.running()
         with Work(train_one, self.workload.execution, self.store, self.tier.name) as work:
 

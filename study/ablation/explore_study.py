@@ -32,16 +32,19 @@ from study.spec.words import counted, first_line
 OVER, REASON, FACTS = "over", "reason", "facts"  # user attributes of a trial
 REHEARSED = 14  # trials without a training, to test whether Optuna accepts a combination
 RESAMPLED, TREES = 20, 32  # resamplings for the interval of an importance; trees of a forest
+DISCARD = "discard them with `make explore ANEW=yes`, or undo the change"
 SETTINGS = "space"  # attribute of a study: its space and objective
 
 
 class Exploration:
-    """Ask what to try, tell how it went. ``levels`` are those of the heads.
+    """Ask what to try, tell how it went. ``levels`` are those of the heads, ``metric`` is the score's.
 
     Raises InputError if Optuna does not have the sampler or pruner, or does not accept it with the rest, and if the
-    journal ``log`` has a study of this name with another space or objective."""
+    journal ``log`` has a study of this name with another space, objective or metric."""
 
-    def __init__(self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None) -> None:
+    def __init__(
+        self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None, *, metric: str = "miou"
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.explore, self.levels = explore, levels
         self.storage: BaseStorage = InMemoryStorage()
@@ -49,13 +52,14 @@ class Exploration:
             log.parent.mkdir(parents=True, exist_ok=True)
             with _quiet():
                 self.storage = JournalStorage(JournalFileBackend(str(log)))
-        asked = [[*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed]
+        asked = [
+            [*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed, metric
+        ]  # fmt: skip
         for known in optuna.get_all_study_summaries(self.storage):
             if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
                 raise InputError(
                     f"the study {name!r} must have the space and the objective of params.yaml, but "
-                    f"{counted(known.n_trials, 'trial')} used others; discard them with `make explore ANEW=yes`, or "
-                    "undo the change"
+                    f"{counted(known.n_trials, 'trial')} used others; {DISCARD}"
                 )
         directions: dict[str, Any] = {"pareto": ["maximize", "minimize"], "score": ["maximize"], "cost": ["minimize"]}
         with _quiet():
@@ -72,7 +76,32 @@ class Exploration:
 
     def running(self) -> list[Trial]:
         """Open trials of a driver that has ended; they are resumed."""
+        for trial in self.trials:
+            if trial.state == TrialState.RUNNING:
+                self._complete(trial)
         return [Trial(self.study, t._trial_id) for t in self.trials if t.state == TrialState.RUNNING]
+
+    def _complete(self, trial: FrozenTrial) -> None:
+        """Give a trial the values that its driver did not live to suggest, by asking again in a copy of the study."""
+        with _quiet():
+            copy = optuna.create_study(directions=self.study.directions, sampler=self._sampler(trial.number))
+            copy.add_trials(self.trials[: trial.number])
+            again = copy.ask()
+            self._suggest(again)
+        for name, distribution in again.distributions.items():
+            if name not in trial.params:
+                value = distribution.to_internal_repr(again.params[name])
+                self.storage.set_trial_param(trial._trial_id, name, value, distribution)
+
+    def check_keys(self, keys: dict[int, str]) -> None:
+        """Raises InputError for a trial whose training was another than today's (``keys``: trial -> key of the run)."""
+        for number, key in keys.items():
+            told = _facts(self.trials[number].user_attrs)
+            if told.get("key", key) != key:
+                raise InputError(
+                    f"the trials of {self.study.study_name!r} must be of today's code, data and settings, but trial "
+                    f"{number} ({told['label']}) was trained with others; {DISCARD}"
+                )
 
     def ask(self) -> Trial:
         """The next trial, with its values."""

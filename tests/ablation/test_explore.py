@@ -142,6 +142,31 @@ def test_a_study_rejects_another_space_until_reset(tmp_path: Path) -> None:
     assert explore_study.Exploration(other, LEVELS, "s", log).trials == []
 
 
+def test_trials_of_another_score_or_training_are_refused(tmp_path: Path) -> None:
+    log = tmp_path / "journal.log"
+    study = explore_study.Exploration(made(), LEVELS, "s", log)
+    trial = study.ask()
+    study.describe(trial, key="old", label="GCN k=3", macs=1, parameters=1, memory=1)
+    study.tell(trial, 0.5, 4)
+    with pytest.raises(InputError, match="1 trial used others"):
+        explore_study.Exploration(made(), LEVELS, "s", log, metric="miou_frequent")
+    study.check_keys({0: "old"})
+    with pytest.raises(InputError, match=r"trial 0 \(GCN k=3\) was trained with others; discard them"):
+        study.check_keys({0: "new"})
+
+
+def test_a_trial_without_all_its_values_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "journal.log"
+    whole = explore_study.Exploration(made(), LEVELS, "s", log).ask().params
+    explore_study.begin_anew(log, "s")
+    study = explore_study.Exploration(made(), LEVELS, "s", log)
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_suggest", lambda trial: trial.suggest_categorical("head", study.explore.space.head))
+        assert len(study.ask().params) == 1
+    (resumed,) = explore_study.Exploration(made(), LEVELS, "s", log).running()
+    assert resumed.params == whole
+
+
 def test_study_cost_skips_duplicate_and_refused_networks(tmp_path: Path) -> None:
     log, explore = tmp_path / "journal.log", made(objective="score", under={"macs": 1})
     study = explore_study.Exploration(explore, LEVELS, "s", log)
