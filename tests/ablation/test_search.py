@@ -243,7 +243,7 @@ def test_a_killed_search_reaches_the_same_result(project):
     command = [sys.executable, "-m", "pipelines.tune"]
     running = subprocess.Popen(command, cwd=project.folder, env=project.environment, start_new_session=True)
     runs, deadline = project.folder / "runs", time.monotonic() + 120
-    while len(list(runs.glob("*/rungs.json"))) < 3 and time.monotonic() < deadline:
+    while len(list(runs.glob("*/pauses.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -270,4 +270,4 @@ def test_without_the_switch_nothing_is_searched(project):
         "on": False,
         "trials": [],
     }
-    assert not list((project.folder / "runs").glob("*/rungs.json"))
+    assert not list((project.folder / "runs").glob("*/pauses.json"))
