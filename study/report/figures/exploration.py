@@ -139,7 +139,7 @@ def parallel(trials: pd.DataFrame, levels: list[str], places: list[str]) -> Figu
         sizes = sorted(set(ended[f"k {level}"]))
         add(f"k, {level}", [sizes.index(k) for k in ended[f"k {level}"]], [(i, str(k)) for i, k in enumerate(sizes)])
     for one in places:
-        add(f"BR {AFTER[one]}", [one in refine for refine in ended["refine"]], [(0, "no"), (1, "yes")])
+        add(f"BR\n{AFTER[one]}", [one in refine for refine in ended["refine"]], [(0, "no"), (1, "yes")])
     rates = np.log10(ended["lr"])
     add("rate", rates, [(end, f"{10**end:.2g}") for end in (rates.min(), rates.max())])
     score = ended["score"] * 100

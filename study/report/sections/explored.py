@@ -53,6 +53,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     luck = [row["search"] - row["tune"] for row in tried]
     return {
         "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
+        "stacks": any(trial["head"] == "stack" for trial in trials.values()),
         "objective": found["objective"], "against": found["against"], "bounds": found["bounds"],
         "sampler": found["sampler"], "pruner": found["pruner"], "workers": found["workers"], "levels": found["levels"],
         "rows": rows, "beside": beside, "controls": controls, "kernels": _kernels(found), "refined": _refined(found),
