@@ -616,7 +616,7 @@ class Winners(Block):
     ]
     macs: tuple[Annotated[float, above(0, 1e9)], ...] = ()
     most: Annotated[int, whole(1, 100)] = 8
-    controls: bool = True
+    controls: YesNo = True
 
 
 class Explore(Block):
