@@ -260,7 +260,7 @@ class _Driver:
             "cost": 0, "after": None, "questions": {},
         }  # fmt: skip
         subject, context = self.workload.subject(key), self.workload.context(work.stop)
-        return TrainingJob(subject, context, planned, None, self.stops[rung], self.workload.judged(key))
+        return TrainingJob(subject, context, planned, until=self.stops[rung], classes=self.workload.judged(key))
 
     def _ended(self, event: Event, work: Work) -> None:
         """A training reached a stop, or failed."""

@@ -55,7 +55,7 @@ class Workload:
     def training(self, key: str, stop: Path, until: int | None = None) -> TrainingJob:
         """The job of a planned training; ``until`` as in TrainingJob."""
         labels, init = self.manifest["trainings"][key], self.planned.init.get(key)
-        return TrainingJob(self.subject(key), self.context(stop), labels, init, until, self.judged(key))
+        return TrainingJob(self.subject(key), self.context(stop), labels, init, until=until, classes=self.judged(key))
 
     def judged(self, key: str) -> tuple[int, ...] | None:
         """The classes of the mean IoU by which a search compares a training; None: all."""
