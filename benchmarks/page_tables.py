@@ -89,6 +89,8 @@ def kernel_controls() -> list[list[str]]:
     rows = []
     for tier, found in explorations().items():
         controls = found["controls"]
+        if controls is None:
+            continue
         rows.append([f"`{tier}`", f"the best: {controls['sizes']}", controls["val"], ""])
         for row in controls["rows"]:
             told = f"**{row['difference']}**" if row["decided"] else row["difference"]
@@ -108,7 +110,9 @@ def explorations() -> dict[str, dict[str, Any]]:
             for archive, below in ((ship.COUNTS, folder), (ship.EXPLORED, folder / "explored")):
                 with zipfile.ZipFile(EXAMPLE / name / archive) as opened:
                     opened.extractall(below)
-            found[tier] = explored.words(folder, stage.drawn_plan(folder)) or {}
+            words = explored.words(folder, stage.drawn_plan(folder))
+            assert words is not None, "explored.zip has an exploration"
+            found[tier] = words
     return found
 
 

@@ -98,10 +98,10 @@ def main() -> None:
     for name in SCORES if arguments.folder else FIRST:
         shutil.copyfile(report / name, target / name)
     counts(report, target / COUNTS)
-    if (report / "tuning" / "plan.json").is_file():
-        counts(report / "tuning", target / TUNED)
-    if (report / "explored" / "plan.json").is_file():
-        counts(report / "explored", target / EXPLORED)
+    for name, below in ((TUNED, "tuning"), (EXPLORED, "explored")):
+        (target / name).unlink(missing_ok=True)  # the last report may have had one
+        if (report / below / "plan.json").is_file():
+            counts(report / below, target / name)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ ERRORS: dict[str, Callable[[np.ndarray], float]] = {"top1_accuracy": top1_accura
 MEASURES = {"counts": METRICS, "ranks": ERRORS}
 
 
-def leading(name: str, measured: np.ndarray, classes: Iterable[int] | None = None) -> float:
+def main_score(name: str, measured: np.ndarray, classes: Iterable[int] | None = None) -> float:
     """The metric that an ablation maximises, of the array ``name`` (a key of MEASURES): mean IoU, over ``classes`` if
     given, or the accuracy of a classifier."""
     if name == "counts" and classes is not None:

@@ -21,7 +21,7 @@ from study.paper.labels import labels
 from study.plan import exploration
 from study.spec.constants import MAIN
 from study.spec.documents.data import Facts, size_of
-from study.spec.documents.explored import ExploredFile, ExploredTrial, Winner
+from study.spec.documents.explored import ExploredFile, ExploredTrial, Retrained
 from study.spec.documents.plan import PlanFile, PlannedTraining
 from study.spec.documents.reading import read
 from study.spec.documents.tier import Params
@@ -30,6 +30,7 @@ from study.spec.heads import Variant
 from study.spec.jobs import TrainingJob
 from study.spec.training import Recipe
 from study.spec.words import counted
+from study.statistics.results import judged_classes
 from study.store.runs import Store, first, write_json
 from study.tracking import background, mlflow_access
 
@@ -55,18 +56,14 @@ def run(params: Params, target: Path, number: int) -> None:
             raise InputError(
                 f"another driver of {chosen.name} is running, but an exploration must be the only one; wait for its end"
             )
-        study = Exploration(chosen.explore, levels, study_of(chosen.name), log, metric=chosen.judged_by)
+        study = Exploration(chosen.explore, levels, study_of(chosen.name), log, classes=judged_classes(whole))
         workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
         workload.read_again()
         driver = _Driver(workload, study)
         driver.explore(number)
     rows = study.rows()
     found = exploration.winners(chosen.explore, rows)
-    asked = [(why, trial["number"], *driver.networks[trial["number"]]) for why, trial in found]
-    if found and chosen.explore.winners.controls:
-        best = found[0][1]
-        others = exploration.controls(chosen, best["values"], driver.places)
-        asked += [(what, best["number"], variant, recipe) for what, variant, recipe in others]
+    asked = exploration.retrained(chosen, rows, driver.places)
     trained = _trained_anew(chosen, facts, target, asked) if asked else []
     written = _written(chosen, execution, driver.places, rows, (trained[: len(found)], trained[len(found) :]))
     with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
@@ -114,18 +111,14 @@ def _costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]
 
 
 def _trained_anew(
-    chosen: tiers.Tier, facts: Mapping[str, Facts], target: Path, asked: list[tuple[str, int, Variant, Recipe]]
-) -> list[Winner]:
-    """Train networks with new seeds; collect and log the results. ``asked`` has the reason, the trial and the network
-    of each; a network that is asked for twice is trained once, with the recipe of the first."""
+    chosen: tiers.Tier, facts: Mapping[str, Facts], target: Path, asked: list[exploration.Asked]
+) -> list[Retrained]:
+    """Train networks with new seeds; collect and log the results."""
     params = tiers.read()
     execution, store = execution_of(params), Store()
     at, name = place(params, store), f"{chosen.name} explored"
-    networks: dict[Variant, Recipe] = {}
-    for _, _, variant, recipe in asked:
-        networks.setdefault(variant, recipe)
-    print(f"{counted(len(networks), 'network')} to train with new seeds", flush=True)
-    planned = exploration.again(chosen, facts, execution.device, [*networks.items()])
+    planned, retrained = exploration.again(chosen, facts, execution.device, asked)
+    print(f"{counted(len(planned.trainings), 'training')} with new seeds", flush=True)
     manifest = planned.manifest()
     todo = [key for key in planned.trainings if not store.run(key).done()]
     collected = background.Target(
@@ -136,11 +129,7 @@ def _trained_anew(
             train.train_all(Workload(planned, manifest, execution, store), todo, name, ended=ended)
     train.collect(manifest, collected)
     write_json(target / "plan.json", manifest)
-    keys = {cell.variant: {str(seed): key for seed, key in runs.items()} for cell, _, runs in planned.cells}
-    return [
-        {"why": why, "number": number, "label": variant.label, "keys": keys[variant]}
-        for why, number, variant, _ in asked
-    ]
+    return retrained
 
 
 def _written(
@@ -148,7 +137,7 @@ def _written(
     execution: Execution,
     places: tuple[str, ...],
     rows: list[ExploredTrial],
-    trained: tuple[list[Winner], list[Winner]],
+    trained: tuple[list[Retrained], list[Retrained]],
 ) -> ExploredFile:
     explore = chosen.explore
     assert explore is not None
@@ -198,16 +187,14 @@ class _Driver:
         from study.ablation import device_check  # imports torch
         from study.training.worker import train as train_one
 
+        waiting = self.study.running()
         keys, plan = dict[int, str](), exploration.empty(self.tier, self.plan.facts, self.plan.device)
         for trial in self.study.trials:
-            if not trial.state.is_finished():
-                continue
             variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
             keys[trial.number] = exploration.enter(self.tier, plan, variant, recipe)
         self.study.check_keys(keys)
         device_check.check(self.workload, ())  # which networks the trials have is not known yet
         print(f"exploring: up to {counted(number, 'trial')}, {len(self.study.trials)} done before", flush=True)
-        waiting = self.study.running()
         with Work(train_one, self.workload.execution, self.store, self.tier.name) as work:
 
             def fill() -> None:

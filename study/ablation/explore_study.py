@@ -37,13 +37,20 @@ SETTINGS = "space"  # attribute of a study: its space and objective
 
 
 class Exploration:
-    """Ask what to try, tell how it went. ``levels`` are those of the heads, ``metric`` is the score's.
+    """Ask what to try, tell how it went. ``levels`` are those of the heads, ``classes`` those of the mean
+    IoU that is the score (None: all).
 
     Raises InputError if Optuna does not have the sampler or pruner, or does not accept it with the rest, and if the
-    journal ``log`` has a study of this name with another space, objective or metric."""
+    journal ``log`` has a study of this name with another space, objective or score."""
 
     def __init__(
-        self, explore: Explore, levels: tuple[str, ...], name: str, log: Path | None = None, *, metric: str = "miou"
+        self,
+        explore: Explore,
+        levels: tuple[str, ...],
+        name: str,
+        log: Path | None = None,
+        *,
+        classes: list[int] | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.explore, self.levels = explore, levels
@@ -53,12 +60,12 @@ class Exploration:
             with _quiet():
                 self.storage = JournalStorage(JournalFileBackend(str(log)))
         asked = [
-            [*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed, metric
+            [*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed, classes
         ]  # fmt: skip
         for known in optuna.get_all_study_summaries(self.storage):
             if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
                 raise InputError(
-                    f"the study {name!r} must have the space and the objective of params.yaml, but "
+                    f"the study {name!r} must have the space, the objective and the score of params.yaml, but "
                     f"{counted(known.n_trials, 'trial')} used others; {DISCARD}"
                 )
         directions: dict[str, Any] = {"pareto": ["maximize", "minimize"], "score": ["maximize"], "cost": ["minimize"]}
@@ -77,7 +84,7 @@ class Exploration:
     def running(self) -> list[Trial]:
         """Open trials of a driver that has ended; they are resumed."""
         for trial in self.trials:
-            if trial.state == TrialState.RUNNING:
+            if trial.state == TrialState.RUNNING and LR not in trial.params:  # the rate is suggested last
                 self._complete(trial)
         return [Trial(self.study, t._trial_id) for t in self.trials if t.state == TrialState.RUNNING]
 

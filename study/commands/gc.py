@@ -79,7 +79,8 @@ def named(places: list[Path], store: Store) -> Named:
             if (path.parent / "explored" / "explored.json").is_file():
                 explored = read(path.parent / "explored" / "explored.json", ExploredFile)
                 found.runs |= {trial["key"] for trial in explored.get("trials", ())}
-                found.runs |= {key for one in explored.get("winners", ()) for key in one["keys"].values()}
+                again = (*explored.get("winners", ()), *explored.get("controls", ()))
+                found.runs |= {key for one in again for key in one["keys"].values()}
             _cached(found, plan, place, store)
     return found
 

@@ -22,8 +22,9 @@ from study.paper import headline
 from study.plan import exploration, halving, planner
 from study.report import deviations, document
 from study.report.digests import check
-from study.spec.documents.data import Facts
-from study.spec.documents.explored import COMPLETE, ExploredFile
+from study.spec.constants import MAIN
+from study.spec.documents.data import Facts, size_of
+from study.spec.documents.explored import ExploredFile
 from study.spec.documents.models import HeadlineModel
 from study.spec.documents.networks import AnatomyFile, CostsFile
 from study.spec.documents.plan import PlanFile
@@ -146,14 +147,34 @@ def _counts(folder: Path, manifest: PlanFile, known: Mapping[str, RanRun], found
             if digests.get(name) != told.get(said):  # an evaluation has no tune split
                 got = "an edited" if name in digests else "no"
                 found.add(f"{place}/{key[:12]}/{name} must have the sha256 of provenance.json, got {got} file")
-        done = runs.Run(root / key).read("DONE")
-        if done is None:
-            absent += 1
-            continue
-        for name in (name for name, digest in digests.items() if done.get(name) != digest):
-            found.add(f"{place}/{key[:12]}/{name} must be the one in the run store {root}, got another")
+        absent += not _as_stored(collected, digests, found)
     if absent:
         found.unchecked.append(f"{absent} of {len(places)} runs against the run store: not in {root}")
+
+
+def _as_stored(collected: Path, digests: Mapping[str, str], found: Findings) -> bool:
+    """Check the files of a collected run, by their digests, against the run store; False if it lacks the run."""
+    root = runs.default_root()
+    done = runs.Run(root / collected.name).read("DONE")
+    for name in (name for name, digest in digests.items() if done is not None and done.get(name) != digest):
+        where = f"{collected.parent.name}/{collected.name[:12]}/{name}"
+        found.add(f"{where} must be the one in the run store {root}, got another")
+    return done is not None
+
+
+def _stored(folder: Path, manifest: PlanFile, found: Findings) -> None:
+    """Check the collected trainings of an exploration, of which provenance.json says nothing."""
+    absent = 0
+    for key in manifest["trainings"]:
+        collected = folder / "results" / key
+        files = [collected / name for name in background.COLLECTED if (collected / name).is_file()]
+        digests = {file.name: runs.file_digest(file) for file in files}
+        found.files += len(digests)
+        absent += not _as_stored(collected, digests, found)
+    if absent:
+        found.unchecked.append(
+            f"{absent} of {len(manifest['trainings'])} explored networks' runs: not in {runs.default_root()}"
+        )
 
 
 def _drawn(folder: Path, manifest: PlanFile, drawn: PlanFile, found: Findings) -> None:
@@ -186,7 +207,7 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
     """Check the outcome of the search against its scores, its scores against the run store if it has them, and the plan
     of the trainings at each variant's best values against that outcome."""
     stands, root = read(folder / "tuning" / "search.json", SearchFile)["trials"], runs.default_root()
-    device = next(str(told["device"]) for told in tuned["identities"].values() if "device" in told)
+    device = _device(tuned)
     try:
         trials = halving.told(chosen, manifest["data"], device, stands)
     except InputError as error:
@@ -201,7 +222,8 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
     for trial in stands:
         for step, score in trial["scores"].items():
             rungs = [
-                results.rung_score(root / key, int(step), classes[trial["setting"]]) for key in trial["keys"].values()
+                results.searched_score(root / key, int(step), classes[trial["setting"]])
+                for key in trial["keys"].values()
             ]
             known = [rung for rung in rungs if rung is not None]
             again = sum(known) / len(known) if known else score
@@ -215,40 +237,61 @@ def _search(chosen: tiers.Tier, folder: Path, manifest: PlanFile, tuned: PlanFil
 
 
 def _explored(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:
-    """Check the front and the winners of an exploration against its trials, and the trials' scores against the run
-    store if it has them."""
-    path, root = folder / "explored" / "explored.json", runs.default_root()
+    """Check an exploration: its trials against the networks that their values name and, if the run store has them,
+    against their trainings; its front, winners and controls against the trials; the trainings with new seeds against
+    the run store."""
+    path = folder / "explored" / "explored.json"
     stands = read(path, ExploredFile) if path.is_file() else None
     if stands is None or not stands["on"]:
         return
     if chosen.explore is None:
         found.add(f"{path} must come from an explore block of params.yaml, got none")
         return
-    trials, absent = stands["trials"], 0
-    stated = {
-        "front": exploration.front(trials, chosen.explore.against),
-        "winners": [[why, trial["number"]] for why, trial in exploration.winners(chosen.explore, trials)],
-    }
-    told = {
-        "front": stands["front"],
-        "winners": [[one["why"], one["number"]] for one in stands["winners"]],
-    }
-    found.numbers += value_diff.numbers(json.dumps(stated).encode(), "explored.json")
-    for where, was, now in value_diff.values(told, json.loads(json.dumps(stated)))[: value_diff.SHOWN]:
+    trials, facts = stands["trials"], manifest["data"]
+    _trials(chosen, stands, manifest, found)
+    asked = exploration.retrained(chosen, trials, tuple(stands["places"]))
+    again: dict[str, object] = {"front": exploration.front(trials, chosen.explore.against), "retrained": []}
+    if asked:
+        planned = read(folder / "explored" / "plan.json", PlanFile)
+        plan, again["retrained"] = exploration.again(chosen, facts, _device(planned), asked)
+        for line in plan_diff.changes(planned, json.loads(json.dumps(plan.manifest()))):
+            found.add(f"explored/{line}")
+        _stored(folder / "explored", planned, found)
+    told = {"front": stands["front"], "retrained": [*stands["winners"], *stands.get("controls", [])]}
+    found.numbers += value_diff.numbers(json.dumps(again).encode(), "explored.json")
+    for where, was, now in value_diff.values(told, json.loads(json.dumps(again)))[: value_diff.SHOWN]:
         found.add(f"explored.json, {where}: must be {now}, which its trials give, got {was}")
-    for trial in trials:
-        run = runs.Run(root / trial["key"])
-        if trial["state"] != COMPLETE:
-            continue
-        if not run.path("tune.npz").is_file():
-            absent += 1
-        elif (again := results.tune_score(run.folder, results.judged_classes(manifest))) != trial["score"]:
-            found.add(
-                f"explored.json, trial {trial['number']}: must have the score of its training in the run store, "
-                f"{again}, got {trial['score']}"
-            )
+
+
+def _trials(chosen: tiers.Tier, stands: ExploredFile, manifest: PlanFile, found: Findings) -> None:
+    """Check the labels, the costs and the scores of explored trials."""
+    from study.models.costs import costs  # imports torch
+
+    facts, classes, absent = manifest["data"][MAIN], results.judged_classes(manifest), 0
+    plan = exploration.empty(chosen, manifest["data"], _device(manifest))
+    for trial in stands["trials"]:
+        variant, recipe = exploration.network(chosen, trial["values"], tuple(stands["places"]))
+        built = costs(variant, chosen.main.network, len(facts["classes"]), size_of(facts))
+        today: dict[str, object] = {
+            "label": variant.label, "key": exploration.enter(chosen, plan, variant, recipe),
+            "macs": built["macs"], "parameters": built["parameters"],
+        }  # fmt: skip
+        run = runs.Run(runs.default_root() / trial["key"])
+        if trial["score"] is not None:
+            score = results.searched_score(run.folder, trial["step"], classes)
+            today |= {} if score is None else {"score": score}
+            absent += score is None
+        for name, now in today.items():
+            if (was := trial[name]) != now:  # type: ignore[literal-required]
+                found.add(f"explored.json, trial {trial['number']}, {name}: must be {now}, got {was}")
     if absent:
-        found.unchecked.append(f"the scores of {absent} of {len(trials)} explored trials: not in {root}")
+        trials = len(stands["trials"])
+        found.unchecked.append(f"the scores of {absent} of {trials} explored trials: not in {runs.default_root()}")
+
+
+def _device(plan: PlanFile) -> str:
+    """The device that a plan's trainings are for."""
+    return next(str(told["device"]) for told in plan["identities"].values() if "device" in told)
 
 
 def _anatomy(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findings) -> None:

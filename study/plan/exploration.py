@@ -13,11 +13,12 @@ from study.plan import planner
 from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.documents.data import Facts
-from study.spec.documents.explored import COMPLETE, REFINE, ExploredTrial
+from study.spec.documents.explored import COMPLETE, REFINE, ExploredTrial, Retrained
 from study.spec.heads import AFTER, HEADS, PLACES, Head, PerClass, Variant, stack
 from study.spec.training import Recipe
 
 HEAD, LR, WIDTH = "head", "lr", "width"
+Asked = tuple[str, int, Variant, Recipe]  # a network to train with new seeds: why, the trial that found it, the network
 UNITS = {"macs": 1e9, "parameters": 1.0, "memory": 2.0**20}  # units of bounds: giga multiply-adds, weights, MiB
 
 
@@ -154,6 +155,18 @@ def controls(tier: Tier, best: Mapping[str, object], places: tuple[str, ...]) ->
     return [(what, variant, recipe) for variant, (what, recipe) in found.items()]
 
 
+def retrained(tier: Tier, trials: list[ExploredTrial], places: tuple[str, ...]) -> list[Asked]:
+    """What is trained with new seeds: the winners, then the controls of the best."""
+    assert tier.explore is not None
+    found = winners(tier.explore, trials)
+    asked = [(why, trial["number"], *network(tier, trial["values"], places)) for why, trial in found]
+    if found and tier.explore.winners.controls:
+        best = found[0][1]
+        others = controls(tier, best["values"], places)
+        asked += [(what, best["number"], variant, recipe) for what, variant, recipe in others]
+    return asked
+
+
 def over(explore: Explore, costs: Mapping[str, float], score: float | None) -> list[float]:
     """By how much a network exceeds each bound, in the bound's unit; empty if it is within all of them. An unknown
     score violates no bound."""
@@ -172,13 +185,22 @@ def _cost(trial: ExploredTrial, against: str) -> float:
     return costs_of(trial)[against]
 
 
-def again(tier: Tier, facts: Mapping[str, Facts], device: str, chosen: list[tuple[Variant, Recipe]]) -> Plan:
-    """The plan that retrains the winners with new seeds, as a table of variants beyond the paper's."""
+def again(tier: Tier, facts: Mapping[str, Facts], device: str, asked: list[Asked]) -> tuple[Plan, list[Retrained]]:
+    """The plan that trains networks with the winners' seeds, and the keys of each. The cells are a table of variants
+    beyond the paper's, each once; a variant that comes again with another recipe has trainings and no cell."""
     assert tier.explore is not None
+    recipes: dict[tuple[str, Variant | None], Recipe] = {(MAIN, variant): how for *_, variant, how in reversed(asked)}
     tried = replace(
-        tier, tables=(), extra=tuple(variant for variant, _ in chosen), mechanisms={}, by_need=None,
+        tier, tables=(), extra=tuple(dict.fromkeys(variant for *_, variant, _ in asked)), mechanisms={}, by_need=None,
         seeds=tier.explore.winners.seeds, scale="none", verdicts=None,
         settings={name: replace(setting, variants=()) for name, setting in tier.settings.items()},
     )  # fmt: skip
-    recipes: dict[tuple[str, Variant | None], Recipe] = {(MAIN, variant): recipe for variant, recipe in chosen}
-    return planner.build(tried, facts, device, recipes)
+    plan = planner.build(tried, facts, device, recipes)
+    return plan, [
+        {
+            "why": why, "number": number, "label": variant.label,
+            "keys": {str(seed): planner.enter(plan, MAIN, variant, seed, {(MAIN, variant): how})
+                     for seed in tried.seeds},
+        }
+        for why, number, variant, how in asked
+    ]  # fmt: skip

@@ -21,4 +21,4 @@ PAPER, DATA, MECHANISM, NOTHING = "paper", "data", "mechanism", "none"
 
 
 COSTS = ("macs", "parameters", "memory")  # costs of a network that an exploration may bound; see study.plan.exploration
-RUNGS = "pauses.json"  # of a training that pauses: {steps done: {array: counts on the tune split}}
+PAUSES = "pauses.json"  # of a training that pauses: {steps done: {array: counts on the tune split}}

@@ -77,6 +77,11 @@ class TrainingJob:
         """The name of the run."""
         return self.subject.key
 
+    @property
+    def pause(self) -> int | None:
+        """The step to pause after; None: it trains to its end."""
+        return self.until if self.until is not None and self.until < self.subject.training.recipe.steps else None
+
 
 @dataclass(frozen=True)
 class EvaluationJob:

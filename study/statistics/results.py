@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study import metrics
 from study.spec.cells import SERVED
-from study.spec.constants import MAIN, RUNGS
+from study.spec.constants import MAIN, PAUSES
 from study.spec.documents.plan import PlanFile, PlannedCell, Submitted
 from study.spec.documents.reading import AGAIN, columns_of, version_of
 from study.spec.errors import InputError
@@ -73,20 +74,24 @@ def judged_classes(plan: PlanFile, data: str = MAIN) -> list[int] | None:
 
 
 def tune_score(folder: Path, classes: Iterable[int] | None = None) -> float:
-    """The mean IoU of one training on the whole tune split, over ``classes`` (None: all)."""
+    """The score of one training on the whole tune split: mean IoU over ``classes`` (None: all), or accuracy."""
     with np.load(folder / "tune.npz") as archive:
-        return metrics.miou(archive["counts"], classes)
+        (name,) = archive.files
+        return metrics.main_score(name, archive[name], classes)
 
 
-def rung_score(folder: Path, step: int, classes: Iterable[int] | None = None) -> float | None:
-    """The score on the tune split of a run that paused after ``step`` steps, or, if it has no pause there, of its end;
-    None if it has neither."""
-    path = folder / RUNGS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def searched_score(folder: Path, step: int, classes: Iterable[int] | None = None) -> float | None:
+    """The score on the tune split of a run that paused, or ended, after ``step`` steps; None if it did neither."""
+    known, ended = _json(folder / PAUSES), _json(folder / "result.json")
     if str(step) in known:
         ((name, measured),) = known[str(step)].items()
-        return metrics.leading(name, np.array(measured), classes)
-    return tune_score(folder, classes) if (folder / "tune.npz").is_file() else None
+        return metrics.main_score(name, np.array(measured), classes)
+    return tune_score(folder, classes) if ended.get("steps") == step else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def class_scores(folder: Path) -> list[float]:

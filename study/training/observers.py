@@ -1,4 +1,4 @@
-"""Observers of a training: learning curve, heartbeat, stop requests, checkpoints, rung.
+"""Observers of a training: learning curve, heartbeat, stop requests, checkpoints, pause.
 
 An observer is called with (steps done, loss) after every step.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from study import metrics
-from study.spec.constants import RUNGS
+from study.spec.constants import PAUSES
 from study.spec.jobs import GpuStep
 from study.spec.training import Recipe
 from study.store import stop_signals
@@ -109,11 +109,17 @@ class Attempt:
 
     def score(self, images: int | None = None) -> float:
         """The score on the tune split, or on its first images; NaN if none of their pixels is labelled."""
-        return metrics.leading(*self.measure(images))
+        return metrics.main_score(*self.measure(images))
 
     def measure(self, images: int | None = None) -> tuple[str, np.ndarray]:
         """What scores on the tune split are made from (see study.metrics): the array's name and the array."""
         return measure(self.state.model, self.source, "tune", images, self.beat, on_device=self.counts_on_device)
+
+
+def saved_step(run: Run) -> int:
+    """The step of a run's checkpoint; 0 if it has none."""
+    dumped = cast(_Dumped | None, checkpoint.load(run.path("checkpoint.pt")))
+    return dumped["state"]["step"] if dumped is not None else 0
 
 
 def tell(run: Run, step: int, steps: int, seconds: float, **said: float | None) -> None:
@@ -186,17 +192,21 @@ class Checkpoints:
             self.took = self.saved - now
 
 
-class Rung:
-    """Pauses after ``until`` steps (D93): counts on the whole tune split, and saves a checkpoint to resume from."""
+class Pause:
+    """Counts on the whole tune split after ``until`` steps (D93), and then saves a checkpoint to resume from. It comes
+    before all that saves or ends a training: a checkpoint at this step means that its counts are written."""
 
     def __init__(self, attempt: Attempt, until: int) -> None:
         self.attempt, self.until = attempt, until
 
     def __call__(self, step: int, loss: torch.Tensor | None) -> None:
-        if step != self.until:
-            return
+        if step == self.until:
+            self.count()
+
+    def count(self) -> None:
+        """Write the counts of this step, and save the training."""
         self.attempt.look()
         run, (name, measured) = self.attempt.run, self.attempt.measure()
         found = {name: (metrics.total(measured) if name == "counts" else measured).tolist()}
-        write_json(run.path(RUNGS), (run.read(RUNGS) or {}) | {str(step): found})
+        write_json(run.path(PAUSES), (run.read(PAUSES) or {}) | {str(self.until): found})
         self.attempt.save()

@@ -13,7 +13,7 @@ import torch
 
 from study import metrics
 from study.models.build import Classifier, Segmenter, build, inherit
-from study.spec.constants import GPU_FAULT, RUNGS
+from study.spec.constants import GPU_FAULT, PAUSES
 from study.spec.digest import canonical
 from study.spec.jobs import TrainingJob
 from study.store import stop_signals
@@ -24,7 +24,7 @@ from study.training.count import measure, predict
 from study.training.device import settle
 from study.training.loop import Step, TrainingFailed, fit, start
 from study.training.memory import forget_peak, peak_mb
-from study.training.observers import Attempt, Checkpoints, Curve, Heartbeat, Rung, StopRequest
+from study.training.observers import Attempt, Checkpoints, Curve, Heartbeat, Pause, StopRequest, saved_step
 from study.training.prefetch import batches
 
 
@@ -41,7 +41,7 @@ def train(job: TrainingJob) -> dict[str, float]:
         if context.device == "cuda":
             gpu.check()
         if job.until is not None:
-            return {"tune": metrics.leading(*_on_tune(job, job.until, run), job.classes)}
+            return {"tune": metrics.main_score(*_on_tune(job, run), job.classes)}
         if not run.done():
             _begin(job, run)
     with np.load(run.path("counts.npz")) as archive:
@@ -66,18 +66,20 @@ def _train(job: TrainingJob, run: Run, team: distributed.Team) -> None:
     if job.context.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     attempt.tell()
+    pause = Pause(attempt, job.pause) if job.pause else None
+    if pause and attempt.state.step == job.pause:  # saved there by a training that was not asked to pause
+        return pause.count()
     observers: list[Callable[[int, torch.Tensor | None], None]] = [
         Curve(attempt),
         Heartbeat(attempt),
+        *([pause] if pause else []),
         StopRequest(attempt, job.context.stop),
         Checkpoints(attempt, job.context.checkpoint_s),
     ]
-    if job.until is not None and job.until < attempt.recipe.steps:
-        observers.append(Rung(attempt, job.until))
     for step, loss in _steps(job, team, attempt):
         for observe in observers:
             observe(step, loss)
-        if step == job.until and step < attempt.recipe.steps:
+        if step == job.pause:
             return
     _finish(job, attempt)
 
@@ -86,8 +88,10 @@ def follow(job: TrainingJob, team: distributed.Team) -> None:
     """Run the steps of a training in a process other than the first. Evaluates and writes nothing."""
     settle(job.context.device, job.subject.training.recipe.deterministic)
     attempt = _open(job, Store(job.context.store).run(job.key))
+    if attempt.state.step == job.pause:
+        return
     for step, _ in _steps(job, team, attempt):
-        if step == job.until:
+        if step == job.pause:
             return
 
 
@@ -140,24 +144,22 @@ def _finish(job: TrainingJob, attempt: Attempt) -> None:
     run.finish()
 
 
-def _on_tune(job: TrainingJob, until: int, run: Run) -> tuple[str, np.ndarray]:
-    """What the score on the tune split after ``until`` steps is made from: the array's name and the array. From an
+def _on_tune(job: TrainingJob, run: Run) -> tuple[str, np.ndarray]:
+    """What the score on the tune split at the job's pause or end is made from: the array's name and the array. From an
     earlier call, or by training up to there."""
-    if until >= job.subject.training.recipe.steps:
+    if job.pause is None:
         if not run.done():
             _begin(job, run)
         with np.load(run.path("tune.npz")) as archive:
             (name,) = archive.files
             return name, archive[name]
-    known = run.read(RUNGS) or {}
-    if str(until) not in known:
-        if run.done() or any(int(step) > until for step in known):  # it is past that step, whose weights are gone
+    wanted = str(job.pause)
+    if wanted not in (known := run.read(PAUSES) or {}):
+        if run.done() or saved_step(run) > job.pause:  # it is past that step, whose weights are gone
             run.clear()
         _begin(job, run)
-        known = run.read(RUNGS) or {}
-    if str(until) not in known:
-        raise TrainingFailed(f"a training must stop at step {until} when asked, got one beyond; delete {run.folder}")
-    ((name, measured),) = known[str(until)].items()
+        known = run.read(PAUSES) or {}
+    ((name, measured),) = known[wanted].items()
     return name, np.array(measured)
 
 

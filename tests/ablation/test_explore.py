@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from study.ablation import explore_study
 from study.config import schema, tiers
 from study.plan import exploration
 from study.spec.checks import checked
+from study.spec.documents.data import Facts
 from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Recipe
 from study.statistics.explored import Tried, against, paired
-from tests.conftest import Project
+from tests.conftest import Project, made_up_facts
 
 SPACE = {"head": ["dense", "gcn", "stack"], "k": [1, 3, 5], "width": ["1/2", 1], "lr": [0.001, 0.01]}
 BLOCK = {"space": SPACE, "seed": 300, "winners": {"seeds": [400, 401], "most": 2}}
@@ -149,22 +151,34 @@ def test_trials_of_another_score_or_training_are_refused(tmp_path: Path) -> None
     study.describe(trial, key="old", label="GCN k=3", macs=1, parameters=1, memory=1)
     study.tell(trial, 0.5, 4)
     with pytest.raises(InputError, match="1 trial used others"):
-        explore_study.Exploration(made(), LEVELS, "s", log, metric="miou_frequent")
+        explore_study.Exploration(made(), LEVELS, "s", log, classes=[1])
     study.check_keys({0: "old"})
     with pytest.raises(InputError, match=r"trial 0 \(GCN k=3\) was trained with others; discard them"):
         study.check_keys({0: "new"})
 
 
 def test_a_trial_without_all_its_values_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = tmp_path / "journal.log"
-    whole = explore_study.Exploration(made(), LEVELS, "s", log).ask().params
-    explore_study.begin_anew(log, "s")
-    study = explore_study.Exploration(made(), LEVELS, "s", log)
+    """As the sampler would have suggested them, from the trials before; a trial with all its values is left alone."""
+
+    def asked(name: str, number: int) -> explore_study.Exploration:
+        study = explore_study.Exploration(made(), LEVELS, name, tmp_path / "journal.log")
+        for score in range(number):
+            trial = study.ask()
+            study.describe(trial, macs=score, parameters=score, memory=score)
+            study.tell(trial, (score * 7 % 5) / 10, 4)
+        return study
+
+    whole = asked("whole", 14).ask().params
+    study = asked("s", 14)
     with monkeypatch.context() as patch:
         patch.setattr(study, "_suggest", lambda trial: trial.suggest_categorical("head", study.explore.space.head))
         assert len(study.ask().params) == 1
-    (resumed,) = explore_study.Exploration(made(), LEVELS, "s", log).running()
+    again = explore_study.Exploration(made(), LEVELS, "s", tmp_path / "journal.log")
+    (resumed,) = again.running()
     assert resumed.params == whole
+    later = again.ask()
+    again.fail(resumed, "")
+    assert [trial.params for trial in again.running()] == [later.params]
 
 
 def test_study_cost_skips_duplicate_and_refused_networks(tmp_path: Path) -> None:
@@ -248,6 +262,22 @@ def test_controls_change_only_the_kernel_sizes() -> None:
         "largest kernel at res3",
         Variant(stack(3, Fraction(1)), at=(("res3", stack(15, Fraction(1))),)),
     )
+
+
+def test_a_control_has_the_rate_of_the_best_network() -> None:
+    """Also if it is a winner itself, at another rate."""
+    tier = tiers.load(tiers.read(), "shapes")
+    assert tier.explore is not None
+    facts = dict.fromkeys(tier.settings, cast(Facts, made_up_facts("f")))
+    best, other = Variant(gcn(5)), Variant(gcn(3))
+    slow, fast = replace(tier.main.recipe, lr=0.001), replace(tier.main.recipe, lr=0.01)
+    plan, found = exploration.again(
+        tier, facts, "cpu", [("best", 0, best, slow), ("front", 1, other, fast), ("k", 0, other, slow)]
+    )
+    assert [plan.trainings[one["keys"]["400"]].recipe.lr for one in found] == [0.001, 0.01, 0.001]
+    assert len(plan.trainings) == 3 * len(tier.explore.winners.seeds)
+    assert [cell.variant for cell, *_ in plan.cells] == [best, other]
+    assert set(found[1]["keys"].values()).isdisjoint(found[2]["keys"].values())
 
 
 def test_controls_are_compared_seed_by_seed() -> None:
@@ -341,6 +371,37 @@ def explored(project: Project, before: str = "", check: bool = True) -> dict[str
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
+def tampered(project: Project) -> None:
+    """`make verify` reports each edit of an exploration."""
+    place = project.reports / "explored"
+    whole, key = (
+        (place / "explored.json").read_text(),
+        next(iter(json.loads((place / "plan.json").read_text())["trainings"])),
+    )
+
+    def edited(change: Any) -> str:
+        told = json.loads(whole)
+        change(told)
+        (place / "explored.json").write_text(json.dumps(told))
+        return project.python("-m", "study", "verify", check=False).stdout
+
+    for change, words in (
+        (lambda told: told["trials"][0].update(macs=1), "explored.json, trial 0, macs: must be"),
+        (lambda told: told["trials"][1].update(score=0.99), "explored.json, trial 1, score: must be"),
+        (lambda told: told["trials"][1].update(key=told["trials"][0]["key"]), "explored.json, trial 1, key: must be"),
+        (lambda told: told["controls"][0].update(keys=told["winners"][0]["keys"]), "explored.json, retrained"),
+    ):
+        assert words in edited(change)
+    (place / "explored.json").write_text(whole)
+    counts = place / "results" / key / "counts.npz"
+    kept = counts.read_bytes()
+    counts.write_bytes(kept + b"0")
+    assert f"results/{key[:12]}/counts.npz must be the one in the run store" in (
+        project.python("-m", "study", "verify", check=False).stdout
+    )
+    counts.write_bytes(kept)
+
+
 @pytest.mark.slow
 def test_a_killed_exploration_resumes_to_the_same_result(tiny: Project, tmp_path_factory: Any) -> None:
     tiny.stages("data", "plan", "ablate", "evaluate")
@@ -358,9 +419,10 @@ def test_a_killed_exploration_resumes_to_the_same_result(tiny: Project, tmp_path
     assert len(report["explored"]["rows"]) == len(found["winners"]) and len(report["explored_figures"]) >= 4
     assert "A better network?" in (tiny.reports / "report.html").read_text()
     assert "all match" in tiny.python("-m", "study", "verify").stdout
+    tampered(tiny)
     trained = tiny.runs()
     assert explored(tiny) == found and tiny.runs() == trained, "what is done is not trained again"
-    assert "0 bytes" in tiny.python("-m", "study", "gc", "--keep-days", "0").stdout
+    assert tiny.python("-m", "study", "gc", "--keep-days", "0").stdout.splitlines()[-1] == "in all: 0 bytes"
 
     tiny.environment["STUDY_STORE"] = str(tmp_path_factory.mktemp("store"))
     tiny.stages("data", "plan", "ablate")
@@ -393,7 +455,7 @@ def test_exploration_continues_after_pruned_refused_or_failed_trials(tiny: Proje
     tiny.params["explore"] = 2
     tiny.save()
     done = tiny.python("-m", "pipelines.explore", check=False)
-    assert done.returncode == 2 and "must have the space and the objective of params.yaml" in done.stderr
+    assert done.returncode == 2 and "must have the space, the objective and the score of params.yaml" in done.stderr
     tiny.python("-c", ANEW)
     found = explored(tiny)
     assert [trial["state"] for trial in found["trials"]] == ["FAIL", "FAIL"] and found["winners"] == []

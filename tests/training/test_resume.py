@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from study.data.prepare import folder_of, prepare
 from study.inference import predict as multi_scale
 from study.inference import worker as evaluator
 from study.inference.worker import evaluate
-from study.spec.constants import RUNGS, VOID
+from study.spec.constants import PAUSES, VOID
 from study.spec.heads import Variant, gcn
 from study.spec.jobs import EvaluationJob, TrainingJob
 from study.spec.training import Crf, Inference, Training
@@ -31,6 +32,7 @@ from study.store import stop_signals
 from study.store.runs import EVALUATED, Store
 from study.training import worker
 from study.training.loop import TrainingFailed
+from study.training.observers import Attempt, Pause
 from study.training.worker import train
 from tests.conftest import ROOT, training_job
 
@@ -92,14 +94,43 @@ def test_a_paused_training_is_scored_by_the_judged_classes(tmp_path):
     asked = job(tmp_path, "paused", steps=4)
     every = train(replace(asked, until=2))["tune"]
     two = train(replace(asked, until=2, classes=(0, 2)))["tune"]
-    counts = json.loads((tmp_path / "paused" / RUNGS).read_text())["2"]["counts"]
+    counts = json.loads((tmp_path / "paused" / PAUSES).read_text())["2"]["counts"]
     ious = metrics.class_iou(np.array(counts))
     assert two == pytest.approx((ious[0] + ious[2]) / 2) != every
-    assert every == pytest.approx(np.nanmean(ious)) == results.rung_score(tmp_path / "paused", 2)
+    assert every == pytest.approx(np.nanmean(ious)) == results.searched_score(tmp_path / "paused", 2)
     ended = train(replace(asked, until=4, classes=(0, 2)))["tune"]
     assert ended == results.tune_score(tmp_path / "paused", (0, 2)) != two
+    assert ended == results.searched_score(tmp_path / "paused", 4, (0, 2))
+    assert results.searched_score(tmp_path / "paused", 3) is None, "it had no pause there"
     train(job(tmp_path, "whole", steps=4))
     assert products(tmp_path, "paused") == products(tmp_path, "whole"), "a pause changes nothing"
+
+
+@pytest.mark.slow
+def test_a_training_stopped_at_its_pause_pauses_there(tmp_path, monkeypatch):
+    """Killed while it counts, asked to stop at that step, or saved there before anyone asked for a pause."""
+    whole = train(replace(job(tmp_path, "whole", steps=4), until=2))["tune"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "measure", lambda *_: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            train(replace(job(tmp_path, "killed", steps=4), until=2))
+    assert train(replace(job(tmp_path, "killed", steps=4), until=2))["tune"] == whole
+    for key, steps in (("saved", 2), ("past", 3)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)  # a checkpoint is saved after each step, and this one is not asked to pause
+            with pytest.raises(Stop):
+                train(job(tmp_path, key, steps=4))
+        assert train(replace(job(tmp_path, key, steps=4), until=2))["tune"] == whole
+    stop = tmp_path / "stop"
+    stopped = replace(job(tmp_path, "stopped", steps=4), until=2)
+    stopped = replace(stopped, context=replace(stopped.context, stop=stop))
+    with monkeypatch.context() as patch:
+        count = Pause.count
+        patch.setattr(Pause, "count", lambda self: (stop.touch(), count(self)))
+        with contextlib.suppress(stop_signals.Stopped):
+            train(stopped)
+    stop.unlink()
+    assert train(stopped)["tune"] == whole
 
 
 @pytest.mark.slow

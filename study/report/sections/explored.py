@@ -33,7 +33,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     trials = {trial["number"]: trial for trial in found["trials"]}
     states = pd.Series([trial["state"] for trial in trials.values()]).value_counts().to_dict()
     metric = plan.get("judged_by", "miou")
-    tried = _winners(folder, found, metric)
+    tried = _winners(folder, found, plan)
     rivals = _rivals(folder, plan, metric)
     compared = against([Tried(row["label"], row["macs"], tuple(row["val"])) for row in tried], rivals)
     best = sorted(rivals, key=lambda one: -one.mean)[:BESIDE]
@@ -49,7 +49,7 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
             "rival": one.rival if one else "", "better": bool(one and one.better),
             "difference": interval(100 * one.difference, 100 * one.low, 100 * one.high) if one else "",
         })  # fmt: skip
-    controls = _controls(folder, found, metric)
+    controls = _controls(folder, found, plan)
     luck = [row["search"] - row["tune"] for row in tried]
     return {
         "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
@@ -73,7 +73,7 @@ def draw(folder: Path, plan: PlanFile) -> list[dict[str, str]]:
         {**{name: row[name] for name in COSTS}, "mean": np.mean(row["val"]),
          "low": np.mean(row["val"]) - half_width(np.array(row["val"])),
          "high": np.mean(row["val"]) + half_width(np.array(row["val"]))}
-        for row in _winners(folder, found, plan.get("judged_by", "miou"))
+        for row in _winners(folder, found, plan)
     ], columns=[*COSTS, "mean", "low", "high"])  # fmt: skip
     levels = found["levels"]
     drawn = [
@@ -102,15 +102,12 @@ def _frame(found: ExploredFile) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns=["k", "values"])
 
 
-def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, Any]]:
+def _winners(folder: Path, found: ExploredFile, plan: PlanFile) -> list[dict[str, Any]]:
     """For each network that was retrained: its score in the search, on tune with new seeds, and on val by seed."""
     trials, rows = {trial["number"]: trial for trial in found["trials"]}, list[dict[str, Any]]()
-    if not found["winners"]:
-        return rows
-    place, plan = folder / "explored" / "results", _planned(folder)
-    classes = plan["data"][MAIN]["frequent"] if metric == "miou_frequent" else None
+    place, classes = folder / "explored" / "results", results.judged_classes(plan)
     for winner in found["winners"]:
-        val, trial = _val(folder, winner["keys"], metric), trials[winner["number"]]
+        val, trial = _val(folder, winner["keys"], plan), trials[winner["number"]]
         if val:
             tune = [results.tune_score(place / winner["keys"][seed], classes) for seed in val]
             rows.append({**winner, "search": trial["score"], "tune": float(np.mean(tune)), "val": list(val.values()),
@@ -118,26 +115,21 @@ def _winners(folder: Path, found: ExploredFile, metric: str) -> list[dict[str, A
     return rows
 
 
-def _val(folder: Path, keys: dict[str, str], metric: str) -> dict[str, float]:
+def _val(folder: Path, keys: dict[str, str], plan: PlanFile) -> dict[str, float]:
     """A network's scores on val by seed, of the trainings that are done."""
-    place, frequent = folder / "explored" / "results", _planned(folder)["data"][MAIN]["frequent"]
+    place, frequent = folder / "explored" / "results", plan["data"][MAIN]["frequent"]
     done = {seed: place / key for seed, key in keys.items() if results.status(place / key) == results.DONE}
-    return {seed: results.scores(path, frequent)[metric] for seed, path in done.items()}
+    return {seed: results.scores(path, frequent)[plan.get("judged_by", "miou")] for seed, path in done.items()}
 
 
-def _planned(folder: Path) -> PlanFile:
-    """The plan of the trainings with new seeds."""
-    return read(folder / "explored" / "plan.json", PlanFile)
-
-
-def _controls(folder: Path, found: ExploredFile, metric: str) -> dict[str, Any] | None:
+def _controls(folder: Path, found: ExploredFile, plan: PlanFile) -> dict[str, Any] | None:
     """The best network beside those that differ from it in kernel sizes only; None if there are none."""
     controls = found.get("controls", [])
     if not controls:
         return None
     best = found["winners"][0]
     trial = next(trial for trial in found["trials"] if trial["number"] == best["number"])
-    scores = [_val(folder, one["keys"], metric) for one in (best, *controls)]
+    scores = [_val(folder, one["keys"], plan) for one in (best, *controls)]
     compared = paired(scores[0], scores[1:])
     return {
         "best": best["label"], "val": _score([*scores[0].values()]),

@@ -42,7 +42,7 @@ class ExploredTrial(TypedDict):
 
 
 @closed
-class Winner(TypedDict):
+class Retrained(TypedDict):
     """A network that was trained with new seeds: why, the trial that found it, and its keys by seed. ``label`` is its
     name among the cells of explored/plan.json. For a control, ``why`` is what differs from the network of the trial."""
 
@@ -82,6 +82,6 @@ class ExploredFile(TypedDict):
     workers: NotRequired[int]
     trials: NotRequired[list[ExploredTrial]]
     front: NotRequired[list[int]]
-    winners: NotRequired[list[Winner]]
-    controls: NotRequired[list[Winner]]
+    winners: NotRequired[list[Retrained]]
+    controls: NotRequired[list[Retrained]]
     importances: NotRequired[list[Importance]]
