@@ -374,32 +374,24 @@ def explored(project: Project, before: str = "", check: bool = True) -> dict[str
 def tampered(project: Project) -> None:
     """`make verify` reports each edit of an exploration."""
     place = project.reports / "explored"
-    whole, key = (
-        (place / "explored.json").read_text(),
-        next(iter(json.loads((place / "plan.json").read_text())["trainings"])),
-    )
-
-    def edited(change: Any) -> str:
-        told = json.loads(whole)
-        change(told)
-        (place / "explored.json").write_text(json.dumps(told))
-        return project.python("-m", "study", "verify", check=False).stdout
-
-    for change, words in (
-        (lambda told: told["trials"][0].update(macs=1), "explored.json, trial 0, macs: must be"),
-        (lambda told: told["trials"][1].update(score=0.99), "explored.json, trial 1, score: must be"),
-        (lambda told: told["trials"][1].update(key=told["trials"][0]["key"]), "explored.json, trial 1, key: must be"),
-        (lambda told: told["controls"][0].update(keys=told["winners"][0]["keys"]), "explored.json, retrained"),
-    ):
-        assert words in edited(change)
-    (place / "explored.json").write_text(whole)
-    counts = place / "results" / key / "counts.npz"
-    kept = counts.read_bytes()
-    counts.write_bytes(kept + b"0")
-    assert f"results/{key[:12]}/counts.npz must be the one in the run store" in (
-        project.python("-m", "study", "verify", check=False).stdout
-    )
-    counts.write_bytes(kept)
+    key = next(iter(json.loads((place / "plan.json").read_text())["trainings"]))
+    files = {path: path.read_bytes() for path in (place / "explored.json", place / "results" / key / "counts.npz")}
+    told, counts = files
+    edited = json.loads(files[told])
+    edited["trials"][0]["macs"] = 1
+    edited["trials"][1] |= {"score": 0.99, "key": edited["trials"][0]["key"]}
+    edited["controls"][0]["keys"] = edited["winners"][0]["keys"]
+    told.write_text(json.dumps(edited))
+    counts.write_bytes(files[counts] + b"0")
+    said = project.python("-m", "study", "verify", check=False).stdout
+    for words in (
+        "explored.json, trial 0, macs: must be", "explored.json, trial 1, score: must be",
+        "explored.json, trial 1, key: must be", "explored.json, retrained",
+        f"results/{key[:12]}/counts.npz must be the one in the run store",
+    ):  # fmt: skip
+        assert words in said
+    for path, content in files.items():
+        path.write_bytes(content)
 
 
 @pytest.mark.slow
