@@ -570,13 +570,14 @@ def test_secrets_are_masked(server: Server, root: Path) -> None:
 
 def _behind_a_login(name: str, **changes: Any) -> Archive:
     content = zipped({f"{name}/a": b"x"})
-    archive = Archive(f"{name}.zip", (f"{name}/a",), 2_500_000_000, "", where=f"the page of {name}")
+    archive = Archive(f"{name}.zip", (f"{name}/a",), len(content), "", where=f"the page of {name}")
     return replace(archive, **({"checksum": md5(content)} | changes))
 
 
 def test_all_files_behind_a_login_are_reported_first(server: Server, root: Path) -> None:
     free = archive_of(WHOLE, server.give("set.tar", WHOLE))
-    first, second = _behind_a_login("first"), _behind_a_login("second", into="inner", provides=("inner/second/a",))
+    first = _behind_a_login("first", size=2_500_000_000)
+    second = _behind_a_login("second", size=11_600_000_000, into="inner", provides=("inner/second/a",))
     there, own = _behind_a_login("there"), _behind_a_login("own")
     (root / "own").mkdir(parents=True)
     (root / "own" / "a").touch()
@@ -584,7 +585,7 @@ def test_all_files_behind_a_login_are_reported_first(server: Server, root: Path)
     text = refused(lambda: fetch([free, first, there, own, second], root))
     assert "got none of first.zip, second.zip;" in text
     assert f"put first.zip (about 2.5 GB; the page of first) into {root}, or unpack it so that {root}/first/a" in text
-    assert f"put second.zip (about 2.5 GB; the page of second) into {root}, or" in text
+    assert f"put second.zip (about 11.6 GB; the page of second) into {root}, or" in text
     assert f"{root}/inner/second/a" in text and "there" not in text
     assert server.asked == [] and not (root / "set").exists() and not (root / "there").exists()
 
