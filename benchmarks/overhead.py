@@ -1,11 +1,13 @@
 """The pipeline's cost on top of the trainings, as ratios.
 
-    python -m benchmarks.overhead              # both measurements; needs a tier that has been run
+    python -m benchmarks.overhead              # all measurements; needs a tier that has been run
     python -m benchmarks.overhead --tier shapes
 
 1. Ablate: wall time of the stage's last run over the larger of (sum of its jobs' own training and evaluation times
    / workers) and (the longest job). At most 1.1 is promised. Only a run that trained the whole plan counts.
-2. Repro: a second ``dvc repro`` with nothing changed against an empty DVC pipeline of as many stages, in turn, in one
+2. Explore, if the tier has an exploration: wall time from its first trial to its last, over its trainings' own times /
+   workers. At most 1.05 is promised with two workers.
+3. Repro: a second ``dvc repro`` with nothing changed against an empty DVC pipeline of as many stages, in turn, in one
    run. At most 2 s more is promised.
 """
 
@@ -21,10 +23,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from study.ablation.explore import study_of
 from study.config import tiers
+from study.spec.documents.explored import ExploredFile
 from study.spec.documents.provenance import ProvenanceFile
 from study.spec.documents.reading import read
 from study.store import stage
+from study.store.runs import Run, Store
 
 ROUNDS = 5
 
@@ -44,8 +53,33 @@ def ablate(name: str) -> None:
         print("  no ratio: the last run did not execute the whole plan")
 
 
+def explore(name: str) -> None:
+    """Print measurement 2 from the tier's exploration and its study."""
+    explored, store = read(Path("reports") / name / "explored" / "explored.json", ExploredFile), Store()
+    if not explored["on"]:
+        return
+    storage = JournalStorage(JournalFileBackend(str(store.study_log(name))))
+    trials = [t for t in optuna.load_study(study_name=study_of(name), storage=storage).trials if t.datetime_complete]
+    began = min(trial.datetime_start for trial in trials if trial.datetime_start)
+    wall = (max(trial.datetime_complete for trial in trials if trial.datetime_complete) - began).total_seconds()
+    jobs = [_seconds(store.run(key)) for key in {trial["key"] for trial in explored["trials"]}]
+    workers = explored["workers"]
+    print(f"explore, tier {name}: {len(trials)} trials by {workers} workers")
+    print(f"  wall {wall:.1f} s, trainings {sum(jobs):.1f} s, longest {max(jobs):.1f} s")
+    if wall * workers >= sum(jobs):
+        print(f"  wall / (trainings / workers) = {wall * workers / sum(jobs):.3f} (promised: at most 1.05)")
+    else:
+        print("  no ratio: some trainings were done before")
+
+
+def _seconds(run: Run) -> float:
+    """Seconds of a training and its evaluation, or up to where it was stopped early."""
+    result = run.read("result.json")
+    return sum(result["seconds"].values()) if result else (run.read("progress.json") or {}).get("seconds", 0.0)
+
+
 def repro() -> None:
-    """Print measurement 2: medians over ROUNDS pairs, this pipeline and an empty one in turn."""
+    """Print measurement 3: medians over ROUNDS pairs, this pipeline and an empty one in turn."""
     stages = 6
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder)
@@ -75,7 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", default=None, help="a tier that has been run (default: that of params.yaml)")
     arguments = parser.parse_args()
-    ablate(tiers.load(tiers.read(), arguments.tier).name)
+    name = tiers.load(tiers.read(), arguments.tier).name
+    ablate(name)
+    explore(name)
     repro()
 
 
