@@ -43,7 +43,7 @@ class Score:
     def __call__(self, values: dict[str, Any]) -> float:
         family, found = values["head"], 0.0
         for level in LEVELS:
-            k = values[f"k {level} (stack)" if family == "stack" else f"k {level}"]
+            k = values[f"k {level}"]
             weight = 0.3 if family == "gcn" or level == "res4" else 0.1
             found += weight * (1 - abs((k - 1) // 2 - self.best[level]) / 7)
         found += self.heads[family] + sum(gain for name, gain in self.places.items() if values.get(name))
@@ -53,15 +53,9 @@ class Score:
     def optimum(self) -> float:
         """The best possible score, found by trying all choices."""
         values: dict[str, Any] = {name: gain > 0 for name, gain in self.places.items()} | {"lr": math.exp(self.rate)}
-        found = []
-        for family in self.heads:
-            least, name = (3, "k {} (stack)") if family == "stack" else (1, "k {}")
-            for one in range(least, 16, 2):
-                found += [
-                    self(values | {"head": family, name.format("res3"): one, name.format("res4"): other})
-                    for other in range(least, 16, 2)
-                ]
-        return max(found)
+        sizes = range(1, 16, 2)
+        kernels = [{"k res3": one, "k res4": other} for one in sizes for other in sizes]
+        return max(self(values | {"head": family} | k) for family in self.heads for k in kernels)
 
 
 def regret(explore: Explore, sampler: Chosen, seed: int, trials: int) -> float:

@@ -34,6 +34,7 @@ REHEARSED = 14  # trials without a training, to test whether Optuna accepts a co
 RESAMPLED, TREES = 20, 32  # resamplings for the interval of an importance; trees of a forest
 DISCARD = "discard them with `make explore ANEW=yes`, or undo the change"
 SETTINGS = "space"  # attribute of a study: its space and objective
+FORM = 2  # of the parameters: raise it when their names or distributions change
 
 
 class Exploration:
@@ -60,7 +61,8 @@ class Exploration:
             with _quiet():
                 self.storage = JournalStorage(JournalFileBackend(str(log)))
         asked = [
-            [*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed, classes
+            FORM, [*levels], explore.space.model_dump(mode="json"), explore.objective, explore.against, explore.seed,
+            classes,
         ]  # fmt: skip
         for known in optuna.get_all_study_summaries(self.storage):
             if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
@@ -122,7 +124,7 @@ class Exploration:
         space = self.explore.space
         family = trial.suggest_categorical(HEAD, space.head)
         for level in self.levels:
-            trial.suggest_categorical(exploration.kernel(level, family), space.sizes(level, family))
+            self._suggest_kernel(trial, exploration.kernel(level), space.sizes(level))
         if family == "stack":
             trial.suggest_categorical(WIDTH, tuple(map(str, space.width)))
         if space.places is None:
@@ -130,6 +132,14 @@ class Exploration:
         for place, switch in (space.places or {}).items():
             trial.suggest_categorical(exploration.refined(place), switch)
         trial.suggest_float(LR, *space.lr, log=space.lr[0] < space.lr[1])
+
+    def _suggest_kernel(self, trial: Trial, name: str, sizes: tuple[int, ...]) -> None:
+        least, *others = sorted(sizes)
+        step = others[0] - least if others else 1
+        if sorted(sizes) == [*range(least, max(sizes) + 1, step)]:  # samplers know that 5 is between 3 and 7
+            trial.suggest_int(name, least, max(sizes), step=step)
+        else:
+            trial.suggest_categorical(name, sizes)
 
     def _sampler(self, number: int) -> Any:
         seed = int(hashlib.sha256(f"{self.explore.seed} {number}".encode()).hexdigest()[:8], 16)
@@ -196,7 +206,7 @@ class Exploration:
         family = str(values.get(HEAD, ""))
         return {
             "number": trial.number, "state": trial.state.name, "label": told.get("label", ""), "head": family,
-            "k": {level: int(values.get(exploration.kernel(level, family), 0)) for level in self.levels},
+            "k": {level: int(values.get(exploration.kernel(level), 0)) for level in self.levels},
             "width": told.get("width"), "refine": told.get("refine", []), "lr": float(values.get(LR, 0.0)),
             "values": values, "key": told.get("key", ""), "score": told.get("score"), "step": int(told.get("step", 0)),
             "macs": int(told.get("macs", 0)), "parameters": int(told.get("parameters", 0)),

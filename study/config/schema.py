@@ -576,16 +576,14 @@ class Space(Block):
     ]  # fmt: skip
 
     def check(self) -> None:
-        for where, sizes in self.k.items() if isinstance(self.k, dict) else [("", self.k)]:
-            if "stack" in self.head and max(sizes) < 3:
-                raise Broken(
-                    "have a size from 3 up for stacks", shown(list(sizes)), "add 3, 5 ...", f"k.{where}".strip(".")
-                )
+        sizes = self.k.values() if isinstance(self.k, dict) else [self.k]
+        if "stack" in self.head and max(map(max, sizes)) < 3:
+            raise Broken("have a size from 3 up for stacks", shown(self.k), "add 3, 5 ...", "k")
 
-    def sizes(self, level: str, family: str) -> tuple[int, ...]:
-        """The kernel sizes that a family may have at a level; stacks start at 3."""
+    def sizes(self, level: str) -> tuple[int, ...]:
+        """The kernel sizes that a level may have."""
         every: tuple[int, ...] = self.k[level] if isinstance(self.k, dict) else self.k
-        return tuple(k for k in every if family != "stack" or k >= 3)
+        return every
 
     @property
     def places(self) -> dict[str, tuple[bool, ...]] | None:

@@ -14,7 +14,7 @@ from study.plan.planner import Plan
 from study.spec.constants import MAIN
 from study.spec.documents.data import Facts
 from study.spec.documents.explored import COMPLETE, REFINE, ExploredTrial, Retrained
-from study.spec.heads import AFTER, HEADS, PLACES, Head, PerClass, Variant, stack
+from study.spec.heads import AFTER, HEADS, PLACES, Head, PerClass, Variant, dense, stack
 from study.spec.training import Recipe
 
 HEAD, LR, WIDTH = "head", "lr", "width"
@@ -22,9 +22,10 @@ Asked = tuple[str, int, Variant, Recipe]  # a network to train with new seeds: w
 UNITS = {"macs": 1e9, "parameters": 1.0, "memory": 2.0**20}  # units of bounds: giga multiply-adds, weights, MiB
 
 
-def kernel(level: str, family: str) -> str:
-    """The name of a level's kernel-size parameter. Stacks have a separate one, because their sizes start at 3."""
-    return f"k {level} (stack)" if family == "stack" else f"k {level}"
+def kernel(level: str) -> str:
+    """The name of a level's kernel-size parameter. All families share it, so that samplers can learn it jointly with
+    the rest."""
+    return f"k {level}"
 
 
 def refined(place: str) -> str:
@@ -44,8 +45,11 @@ def network(tier: Tier, values: Mapping[str, object], places: tuple[str, ...]) -
     ``places`` are those where this network can have boundary refinement. The paper refines in all of them."""
     family, found = str(values[HEAD]), dict[str, Head]()
     for level in levels(tier):
-        k = int(str(values[kernel(level, family)]))
-        found[level] = stack(k, width_of(str(values[WIDTH]))) if family == "stack" else HEADS[family](k)
+        k = int(str(values[kernel(level)]))
+        if family == "stack":
+            found[level] = stack(k, width_of(str(values[WIDTH]))) if k > 1 else dense(1)  # a stack begins at k = 3
+        else:
+            found[level] = HEADS[family](k)
     *others, coarsest = found
     # The head of the coarsest level names the variant; list only the levels whose head differs from it.
     at = tuple((level, found[level]) for level in others if found[level] != found[coarsest])
@@ -60,7 +64,7 @@ def cheapest(tier: Tier) -> list[Variant]:
     space, found = tier.explore.space, list[Variant]()
     for family in space.head:
         for width in space.width if family == "stack" else space.width[:1]:
-            least = {kernel(level, family): min(space.sizes(level, family)) for level in levels(tier)}
+            least = {kernel(level): min(space.sizes(level)) for level in levels(tier)}
             switches = {refined(place): min(values) for place, values in (space.places or {}).items()}
             values = {HEAD: family, WIDTH: width, LR: space.lr[0], **least, **switches}
             if space.places is None:
@@ -136,11 +140,11 @@ def controls(tier: Tier, best: Mapping[str, object], places: tuple[str, ...]) ->
     the smallest and the largest size at all levels but the coarsest, and each of its own sizes at all levels. Empty if
     the heads are at one level."""
     assert tier.explore is not None
-    family, there = str(best[HEAD]), levels(tier)
-    finer, name = there[:-1], {level: kernel(level, family) for level in there}
+    there = levels(tier)
+    finer, name = there[:-1], {level: kernel(level) for level in there}
     if not finer:
         return []
-    sizes = {level: tier.explore.space.sizes(level, family) for level in finer}
+    sizes = {level: tier.explore.space.sizes(level) for level in finer}
     changes = {
         f"{which} kernel at {' and '.join(finer)}": {name[level]: end(sizes[level]) for level in finer}
         for which, end in (("smallest", min), ("largest", max))

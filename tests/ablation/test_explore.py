@@ -81,7 +81,7 @@ def test_unsupported_samplers_and_pruners_are_refused(changes: dict[str, Any], w
         ({"under": {"seconds": 3}}, "under.* must be one of macs, parameters, memory"),
         ({"space": SPACE | {"k": {}}}, "space.k must have a key"),
         ({"space": SPACE | {"k": {"res2": [3, 4]}}}, "space.k must be different odd kernel sizes"),
-        ({"space": SPACE | {"head": ["stack"], "k": {"res2": [3], "res3": [1]}}}, "k.res3 must have a size from 3 up"),
+        ({"space": SPACE | {"head": ["stack"], "k": {"res2": [1], "res3": [1]}}}, "k must have a size from 3 up"),
         ({"space": SPACE | {"refine": []}}, "space.refine must name true, false or both"),
         ({"space": SPACE | {"refine": {"heads": [True]}}}, "space.refine must have keys among head, sum, up"),
     ],
@@ -111,8 +111,10 @@ def test_values_become_a_network_with_per_level_kernels() -> None:
     assert variant == Variant(gcn(15), True, (("res3", gcn(3)),)) and recipe.lr == 0.002
     alike, _ = made_of(**{"head": "dense", "k res3": 5, "k res4": 5, "BR": False})
     assert alike == Variant(dense(5)), "the paper's own network is known as such"
-    stacked, _ = made_of(**{"head": "stack", "k res3 (stack)": 3, "k res4 (stack)": 7, "width": "1/2", "BR": False})
+    stacked, _ = made_of(**{"head": "stack", "k res3": 3, "k res4": 7, "width": "1/2", "BR": False})
     assert stacked.head == stack(7, Fraction(1, 2)) and dict(stacked.at)["res3"] == stack(3, Fraction(1, 2))
+    single, _ = made_of(**{"head": "stack", "k res3": 1, "k res4": 7, "width": "1/2", "BR": False})
+    assert dict(single.at)["res3"] == dense(1), "a stack without 3x3 convolutions is the 1x1 convolution"
     placed, _ = made_of(**both, **{"BR after heads": True, "BR after sums": False})
     assert placed.refine == ("head",) and placed.label == "GCN k=15 (res3 GCN k=3) + BR (head)"
     whole, _ = made_of(**both, **{"BR after heads": True, "BR after sums": True})
@@ -127,7 +129,7 @@ def test_kernels_vary_by_level_and_refinement_by_place() -> None:
         seen |= {(name, value) for name, value in trial.params.items() if name not in ("lr", "head", "width")}
         study.fail(trial, "")
     assert seen == {
-        ("k res2", 1), ("k res2", 3), ("k res3", 5), ("k res2 (stack)", 3), ("k res3 (stack)", 5),
+        ("k res2", 1), ("k res2", 3), ("k res3", 5),
         ("BR after heads", False), ("BR after heads", True), ("BR after sums", False),
     }  # fmt: skip
 
@@ -256,12 +258,11 @@ def test_controls_change_only_the_kernel_sizes() -> None:
         ("largest kernel at res3; k = 15 at all levels", "GCN k=15 + BR (head)", 0.002),
         ("k = 3 at all levels", "GCN k=3 + BR (head)", 0.002),
     ]
-    stacked = {"head": "stack", "k res3 (stack)": 3, "k res4 (stack)": 3, "width": "1", "BR": False, "lr": 0.002}
-    ((what, largest, _),) = exploration.controls(tier, stacked, ("head", "sum"))
-    assert (what, largest) == (
-        "largest kernel at res3",
-        Variant(stack(3, Fraction(1)), at=(("res3", stack(15, Fraction(1))),)),
-    )
+    stacked = {"head": "stack", "k res3": 3, "k res4": 3, "width": "1", "BR": False, "lr": 0.002}
+    assert [(what, variant) for what, variant, _ in exploration.controls(tier, stacked, ("head", "sum"))] == [
+        ("smallest kernel at res3", Variant(stack(3, Fraction(1)), at=(("res3", dense(1)),))),
+        ("largest kernel at res3", Variant(stack(3, Fraction(1)), at=(("res3", stack(15, Fraction(1))),))),
+    ]
 
 
 def test_a_control_has_the_rate_of_the_best_network() -> None:
