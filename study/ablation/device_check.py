@@ -14,6 +14,7 @@ import torch
 
 from study.ablation.workload import Workload
 from study.models.work import step_bytes
+from study.spec.documents.data import size_of
 from study.spec.errors import InputError
 from study.spec.training import Training
 from study.spec.words import counted
@@ -39,7 +40,9 @@ def check(workload: Workload, todo: Collection[str]) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # the driver keeps off the GPU
         try:
             if todo:
-                training, size, classes = _facts(workload, largest(workload, todo))
+                key = largest(workload, todo)
+                training, _, classes = _facts(workload, key)
+                size = size_of(workload.planned.facts[workload.planned.data_of[key]])
                 # Several processes share the batch of a training.
                 recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
                 part = dataclasses.replace(training, recipe=recipe)
@@ -91,7 +94,8 @@ def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int
 
 
 def fault_of(training: Training, classes: int, size: tuple[int, int], device: str = "cuda", share: float = 1.0) -> str:
-    """Why ``device`` cannot do a step of a training with a ``share`` of its memory; empty if it can."""
+    """Why ``device`` cannot do a step of a training, and evaluate whole images of ``size`` (height, width), with a
+    ``share`` of its memory; empty if it can."""
     name, memory = "this machine", ""
     if device == "cuda":
         if fault := gpu.fault_of_gpu():
@@ -99,15 +103,22 @@ def fault_of(training: Training, classes: int, size: tuple[int, int], device: st
         torch.cuda.set_per_process_memory_fraction(share)
         name = torch.cuda.get_device_name()
         memory = f" with {share * torch.cuda.get_device_properties(0).total_memory / GIB:.1f} GiB for each training"
+    held = list[str]()
     try:
-        speed_probe.step_seconds(training, classes, size, device, steps=1)
+        for part in speed_probe.hold(training, classes, size, device):
+            held.append(part)
     except (RuntimeError, MemoryError) as error:
         if gpu.out_of_memory(error) is None:  # the training itself will say what is wrong with it
             return gpu.explained(str(error)) if device != "cpu" and gpu.is_broken(error) else ""
         label = training.variant.label if training.variant else "the classifier"
+        height, width = training.recipe.crop or size
+        images = counted(training.recipe.batch, "image")
+        needed = f"a training step of {label} ({images} of {height}x{width} px)"
+        remedy = "lower recipe.batch or recipe.crop, or "
+        if held:
+            needed, remedy = f"the evaluation of {label} on images of {size[0]}x{size[1]} px beside its training", ""
         return (
-            f"a GPU must have room for a training step of {label} ({counted(training.recipe.batch, 'image')} of "
-            f"{size[0]}x{size[1]} px), got out of memory on {name}{memory}; lower recipe.batch or recipe.crop, or give "
-            "each training more of a GPU (execution.gpus_per_training)"
+            f"a GPU must have room for {needed}, got out of memory on {name}{memory}; {remedy}give each training more "
+            "of a GPU (execution.gpus_per_training)"
         )
     return ""

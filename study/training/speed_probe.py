@@ -20,7 +20,7 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
-from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
+from study.training.batches import EVALUATION_BATCH, EVALUATION_PX, FEATURE_BATCH, IMAGES, features_of
 from study.training.captured import EAGER
 from study.training.count import image_counts, predict
 from study.training.device import settle
@@ -61,6 +61,26 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
                 break
             before = clock(device)
         return min(times[warm:])
+
+
+def hold(training: Training, classes: int, size: tuple[int, int], device: str) -> Iterator[str]:
+    """Take the memory of a training on random images of ``size`` (height, width): name each part once it has had room,
+    first its steps, then the evaluation of a batch of whole images beside them. Raises what torch raises if there is no
+    room."""
+    with settled(device, training.recipe.deterministic):
+        network, model = _untrained(training, classes, device)
+        on_gpu = device == "cuda"
+        recipe = dataclasses.replace(training.recipe, steps=1 + EAGER * on_gpu)
+        batch_of = _random(network, training, classes, size, device)
+        for step, _ in fit(start(model, recipe), batch_of, recipe, capture=on_gpu):
+            if step == recipe.steps:
+                yield "step"
+                number = max(1, min(EVALUATION_BATCH, EVALUATION_PX // (size[0] * size[1])))
+                whole = dataclasses.replace(recipe, batch=number, crop=None)
+                batch_of = _random(network, dataclasses.replace(training, recipe=whole), classes, size, device)
+                model.eval()
+                predict(model, batch_of(0).inputs, size if training.variant else ())
+                yield "evaluation"
 
 
 def scored_seconds(training: Training, classes: int, size: tuple[int, int], device: str) -> float:

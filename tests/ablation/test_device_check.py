@@ -151,6 +151,17 @@ def test_the_step_that_does_not_fit_is_named() -> None:
     assert device_check.fault_of(training(Variant(gcn(3))), 2, (64, 96), "cpu") == ""
 
 
+def test_an_evaluation_that_does_not_fit_is_named() -> None:
+    """Here images of 3 TB, of which a training sees small crops."""
+    small = training(Variant(gcn(3)))
+    cropped = dataclasses.replace(small, recipe=dataclasses.replace(RECIPE, crop=(64, 96)))
+    fault = device_check.fault_of(cropped, 2, (10**6, 10**6), "cpu")
+    assert fault.startswith(
+        "a GPU must have room for the evaluation of GCN k=3 on images of 1000000x1000000 px beside its training, got "
+    )
+    assert device_check.fault_of(cropped, 2, (128, 192), "cpu") == ""
+
+
 def test_the_largest_step_is_probed() -> None:
     small, large = training(Variant(dense(1))), training(Variant(gcn(15), refine=True))
     assert device_check.largest(workload(small=small, large=large), ["small", "large"]) == "large"
