@@ -1,6 +1,6 @@
 """Whether Optuna's samplers beat chance: the best network after the same number of trials on a synthetic score.
 
-    python -m benchmarks.explorers                          # 20 seeds, 40 trials: some minutes
+    python -m benchmarks.explorers                          # 20 seeds, 60 trials: some minutes
     python -m benchmarks.explorers --seeds 5 --trials 20
 
 The study is the project's own (study.ablation.explore_study) with the space of the tier `shapes`. Nothing is trained:
@@ -74,7 +74,7 @@ def regret(explore: Explore, sampler: Chosen, seed: int, trials: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=60)
     arguments = parser.parse_args()
     explore = tiers.load(tiers.read(), "shapes").explore
     assert explore is not None

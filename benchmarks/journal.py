@@ -1,12 +1,11 @@
-"""What the project's own journal and storage save over Optuna's: the driver's milliseconds per trial.
+"""What the project's own journal saves over Optuna's: the driver's milliseconds per trial.
 
-    python -m benchmarks.journal                   # a study of 10,000 trials; some minutes
+    python -m benchmarks.journal                   # a study of 10,000 trials; half a minute
     python -m benchmarks.journal --trials 1000
 
-A study gets its planned trials as in the ablation, in three ways: with Optuna's JournalFileBackend and JournalStorage,
-with the project's journal under Optuna's storage, and with both of the project's. Then --asked of them are asked and
-told, with a learning curve of ten values each. Prints wall-clock milliseconds for entering a trial, and for asking and
-telling one.
+A study gets its planned trials as in the ablation, with Optuna's JournalFileBackend and with the project's journal.
+Then --asked of them are asked and told, with a learning curve of ten values each. Prints wall-clock milliseconds for
+entering a trial, and for asking and telling one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.ablation.optuna_study import _Journal, _Storage
+from study.ablation.optuna_study import _Journal
 
 SPACE = {"head": CategoricalDistribution(("GCN", "kxk")), "seed": IntDistribution(0, 10**6)}
 CURVE = 10  # values
@@ -39,15 +38,9 @@ def _journal(log: Path) -> tuple[JournalStorage, Any]:
     return JournalStorage(journal), journal.together
 
 
-def _both(log: Path) -> tuple[JournalStorage, Any]:
-    journal = _Journal(log)
-    return _Storage(journal), journal.together
-
-
 WAYS: dict[str, Callable[[Path], tuple[JournalStorage, Any]]] = {
-    "Optuna's journal and storage": _library,
-    "own journal, Optuna's storage": _journal,
-    "own journal and storage": _both,
+    "Optuna's journal": _library,
+    "own journal": _journal,
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.ablation import explore_study, planned_cost, train
+from study.ablation import explore_study, optuna_study, planned_cost, train
 from study.ablation.explore_study import Exploration
 from study.ablation.queue import Event
 from study.ablation.supervise import Work
@@ -51,11 +52,7 @@ def run(params: Params, target: Path, number: int) -> None:
     _check(chosen, facts[MAIN])
     mlflow_access.checked(at, name, True)
     log = store.study_log(chosen.name)
-    with first(log.with_suffix(".lock")) as alone:
-        if not alone:
-            raise InputError(
-                f"another driver of {chosen.name} is running, but an exploration must be the only one; wait for its end"
-            )
+    with _alone(log, chosen.name):
         study = Exploration(chosen.explore, levels, study_of(chosen.name), log, classes=judged_classes(whole))
         workload = Workload(exploration.empty(chosen, facts, execution.device), whole, execution, store)
         workload.read_again()
@@ -69,6 +66,24 @@ def run(params: Params, target: Path, number: int) -> None:
     with mlflow_access.kept(at, name), mlflow_access.writing(at, name, store.root) as tracker:
         tracker.trials(rows, written["objective"])
     write_json(target / "explored.json", written)
+
+
+def discard(tier: str) -> None:
+    """Delete a tier's exploration; its trainings stay in the run store. Raises InputError if a driver uses it."""
+    log = Store().study_log(tier)
+    with _alone(log, tier):
+        optuna_study.begin_anew(log, study_of(tier))
+
+
+@contextmanager
+def _alone(log: Path, tier: str) -> Iterator[None]:
+    """Keep other drivers off a tier's journal."""
+    with first(log.with_suffix(".lock")) as alone:
+        if not alone:
+            raise InputError(
+                f"another driver of {tier} is running, but an exploration must be the only one; wait for its end"
+            )
+        yield
 
 
 def study_of(tier: str) -> str:

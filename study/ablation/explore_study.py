@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from study.ablation.optuna_study import mend
 from study.config.schema import Chosen, Explore
 from study.plan import exploration
 from study.plan.exploration import HEAD, LR, WIDTH
@@ -58,6 +59,7 @@ class Exploration:
         self.storage: BaseStorage = InMemoryStorage()
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
+            mend(log)
             with _quiet():
                 self.storage = JournalStorage(JournalFileBackend(str(log)))
         asked = [
@@ -235,15 +237,6 @@ def check(explore: Explore, levels: tuple[str, ...]) -> None:
             f"explore: Optuna does not support {told} with objective {explore.objective} and this space "
             f"({first_line(error)}); take another sampler, pruner or objective"
         ) from None
-
-
-def begin_anew(log: Path, name: str) -> None:
-    """Delete a study from the journal ``log``, if there is one; its trainings stay in the run store."""
-    if log.is_file():
-        with _quiet():
-            storage = JournalStorage(JournalFileBackend(str(log)))
-        if name in (known.study_name for known in optuna.get_all_study_summaries(storage)):
-            optuna.delete_study(study_name=name, storage=storage)
 
 
 def importances(rows: list[ExploredTrial], seed: int) -> list[Importance]:

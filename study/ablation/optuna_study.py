@@ -7,7 +7,7 @@ done. When a driver starts, it brings a study that was lost, or left behind by a
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from study.spec.documents.plan import PlannedTraining
 
@@ -30,7 +30,10 @@ NAMED = ("data", "head", "kernel_size", "backbone", "seed")  # labels that are p
 
 class _Journal(BaseJournalBackend):
     """Optuna's journal in a file, like JournalFileBackend, but lines written ``together`` take one lock and no fsync: a
-    trial has twenty lines. If a power cut loses some, they are restored from the run store, which is the truth."""
+    trial has twenty lines. If a power cut loses some, they are restored from the run store, which is the truth.
+
+    At 10,000 trials the driver needs 1.4 ms for a trial instead of 7.8 ms, on a local SSD (benchmarks/journal.py); a
+    network's disk is slower."""
 
     def __init__(self, log: Path) -> None:
         self.log, self.lock = log, JournalFileSymlinkLock(str(log))
@@ -77,31 +80,6 @@ class _Journal(BaseJournalBackend):
             yield json.loads(self.lines[self.read - 1])
 
 
-class _Storage(JournalStorage):
-    """A journal that finds the next waiting trial without a scan of all others: only this process starts trials."""
-
-    def __init__(self, journal: _Journal) -> None:
-        self.passed: dict[int, int] = {}  # study -> number of leading trials that no longer wait
-        super().__init__(journal)
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """As in Optuna, but of waiting trials, which ``ask`` looks for, only the first."""
-        if states != (TrialState.WAITING,):
-            return super().get_all_trials(study_id, deepcopy, states)
-        number = self.passed.get(study_id, 0)
-        while True:
-            try:
-                trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
-            except KeyError:  # there are no more
-                return []
-            if trial.state == TrialState.WAITING:
-                return [trial]
-            number += 1
-            self.passed[study_id] = number
-
-
 class Ablation:
     """Ask which training is next, tell how it went. ``planned``: key -> labels, in the order in which to start;
     ``values``: key -> searched values, if there is a search. Only one process asks and tells."""
@@ -129,9 +107,9 @@ class Ablation:
             self.parameters[key] |= searched
         for part in dict.fromkeys(part for found in (values or {}).values() for part in found):
             self.space[part] = CategoricalDistribution(sorted({p[part] for p in self.parameters.values()}))
-        _mend(log)
+        mend(log)
         self.journal = _Journal(log)
-        self.study = self._study(_Storage(self.journal), name)
+        self.study = self._study(JournalStorage(self.journal), name)
         self.open: dict[str, Trial] = {}
         self.queue: set[str] = set()
 
@@ -249,8 +227,8 @@ class Order:
 def begin_anew(log: Path, name: str) -> None:
     """Delete a study, if there is one: a search asks and tells all its trials again, from its trainings' results."""
     if log.is_file():
-        _mend(log)
-        storage = _Storage(_Journal(log))
+        mend(log)
+        storage = JournalStorage(_Journal(log))
         if name in (summary.study_name for summary in optuna.get_all_study_summaries(storage)):
             optuna.delete_study(study_name=name, storage=storage)
 
@@ -274,7 +252,7 @@ def importances(trials: list[tuple[dict[str, Any], float]]) -> dict[str, float]:
     }
 
 
-def _mend(log: Path) -> None:
+def mend(log: Path) -> None:
     """Cut off a last line that a killed driver or a full disk left half written: Optuna needs whole lines."""
     if log.is_file() and not (content := log.read_bytes()).endswith(b"\n"):
         log.write_bytes(content[: content.rfind(b"\n") + 1])

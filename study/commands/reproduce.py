@@ -36,7 +36,7 @@ def explore(tier: str | None, trials: int | None, anew: bool = False) -> int:
     if chosen.explore is not None and trials != 0:
         explore_study.check(chosen.explore, exploration.levels(chosen))
     if anew:
-        explore_study.begin_anew(Store().study_log(chosen.name), explore.study_of(chosen.name))
+        explore.discard(chosen.name)
     return _dvc() or _where()
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from study.ablation import explore_study
+from study.ablation import explore, explore_study, optuna_study
 from study.config import schema, tiers
 from study.plan import exploration
 from study.spec.checks import checked
@@ -20,6 +20,7 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, dense, gcn, stack
 from study.spec.training import Recipe
 from study.statistics.explored import Tried, against, paired
+from study.store.runs import Store, first
 from tests.conftest import Project, made_up_facts
 
 SPACE = {"head": ["dense", "gcn", "stack"], "k": [1, 3, 5], "width": ["1/2", 1], "lr": [0.001, 0.01]}
@@ -136,14 +137,36 @@ def test_kernels_vary_by_level_and_refinement_by_place() -> None:
 
 def test_a_study_rejects_another_space_until_reset(tmp_path: Path) -> None:
     log = tmp_path / "journal.log"
-    first = explore_study.Exploration(made(), LEVELS, "s", log)
-    first.fail(first.ask(), "")
+    begun = explore_study.Exploration(made(), LEVELS, "s", log)
+    begun.fail(begun.ask(), "")
     assert len(explore_study.Exploration(made(), LEVELS, "s", log).trials) == 1
     other = made(space=SPACE | {"k": [1, 7]})
     with pytest.raises(InputError, match="1 trial used others"):
         explore_study.Exploration(other, LEVELS, "s", log)
-    explore_study.begin_anew(log, "s")
+    optuna_study.begin_anew(log, "s")
     assert explore_study.Exploration(other, LEVELS, "s", log).trials == []
+
+
+def test_a_torn_journal_line_costs_at_most_its_trial(tmp_path: Path) -> None:
+    """As a power cut or a full disk leaves it."""
+    log = tmp_path / "journal.log"
+    begun = explore_study.Exploration(made(), LEVELS, "s", log)
+    begun.fail(begun.ask(), "")
+    log.write_bytes(log.read_bytes() + b'{"op_code": 4, "stu')
+    study = explore_study.Exploration(made(), LEVELS, "s", log)
+    study.fail(study.ask(), "")
+    assert len(explore_study.Exploration(made(), LEVELS, "s", log).trials) == 2
+
+
+def test_an_exploration_in_use_is_not_discarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_STORE", str(tmp_path))
+    log = Store().study_log("smoke")
+    study = explore_study.Exploration(made(), LEVELS, explore.study_of("smoke"), log)
+    study.fail(study.ask(), "")
+    with first(log.with_suffix(".lock")), pytest.raises(InputError, match="another driver of smoke is running"):
+        explore.discard("smoke")
+    explore.discard("smoke")
+    assert explore_study.Exploration(made(), LEVELS, explore.study_of("smoke"), log).trials == []
 
 
 def test_trials_of_another_score_or_training_are_refused(tmp_path: Path) -> None:
@@ -351,10 +374,7 @@ KILLED = (
     "    if trial.number == 2: self.ask(); os._exit(9)\n"
     "e.Exploration.tell = tell\n"
 )
-ANEW = (
-    "from study.ablation import explore as e, explore_study as s\nfrom study.store.runs import Store\n"
-    "s.begin_anew(Store().study_log('smoke'), e.study_of('smoke'))"
-)
+ANEW = "from study.ablation import explore\nexplore.discard('smoke')"
 RUN = "import sys\nfrom pipelines import explore\nsys.exit(explore.main() or 0)"
 
 
