@@ -23,6 +23,12 @@ from study.statistics.explored import Tried, against, difference, paired
 from study.statistics.intervals import half_width
 
 BESIDE = 6  # networks of the paper that are shown next to the winners
+FEWEST = 3  # trials with refinement, and without, for a comparison of the two
+AGAINST = {"macs": "multiply-adds", "parameters": "weights", "memory": "the memory of a training step"}
+BOUNDS = {
+    "macs": "at most {:g} G multiply-adds an image", "parameters": "at most {:,.0f} weights",
+    "memory": "at most {:g} MiB in a training step", "least": "a score of at least {:.1%}",
+}  # fmt: skip
 
 
 def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
@@ -54,7 +60,8 @@ def words(folder: Path, plan: PlanFile) -> dict[str, Any] | None:
     return {
         "trials": len(trials), "states": {name: int(number) for name, number in states.items()},
         "stacks": any(trial["head"] == "stack" for trial in trials.values()),
-        "objective": found["objective"], "against": found["against"], "bounds": found["bounds"],
+        "objective": found["objective"], "against": AGAINST[found["against"]],
+        "bounds": ", ".join(BOUNDS[name].format(bound) for name, bound in found["bounds"].items()),
         "sampler": found["sampler"], "pruner": found["pruner"], "workers": found["workers"], "levels": found["levels"],
         "rows": rows, "beside": beside, "controls": controls, "kernels": _kernels(found), "refined": _refined(found),
         "seeds": len(found["winners"][0]["keys"]) if rows else 0,
@@ -194,7 +201,7 @@ def _refined(found: ExploredFile) -> list[dict[str, str]]:
             for trial in ended:
                 if trial["head"] == family:
                     groups[place in trial["refine"]].append(trial["score"] or 0.0)
-            if all(len(scores) > 1 for scores in groups.values()):
+            if all(len(scores) >= FEWEST for scores in groups.values()):
                 gain, low, high, _ = difference(groups[True], groups[False])
                 rows.append({
                     "place": "in all places" if alike else AFTER[place], "family": name,
