@@ -6,7 +6,7 @@
 1. Ablate: wall time of the stage's last run over the larger of (sum of its jobs' own training and evaluation times
    / workers) and (the longest job). At most 1.1 is promised. Only a run that trained the whole plan counts.
 2. Explore, if the tier has an exploration: wall time from its first trial to its last, over its trainings' own times /
-   workers. At most 1.05 is promised with two workers.
+   workers. At most 1.05 is promised with two workers. A pause between two runs of the exploration counts as wall time.
 3. Repro: a second ``dvc repro`` with nothing changed against an empty DVC pipeline of as many stages, in turn, in one
    run. At most 2 s more is promised.
 """
@@ -56,7 +56,7 @@ def ablate(name: str) -> None:
 def explore(name: str) -> None:
     """Print measurement 2 from the tier's exploration and its study."""
     explored, store = read(Path("reports") / name / "explored" / "explored.json", ExploredFile), Store()
-    if not explored["on"]:
+    if not explored["on"] or not store.study_log(name).is_file():
         return
     storage = JournalStorage(JournalFileBackend(str(store.study_log(name))))
     trials = [t for t in optuna.load_study(study_name=study_of(name), storage=storage).trials if t.datetime_complete]

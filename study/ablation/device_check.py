@@ -40,13 +40,15 @@ def check(workload: Workload, todo: Collection[str]) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:  # the driver keeps off the GPU
         try:
             if todo:
-                key = largest(workload, todo)
-                training, _, classes = _facts(workload, key)
-                size = size_of(workload.planned.facts[workload.planned.data_of[key]])
-                # Several processes share the batch of a training.
-                recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
-                part = dataclasses.replace(training, recipe=recipe)
-                fault = process.submit(fault_of, part, classes, size, share=share).result()
+                for key in probed(workload, todo):
+                    training, _, classes = _facts(workload, key)
+                    facts = workload.planned.facts[workload.planned.data_of[key]]
+                    # Several processes share the batch of a training.
+                    recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
+                    part, longest = dataclasses.replace(training, recipe=recipe), facts.get("longest")
+                    probe = process.submit(fault_of, part, classes, size_of(facts), share=share, longest=longest)
+                    if fault := probe.result():
+                        break
             else:
                 fault = process.submit(gpu.fault_of_gpu).result()
         except BrokenProcessPool:
@@ -85,6 +87,19 @@ def largest(workload: Workload, todo: Collection[str]) -> str:
     return max(sorted(todo), key=held)
 
 
+def probed(workload: Workload, todo: Collection[str]) -> list[str]:
+    """The keys in ``todo`` whose memory is probed: that with the largest step, and if images of another are larger,
+    that with the largest maps of scores."""
+
+    def scores(key: str) -> int:
+        facts = workload.planned.facts[workload.planned.data_of[key]]
+        height, width = size_of(facts)
+        return height * width * len(facts["classes"])
+
+    step, whole = largest(workload, todo), max(sorted(todo), key=scores)
+    return [step, whole] if scores(whole) > scores(step) else [step]
+
+
 def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int]:
     """A training, the (height, width) of its training images, and its number of classes."""
     training = workload.planned.trainings[key]
@@ -93,9 +108,17 @@ def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int
     return training, (height, width), len(facts["classes"])
 
 
-def fault_of(training: Training, classes: int, size: tuple[int, int], device: str = "cuda", share: float = 1.0) -> str:
-    """Why ``device`` cannot do a step of a training, and evaluate whole images of ``size`` (height, width), with a
-    ``share`` of its memory; empty if it can."""
+def fault_of(
+    training: Training,
+    classes: int,
+    size: tuple[int, int],
+    device: str = "cuda",
+    share: float = 1.0,
+    *,
+    longest: int | None = None,
+) -> str:
+    """Why ``device`` cannot do a step of a training, and evaluate whole images of ``size`` (height, width), made
+    smaller to ``longest`` px if given, with a ``share`` of its memory; empty if it can."""
     name, memory = "this machine", ""
     if device == "cuda":
         if fault := gpu.fault_of_gpu():
@@ -105,7 +128,7 @@ def fault_of(training: Training, classes: int, size: tuple[int, int], device: st
         memory = f" with {share * torch.cuda.get_device_properties(0).total_memory / GIB:.1f} GiB for each training"
     held = list[str]()
     try:
-        for part in speed_probe.hold(training, classes, size, device):
+        for part in speed_probe.hold(training, classes, size, device, longest):
             held.append(part)
     except (RuntimeError, MemoryError) as error:
         if gpu.out_of_memory(error) is None:  # the training itself will say what is wrong with it
@@ -117,8 +140,9 @@ def fault_of(training: Training, classes: int, size: tuple[int, int], device: st
         remedy = "lower recipe.batch or recipe.crop, or "
         if held:
             needed, remedy = f"the evaluation of {label} on images of {size[0]}x{size[1]} px beside its training", ""
-        return (
-            f"a GPU must have room for {needed}, got out of memory on {name}{memory}; {remedy}give each training more "
-            "of a GPU (execution.gpus_per_training)"
-        )
+        remedy += (
+            "give each training more of a GPU (execution.gpus_per_training)" if share < 1
+            else "use a GPU with more memory"
+        )  # fmt: skip
+        return f"a GPU must have room for {needed}, got out of memory on {name}{memory}; {remedy}"
     return ""

@@ -103,7 +103,7 @@ def _check(chosen: tiers.Tier, facts: Facts) -> None:
             f"explore.space.refine must name places that the network has ({', '.join(there)}), got {absent[0]}; take "
             "it out"
         )
-    least = [(variant, _costs(chosen, variant, facts)) for variant in exploration.cheapest(chosen)]
+    least = [(variant, costs(chosen, variant, facts)) for variant in exploration.cheapest(chosen)]
     for name, bound in explore.under.items():
         variant, cost = min(least, key=lambda pair: pair[1][name])
         if exploration.over(explore.model_copy(update={"under": {name: bound}, "least": None}), cost, None):
@@ -113,14 +113,14 @@ def _check(chosen: tiers.Tier, facts: Facts) -> None:
             )
 
 
-def _costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]:
+def costs(chosen: tiers.Tier, variant: Variant, facts: Facts) -> dict[str, int]:
     """The costs of a network, by the names in COSTS."""
-    from study.models.costs import costs  # imports torch
+    from study.models.costs import costs as counted_costs  # imports torch
     from study.models.work import step_bytes
 
     network, recipe = chosen.main.network, chosen.main.recipe
     classes, size = len(facts["classes"]), size_of(facts)
-    found = costs(variant, network, classes, size)
+    found = counted_costs(variant, network, classes, size)
     memory = step_bytes(variant, network, classes, recipe.crop or size, recipe.batch)
     return {"macs": found["macs"], "parameters": found["parameters"], "memory": memory}
 
@@ -236,7 +236,7 @@ class _Driver:
         variant, recipe = self.networks[trial.number] = exploration.network(self.tier, trial.params, self.places)
         key = exploration.enter(self.tier, self.plan, variant, recipe)
         main = self.plan.facts[MAIN]
-        cost, told = _costs(self.tier, variant, main), labels(variant)
+        cost, told = costs(self.tier, variant, main), labels(variant)
         self.study.describe(
             trial, label=told["label"], width=told["width"], key=key, steps=recipe.steps,
             refine=[place for place in self.places if variant.refines(place)],

@@ -67,7 +67,13 @@ class Exploration:
             classes,
         ]  # fmt: skip
         for known in optuna.get_all_study_summaries(self.storage):
-            if known.study_name == name and known.user_attrs.get(SETTINGS, asked) != asked:
+            theirs = known.user_attrs.get(SETTINGS, asked) if known.study_name == name else asked
+            if theirs[0] != FORM:
+                raise InputError(
+                    f"the study {name!r} must be of this version, got {counted(known.n_trials, 'trial')} of an earlier "
+                    "one; discard them with `make explore ANEW=yes`"
+                )
+            if theirs != asked:
                 raise InputError(
                     f"the study {name!r} must have the space, the objective and the score of params.yaml, but "
                     f"{counted(known.n_trials, 'trial')} used others; {DISCARD}"

@@ -225,7 +225,7 @@ class Order:
 
 
 def begin_anew(log: Path, name: str) -> None:
-    """Delete a study, if there is one: a search asks and tells all its trials again, from its trainings' results."""
+    """Delete a study, if there is one. Its trainings stay in the run store."""
     if log.is_file():
         mend(log)
         storage = JournalStorage(_Journal(log))

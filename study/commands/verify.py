@@ -23,7 +23,7 @@ from study.plan import exploration, halving, planner
 from study.report import deviations, document
 from study.report.digests import check
 from study.spec.constants import MAIN
-from study.spec.documents.data import Facts, size_of
+from study.spec.documents.data import Facts
 from study.spec.documents.explored import ExploredFile
 from study.spec.documents.models import HeadlineModel
 from study.spec.documents.networks import AnatomyFile, CostsFile
@@ -240,6 +240,8 @@ def _explored(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findi
     """Check an exploration: its trials against the networks that their values name and, if the run store has them,
     against their trainings; its front, winners and controls against the trials; the trainings with new seeds against
     the run store."""
+    from study.ablation.explore_study import DISCARD  # imports optuna
+
     path = folder / "explored" / "explored.json"
     stands = read(path, ExploredFile) if path.is_file() else None
     if stands is None or not stands["on"]:
@@ -248,7 +250,11 @@ def _explored(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findi
         found.add(f"{path} must come from an explore block of params.yaml, got none")
         return
     trials, facts = stands["trials"], manifest["data"]
-    _trials(chosen, stands, manifest, found)
+    try:
+        _trials(chosen, stands, manifest, found)
+    except (KeyError, ValueError) as error:
+        found.add(f"{path} must have the parameters of today's space, got a trial without {error}; {DISCARD}")
+        return
     asked = exploration.retrained(chosen, trials, tuple(stands["places"]))
     again: dict[str, object] = {"front": exploration.front(trials, chosen.explore.against), "retrained": []}
     if asked:
@@ -265,16 +271,18 @@ def _explored(chosen: tiers.Tier, folder: Path, manifest: PlanFile, found: Findi
 
 def _trials(chosen: tiers.Tier, stands: ExploredFile, manifest: PlanFile, found: Findings) -> None:
     """Check the labels, the costs and the scores of explored trials."""
-    from study.models.costs import costs  # imports torch
+    from study.ablation.explore import costs  # imports torch
 
     facts, classes, absent = manifest["data"][MAIN], results.judged_classes(manifest), 0
     plan = exploration.empty(chosen, manifest["data"], _device(manifest))
     for trial in stands["trials"]:
-        variant, recipe = exploration.network(chosen, trial["values"], tuple(stands["places"]))
-        built = costs(variant, chosen.main.network, len(facts["classes"]), size_of(facts))
+        values, places = trial["values"], tuple(stands["places"])
+        variant, recipe = exploration.network(chosen, values, places)
         today: dict[str, object] = {
-            "label": variant.label, "key": exploration.enter(chosen, plan, variant, recipe),
-            "macs": built["macs"], "parameters": built["parameters"],
+            "label": variant.label, "key": exploration.enter(chosen, plan, variant, recipe), "head": values["head"],
+            "k": {level: values[exploration.kernel(level)] for level in exploration.levels(chosen)},
+            "refine": [place for place in places if variant.refines(place)], "lr": recipe.lr,
+            **costs(chosen, variant, facts),
         }  # fmt: skip
         run = runs.Run(runs.default_root() / trial["key"])
         if trial["score"] is not None:

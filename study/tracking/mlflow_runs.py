@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # gives a restarting server half a minute
 
-LAYOUT = 4  # version of a run's content: raise it, and the next replay rewrites every run
+LAYOUT = 5  # version of a run's content: raise it, and the next replay rewrites every run
 # Tags of cells, and params of trainings to filter by: name in the plan -> name of the param.
 PLACE = ("table", "row", "column", "metric")
 RECIPE = {"seed": "seed", "data": "data", "steps": "steps", "batch": "batch", "optimizer": "optimizer",
@@ -252,7 +252,7 @@ class Tracker:
                 continue
             costs: dict[str, float] = {f"cost/{name}": row[name] for name in COSTS}  # type: ignore[literal-required]
             if row["score"] is not None:
-                costs["tune/miou"] = row["score"]
+                costs["tune/score"] = row["score"]  # the mean that claims are judged by
             metrics = [(name, float(value), now, row["step"]) for name, value in costs.items()]
             tags = {"mlflow.parentRunId": parent, "study.state": row["state"], "study.label": row["label"]}
             if row["reason"]:

@@ -72,10 +72,10 @@ def exploration_tags(created: int, params: Sequence[str]) -> dict[str, str]:
     """The view of an exploration's trials as a tag (see ``experiment_tags``). Their runs have these ``params``."""
     scatter = _SCATTER | {
         "xaxis": {"key": "cost/macs", "type": "METRIC"},
-        "yaxis": {"key": "tune/miou", "type": "METRIC"},
+        "yaxis": {"key": "tune/score", "type": "METRIC"},
     }
-    parallel = {"type": "PARALLEL", "selectedParams": [*params], "selectedMetrics": ["tune/miou"]}
-    columns = [*params, "tune/miou", "cost/macs", "cost/parameters"]
+    parallel = {"type": "PARALLEL", "selectedParams": [*params], "selectedMetrics": ["tune/score"]}
+    columns = [*params, "tune/score", "cost/macs", "cost/parameters"]
     state = _state("trial", columns, [scatter, parallel], [])
     saved = {"name": TRIALS, "createdAt": created + 1, "updatedAt": created, "state": json.dumps(state)}
     return {"mlflow.sharedViewState.trials": json.dumps(saved)}
@@ -90,7 +90,7 @@ def _state(
     shared = {"metricSectionId": "Study", "runsCountToCompare": 100}
     return {
         "searchFilter": f"tags.`study.kind` = '{kind}'{alike}",
-        "orderByKey": {"cell": "tags.`study.place`", "trial": "metrics.`tune/miou`"}.get(kind, "metrics.`val/miou`"),
+        "orderByKey": {"cell": "tags.`study.place`", "trial": "metrics.`tune/score`"}.get(kind, "metrics.`val/miou`"),
         "orderByAsc": kind == "cell",
         "selectedColumns": columns,
         "columnOrder": columns,

@@ -47,7 +47,7 @@ def test_processes_that_share_a_training_share_its_batch(monkeypatch: pytest.Mon
 
         def __exit__(self, *given: object) -> None: ...
 
-        def submit(self, work, given, classes, size, share) -> SimpleNamespace:
+        def submit(self, work, given, classes, size, share, longest) -> SimpleNamespace:
             seen.append((given.recipe.batch, share))
             return SimpleNamespace(result=lambda: "")
 
@@ -159,13 +159,26 @@ def test_an_evaluation_that_does_not_fit_is_named() -> None:
     assert fault.startswith(
         "a GPU must have room for the evaluation of GCN k=3 on images of 1000000x1000000 px beside its training, got "
     )
+    assert fault.endswith("use a GPU with more memory")
     assert device_check.fault_of(cropped, 2, (128, 192), "cpu") == ""
+    assert device_check.fault_of(cropped, 2, (128, 192), "cpu", longest=128) == ""
 
 
 def test_the_largest_step_is_probed() -> None:
     small, large = training(Variant(dense(1))), training(Variant(gcn(15), refine=True))
     assert device_check.largest(workload(small=small, large=large), ["small", "large"]) == "large"
     assert device_check.largest(workload(small=small, large=large), ["small"]) == "small"
+
+
+def test_larger_images_of_other_data_are_probed_too() -> None:
+    given = workload(small=training(Variant(dense(1))), large=training(Variant(gcn(15), refine=True)))
+    given.planned.facts["wide"] = {"size": [640, 960], "classes": ["a", "b"]}
+    assert device_check.probed(given, ["small", "large"]) == ["large"]
+    given.planned.trainings["small"] = dataclasses.replace(
+        training(Variant(dense(1))), recipe=dataclasses.replace(RECIPE, crop=(32, 32))
+    )
+    given.planned.data_of["small"] = "wide"
+    assert device_check.probed(given, ["small", "large"]) == ["large", "small"]
 
 
 def test_loaders_need_room_in_shared_memory(tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def test_values_become_a_network_with_per_level_kernels() -> None:
     assert stacked.head == stack(7, Fraction(1, 2)) and dict(stacked.at)["res3"] == stack(3, Fraction(1, 2))
     single, _ = made_of(**{"head": "stack", "k res3": 1, "k res4": 7, "width": "1/2", "BR": False})
     assert dict(single.at)["res3"] == dense(1), "a stack without 3x3 convolutions is the 1x1 convolution"
+    assert single.label == "stack k=7 m=1/2 (res3 1x1 k=1)"
+    mixed, _ = made_of(**{"head": "stack", "k res3": 7, "k res4": 1, "width": "1/2", "BR": False})
+    assert mixed.label == "1x1 (res3 stack k=7 m=1/2)", "another width is another network"
     placed, _ = made_of(**both, **{"BR after heads": True, "BR after sums": False})
     assert placed.refine == ("head",) and placed.label == "GCN k=15 (res3 GCN k=3) + BR (head)"
     whole, _ = made_of(**both, **{"BR after heads": True, "BR after sums": True})
@@ -143,6 +146,9 @@ def test_a_study_rejects_another_space_until_reset(tmp_path: Path) -> None:
     other = made(space=SPACE | {"k": [1, 7]})
     with pytest.raises(InputError, match="1 trial used others"):
         explore_study.Exploration(other, LEVELS, "s", log)
+    begun.study.set_user_attr(explore_study.SETTINGS, [[*LEVELS], "as it was"])
+    with pytest.raises(InputError, match="must be of this version, got 1 trial of an earlier one"):
+        explore_study.Exploration(made(), LEVELS, "s", log)
     optuna_study.begin_anew(log, "s")
     assert explore_study.Exploration(other, LEVELS, "s", log).trials == []
 
@@ -399,18 +405,24 @@ def tampered(project: Project) -> None:
     files = {path: path.read_bytes() for path in (place / "explored.json", place / "results" / key / "counts.npz")}
     told, counts = files
     edited = json.loads(files[told])
-    edited["trials"][0]["macs"] = 1
+    edited["trials"][0] |= {"macs": 1, "memory": 2, "lr": 0.5}
     edited["trials"][1] |= {"score": 0.99, "key": edited["trials"][0]["key"]}
     edited["controls"][0]["keys"] = edited["winners"][0]["keys"]
     told.write_text(json.dumps(edited))
     counts.write_bytes(files[counts] + b"0")
     said = project.python("-m", "study", "verify", check=False).stdout
     for words in (
-        "explored.json, trial 0, macs: must be", "explored.json, trial 1, score: must be",
+        "explored.json, trial 0, macs: must be", "explored.json, trial 0, memory: must be",
+        "explored.json, trial 0, lr: must be", "explored.json, trial 1, score: must be",
         "explored.json, trial 1, key: must be", "explored.json, retrained",
         f"results/{key[:12]}/counts.npz must be the one in the run store",
     ):  # fmt: skip
         assert words in said
+    edited = json.loads(files[told])
+    edited["trials"][0]["values"].pop("head")
+    told.write_text(json.dumps(edited))
+    said = project.python("-m", "study", "verify", check=False).stdout
+    assert "must have the parameters of today's space, got a trial without 'head'" in said
     for path, content in files.items():
         path.write_bytes(content)
 

@@ -393,17 +393,17 @@ def test_trials_of_an_exploration_compare_in_their_own_view(copied: tuple[Path, 
     saved = json.loads(experiment.tags["mlflow.sharedViewState.trials"])
     state = json.loads(saved["state"])
     assert saved["name"] == "Trials of the exploration" and state["searchFilter"] == "tags.`study.kind` = 'trial'"
-    assert state["orderByKey"] == "metrics.`tune/miou`" and not state["orderByAsc"]
+    assert state["orderByKey"] == "metrics.`tune/score`" and not state["orderByAsc"]
     best = runs["trial 1: GCN k=1"]
     for column in state["selectedColumns"]:
         kind, name = column.split(".", 1)
         assert name.strip("`") in getattr(best.data, kind), column
     charts = {chart["type"]: chart for chart in state["compareRunCharts"]}
-    assert charts["SCATTER"]["xaxis"]["key"] in best.data.metrics and charts["SCATTER"]["yaxis"]["key"] == "tune/miou"
+    assert charts["SCATTER"]["xaxis"]["key"] in best.data.metrics and charts["SCATTER"]["yaxis"]["key"] == "tune/score"
     assert set(charts["PARALLEL"]["selectedParams"]) <= best.data.params.keys()
-    assert best.data.metrics["tune/miou"] == 0.6 and best.data.params["kernel_size_res5"] == "5"
+    assert best.data.metrics["tune/score"] == 0.6 and best.data.params["kernel_size_res5"] == "5"
     pruned = runs["trial 2: GCN k=2"]
-    assert "tune/miou" not in pruned.data.metrics
+    assert "tune/score" not in pruned.data.metrics
     assert pruned.data.tags["mlflow.note.content"] == "stopped early after 20 steps"
     tracker.trials(rows[:2], "pareto")  # another exploration has begun
     assert len(_runs(root, condition="tags.`study.kind` = 'trial'")) == 2

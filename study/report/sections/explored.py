@@ -24,7 +24,7 @@ from study.statistics.intervals import half_width
 
 BESIDE = 6  # networks of the paper that are shown next to the winners
 FEWEST = 3  # trials with refinement, and without, for a comparison of the two
-AGAINST = {"macs": "multiply-adds", "parameters": "weights", "memory": "the memory of a training step"}
+AGAINST = {"macs": "multiply-adds", "parameters": "weights", "memory": "memory of a training step"}
 BOUNDS = {
     "macs": "at most {:g} G multiply-adds an image", "parameters": "at most {:,.0f} weights",
     "memory": "at most {:g} MiB in a training step", "least": "a score of at least {:.1%}",
