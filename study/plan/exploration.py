@@ -53,6 +53,11 @@ def network(tier: Tier, values: Mapping[str, object], places: tuple[str, ...]) -
     *others, coarsest = found
     # The head of the coarsest level names the variant; list only the levels whose head differs from it.
     at = tuple((level, found[level]) for level in others if found[level] != found[coarsest])
+    if found[coarsest].width is None:  # a label has the width of the coarsest head; without one, others state theirs
+        at = tuple(
+            (level, head if head.width in (None, 1) else replace(head, family=f"{head.family} m={head.width}"))
+            for level, head in at
+        )
     chosen = tuple(place for place in places if values.get(refined(place), values.get(REFINE, False)))
     variant = Variant(found[coarsest], chosen == places or chosen, at)
     return variant, replace(tier.main.recipe, lr=float(str(values[LR])))

@@ -158,9 +158,7 @@ class Variant:
         text = head.family if head.family == "1x1" else f"{head.family} k={head.kernel_size}"
         if head.width not in (None, 1):
             text += f" m={head.width}"
-        for level, other in self.at:
-            width = "" if other.width in (None, head.width or 1) else f" m={other.width}"
-            text += f" ({level} {other.family} k={other.kernel_size}{width})"
+        text += "".join(f" ({level} {other.family} k={other.kernel_size})" for level, other in self.at)
         if not self.refine:
             return text
         return f"{text} + BR" + ("" if isinstance(self.refine, bool) else f" ({', '.join(self.refine)})")

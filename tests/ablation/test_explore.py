@@ -118,7 +118,8 @@ def test_values_become_a_network_with_per_level_kernels() -> None:
     assert dict(single.at)["res3"] == dense(1), "a stack without 3x3 convolutions is the 1x1 convolution"
     assert single.label == "stack k=7 m=1/2 (res3 1x1 k=1)"
     mixed, _ = made_of(**{"head": "stack", "k res3": 7, "k res4": 1, "width": "1/2", "BR": False})
-    assert mixed.label == "1x1 (res3 stack k=7 m=1/2)", "another width is another network"
+    assert mixed.label == "1x1 (res3 stack m=1/2 k=7)", "another width is another network"
+    assert mixed == Variant(dense(1), at=(("res3", stack(7, Fraction(1, 2))),))
     placed, _ = made_of(**both, **{"BR after heads": True, "BR after sums": False})
     assert placed.refine == ("head",) and placed.label == "GCN k=15 (res3 GCN k=3) + BR (head)"
     whole, _ = made_of(**both, **{"BR after heads": True, "BR after sums": True})
