@@ -25,9 +25,10 @@ from study.training.count import counts_on_device, image_counts
 from study.training.loop import fit
 from study.training.prefetch import batches
 
-IMAGES, SIZE = 48, (375, 500)  # images in the layout of VOC, of its usual size
+IMAGES = 48
+SIZES = {"cuda": (375, 500), "cpu": (94, 125)}  # of an image, on a GPU the usual one of VOC
+SIDES = {"cuda": 512, "cpu": 128}  # px that images are padded to
 FED = 1.1  # times as long as a step whose batch is on the device
-SIDE = 512  # px that they are padded to
 MOST = 12  # loaders
 
 
@@ -48,16 +49,17 @@ def _opened(folder: Path, size: tuple[int, int]) -> Any:
     return Files(folder, size)
 
 
-def write(folder: Path) -> None:
-    """Smooth pictures with noise, which compress about as photographs do, and masks."""
+def write(folder: Path, size: tuple[int, int]) -> None:
+    """Smooth pictures with noise, which compress about as photographs do, and masks, of ``size`` (height, width) in the
+    layout of VOC."""
     base = folder / "VOCdevkit" / "VOC2012"
     for part in ("JPEGImages", "SegmentationClass"):
         (base / part).mkdir(parents=True)
     for index in range(IMAGES):
         draw, name = generator(SEED, "jpeg", index), f"2007_{index:06}"
-        wide = SIZE[::-1]
+        wide = size[::-1]
         coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), np.uint8)).resize(wide, Image.Resampling.BICUBIC)
-        noisy = np.asarray(coarse, np.int16) + draw.integers(-12, 13, (*SIZE, 3), np.int16)
+        noisy = np.asarray(coarse, np.int16) + draw.integers(-12, 13, (*size, 3), np.int16)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(base / "JPEGImages" / f"{name}.jpg", quality=92)
         mask = Image.fromarray(draw.integers(0, 21, (12, 16), np.uint8)).resize(wide, Image.Resampling.NEAREST)
         mask.save(base / "SegmentationClass" / f"{name}.png")
@@ -65,11 +67,12 @@ def write(folder: Path) -> None:
 
 def source_of(case: Case, folder: Path, device: str) -> Source:
     """The images in ``folder`` as a training streams them."""
-    write(folder)
+    write(folder, SIZES[device])
+    side = SIDES[device]
     np.save(folder / "train-names.npy", np.arange(IMAGES))
     return Source(
         case.training(), case.classes, torch.device(device), folder=folder, features=None, band={},
-        stream=functools.partial(_opened, folder, (SIDE, SIDE)),
+        stream=functools.partial(_opened, folder, (side, side)),
     )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def speed(case: Case, device: str) -> Iterator[Line]:
     last = 3 * (WARM + steps)
     with tempfile.TemporaryDirectory() as place:
         source = source_of(case, Path(place), device)
-        fed_case = dataclasses.replace(case, size=(SIDE, SIDE))
+        fed_case = dataclasses.replace(case, size=(SIDES[device], SIDES[device]))
         fed = step_seconds(fed_case, device, steps, batches=batches(source, 0, last, loaders, copy_ahead=True))
         resident = step_seconds(fed_case, device, steps)
         told = f"a step from files takes {fed / resident:.2f} times as long as one without ({loaders} loaders)"

@@ -87,19 +87,6 @@ def test_names_outside_the_terminals_encoding_are_escaped(monkeypatch):
     assert written.getvalue() == rb"\u0141\u0105ka" + b"\n"
 
 
-@pytest.mark.slow
-def test_projects_and_stores_may_have_unusual_paths(tmp_path):
-    project = Project(_made(tmp_path / "x y (a) #1 é&;[b]" / "p"))
-    (project.folder / ".venv").symlink_to(sys.prefix)
-    project.environment |= {"STUDY_STORE": str(tmp_path / "my (store) #2")}
-    project.params["execution"] |= {"engine": "ray"}
-    project.save()
-    for name in STAGES:  # by the interpreter's path in the project, with which Ray starts its workers
-        project.run(f"{project.folder}/.venv/bin/python", "-m", f"pipelines.{name}")
-    assert (project.reports / "report.pdf").is_file()
-    assert len(list((tmp_path / "my (store) #2").glob("*/DONE"))) == 6  # trainings and confusions
-
-
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
@@ -114,26 +101,25 @@ def _rounded(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_variables_for_other_programs_change_no_result(project, tmp_path):
-    def made() -> dict[str, str]:
-        figures = sorted((project.reports / "figures").glob("*.svg"))
-        paths = [project.reports / "scores.csv", *(path for path in figures if path.stem != "costs")]  # seconds
+def test_unusual_paths_and_variables_change_no_result(project, tmp_path):
+    def made(reports: Path) -> dict[str, str]:
+        figures = sorted((reports / "figures").glob("*.svg"))
+        paths = [reports / "scores.csv", *(path for path in figures if path.stem != "costs")]  # seconds
         return {path.name: hashlib.sha256(_rounded(path.read_text()).encode()).hexdigest() for path in paths}
 
     project.stages(*STAGES)
-    plain = made()
+    plain = made(project.reports)
     assert len(plain) > 1
-    shutil.rmtree(project.reports)
-    for folder in (project.folder / "runs").glob("*/DONE"):
-        shutil.rmtree(folder.parent)
+    unusual, store = Project(_made(tmp_path / "x y (a) #1 é&;[b]" / "p")), tmp_path / "my (store) #2"
+    (unusual.folder / ".venv").symlink_to(sys.prefix)
     style = _files(tmp_path, {"style": "text.usetex: True\nfont.size: 33\nsavefig.dpi: 7\n"}) / "style"
     long = _made(tmp_path / ("d" * 60) / ("e" * 60))
-    project.params["execution"] |= {"engine": "ray"}  # its sockets are in TMPDIR
-    project.save()
+    unusual.params["execution"] |= {"engine": "ray"}  # its sockets are in TMPDIR
+    unusual.save()
     nowhere, nobody = "/proc/nowhere", "http://127.0.0.1:9"
-    project.environment |= {
-        "MPLBACKEND": NOTEBOOK, "MATPLOTLIBRC": str(style), "MPLCONFIGDIR": nowhere, "TMPDIR": str(long),
-        "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TORCH_HOME": nowhere, "LANG": "C", "LC_ALL": "C",
+    unusual.environment |= {
+        "STUDY_STORE": str(store), "MPLBACKEND": NOTEBOOK, "MATPLOTLIBRC": str(style), "MPLCONFIGDIR": nowhere,
+        "TMPDIR": str(long), "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TORCH_HOME": nowhere, "LANG": "C", "LC_ALL": "C",
         "TZ": "Asia/Tokyo", "COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1", "PYTHONSTARTUP": nowhere,
         "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "3", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "7",
         "MKL_NUM_THREADS": "5", "RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "nowhere", "RAY_ADDRESS": "127.0.0.1:1",
@@ -143,6 +129,7 @@ def test_variables_for_other_programs_change_no_result(project, tmp_path):
         "OPTUNA_STORAGE": f"sqlite:///{nowhere}/x.db", "SOURCE_DATE_EPOCH": "12345", "GIT_DIR": nowhere,
         "GIT_WORK_TREE": "/",
     }  # fmt: skip
-    for name in STAGES:
-        project.run(sys.executable, "-m", f"pipelines.{name}")
-    assert made() == plain and (project.reports / "report.pdf").is_file()
+    for name in STAGES:  # by the interpreter's path in the project, with which Ray starts its workers
+        unusual.run(f"{unusual.folder}/.venv/bin/python", "-m", f"pipelines.{name}")
+    assert made(unusual.reports) == plain and (unusual.reports / "report.pdf").is_file()
+    assert len(list(store.glob("*/DONE"))) == 6  # trainings and confusions
