@@ -119,8 +119,8 @@ def test_unusual_paths_and_variables_change_no_result(project, tmp_path):
     nowhere, nobody = "/proc/nowhere", "http://127.0.0.1:9"
     unusual.environment |= {
         "STUDY_STORE": str(store), "MPLBACKEND": NOTEBOOK, "MATPLOTLIBRC": str(style), "MPLCONFIGDIR": nowhere,
-        "TMPDIR": str(long), "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TORCH_HOME": nowhere, "LANG": "C", "LC_ALL": "C",
-        "TZ": "Asia/Tokyo", "COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1", "PYTHONSTARTUP": nowhere,
+        "TMPDIR": str(long), "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TORCH_HOME": nowhere, "LANG": "C",
+        "LC_ALL": "C", "TZ": "Asia/Tokyo", "COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1", "PYTHONSTARTUP": nowhere,
         "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "3", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "7",
         "MKL_NUM_THREADS": "5", "RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "nowhere", "RAY_ADDRESS": "127.0.0.1:1",
         "RAY_TMPDIR": nowhere, "RAY_RUNTIME_ENV_HOOK": "nothing.there", "RAY_NAMESPACE": "x",
