@@ -90,6 +90,7 @@ def test_wrong_numbers_of_a_device_are_seen(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(line.kept for line in numbers.modules("cpu"))
 
 
+@pytest.mark.slow
 def test_a_training_that_differs_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     case, drawn = cases.cases("cpu")["voc_weekend"], iter(range(9))
     monkeypatch.setattr(endurance, "_weights", lambda state: {"w": torch.full((1,), float(next(drawn)))})
@@ -97,6 +98,7 @@ def test_a_training_that_differs_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line.kept for line in endurance.resume(case, "cpu")] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_preview_uses_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Hours are the plan's cost by the speed that the check measured."""
     monkeypatch.setenv("STUDY_STORE", str(tmp_path))

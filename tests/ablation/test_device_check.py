@@ -107,6 +107,7 @@ def test_a_machine_without_a_gpu_is_told_so() -> None:
         gpu.check()
 
 
+@pytest.mark.slow
 def test_only_a_workers_process_ends_with_its_gpu(tmp_path: Path) -> None:
     error = RuntimeError("CUDA error: device-side assert triggered")
     with pytest.raises(gpu.GpuMissing, match="device-side assert"):

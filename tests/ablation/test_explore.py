@@ -260,6 +260,7 @@ def test_a_planted_best_network_is_found(objective: str, sampler: str) -> None:
         assert best["number"] in exploration.front(study.rows(), "macs")
 
 
+@pytest.mark.slow
 def test_a_winner_is_rarely_called_better_by_chance() -> None:
     """Winners and the paper's networks with one true score: at most one study in twenty says otherwise, and the best
     of the paper's, chosen by luck, makes it fewer. Where one is better by five spreads, it is called so."""
@@ -358,6 +359,7 @@ def test_the_same_questions_have_the_same_answers() -> None:
     assert asked("one") == asked("two")
 
 
+@pytest.mark.slow
 def test_what_decides_is_found_with_its_interval() -> None:
     draw = np.random.default_rng(0)
     values = [draw.integers(1, 4, 40), draw.integers(1, 4, 40), draw.integers(0, 2, 40)]

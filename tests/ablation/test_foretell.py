@@ -56,6 +56,7 @@ def test_predicted_step_ratios_match_measured_ones(trainings):
         assert min(ratios) / 1.35 <= step[label] / step["1x1"] <= 1.35 * max(ratios), label
 
 
+@pytest.mark.slow
 def test_a_training_forecast_includes_steps_and_scoring(staged):
     kinds = {kind.name: kind for kind in foretell.trainings(staged, "smoke").values()}
     first, second = kinds["T7 Stage-1", "1x1"], kinds["T7 Stage-2", "1x1"]

@@ -227,6 +227,7 @@ def test_a_list_that_names_other_images_is_told(
     assert "val.txt is not used: a list must name existing images, got 'nobody'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_frames_of_videos(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neighbours that look alike are groups, of which val has whole ones; others are not, whatever they are called."""
     root = tmp_path / "videos"

@@ -114,6 +114,7 @@ def _read(params: Any, store: Store) -> None:
             open_data(setting.data, setting.root, store.cache)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(change=CHANGES)
 def test_whatever_is_written_there_is_taken_or_told(change: tuple[Any, ...], store: Store) -> None:

@@ -114,6 +114,7 @@ def test_ungrouped_images_are_chosen_one_by_one(tmp_path: Path) -> None:
         assert facts["groups"] is None and facts["notes"] == []
 
 
+@pytest.mark.slow
 def test_cities_in_tune_are_absent_from_training(tmp_path: Path) -> None:
     synthetic_layouts.cityscapes(tmp_path)
     for train in ("fine", "coarse+fine"):

@@ -198,6 +198,7 @@ def _signatures(node: ast.stmt) -> list[str]:
     return [ast.unparse(node.annotation)] if isinstance(node, ast.AnnAssign) else []
 
 
+@pytest.mark.slow
 def test_no_untyped_mapping_crosses_a_package():
     crossing, loose = _crossing(), []
     for module, path in MODULES.items():

@@ -289,6 +289,7 @@ def test_ray_accepts_every_documented_option(tmp_path: Path) -> None:
         assert [flag for flag in re.findall(r"--[\w-]+", line) if flag not in flags[line.split()[1]]] == [], line
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path: Path) -> None:
     """Broken links and missing pages are errors; each page of docs/ is in the site."""
     command = [
@@ -365,6 +366,7 @@ def test_the_readme_lists_all_tiers_the_default_first() -> None:
     assert sorted(told) == sorted(params["tiers"]) and told[0] == params["tier"]
 
 
+@pytest.mark.slow
 def test_tables_in_pages_match_the_shipped_reports() -> None:
     """`python -m benchmarks.page_tables` writes them."""
     for page, text in page_tables.tables().items():

@@ -37,6 +37,7 @@ PROMISED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "truth", "seeds"), PROMISED)
 def test_wrong_verdicts_stay_within_the_promised_rate(world: str, truth: str, seeds: int) -> None:
     tally = calibration.scored(Block(world, truth, seeds, STUDIES), worlds.layout(seeds))

@@ -119,6 +119,7 @@ def test_seeds_that_failed_count_as_drawn() -> None:
     assert follow(later).answers["gain_k"].left != NOT_TESTED, "a seed that was never drawn fails no claim"
 
 
+@pytest.mark.slow
 def test_a_claim_without_chance_is_out_of_reach() -> None:
     found = [answer for number in range(3) for answer in follow(study(number, "null")).answers.values()]
     out = [answer for answer in found if answer.left == OUT_OF_REACH]

@@ -732,6 +732,7 @@ def test_frames_of_one_drive_say_nothing_beyond_them(tmp_path: Path) -> None:
     assert three.beyond.verdict != answers.UNTESTED and three.beyond.p != plain.beyond.p
 
 
+@pytest.mark.slow
 def test_claims_changed_after_training_are_exploratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = whole(("T1", "T2", "T3", "T4", "T5"), tmp_path, "mechanism")
     asked(made, tmp_path, *CLAIMS.values())

@@ -170,6 +170,7 @@ def test_a_stopped_evaluation_resumes_at_the_next_image(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_a_crf_evaluation_also_does_the_plain_one(tmp_path, monkeypatch):
     """Both use the same passes, wherever either was stopped, and equal separate evaluations."""
     pytest.importorskip("pydensecrf")
