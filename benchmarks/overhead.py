@@ -59,6 +59,9 @@ def explore(name: str) -> None:
     if not explored["on"] or not store.study_log(name).is_file():
         return
     storage = JournalStorage(JournalFileBackend(str(store.study_log(name))))
+    if study_of(name) not in optuna.get_all_study_names(storage):
+        print(f"explore, tier {name}: its study is not in {store.root}")
+        return
     trials = [t for t in optuna.load_study(study_name=study_of(name), storage=storage).trials if t.datetime_complete]
     began = min(trial.datetime_start for trial in trials if trial.datetime_start)
     wall = (max(trial.datetime_complete for trial in trials if trial.datetime_complete) - began).total_seconds()

@@ -14,11 +14,11 @@ import torch
 
 from study.ablation.workload import Workload
 from study.models.work import step_bytes
-from study.spec.documents.data import size_of
+from study.spec.documents.data import Facts, size_of
 from study.spec.errors import InputError
 from study.spec.training import Training
 from study.spec.words import counted
-from study.training import gpu, speed_probe
+from study.training import gpu, memory_probe
 from study.training.prefetch import AHEAD
 
 SHARED = Path("/dev/shm")  # where processes of Linux share memory
@@ -41,12 +41,12 @@ def check(workload: Workload, todo: Collection[str]) -> None:
         try:
             if todo:
                 for key in probed(workload, todo):
-                    training, _, classes = _facts(workload, key)
-                    facts = workload.planned.facts[workload.planned.data_of[key]]
+                    training, facts = workload.planned.trainings[key], _data(workload, key)
                     # Several processes share the batch of a training.
                     recipe = dataclasses.replace(training.recipe, batch=training.recipe.batch // execution.processes)
                     part, longest = dataclasses.replace(training, recipe=recipe), facts.get("longest")
-                    probe = process.submit(fault_of, part, classes, size_of(facts), share=share, longest=longest)
+                    size, classes = size_of(facts), len(facts["classes"])
+                    probe = process.submit(fault_of, part, classes, size, share=share, longest=longest)
                     if fault := probe.result():
                         break
             else:
@@ -62,7 +62,7 @@ def shared_memory(workload: Workload, todo: Collection[str], where: Path = SHARE
     execution, needed = workload.execution, 0
     for key in todo:
         training, size, _ = _facts(workload, key)
-        if workload.planned.facts[workload.planned.data_of[key]]["streamed"]:
+        if _data(workload, key)["streamed"]:
             height, width = size
             needed = max(needed, PIXEL * training.recipe.batch * height * width)
     needed *= AHEAD * execution.loaders * execution.workers
@@ -92,7 +92,7 @@ def probed(workload: Workload, todo: Collection[str]) -> list[str]:
     that with the largest maps of scores."""
 
     def scores(key: str) -> int:
-        facts = workload.planned.facts[workload.planned.data_of[key]]
+        facts = _data(workload, key)
         height, width = size_of(facts)
         return height * width * len(facts["classes"])
 
@@ -100,12 +100,14 @@ def probed(workload: Workload, todo: Collection[str]) -> list[str]:
     return [step, whole] if scores(whole) > scores(step) else [step]
 
 
+def _data(workload: Workload, key: str) -> Facts:
+    return workload.planned.facts[workload.planned.data_of[key]]
+
+
 def _facts(workload: Workload, key: str) -> tuple[Training, tuple[int, int], int]:
     """A training, the (height, width) of its training images, and its number of classes."""
-    training = workload.planned.trainings[key]
-    facts = workload.planned.facts[workload.planned.data_of[key]]
-    height, width = training.recipe.crop or facts["size"]
-    return training, (height, width), len(facts["classes"])
+    training, facts = workload.planned.trainings[key], _data(workload, key)
+    return training, training.recipe.crop or size_of(facts), len(facts["classes"])
 
 
 def fault_of(
@@ -128,7 +130,7 @@ def fault_of(
         memory = f" with {share * torch.cuda.get_device_properties(0).total_memory / GIB:.1f} GiB for each training"
     held = list[str]()
     try:
-        for part in speed_probe.hold(training, classes, size, device, longest):
+        for part in memory_probe.fill(training, classes, size, device, longest):
             held.append(part)
     except (RuntimeError, MemoryError) as error:
         if gpu.out_of_memory(error) is None:  # the training itself will say what is wrong with it

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.data.originals import Original
-from study.models.build import Classifier, Inputs, Segmenter, build, build_backbone, untrained
+from study.models.build import Classifier, Segmenter, build, build_backbone, untrained
 from study.spec.digest import digest
 from study.spec.documents.data import Precision
 from study.spec.documents.reading import read
@@ -21,9 +20,9 @@ from study.spec.errors import InputError
 from study.spec.heads import Variant, gcn
 from study.spec.training import Data, Network, Recipe, Training
 from study.store.runs import write_json
-from study.training.batches import EVALUATION_BATCH, EVALUATION_PX, FEATURE_BATCH, IMAGES, Source, features_of
+from study.training.batches import EVALUATION_BATCH, FEATURE_BATCH, IMAGES, features_of
 from study.training.captured import EAGER
-from study.training.count import image_counts, measure, predict
+from study.training.count import image_counts, predict
 from study.training.device import settle
 from study.training.loop import Batch, fit, start
 
@@ -50,11 +49,11 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
         smaller = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch=most))
         return step_seconds(smaller, classes, size, device, steps) * batch / most
     with settled(device, training.recipe.deterministic):
-        network, model = _untrained(training, classes, device)
+        network, model = untrained_model(training, classes, device)
         on_gpu = device == "cuda"
         warm = 1 + EAGER * on_gpu  # steps that are not counted
         recipe = dataclasses.replace(training.recipe, steps=steps + warm)
-        batch_of, times = _random(network, training, classes, size, device), []
+        batch_of, times = random_batches(network, training, classes, size, device), []
         before = clock(device)
         for _ in fit(start(model, recipe), batch_of, recipe, capture=on_gpu):
             times.append(clock(device) - before)
@@ -64,52 +63,13 @@ def step_seconds(training: Training, classes: int, size: tuple[int, int], device
         return min(times[warm:])
 
 
-class _Whole(Source):
-    """One batch of random whole images of ``size`` (height, width), as tune and val give them."""
-
-    def __init__(
-        self, training: Training, classes: int, size: tuple[int, int], device: str, longest: int | None
-    ) -> None:
-        self.training, self.classes, self.size, self.longest = training, classes, size, longest
-        self.number = max(1, min(EVALUATION_BATCH, EVALUATION_PX // (size[0] * size[1])))
-        recipe = dataclasses.replace(training.recipe, batch=self.number, crop=None)
-        whole = dataclasses.replace(training, recipe=recipe)
-        self.batch = _random(training.network, whole, classes, size, device)(0)
-
-    def examples(self, split: str, limit: int | None = None) -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
-        shape = (self.number, *self.size) if self.training.variant else (self.number,)
-        labels = random_labels(shape, self.classes)
-        yield self.batch.inputs, labels, np.zeros(shape, bool)
-
-    def original(self, split: str, index: int) -> Original:
-        return Original(random_labels(self.size, self.classes), np.zeros(self.size, bool), self.size)
-
-
-def hold(
-    training: Training, classes: int, size: tuple[int, int], device: str, longest: int | None = None
-) -> Iterator[str]:
-    """Take the memory of a training on random images of ``size`` (height, width), made smaller to ``longest`` px if
-    given: name each part once it has had room, first its steps, then the evaluation of a batch of whole images beside
-    them. Raises what torch raises if there is no room."""
-    with settled(device, training.recipe.deterministic):
-        network, model = _untrained(training, classes, device)
-        training, on_gpu = dataclasses.replace(training, network=network), device == "cuda"
-        recipe = dataclasses.replace(training.recipe, steps=1 + EAGER * on_gpu)
-        batch_of = _random(network, training, classes, size, device)
-        for step, _ in fit(start(model, recipe), batch_of, recipe, capture=on_gpu):
-            if step == recipe.steps:
-                yield "step"
-                measure(model, _Whole(training, classes, size, device, longest), "val", on_device=on_gpu)
-                yield "evaluation"
-
-
 def scored_seconds(training: Training, classes: int, size: tuple[int, int], device: str) -> float:
     """Seconds to score a trained network on one image of ``size`` (height, width), measured likewise."""
     number = max(1, min(EVALUATION_BATCH, CPU_PX // (size[0] * size[1])))
     with settled(device):
-        network, model = _untrained(training, classes, device)
+        network, model = untrained_model(training, classes, device)
         recipe = dataclasses.replace(training.recipe, batch=number, crop=None)
-        batch_of = _random(network, dataclasses.replace(training, recipe=recipe), classes, size, device)
+        batch_of = random_batches(network, dataclasses.replace(training, recipe=recipe), classes, size, device)
         labels = random_labels((number, *size), classes)
         model.eval()
 
@@ -169,7 +129,7 @@ def settled(device: str, deterministic: bool = True) -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _untrained(training: Training, classes: int, device: str) -> tuple[Network, Segmenter | Classifier]:
+def untrained_model(training: Training, classes: int, device: str) -> tuple[Network, Segmenter | Classifier]:
     """The network of a training with random weights."""
     network = dataclasses.replace(training.network, options=untrained(training.network))
     model = build(training.variant, network, classes, SEED)
@@ -183,7 +143,7 @@ def weights(training: Training, classes: int) -> int:
         return sum(p.numel() for p in build(training.variant, network, classes, SEED).state_dict().values())
 
 
-def _random(
+def random_batches(
     network: Network, training: Training, classes: int, size: tuple[int, int], device: str
 ) -> Callable[[int], Batch]:
     """Inputs and labels of a step, as a source gives them: bytes, or half-precision features, are converted at each
